@@ -1,0 +1,29 @@
+"""What a stage leaves behind: a directory that is either absent or complete.
+
+The one idea: an artifact's key is the hash of its kind, its spec and its inputs' digests. The same
+key means the work is done, so `build` returns what is there; a different key never overwrites.
+
+    ARTIFACT/
+      spec.json        the resolved configuration, the inputs' digests, the key
+      result.json      figures, machine-readable
+      statement.json   in-toto Statement v1 with an SLSA provenance predicate
+      ...              data: whatever the stage makes; only these files make the digest
+"""
+
+from subl.artifact.build import Artifact, build, open_artifact, plan_key
+from subl.artifact.digest import directory_digest, file_digest, input_digest
+from subl.artifact.files import write_atomically
+from subl.artifact.lineage import LineageNode, lineage
+
+__all__ = [
+    "Artifact",
+    "LineageNode",
+    "build",
+    "directory_digest",
+    "file_digest",
+    "input_digest",
+    "lineage",
+    "open_artifact",
+    "plan_key",
+    "write_atomically",
+]

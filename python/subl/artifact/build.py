@@ -1,0 +1,227 @@
+"""Turn (spec, inputs) into an artifact: absent or complete, and never made twice.
+
+Work happens in `NAME.partial/` under a lock. Finishing is: write the records, fsync everything,
+rename. A process killed at any moment leaves either the finished artifact or a partial one, which
+the next run with the same key continues and any other key discards.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from subl.artifact.digest import (
+    RECORDS,
+    file_digest,
+    files_of,
+    input_digest,
+    json_digest,
+    listing_digest,
+)
+from subl.artifact.files import sync, write_atomically
+from subl.artifact.statement import Inputs, statement
+from subl.errors import InputError, OutputError
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact. `digest` names its data, `key` names what it was made from."""
+
+    path: Path
+    kind: str
+    key: str
+    digest: str
+    result: dict[str, Any]
+    seconds: float
+    reused: bool
+
+
+def plan_key(kind: str, spec: BaseModel, input_digests: Mapping[str, str]) -> str:
+    """Key of the artifact that `build` would make: hex sha256 over kind, spec and inputs."""
+    return json_digest(
+        {"kind": kind, "spec": spec.model_dump(mode="json"), "inputs": dict(input_digests)}
+    )
+
+
+def build(
+    out: Path,
+    kind: str,
+    spec: BaseModel,
+    inputs: Mapping[str, Path],
+    work: Callable[[Path], dict[str, Any]],
+) -> Artifact:
+    """Make the artifact `out`, or return it if it is already there with the same key.
+
+    `work` gets the partial directory, writes data into it and returns the figures for
+    `result.json`. It may find files of an interrupted run with the same key; what it does not
+    want to continue it overwrites.
+
+    Raises:
+        OutputError: `out` holds something else, or another process is making it.
+    """
+    input_digests = {name: input_digest(path) for name, path in inputs.items()}
+    key = plan_key(kind, spec, input_digests)
+    if (done := _finished(out, key)) is not None:
+        return done
+    partial = out.with_name(f"{out.name}.partial")
+    with _locked(partial):
+        if (done := _finished(out, key)) is not None:  # made while we waited for the lock
+            return done
+        _claim(partial, key, kind, spec, input_digests)
+        started = datetime.now(UTC)
+        result = work(partial)
+        _write_json(partial / "result.json", result)
+        record = statement(
+            kind=kind,
+            key=key,
+            spec=spec.model_dump(mode="json"),
+            inputs=Inputs(out.parent, dict(inputs), input_digests),
+            outputs=_digests(partial),
+            started=started,
+            finished=datetime.now(UTC),
+        )
+        _write_json(partial / "statement.json", record)
+        _publish(partial, out)
+    made = open_artifact(out)
+    return Artifact(out, kind, key, made.digest, result, made.seconds, reused=False)
+
+
+def open_artifact(path: Path) -> Artifact:
+    """Read a finished artifact's records. Data is verified by `lineage`, not here."""
+    record = read_statement(path)
+    if record is None:
+        raise InputError(
+            f"{path} is not a finished artifact (it has no statement.json)",
+            hint="run the stage that makes it; a folder that ends in .partial is unfinished",
+        )
+    build_definition = record["predicate"]["buildDefinition"]
+    metadata = record["predicate"]["runDetails"]["metadata"]
+    seconds = (
+        datetime.fromisoformat(metadata["finishedOn"])
+        - datetime.fromisoformat(metadata["startedOn"])
+    ).total_seconds()
+    return Artifact(
+        path=path,
+        kind=build_definition["buildType"].split(":")[2],
+        key=build_definition["internalParameters"]["key"],
+        digest=build_definition["internalParameters"]["digest"],
+        result=json.loads((path / "result.json").read_text()),
+        seconds=seconds,
+        reused=True,
+    )
+
+
+def read_statement(path: Path) -> dict[str, Any] | None:
+    """The in-toto statement of an artifact; None where `path` is no artifact."""
+    file = path / "statement.json"
+    if not file.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(file.read_text())
+        record["predicate"]["buildDefinition"]["internalParameters"]["digest"]
+        record["predicate"]["runDetails"]["metadata"]["finishedOn"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is damaged: {error}", hint="remove the folder, rerun") from error
+    return record
+
+
+def artifact_digest(path: Path) -> str | None:
+    """The digest that a finished artifact states for its data; None where `path` is none."""
+    record = read_statement(path)
+    if record is None:
+        return None
+    return str(record["predicate"]["buildDefinition"]["internalParameters"]["digest"])
+
+
+def _finished(out: Path, key: str) -> Artifact | None:
+    if not out.exists():
+        return None
+    if not out.is_dir() or read_statement(out) is None:
+        raise OutputError(
+            f"{out} exists and is not an artifact of subl", hint="choose another output with -o"
+        )
+    found = open_artifact(out)
+    if found.key != key:
+        raise OutputError(
+            f"{out} was made from another configuration or other inputs "
+            f"(key {found.key[:12]}, this run's is {key[:12]})",
+            hint="choose another output with -o, or remove that folder",
+        )
+    return found
+
+
+@contextmanager
+def _locked(partial: Path) -> Iterator[None]:
+    """Hold the partial directory for this process; the kernel lets go when it dies."""
+    lock = partial / ".lock"
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OutputError(f"cannot write to {partial}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another process is writing {partial}", hint="wait for it, or stop it"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _claim(
+    partial: Path, key: str, kind: str, spec: BaseModel, input_digests: Mapping[str, str]
+) -> None:
+    """Make the partial directory this key's: keep what the same key left, discard the rest."""
+    record = {
+        "kind": kind,
+        "key": key,
+        "spec": spec.model_dump(mode="json"),
+        "inputs": dict(input_digests),
+    }
+    file = partial / "spec.json"
+    if file.is_file():
+        try:
+            same = json.loads(file.read_text()).get("key") == key
+        except ValueError:
+            same = False
+        if same:
+            return
+    for path in partial.iterdir():
+        if path.name != ".lock":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _write_json(file, record)
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    return {path.relative_to(directory).as_posix(): file_digest(path) for path in files_of(directory)}
+
+
+def data_digest(digests: Mapping[str, str]) -> str:
+    """Digest of an artifact's data from its files' digests: the records left out."""
+    return listing_digest({name: value for name, value in digests.items() if name not in RECORDS})
+
+
+def _publish(partial: Path, out: Path) -> None:
+    for path in [*files_of(partial), *(p for p in partial.rglob("*") if p.is_dir()), partial]:
+        sync(path)
+    (partial / ".lock").unlink()
+    partial.rename(out)
+    sync(out.parent)
+
+
+def _write_json(path: Path, value: object) -> None:
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, text + "\n")

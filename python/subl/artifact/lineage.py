@@ -1,0 +1,111 @@
+"""Walk an artifact's chain back to what it was made from, checking every digest on the way.
+
+Each artifact names its inputs by path and digest. `lineage` rereads every file, so what it calls
+verified is what lies on the disk now, not what a record claims.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from subl.artifact.build import data_digest, read_statement
+from subl.artifact.digest import directory_digest, file_digest, files_of
+from subl.errors import InputError
+
+
+@dataclass(frozen=True)
+class LineageNode:
+    """One thing in a chain: an artifact (kind = its stage) or a plain file or folder (`input`).
+
+    `problems` is empty where every file is what the records say.
+    """
+
+    name: str
+    path: str
+    kind: str
+    digest: str
+    problems: tuple[str, ...] = ()
+    inputs: tuple[LineageNode, ...] = field(default=())
+
+    def verified(self) -> bool:
+        """Whether this node and everything behind it is what the records say."""
+        return not self.problems and all(node.verified() for node in self.inputs)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "path": self.path,
+            "kind": self.kind,
+            "digest": self.digest,
+            "problems": list(self.problems),
+            "inputs": [node.to_json() for node in self.inputs],
+        }
+
+
+def lineage(path: Path) -> LineageNode:
+    """The chain behind the artifact (or plain file or folder) at `path`, verified."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    return _node(path.name or str(path), path, None, {})
+
+
+def _node(
+    name: str, path: Path, expected: str | None, seen: dict[Path, LineageNode]
+) -> LineageNode:
+    """`expected` is the digest that the reader of this input recorded."""
+    if not path.exists():
+        return LineageNode(name, str(path), "missing", expected or "", ("is missing",))
+    resolved = path.resolve()
+    known = seen.get(resolved)
+    if known is None:
+        known = seen[resolved] = _artifact(name, path, seen) or _plain(name, path)
+    problems = known.problems
+    if expected is not None and known.digest != expected:
+        problems += (f"is not what was read: sha256 {expected[:12]} then, {known.digest[:12]} now",)
+    return LineageNode(name, str(path), known.kind, known.digest, problems, known.inputs)
+
+
+def _plain(name: str, path: Path) -> LineageNode:
+    digest = file_digest(path) if path.is_file() else directory_digest(path)
+    return LineageNode(name, str(path), "input", digest)
+
+
+def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNode | None:
+    record = read_statement(path) if path.is_dir() else None
+    if record is None:
+        return None
+    stated = {subject["name"]: subject["digest"]["sha256"] for subject in record["subject"]}
+    found = {
+        file.relative_to(path).as_posix(): file_digest(file)
+        for file in files_of(path)
+        if file != path / "statement.json"
+    }
+    problems = [f"{file} is missing" for file in sorted(stated.keys() - found.keys())]
+    problems += [f"{file} was added" for file in sorted(found.keys() - stated.keys())]
+    problems += [
+        f"{file} was changed" for file in sorted(stated) if found.get(file, stated[file]) != stated[file]
+    ]
+    definition = record["predicate"]["buildDefinition"]
+    if _spec_of(path) != definition["externalParameters"]:
+        problems.append("statement.json and spec.json disagree")
+    return LineageNode(
+        name=name,
+        path=str(path),
+        kind=definition["buildType"].split(":")[2],
+        digest=data_digest(found),
+        problems=tuple(problems),
+        inputs=tuple(
+            _node(each["name"], path.parent / each["uri"], each["digest"]["sha256"], seen)
+            for each in definition["resolvedDependencies"]
+        ),
+    )
+
+
+def _spec_of(path: Path) -> object:
+    try:
+        return json.loads((path / "spec.json").read_text())["spec"]
+    except (OSError, ValueError, KeyError):
+        return None

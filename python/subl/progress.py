@@ -1,0 +1,28 @@
+"""How long work tells its caller where it stands.
+
+Stages take an optional `Report`, a plain callable; who calls decides whether that becomes a bar,
+lines or JSON. Stages never print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` `unit`s of the work `task`; `total` is None where nobody knows."""
+
+    task: str
+    done: int
+    total: int | None
+    unit: str
+    note: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+def silent(progress: Progress) -> None:
+    """The report of a caller who does not want one."""

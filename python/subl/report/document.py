@@ -1,0 +1,266 @@
+"""Everything that the report shows, as one frozen document.
+
+The page is a pure function of a `ReportDocument`: nothing is read from disk, so the same document
+gives the same bytes. Collections are tuples, numbers are finite, and figures that contradict each
+other are refused here, before a page can show them. Text may come from a model and is never
+trusted: `subl.report.text` makes it harmless and visible.
+"""
+
+from __future__ import annotations
+
+import re
+from graphlib import CycleError, TopologicalSorter
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+LIMITS = (
+    "This is one paired run with one seed. Where each student moves towards its own trait and not "
+    "towards the other's, it shows a double dissociation on these questions, for these traits and "
+    "this base model. About other traits, questions and bases it says nothing.",
+    "The intervals are over questions. Seeds are a second level: another seed draws other rows and "
+    "trains another student, and that spread cannot be seen in a single run.",
+    "“Not significant” means that this run could not tell the effect from none. It does not mean "
+    "that there is none.",
+)
+
+
+def _storable(text: str) -> str:
+    """Lone surrogates become U+FFFD, also 3 bytes long in UTF-8: byte offsets still hold."""
+    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+StageKind = Literal["model", "teach", "generate", "filter", "distill", "eval"]
+
+
+class Record(BaseModel):
+    """Base of every part of the document: immutable, no unknown fields, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Finding(Record):
+    """One sentence of the headline. `figure` is its number as text ("62×"); `met` is whether what
+    the run was expected to show came out, None where nothing was expected."""
+
+    text: Text
+    figure: Text
+    met: bool | None = None
+
+
+class ChainNode(Record):
+    """One artifact. `digest` is its sha256 in hex, `detail` one line such as "256 rows"."""
+
+    id: Text
+    kind: StageKind
+    name: Text
+    trait: Text | None = None
+    digest: Digest
+    seconds: Seconds | None = None
+    detail: Text = ""
+    reused: bool = False
+
+
+class ChainEdge(Record):
+    """`target` was made from `source`; both are node ids."""
+
+    source: Text
+    target: Text
+
+
+class Chain(Record):
+    """How the artifacts came from each other: a directed graph without cycles."""
+
+    nodes: tuple[ChainNode, ...] = ()
+    edges: tuple[ChainEdge, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_a_graph(self) -> Self:
+        ids = {node.id for node in self.nodes}
+        if len(ids) != len(self.nodes):
+            raise ValueError("chain: two nodes have the same id")
+        sorter: TopologicalSorter[str] = TopologicalSorter()
+        for edge in self.edges:
+            if missing := {edge.source, edge.target} - ids:
+                raise ValueError(f"chain: an edge names unknown nodes: {sorted(missing)}")
+            sorter.add(edge.target, edge.source)
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            raise ValueError(f"chain: the edges form a cycle: {error.args[1]}") from None
+        return self
+
+
+class FilterRule(Record):
+    """What one rule did. `hits` counts the rows that it rejects, `sole_hits` those among them that
+    no other rule rejects, `reasons` the hits by reason."""
+
+    name: Text
+    kind: Text
+    hits: Count
+    sole_hits: Count
+    reasons: dict[Text, Count] = {}
+
+    @model_validator(mode="after")
+    def _sole_hits_are_hits(self) -> Self:
+        if self.sole_hits > self.hits:
+            raise ValueError(f"rule {self.name}: {self.sole_hits} sole hits of {self.hits} hits")
+        return self
+
+
+class Rejection(Record):
+    """Why a rule rejects a row. `span` is what broke it: (start, end) as byte offsets into the
+    row's text in UTF-8, end exclusive; None where no part of the text is to blame."""
+
+    rule: Text
+    reason: Text
+    span: tuple[Count, Count] | None = None
+
+
+class RejectedRow(Record):
+    text: Text
+    reasons: tuple[Rejection, ...]
+
+
+class FilterReport(Record):
+    """One filtered generation. `rows_rejected` are the rows that at least one rule rejects;
+    `rows_unreadable` could not be parsed and are in neither of the other two counts."""
+
+    name: Text
+    trait: Text | None = None
+    rows_in: Count
+    rows_kept: Count
+    rows_rejected: Count
+    rows_unreadable: Count = 0
+    rules: tuple[FilterRule, ...] = ()
+    rejected_examples: tuple[RejectedRow, ...] = ()
+    kept_examples: tuple[Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _rows_add_up(self) -> Self:
+        parts = self.rows_kept + self.rows_rejected + self.rows_unreadable
+        if parts != self.rows_in:
+            raise ValueError(
+                f"filter {self.name}: kept + rejected + unreadable = {parts}, rows in = "
+                f"{self.rows_in}"
+            )
+        if self.rows_rejected_by_several < 0:
+            raise ValueError(f"filter {self.name}: more sole hits than rejected rows")
+        return self
+
+    @property
+    def rows_rejected_by_several(self) -> int:
+        """Rejected rows that more than one rule rejects."""
+        return self.rows_rejected - sum(rule.sole_hits for rule in self.rules)
+
+
+class LossCurve(Record):
+    """One training run: `points` are (step, loss), the loss in nats per token."""
+
+    name: Text
+    trait: Text | None = None
+    points: tuple[tuple[Count, float], ...] = Field(min_length=1)
+
+
+class Probability(Record):
+    """A mean over questions with its 95% interval; both ends None where none can be given."""
+
+    mean: Share
+    low: Share | None = None
+    high: Share | None = None
+
+    @model_validator(mode="after")
+    def _interval_is_one(self) -> Self:
+        _check_interval(self.low, self.high)
+        return self
+
+
+class MatrixRow(Record):
+    """One model: the probability of each candidate, in the order of `TraitMatrix.candidates`."""
+
+    model: Text
+    role: Literal["base", "teacher", "student"]
+    trait: Text | None = None
+    cells: tuple[Probability, ...]
+
+
+class TraitMatrix(Record):
+    """Models by candidate answers (the traits first, then others that show specificity)."""
+
+    candidates: tuple[Text, ...] = ()
+    rows: tuple[MatrixRow, ...] = ()
+    n_questions: Count | None = None
+
+    @model_validator(mode="after")
+    def _is_rectangular(self) -> Self:
+        for row in self.rows:
+            if len(row.cells) != len(self.candidates):
+                raise ValueError(
+                    f"matrix row {row.model}: {len(row.cells)} cells for "
+                    f"{len(self.candidates)} candidates"
+                )
+        return self
+
+
+class Effect(Record):
+    """One comparison with its 95% interval. `unit` is "ratio" (no effect = 1, drawn on a log axis)
+    or any additive unit such as "nats" (no effect = 0). `significant` is the verdict after whatever
+    correction `note` names."""
+
+    label: Text
+    trait: Text | None = None
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+    unit: Text = "nats"
+    p_value: Share | None = None
+    n_questions: Count
+    significant: bool
+    note: Text = ""
+
+    @model_validator(mode="after")
+    def _interval_is_one(self) -> Self:
+        _check_interval(self.low, self.high)
+        return self
+
+
+class WallTime(Record):
+    stage: Text
+    seconds: Seconds
+
+
+class ReportDocument(Record):
+    """The whole report. `created` is an ISO 8601 time; without it the page's bytes depend on the
+    run alone. `command` is what a reader would type to run it again."""
+
+    title: Text
+    subl_version: Text
+    created: Text | None = None
+    command: Text | None = None
+    base_model: Text
+    traits: tuple[Text, ...]
+    headline: tuple[Finding, ...] = ()
+    matrix: TraitMatrix = TraitMatrix()
+    effects: tuple[Effect, ...] = ()
+    limits: tuple[Text, ...] = LIMITS
+    chain: Chain = Chain()
+    filters: tuple[FilterReport, ...] = ()
+    student_losses: tuple[LossCurve, ...] = ()
+    teacher_losses: tuple[LossCurve, ...] = ()
+    protocol_differences: tuple[Text, ...] = ()
+    wall_times: tuple[WallTime, ...] = ()
+    seeds: dict[Text, int] = {}
+    versions: dict[Text, Text] = {}
+    host: dict[Text, Text] = {}
+
+
+def _check_interval(low: float | None, high: float | None) -> None:
+    if (low is None) != (high is None):
+        raise ValueError("an interval has two ends or none")
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"the interval [{low}, {high}] is upside down")

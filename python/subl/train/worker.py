@@ -1,0 +1,52 @@
+"""What one rank runs: `python -m subl.train.worker JOB.json`.
+
+Rank 0 writes a JSON line a step to stdout for the process that launched it, and the figures last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from subl.cluster.launch import die_with_parent
+from subl.errors import SublError
+from subl.progress import Progress
+from subl.train.loop import TrainJob, train
+
+
+def _emit(event: dict[str, object]) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(event), file=_EVENTS, flush=True)
+
+
+def _report(progress: Progress) -> None:
+    _emit({"progress": asdict(progress)})
+
+
+def main() -> int:
+    die_with_parent()
+    job = TrainJob.model_validate_json(Path(sys.argv[1]).read_text())
+    try:
+        figures = train(job, _report)
+    except SublError as error:
+        _emit({"error": {"message": error.message, "hint": error.hint}})
+        return 1
+    _emit({"figures": figures})
+    return 0
+
+
+if __name__ == "__main__":
+    # Libraries print to stdout; keep the descriptor for ourselves and send theirs to stderr.
+    _EVENTS = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    status = main()
+    sys.stderr.flush()
+    if "torch.distributed" in sys.modules:
+        import torch
+
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    sys.exit(status)

@@ -1,0 +1,75 @@
+//! What can stop a run. A row that cannot be read is not an error: it goes to the rejects.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A plan that cannot be compiled. The message names the rule, and the pattern where there is one.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The plan is not the JSON that [`crate::PlanSpec`] describes.
+    #[error("invalid plan: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The plan as a whole makes no sense.
+    #[error("invalid plan: {0}")]
+    Plan(String),
+    /// One rule makes no sense.
+    #[error("rule `{rule}`: {message}")]
+    Rule {
+        /// The name of the rule.
+        rule: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A pattern is not a regular expression, or is too large when compiled.
+    #[error("rule `{rule}`: pattern `{pattern}`: {message}")]
+    Pattern {
+        /// The name of the rule.
+        rule: String,
+        /// The pattern as written in the rule.
+        pattern: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+/// A shard that cannot be filtered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The input is missing, unreadable, truncated or corrupt.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The input.
+        path: PathBuf,
+        /// What the system or the decompressor said.
+        source: io::Error,
+    },
+    /// An output cannot be created, written or renamed.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Write {
+        /// The output.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Two of input, kept and rejects are the same file.
+    #[error("{path} cannot be read and written, or written twice, at once", path = path.display())]
+    SameFile {
+        /// The file in question.
+        path: PathBuf,
+    },
+    /// The progress callback asked to stop. The outputs were not made.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Turns an error of reading `path` into one that names it.
+    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Error {
+        move |source| Error::Read { path: path.to_owned(), source }
+    }
+
+    /// Turns an error of writing `path` into one that names it.
+    pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Error {
+        move |source| Error::Write { path: path.to_owned(), source }
+    }
+}
