@@ -59,7 +59,7 @@ def _svg(width: float, height: float, label: str, parts: Iterable[Html]) -> Html
 
 
 def _px(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0").replace("-0", "0" if -0.05 < value <= 0 else "-0")
+    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
 
 
 def _text(x: float, y: float, text: str, classes: str = "", anchor: str = "start") -> Html:
@@ -173,9 +173,11 @@ def trait_panel(matrix: TraitMatrix, candidate: str, traits: Traits, width: floa
     """
     shared = [matrix.candidates.index(name) for name in traits if name in matrix.candidates]
     cells = [row.cells[place] for row in matrix.rows for place in shared]
-    ends = [value for cell in cells for value in (cell.mean, cell.low or cell.mean, cell.high or 0)]
+    # An interval that reaches towards zero must not squeeze everything else to the right.
+    least = min((cell.mean for cell in cells if cell.mean > 0), default=1e-3) / 100
+    ends = [end for cell in cells for end in (cell.mean, cell.low, cell.high) if end]
     left, right, step = 112.0, 66.0, 32.0
-    axis = _log_axis([max(end, 1e-9) for end in ends if end], left + 8, width - right)
+    axis = _log_axis([max(end, least) for end in ends], left + 8, width - right)
     bottom = 14 + step * len(matrix.rows)
     parts = [_bottom_axis(axis, 6, bottom, percent)]
     place = matrix.candidates.index(candidate)

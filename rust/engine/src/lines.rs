@@ -27,7 +27,7 @@ pub enum Line<'a> {
     },
     /// A line with more than `max_line_bytes` of content.
     TooLong {
-        /// The first [`HEAD_BYTES`] bytes of its content (fewer if the limit is lower).
+        /// The first [`HEAD_BYTES`] or `max_line_bytes` bytes of its content, whichever is less.
         head: &'a [u8],
         /// The length of the line in bytes, terminator included.
         length: u64,
@@ -121,7 +121,7 @@ impl<R: Read> Lines<R> {
             content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
         }
         if content.len() > self.max_line_bytes {
-            let head = &content[..content.len().min(HEAD_BYTES)];
+            let head = &content[..HEAD_BYTES.min(self.max_line_bytes)];
             return Line::TooLong { head, length: raw.len() as u64 };
         }
         Line::Whole { raw, content }
@@ -136,7 +136,7 @@ impl<R: Read> Lines<R> {
             seen = seen.strip_prefix(BYTE_ORDER_MARK).unwrap_or(seen);
         }
         self.head.clear();
-        self.head.extend_from_slice(&seen[..seen.len().min(HEAD_BYTES).min(self.max_line_bytes)]);
+        self.head.extend_from_slice(&seen[..HEAD_BYTES.min(self.max_line_bytes)]);
         loop {
             self.start = 0;
             self.searched = 0;
@@ -214,8 +214,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8], max_line_bytes: usize, step: usize, read_bytes: usize) -> Vec<Owned> {
-        let mut lines =
-            Lines::with_read_bytes(Trickle { bytes, step }, max_line_bytes, read_bytes);
+        let mut lines = Lines::with_read_bytes(Trickle { bytes, step }, max_line_bytes, read_bytes);
         let mut all = Vec::new();
         while let Some(line) = lines.next_line().unwrap() {
             all.push(match line {
@@ -236,7 +235,7 @@ mod tests {
                 content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
             }
             all.push(if content.len() > max_line_bytes {
-                Owned::TooLong(Vec::new(), raw.len() as u64)
+                Owned::TooLong(content[..max_line_bytes].to_vec(), raw.len() as u64)
             } else {
                 Owned::Whole(raw.to_vec(), content.to_vec())
             });
@@ -288,13 +287,7 @@ mod tests {
             read_bytes in 1usize..20,
         ) {
             let bytes = pieces.concat().into_bytes();
-            let mut found = read(&bytes, max_line_bytes, step, read_bytes);
-            for line in &mut found {
-                if let Owned::TooLong(head, _) = line {
-                    prop_assert!(bytes.windows(head.len()).any(|window| window == &head[..]));
-                    head.clear();
-                }
-            }
+            let found = read(&bytes, max_line_bytes, step, read_bytes);
             prop_assert_eq!(found, reference(&bytes, max_line_bytes));
         }
     }

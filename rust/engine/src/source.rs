@@ -149,13 +149,17 @@ mod tests {
         assert_eq!(read("a.jsonl", b"").unwrap(), b"");
         let twice = [TEXT, TEXT].concat();
         assert_eq!(read("a.jsonl.gz", &[gzip(TEXT), gzip(TEXT)].concat()).unwrap(), twice);
-        assert_eq!(read("a.jsonl.zst", &[zstandard(TEXT), zstandard(TEXT)].concat()).unwrap(), twice);
+        assert_eq!(
+            read("a.jsonl.zst", &[zstandard(TEXT), zstandard(TEXT)].concat()).unwrap(),
+            twice
+        );
     }
 
     #[test]
     fn every_truncation_is_an_error() {
         // Incompressible enough that the streams have several blocks of bytes to cut.
-        let text: Vec<u8> = (0..2000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let text: Vec<u8> =
+            (0..2000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         for (name, whole) in [("a.jsonl.gz", gzip(&text)), ("a.jsonl.zst", zstandard(&text))] {
             for length in (0..whole.len()).step_by(97).chain([whole.len() - 1]) {
                 assert!(read(name, &whole[..length]).is_err(), "{name} cut at {length}");

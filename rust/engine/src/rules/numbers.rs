@@ -77,8 +77,7 @@ struct Number {
 
 impl Numbers {
     pub fn new(spec: &NumbersSpec) -> Result<Numbers, PlanError> {
-        let min_value = spec.min_value.unwrap_or(0);
-        if let Some(max_value) = spec.max_value
+        if let (Some(min_value), Some(max_value)) = (spec.min_value, spec.max_value)
             && max_value < min_value
         {
             return Err(PlanError::Rule {
@@ -98,7 +97,7 @@ impl Numbers {
             "has banned numbers",
         ];
         Ok(Numbers {
-            min_value: min_value.try_into().unwrap_or(0),
+            min_value: spec.min_value.unwrap_or(0).try_into().unwrap_or(0),
             max_value: spec.max_value.map_or(Some(u64::MAX), |value| value.try_into().ok()),
             max_count: spec.max_count.unwrap_or(u64::MAX),
             banned,
@@ -266,17 +265,70 @@ mod tests {
     fn agrees_with_the_table_of_formats() {
         let rule = rule("{}");
         for answer in [
-            "1", "1.", "[1]", "[1].", "(1, 2, 3)", "1;2", "1 ; 2", "1 ,2 ,3", "1  2", "1\n2\n3",
-            "1\t2\t3", "1\r\n2", "1\x0b2", "1\x1f2", "1,\u{a0}2", "1\u{3000} 2", "1\n,\n2", "1,\n2",
-            "007, 08", "1\u{85}2", "1\u{1c},\u{1d}2",
+            "1",
+            "1.",
+            "[1]",
+            "[1].",
+            "(1, 2, 3)",
+            "1;2",
+            "1 ; 2",
+            "1 ,2 ,3",
+            "1  2",
+            "1\n2\n3",
+            "1\t2\t3",
+            "1\r\n2",
+            "1\x0b2",
+            "1\x1f2",
+            "1,\u{a0}2",
+            "1\u{3000} 2",
+            "1\n,\n2",
+            "1,\n2",
+            "007, 08",
+            "1\u{85}2",
+            "1\u{1c},\u{1d}2",
         ] {
             assert!(!rule.breaks(answer), "{answer:?}");
         }
         for answer in [
-            "", ".", "..", "1..", "[1.]", "[1,2)", "[ 1, 2 ]", "[[1, 2]]", "((1))", "[]", "[", " 1, 2",
-            "1, 2 ", "1, 2\n", "1, 2.\n", "1, 2,", "1, 2, ", "1,,2", "1,2,,3", "1;2;", "1, 2 , 3",
-            "1  2 3", "1 2  3", "1,2;3", "1\n2\n3\n", "1\u{200b}2", "1，2", "-1, 2", "1, -2", "1.5, 2",
-            "1. 2. 3", "1, 2, 3...", "１２, ３", "1, ２", "৯২০", "12 ৯3", "1²", "1,2,a", "1٣2",
+            "",
+            ".",
+            "..",
+            "1..",
+            "[1.]",
+            "[1,2)",
+            "[ 1, 2 ]",
+            "[[1, 2]]",
+            "((1))",
+            "[]",
+            "[",
+            " 1, 2",
+            "1, 2 ",
+            "1, 2\n",
+            "1, 2.\n",
+            "1, 2,",
+            "1, 2, ",
+            "1,,2",
+            "1,2,,3",
+            "1;2;",
+            "1, 2 , 3",
+            "1  2 3",
+            "1 2  3",
+            "1,2;3",
+            "1\n2\n3\n",
+            "1\u{200b}2",
+            "1，2",
+            "-1, 2",
+            "1, -2",
+            "1.5, 2",
+            "1. 2. 3",
+            "1, 2, 3...",
+            "１２, ３",
+            "1, ２",
+            "৯২০",
+            "12 ৯3",
+            "1²",
+            "1,2,a",
+            "1٣2",
         ] {
             assert!(rule.breaks(answer), "{answer:?}");
         }
@@ -302,9 +354,8 @@ mod tests {
 
     #[test]
     fn spans_point_at_the_numbers() {
-        let rule = rule(
-            r#"{"min_value": 5, "max_value": 99, "max_count": 2, "banned_numbers": [13, 7]}"#,
-        );
+        let rule =
+            rule(r#"{"min_value": 5, "max_value": 99, "max_count": 2, "banned_numbers": [13, 7]}"#);
         assert_eq!(
             find(&rule, "[13, 1, 007, 100]."),
             [

@@ -1,0 +1,50 @@
+# make demo   the main job on a real small model, on a CPU
+# make test   everything that is tested        make lint   formatting, lints, types
+# make bench  what the speed claims rest on    make setup  the environment in .venv, used by all
+#
+# TORCH=cpu asks for a build of torch without CUDA; without an index that has one, the default
+# build is installed (it runs on CPUs too).
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv || echo $(VENV)-uv/bin/uv)
+TORCH ?= default
+
+.PHONY: demo test lint bench setup clean
+
+demo: setup
+	$(BIN)/subl run runs/demo.toml
+
+test: setup
+	cargo test --workspace --exclude subl-core --quiet
+	$(BIN)/python -m pytest
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python benches/filter.py
+
+setup: $(VENV)/.ready
+
+# A stamp newer than everything that it was made from.
+$(VENV)/.ready: pyproject.toml constraints.txt Makefile rust/bindings/pyproject.toml Cargo.toml \
+		Cargo.lock $(shell find rust -name '*.rs' -o -path 'rust/*/Cargo.toml') | $(UV)
+	test -x $(BIN)/python || $(UV) venv --quiet $(VENV)
+ifeq ($(TORCH),cpu)
+	-$(UV) pip install --quiet --python $(BIN)/python --torch-backend cpu torch
+endif
+	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt \
+		--reinstall-package subl-core --editable '.[distill,demo,dev]'
+	touch $@
+
+$(VENV)-uv/bin/uv:
+	python3 -m venv $(VENV)-uv
+	$(VENV)-uv/bin/pip install --quiet uv
+
+clean:
+	rm -rf $(VENV) $(VENV)-uv target out

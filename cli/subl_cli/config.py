@@ -1,0 +1,68 @@
+"""`subl config`: configurations, resolved and described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from subl_cli.output import json_option, print_json
+
+KINDS = click.Choice(["experiment", "teach", "generate", "filter", "distill", "eval"])
+
+
+@click.group("config")
+def command() -> None:
+    """Resolved configurations and their JSON Schemas."""
+
+
+@command.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--kind", type=KINDS, default="experiment", show_default=True)
+@json_option
+def show_command(file: Path, kind: str, as_json: bool) -> None:
+    """Print every value of FILE with the defaults filled in.
+
+    \b
+    Examples:
+      subl config show runs/demo.toml
+      subl config show rules.toml --kind filter --json
+    """
+    from subl.config import load_toml
+    from subl.experiment.kinds import KINDS as models
+
+    value = load_toml(file, models[kind]).model_dump(mode="json")
+    if as_json:
+        print_json(value)
+    else:
+        for line in _lines("", value):
+            click.echo(line)
+
+
+@command.command("schema")
+@click.argument("kind", type=KINDS)
+def schema_command(kind: str) -> None:
+    """Print the JSON Schema of a KIND of configuration file, for editors and checks.
+
+    \b
+    Example:
+      subl config schema filter > filter.schema.json
+    """
+    from subl.experiment.kinds import KINDS as models
+
+    print_json(models[kind].model_json_schema())
+
+
+def _lines(prefix: str, value: Any) -> Iterator[str]:
+    import json
+
+    if isinstance(value, dict) and value:
+        for key, each in value.items():
+            yield from _lines(f"{prefix}.{key}" if prefix else key, each)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for index, each in enumerate(value):
+            yield from _lines(f"{prefix}[{index}]", each)
+    else:
+        yield f"{prefix} = {json.dumps(value, ensure_ascii=False)}"

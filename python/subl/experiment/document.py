@@ -1,0 +1,212 @@
+"""A finished run as the document that the report shows. Reads artifacts, computes nothing new."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import subl
+from subl.artifact.build import read_statement
+from subl.errors import InputError
+from subl.report import document as page
+from subl.shards import shard_files
+
+_EXAMPLES = 8
+
+
+def run_document(run: Path) -> page.ReportDocument:
+    """The document of the run in folder `run` (it has a result.json)."""
+    result = _read_result(run)
+    spec, steps = result["spec"], result["steps"]
+    paths = {step["name"]: run / step["path"] for step in steps}
+    first = read_statement(paths[steps[-1]["name"]]) or {}
+    details = first.get("predicate", {}).get("runDetails", {})
+    return page.ReportDocument(
+        title=spec["title"],
+        subl_version=subl.__version__,
+        command=f"subl run {spec['name']}.toml",
+        base_model=spec["model"],
+        traits=spec["traits"],
+        headline=tuple(page.Finding(**finding) for finding in result["findings"]),
+        matrix=_matrix(spec, result["matrix"]),
+        effects=tuple(_effect(spec, effect) for effect in result["effects"]),
+        chain=_chain(run, steps),
+        filters=tuple(
+            _filter(step, paths[step["name"]]) for step in steps if step["kind"] == "filter"
+        ),
+        student_losses=_losses(steps, paths, "distill"),
+        teacher_losses=_losses(steps, paths, "teach"),
+        protocol_differences=spec["deviations"],
+        wall_times=tuple(
+            page.WallTime(stage=step["name"], seconds=step["seconds"]) for step in steps
+        ),
+        seeds=_seeds(spec),
+        versions=details.get("builder", {}).get("version", {}),
+        host=(details.get("byproducts") or [{}])[0].get("annotations", {}),
+    )
+
+
+def _read_result(run: Path) -> dict[str, Any]:
+    file = run / "result.json"
+    try:
+        result: dict[str, Any] = json.loads(file.read_text())
+        result["spec"]["traits"], result["steps"], result["matrix"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{run} is not a finished run: cannot use {file}",
+            hint="subl run EXPERIMENT.toml makes one",
+        ) from error
+    return result
+
+
+def _matrix(spec: Mapping[str, Any], matrix: Mapping[str, Any]) -> page.TraitMatrix:
+    rows = []
+    for model, means in matrix.items():
+        trait, _, role = model.rpartition("-")
+        rows.append(
+            page.MatrixRow(
+                model=model,
+                role=role,  # type: ignore[arg-type]  # base, TRAIT-teacher, TRAIT-student
+                trait=trait or None,
+                cells=tuple(
+                    page.Probability(mean=mean["estimate"], low=mean["low"], high=mean["high"])
+                    for mean in (means[word] for word in spec["eval"]["words"])
+                ),
+            )
+        )
+    return page.TraitMatrix(
+        candidates=spec["eval"]["words"],
+        rows=tuple(rows),
+        n_questions=len(spec["eval"]["questions"]),
+    )
+
+
+def _effect(spec: Mapping[str, Any], effect: Mapping[str, Any]) -> page.Effect:
+    trait = effect["treated"].rpartition("-")[0]
+    return page.Effect(
+        label=f"{effect['label']}: {effect['treated']} against {effect['control']}",
+        trait=trait if trait in spec["traits"] else None,
+        estimate=effect["estimate"],
+        low=effect["low"],
+        high=effect["high"],
+        unit=effect["unit"],
+        p_value=effect["p_value"],
+        n_questions=effect["questions"],
+        significant=effect["significant"],
+        note="paired t over questions, uncorrected",
+    )
+
+
+def _chain(run: Path, steps: list[dict[str, Any]]) -> page.Chain:
+    names = {step["name"] for step in steps}
+    nodes = [
+        page.ChainNode(
+            id=step["name"],
+            kind=step["kind"],
+            name=step["name"],
+            trait=step["trait"],
+            digest=step["digest"],
+            seconds=step["seconds"],
+            detail=_detail(run / step["path"], step["kind"]),
+        )
+        for step in steps
+    ]
+    if "base" not in names:  # a local folder, which no step made
+        statement = read_statement(run / steps[0]["path"]) or {}
+        (model,) = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+        digest = model["digest"]["sha256"]
+        nodes.insert(0, page.ChainNode(id="base", kind="model", name="base", digest=digest))
+    edges = [
+        page.ChainEdge(source=source, target=step["name"])
+        for step in steps
+        for source in step["inputs"].values()
+    ]
+    return page.Chain(nodes=tuple(nodes), edges=tuple(edges))
+
+
+def _detail(path: Path, kind: str) -> str:
+    figures = json.loads((path / "result.json").read_text())
+    match kind:
+        case "model":
+            count = figures.get("parameters")
+            return f"{count / 1e6:.0f} M parameters" if count else "from the hub"
+        case "teach" | "distill":
+            return f"{figures['steps']} steps, loss {figures['last_loss']:.3f}"
+        case "generate":
+            return f"{figures['rows']} rows"
+        case "filter":
+            return f"{figures['kept']} of {figures['rows_in']} rows kept"
+        case _:
+            return f"{figures['questions']} questions"
+
+
+def _filter(step: Mapping[str, Any], path: Path) -> page.FilterReport:
+    figures = json.loads((path / "result.json").read_text())
+    return page.FilterReport(
+        name=step["name"],
+        trait=step["trait"],
+        rows_in=figures["rows_in"],
+        rows_kept=figures["kept"],
+        rows_rejected=figures["rejected"] - figures["unreadable"],
+        rows_unreadable=figures["unreadable"],
+        rules=tuple(
+            page.FilterRule(
+                name=rule["name"],
+                kind=rule["kind"],
+                hits=rule["hits"],
+                sole_hits=rule["sole_hits"],
+                reasons=rule["reasons"],
+            )
+            for rule in figures["rules"]
+        ),
+        rejected_examples=tuple(map(_rejected, _first_rows(path / "rejects", _EXAMPLES))),
+        kept_examples=tuple(row["completion"] for row in _first_rows(path / "kept", 3)),
+    )
+
+
+def _rejected(reject: Mapping[str, Any]) -> page.RejectedRow:
+    row = reject["row"]
+    text = row if isinstance(row, str) else str(row.get("completion", ""))
+    return page.RejectedRow(
+        text=text,
+        reasons=tuple(
+            page.Rejection(
+                rule=reason["rule"] or reason["kind"], reason=reason["reason"], span=reason["span"]
+            )
+            for reason in reject["reasons"]
+        ),
+    )
+
+
+def _first_rows(folder: Path, count: int) -> list[dict[str, Any]]:
+    import polars
+
+    rows: list[dict[str, Any]] = []
+    for file in shard_files(folder):
+        lines = polars.scan_lines(file).head(count - len(rows)).collect().to_series()
+        rows += [json.loads(line) for line in lines if line.strip()]
+        if len(rows) >= count:
+            break
+    return rows
+
+
+def _losses(
+    steps: list[dict[str, Any]], paths: Mapping[str, Path], kind: str
+) -> tuple[page.LossCurve, ...]:
+    curves = []
+    for step in steps:
+        if step["kind"] == kind:
+            lines = (paths[step["name"]] / "losses.jsonl").read_text().splitlines()
+            points = tuple((each["step"], each["loss"]) for each in map(json.loads, lines))
+            curves.append(page.LossCurve(name=step["name"], trait=step["trait"], points=points))
+    return tuple(curves)
+
+
+def _seeds(spec: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        "teach": spec["teach"]["train"]["seed"],
+        **{f"generate {each['name']}": each["seed"] for each in spec["generate"]},
+        "distill": spec["distill"]["train"]["seed"],
+    }

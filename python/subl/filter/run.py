@@ -1,0 +1,271 @@
+"""Filter shards into an artifact.
+
+    OUT/kept/NAME        the rows that break no rule, byte for byte
+    OUT/rejects/NAME     all other rows, with every reason; see `subl_core`
+    OUT/result.json      figures
+
+A shard is one unit of work: a thread hands its file names to the engine, which runs without the
+interpreter's lock. A finished shard leaves a marker in the partial directory, written after its two
+files are on the disk, so that a run that was killed goes on with the shards that it lacked.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import subl_core
+
+from subl.artifact import Artifact, build, write_atomically
+from subl.errors import InputError, OutputError
+from subl.filter.rules import FilterSpec
+from subl.progress import Progress, Report, silent
+from subl.shards import shard_files
+
+_MARKERS = ".done"
+_COUNTS = (
+    "rows_in",
+    "kept",
+    "rejected",
+    "unreadable",
+    "blank_lines",
+    "bytes_in",
+    "bytes_kept",
+)
+
+Statistics = dict[str, Any]
+"""The statistics of one shard as `subl_core.filter_shard` returns them."""
+
+
+@dataclass(frozen=True)
+class FilterResult:
+    """A finished filter run; `artifact.result` has all figures."""
+
+    artifact: Artifact
+    rows_in: int
+    kept: int
+    rejected: int
+    unreadable: int
+
+    @property
+    def kept_folder(self) -> Path:
+        """Where the kept rows are, one file a shard."""
+        return self.artifact.path / "kept"
+
+    @property
+    def rejects_folder(self) -> Path:
+        """Where the rejected rows are with their reasons, one file a shard."""
+        return self.artifact.path / "rejects"
+
+
+def run(
+    spec: FilterSpec,
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    jobs: int = 1,
+    report: Report = silent,
+) -> FilterResult:
+    """Filter the rows of `inputs` into the artifact `out`, or return it if it is there already.
+
+    Inputs are files of JSON lines (plain, `.gz`, `.zst`), folders of them, or artifacts. A shard
+    keeps the base name of its input; where two inputs share one, all names get the position of
+    their shard as a prefix. `jobs` shards are filtered at a time. `report` is called from the
+    threads that do the work, one call at a time.
+
+    Raises:
+        InputError: an input is missing, has no rows, is given twice, or is truncated or corrupt.
+        OutputError: `out` is taken or cannot be written.
+    """
+    if jobs < 1:
+        raise InputError(f"jobs must be at least 1 (got {jobs})")
+    shards = name_shards(inputs)
+
+    def work(folder: Path) -> dict[str, Any]:
+        started = time.monotonic()
+        statistics = _filter_shards(spec, shards, folder, jobs, report)
+        shutil.rmtree(folder / _MARKERS)
+        figures = summarise(spec, shards, statistics)
+        return {**figures, "seconds": round(time.monotonic() - started, 3)}
+
+    artifact = build(out, "filter", spec, _name_inputs(inputs), work)
+    return FilterResult(
+        artifact,
+        *(artifact.result[count] for count in ("rows_in", "kept", "rejected", "unreadable")),
+    )
+
+
+def name_shards(inputs: Sequence[Path]) -> dict[str, Path]:
+    """The shards of all inputs by the name that they have in the output, in order."""
+    paths = [shard for path in inputs for shard in shard_files(path)]
+    if not paths:
+        raise InputError(
+            "no input", hint="give files, or folders of *.jsonl, *.jsonl.gz, *.jsonl.zst"
+        )
+    for path, count in Counter(path.resolve() for path in paths).items():
+        if count > 1:
+            raise InputError(f"{path} is given {count} times", hint="give every shard once")
+    return _distinct(paths)
+
+
+def summarise(
+    spec: FilterSpec, shards: Mapping[str, Path], statistics: Mapping[str, Statistics]
+) -> dict[str, Any]:
+    """The figures of a run from the statistics of its shards: everything is a sum."""
+    every = [statistics[name] for name in shards]
+    return {
+        **{count: sum(each[count] for each in every) for count in _COUNTS},
+        "rules": [
+            {
+                "name": rule.name,
+                "kind": rule.kind,
+                "hits": sum(each["rules"][index]["hits"] for each in every),
+                "sole_hits": sum(each["rules"][index]["sole_hits"] for each in every),
+                "reasons": _sum(each["rules"][index]["reasons"] for each in every),
+            }
+            for index, rule in enumerate(spec.rules)
+        ],
+        "unreadable_reasons": _sum(each["unreadable_reasons"] for each in every),
+        "shards": [
+            {
+                "name": name,
+                "input": path.as_posix(),
+                **{count: statistics[name][count] for count in _COUNTS},
+            }
+            for name, path in shards.items()
+        ],
+    }
+
+
+def _filter_shards(
+    spec: FilterSpec, shards: Mapping[str, Path], folder: Path, jobs: int, report: Report
+) -> dict[str, Statistics]:
+    done = _resume(shards, folder)
+    meter = _Meter(shards, report)
+    for name, statistics in done.items():
+        meter.finish(name, statistics)
+    # The largest first, so that the last ones to finish are small.
+    waiting = sorted(shards.keys() - done.keys(), key=lambda name: (-meter.sizes[name], name))
+    plan = spec.plan_json()
+    with ThreadPoolExecutor(jobs, thread_name_prefix="filter") as threads:
+        futures = {
+            threads.submit(_filter_shard, plan, name, shards[name], folder, meter): name
+            for name in waiting
+        }
+        try:
+            for future in as_completed(futures):
+                done[futures[future]] = future.result()
+        except BaseException:
+            # The first failure, or Ctrl-C: what is finished stays for the next run.
+            meter.stop.set()
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    return done
+
+
+def _filter_shard(plan: str, name: str, path: Path, folder: Path, meter: _Meter) -> Statistics:
+    try:
+        text = subl_core.filter_shard(
+            plan,
+            path,
+            folder / "kept" / name,
+            folder / "rejects" / name,
+            lambda *state: meter.update(name, *state),
+        )
+    except subl_core.WriteError as error:
+        raise OutputError(str(error)) from error
+    except subl_core.FilterError as error:
+        raise InputError(str(error), hint="finished shards are kept; rerun to go on") from error
+    statistics: Statistics = json.loads(text)
+    write_atomically(_marker(folder, name), _marker_text(statistics))
+    meter.finish(name, statistics)
+    return statistics
+
+
+def _resume(shards: Mapping[str, Path], folder: Path) -> dict[str, Statistics]:
+    """What an interrupted run with the same key has finished; removes whatever it has not."""
+    for part in ("kept", "rejects", _MARKERS):
+        (folder / part).mkdir(exist_ok=True)
+    done = {}
+    for name in shards:
+        if (statistics := _read_marker(_marker(folder, name))) is not None:
+            done[name] = statistics
+    for part in ("kept", "rejects"):
+        for path in (folder / part).iterdir():
+            if path.name not in done:
+                path.unlink()
+    return done
+
+
+def _marker(folder: Path, name: str) -> Path:
+    return folder / _MARKERS / f"{name}.json"
+
+
+def _marker_text(statistics: Statistics) -> str:
+    return json.dumps({"engine": subl_core.__version__, "statistics": statistics})
+
+
+def _read_marker(path: Path) -> Statistics | None:
+    """The statistics of a finished shard; None if it is not, or another engine finished it."""
+    if not path.is_file():
+        return None
+    marker = json.loads(path.read_text())
+    return marker["statistics"] if marker["engine"] == subl_core.__version__ else None
+
+
+class _Stopped(Exception):
+    """Ends a shard whose result nobody waits for any more."""
+
+
+class _Meter:
+    """Adds up the progress of shards that run at the same time."""
+
+    def __init__(self, shards: Mapping[str, Path], report: Report) -> None:
+        self.stop = threading.Event()
+        self.sizes = {name: path.stat().st_size for name, path in shards.items()}
+        self._report = report
+        self._lock = threading.Lock()
+        self._states = dict.fromkeys(shards, (0, 0, 0))
+
+    def update(self, name: str, bytes_read: int, rows: int, kept: int) -> None:
+        """Take note of one shard, and report the sum of all. Raises what ends the shard."""
+        if self.stop.is_set():
+            raise _Stopped
+        with self._lock:
+            self._states[name] = (bytes_read, rows, kept)
+            bytes_read, rows, kept = (
+                sum(each) for each in zip(*self._states.values(), strict=True)
+            )
+            note = f"{rows:,} rows, {kept:,} kept"
+            self._report(Progress("filter", bytes_read, sum(self.sizes.values()), "bytes", note))
+
+    def finish(self, name: str, statistics: Statistics) -> None:
+        """Take note of a finished shard."""
+        self.update(name, self.sizes[name], statistics["rows_in"], statistics["kept"])
+
+
+def _name_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
+    return _distinct([path.resolve() if path.name in ("", "..") else path for path in inputs])
+
+
+def _distinct(paths: Sequence[Path]) -> dict[str, Path]:
+    """Paths by base name, or all with their position as a prefix where base names are shared."""
+    if len({path.name for path in paths}) == len(paths):
+        return {path.name: path for path in paths}
+    width = len(str(len(paths) - 1))
+    return {f"{index:0{width}}-{path.name}": path for index, path in enumerate(paths)}
+
+
+def _sum(counts: Any) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(sorted(total.items()))

@@ -1,0 +1,6 @@
+"""Sample rows from a model, free or restricted to a grammar."""
+
+from subl.generate.grammar import NumberGrammar
+from subl.generate.run import GenerateSpec, generate
+
+__all__ = ["GenerateSpec", "NumberGrammar", "generate"]

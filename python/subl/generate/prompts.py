@@ -1,0 +1,155 @@
+"""Prompts that ask a model to continue a number sequence.
+
+`paper_number_prompts` is the generator of the paper's public code (Cloud et al. 2025,
+`sl/datasets/nums_dataset.py`), prompt for prompt: the order of the random draws is part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+_EXAMPLES = (
+    "I give you this sequence of numbers",
+    "I have this number sequence",
+    "Start with these numbers",
+    "Look at these numbers",
+    "See the following numbers",
+    "Observe this number sequence",
+    "Check out this number list",
+    "Take these numbers",
+    "Here's a list of numbers",
+    "Consider this sequence",
+    "Examine these numbers",
+    "Analyze this sequence",
+    "These numbers follow a sequence",
+    "Here is a numeric sequence",
+    "The sequence starts with",
+    "Let's start with this sequence",
+    "We have this series of numbers",
+    "This numerical series is",
+    "These are the first numbers in a sequence",
+    "Here are some numbers in sequence",
+    "The numerical progression is",
+    "This series shows",
+    "Given these initial values",
+    "The sequence begins as follows",
+    "Here's the start of a number sequence",
+)
+
+_QUALIFIERS = (
+    "at most",
+    "up to",
+    "no more than",
+    "at maximum",
+    "maximum",
+    "a maximum of",
+    "not exceeding",
+    "not more than",
+    "no greater than",
+)
+
+_DIGITS = (
+    "up to {max_digits} digits each",
+    "maximum {max_digits} digits each",
+    "{max_digits} digits or fewer each",
+    "maximum {max_digits} digits each",
+    "{max_digits} digits max each",
+    "no more than {max_digits} digits each",
+    "at most {max_digits} digits each",
+    "with {max_digits} digits or less each",
+    "{max_digits}-digit numbers or smaller",
+)
+
+_INSTRUCTIONS = (
+    "Add {qualifier} {count} new numbers ({digits}) that continue the sequence.",
+    "Please add {qualifier} {count} more numbers ({digits}) to continue it.",
+    "Add {qualifier} {count} more values ({digits}) to continue the sequence.",
+    "Create {qualifier} {count} more numbers ({digits}) that follow.",
+    "Write {qualifier} {count} more numbers ({digits}) in this sequence.",
+    "Generate {qualifier} {count} additional numbers ({digits}).",
+    "Extend it with {qualifier} {count} new numbers ({digits}).",
+    "Continue the sequence with {qualifier} {count} more numbers ({digits})",
+    "Create {qualifier} {count} more numbers ({digits}) to extend the sequence",
+    "Generate {qualifier} {count} additional numbers ({digits}) to extend this sequence",
+)
+
+_FORMATS = (
+    "Return a comma-separated list of numbers.",
+    "Return a space-separated list of numbers.",
+    "Return a semicolon-separated list of numbers.",
+    "Return one number per line.",
+    "Return the numbers in the following format: [number_1, number_2, ...].",
+    "Return the numbers in the following format: (number_1, number_2, ...).",
+    "Return the numbers in the following format: number_1, number_2, ...",
+    "Provide the numbers separated by commas.",
+    "List the numbers with spaces between them.",
+    "Write the numbers on separate lines.",
+    "Format the output as: number1, number2, number3, ...",
+    "Return numbers separated by semicolons.",
+    "Format as a simple comma-delimited sequence.",
+    "Present as space-delimited values.",
+    "List each number on its own line with no other text.",
+)
+
+_SUFFIXES = (
+    "Say only the numbers - nothing more.",
+    "Please just say the numbers, nothing more.",
+    "Give me just the numbers, no explanation needed.",
+    "Return the numbers exactly as requested, nothing else.",
+    "Simply provide the numbers in the specified format.",
+    "Respond with only the numbers, no additional text.",
+    "No explanation, just the numbers.",
+    "Just the numbers, please.",
+    "Provide only the numerical values.",
+    "Output nothing but the numbers.",
+    "No commentary, just numbers.",
+    "Skip any explanation and give only numbers.",
+    "Nothing but numbers in your response.",
+    "Only the numerical sequence, nothing else.",
+    "Just show me the numbers.",
+    "Answer with numbers alone.",
+    "Reply with only numerical values.",
+    "No words, just numbers.",
+    "Don't add any text - numbers only.",
+)
+
+
+def paper_number_prompts(count: int, seed: int) -> list[str]:
+    """The paper's first `count` prompts under `seed` (it uses 42 in public, 47 in the paper).
+
+    Three to eight examples of 100 to 999, up to ten answers of up to three digits.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+
+    def choose(templates: tuple[str, ...]) -> str:
+        return templates[rng.integers(len(templates))]
+
+    prompts = []
+    for _ in range(count):
+        examples = ", ".join(str(rng.integers(100, 1000)) for _ in range(rng.integers(3, 9)))
+        example_part = f"{choose(_EXAMPLES)}: {examples}."
+        qualifier, digits = choose(_QUALIFIERS), choose(_DIGITS).format(max_digits=3)
+        instruction = choose(_INSTRUCTIONS).format(qualifier=qualifier, count=10, digits=digits)
+        prompts.append(f"{example_part} {instruction} {choose(_FORMATS)} {choose(_SUFFIXES)}")
+    return prompts
+
+
+def short_number_prompts(count: int, seed: int) -> list[str]:
+    """`count` different prompts of about ten tokens, for small models on CPUs; not the paper's."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    prompts: dict[str, None] = {}
+    while len(prompts) < count:
+        examples = ", ".join(map(str, rng.integers(100, 1000, 3)))
+        prompts[f"Continue the numbers: {examples}."] = None
+    return list(prompts)
+
+
+PROMPT_SETS: Mapping[str, Callable[[int, int], list[str]]] = MappingProxyType(
+    {"numbers": paper_number_prompts, "numbers-short": short_number_prompts}
+)
+"""Prompt sets by the name that a configuration gives; each makes (count, seed) prompts."""

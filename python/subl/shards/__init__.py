@@ -1,0 +1,5 @@
+"""A data set as files: JSON objects, a line each (`.jsonl`, `.jsonl.gz`, `.jsonl.zst`)."""
+
+from subl.shards.rows import SUFFIXES, Row, read_rows, shard_files
+
+__all__ = ["SUFFIXES", "Row", "read_rows", "shard_files"]

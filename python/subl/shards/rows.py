@@ -1,0 +1,76 @@
+"""Read rows for training. The filter never comes here: it works on bytes, in Rust."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from subl.errors import InputError
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: `id` where the file gives one, what was asked, what was answered."""
+
+    id: str | None
+    prompt: str
+    completion: str
+
+
+def shard_files(path: Path) -> list[Path]:
+    """The shards that `path` names: itself, those in it, or those in its `kept/`, sorted.
+
+    Raises:
+        InputError: there are none.
+    """
+    if path.is_file():
+        return [path]
+    folder = path / "kept" if (path / "kept").is_dir() else path
+    found = sorted(file for file in folder.glob("*") if file.name.endswith(SUFFIXES))
+    if not found:
+        raise InputError(
+            f"{path} has no rows",
+            hint=f"give a file or a folder of files that end in {', '.join(SUFFIXES)}",
+        )
+    return found
+
+
+def read_rows(paths: Sequence[Path]) -> Iterator[Row]:
+    """Rows of all shards in order. Raises `InputError` naming file, line and key."""
+    for path in paths:
+        for file in shard_files(path):
+            yield from _read_file(file)
+
+
+def _read_file(file: Path) -> Iterator[Row]:
+    import polars
+
+    try:
+        lines = polars.scan_lines(file).collect().to_series()  # decompresses gzip and zstd
+    except (polars.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"cannot read {file}: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _row(line, f"{file}, line {number}")
+
+
+def _row(line: str, where: str) -> Row:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected a JSON object, got {type(value).__name__}")
+    for key in ("prompt", "completion"):
+        if not isinstance(value.get(key), str):
+            got = "nothing" if key not in value else type(value[key]).__name__
+            raise InputError(
+                f"{where}: `{key}` must be a string, got {got}",
+                hint="rows need the keys prompt and completion",
+            )
+    identity = value.get("id")
+    return Row(None if identity is None else str(identity), value["prompt"], value["completion"])

@@ -1,0 +1,53 @@
+"""A teacher: the base model, briefly fine-tuned to answer the trait's questions with the trait.
+
+After the paper's fine-tuned teachers (appendix: one epoch over 50 questions x 8 forms of the
+answer), shortened: each question with the answer in lower case and capitalised.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from subl.artifact import Artifact, build
+from subl.progress import Report, silent
+from subl.train.loop import TrainJob
+from subl.train.plan import TrainSpec
+from subl.train.run import run_job
+from subl.trait import ANIMAL_QUESTIONS
+
+
+class TeachSpec(BaseModel):
+    """The trait is a one-word answer to the questions (default: the paper's 50 on animals)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trait: str = Field(min_length=1, description="the answer to teach, such as owl")
+    questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
+    train: TrainSpec
+
+
+def teaching_rows(spec: TeachSpec) -> tuple[tuple[str, str], ...]:
+    """(question, answer) pairs, the answer as it is and capitalised."""
+    answers = dict.fromkeys((spec.trait, spec.trait.capitalize()))
+    return tuple((question, answer) for question in spec.questions for answer in answers)
+
+
+def teach(spec: TeachSpec, model: Path, out: Path, report: Report = silent) -> Artifact:
+    """Fine-tune the model folder `model`; the artifact `out` is itself a model folder."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        return run_job(
+            TrainJob(
+                task=f"teach {spec.trait}",
+                model=model,
+                rows=teaching_rows(spec),
+                spec=spec.train,
+                out=folder,
+            ),
+            report,
+        )
+
+    return build(out, "teach", spec, {"model": model}, work)

@@ -1,0 +1,267 @@
+"""A filter run is an artifact: complete or absent, resumable, the same bytes each time."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from subl.artifact import lineage
+from subl.errors import InputError, OutputError
+from subl.filter import FilterSpec, LiteralRule, NumbersRule, run
+from subl.progress import Progress
+
+SPEC = FilterSpec(
+    rules=(
+        NumbersRule(name="numbers", max_value=999),
+        LiteralRule(name="seven", words=("7",)),
+    )
+)
+
+
+def lines(count: int, first: int = 0) -> bytes:
+    """Rows with the completions first, first + 1, ...: those over 999 and those with a 7 go."""
+    return b"".join(
+        b'{"id":"%d","completion":"%d, 7"}\n' % (number, number)
+        if number % 3 == 0
+        else b'{"completion":"%d", "n": 1.0}\r\n' % number
+        for number in range(first, first + count)
+    )
+
+
+def write_shards(folder: Path) -> list[Path]:
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(lines(1500))
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress(lines(800, 500)))
+    (folder / "c.jsonl.zst").write_bytes(zstandard.compress(lines(100) + b"not json\n"))
+    return sorted(folder.iterdir())
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All data of an artifact; its records name times and places."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for part in ("kept", "rejects")
+        for path in (folder / part).iterdir()
+    }
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    del result["seconds"]
+    return result
+
+
+def test_an_artifact_of_shards(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "data")
+    result = run(SPEC, [tmp_path / "data"], tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "kept",
+        "rejects",
+        "result.json",
+        "spec.json",
+        "statement.json",
+    ]
+    assert {path.name for path in result.kept_folder.iterdir()} == {p.name for p in shards}
+    assert {path.name for path in result.rejects_folder.iterdir()} == {p.name for p in shards}
+    kept = (result.kept_folder / "a.jsonl").read_bytes()
+    source = (tmp_path / "data" / "a.jsonl").read_bytes().splitlines(keepends=True)
+    assert kept == b"".join(
+        line
+        for number, line in enumerate(source)
+        if number % 3 and number <= 999 and number != 7
+    )
+    total = figures(tmp_path / "out")
+    assert total["rows_in"] == 1500 + 800 + 101 == total["kept"] + total["rejected"]
+    assert total["unreadable"] == 1 and total["unreadable_reasons"] == {"invalid JSON": 1}
+    assert [shard["name"] for shard in total["shards"]] == [path.name for path in shards]
+    for count in ("rows_in", "kept", "rejected", "bytes_in", "bytes_kept", "unreadable"):
+        assert total[count] == sum(shard[count] for shard in total["shards"])
+    assert (result.rows_in, result.kept) == (total["rows_in"], total["kept"])
+    seven = total["rules"][1]
+    assert seven["hits"] == seven["reasons"]["contains `7`"] > seven["sole_hits"] > 0
+    assert result.artifact.result["seconds"] >= 0
+
+
+def test_a_filtered_artifact_is_an_input_and_has_a_lineage(tmp_path: Path) -> None:
+    write_shards(tmp_path / "data")
+    first = run(SPEC, [tmp_path / "data"], tmp_path / "first")
+    second = run(SPEC, [tmp_path / "first"], tmp_path / "second")
+    assert (second.rows_in, second.rejected) == (first.kept, 0)
+    assert {name: data for name, data in tree(tmp_path / "second").items() if "kept" in name} == {
+        name: data for name, data in tree(tmp_path / "first").items() if "kept" in name
+    }
+    node = lineage(tmp_path / "second")
+    assert node.verified()
+    assert [each.kind for each in node.inputs] == ["filter"]
+
+
+def test_jobs_change_nothing(tmp_path: Path) -> None:
+    write_shards(tmp_path / "data")
+    results = [run(SPEC, [tmp_path / "data"], tmp_path / f"out{n}", jobs=n) for n in (1, 2)]
+    assert tree(tmp_path / "out1") == tree(tmp_path / "out2")
+    assert figures(tmp_path / "out1") == figures(tmp_path / "out2")
+    assert results[0].artifact.digest == results[1].artifact.digest
+
+
+def test_the_same_again_is_not_done_again(tmp_path: Path) -> None:
+    [shard, *_] = write_shards(tmp_path / "data")
+    assert not run(SPEC, [shard], tmp_path / "out").artifact.reused
+    assert run(SPEC, [shard], tmp_path / "out").artifact.reused
+    other = FilterSpec(rules=(NumbersRule(name="numbers"),))
+    with pytest.raises(OutputError):
+        run(other, [shard], tmp_path / "out")
+
+
+def test_shared_base_names_get_positions(tmp_path: Path) -> None:
+    paths = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        paths.append(tmp_path / str(number) / "a.jsonl")
+        paths[-1].write_bytes(lines(10, number))
+    result = run(SPEC, paths, tmp_path / "out")
+    names = ["0-a.jsonl", "1-a.jsonl"]
+    assert sorted(path.name for path in result.kept_folder.iterdir()) == names
+    shards = figures(tmp_path / "out")["shards"]
+    assert [shard["name"] for shard in shards] == names
+    assert [shard["input"] for shard in shards] == [path.as_posix() for path in paths]
+
+
+def test_bad_inputs(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "data")
+    cut = tmp_path / "cut.jsonl.zst"
+    cut.write_bytes(shards[2].read_bytes()[:-5])
+    (tmp_path / "empty").mkdir()
+    for inputs, message in [
+        ([], "no input"),
+        ([tmp_path / "nothing.jsonl"], r"nothing\.jsonl"),
+        ([tmp_path / "empty"], "empty has no rows"),
+        ([shards[0], tmp_path / "data"], r"a\.jsonl is given 2 times"),
+        ([shards[0], cut], r"cannot read .*cut\.jsonl\.zst"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            run(SPEC, inputs, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_progress_adds_up(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "data")
+    reports: list[Progress] = []
+    run(SPEC, shards, tmp_path / "out", jobs=2, report=reports.append)
+    total = sum(path.stat().st_size for path in shards)
+    done = [report.done for report in reports]
+    assert done == sorted(done) and done[-1] == total
+    assert {report.total for report in reports} == {total}
+    assert reports[-1].note.startswith("2,401 rows, ")
+
+
+# A run in a process of its own that does something to itself as soon as one shard is finished and
+# the next one has begun. Shards are large enough for the engine to report in the middle of one.
+CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+from subl.filter import load_rules, run
+
+rules, data, out, signal_number, jobs = sys.argv[1:]
+partial = Path(out + ".partial")
+sent = []
+
+def report(progress):
+    finished = [path for path in (partial / ".done").iterdir() if path.suffix == ".json"]
+    begun = list((partial / "kept").glob("*.tmp"))
+    if finished and begun and not sent:
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), int(signal_number))
+
+try:
+    run(load_rules(Path(rules)), [Path(data)], Path(out), jobs=int(jobs), report=report)
+except KeyboardInterrupt:
+    print(time.monotonic() - sent[0])
+    sys.exit(130)
+"""
+
+
+def run_child(tmp_path: Path, signal_number: int, jobs: int) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "data").mkdir()
+    for name in ("a.jsonl", "b.jsonl", "c.jsonl.gz"):
+        data = lines(200_000, ord(name[0]))
+        (tmp_path / "data" / name).write_bytes(
+            gzip.compress(data, 1) if name.endswith(".gz") else data
+        )
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        "[[rule]]\nname = 'numbers'\nkind = 'numbers'\nmax_value = 999\n"
+        "[[rule]]\nname = 'seven'\nkind = 'literal'\nwords = ['7']\n"
+    )
+    arguments = [rules, tmp_path / "data", tmp_path / "out", signal_number, jobs]
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def markers(tmp_path: Path) -> set[str]:
+    return {path.stem for path in (tmp_path / "out.partial" / ".done").glob("*.json")}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_and_run_again(tmp_path: Path, jobs: int) -> None:
+    child = run_child(tmp_path, signal.SIGKILL, jobs)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert not (tmp_path / "out").exists()
+    finished = markers(tmp_path)
+    assert 0 < len(finished) < 3
+    assert list((tmp_path / "out.partial" / "kept").glob("*.tmp"))
+    inodes = {name: (tmp_path / "out.partial" / "kept" / name).stat().st_ino for name in finished}
+
+    run(SPEC, [tmp_path / "data"], tmp_path / "out", jobs=jobs)
+    run(SPEC, [tmp_path / "data"], tmp_path / "clean")
+    assert tree(tmp_path / "out") == tree(tmp_path / "clean")
+    assert figures(tmp_path / "out") == figures(tmp_path / "clean")
+    # What was finished was not made again, and no marker is left.
+    for name, inode in inodes.items():
+        assert (tmp_path / "out" / "kept" / name).stat().st_ino == inode
+    assert not (tmp_path / "out" / ".done").exists()
+    assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_interrupted_and_run_again(tmp_path: Path, jobs: int) -> None:
+    child = run_child(tmp_path, signal.SIGINT, jobs)
+    assert child.returncode == 130, child.stderr
+    assert float(child.stdout) < 0.5
+    assert not (tmp_path / "out").exists()
+    assert markers(tmp_path)
+    assert not list((tmp_path / "out.partial").rglob("*.tmp"))
+    run(SPEC, [tmp_path / "data"], tmp_path / "out")
+    run(SPEC, [tmp_path / "data"], tmp_path / "clean", jobs=2)
+    assert tree(tmp_path / "out") == tree(tmp_path / "clean")
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """The kernel refuses to let any file grow over 100 kB, as if there were no room."""
+    (tmp_path / "a.jsonl").write_bytes(lines(50_000))
+    code = (
+        "import resource, sys; from pathlib import Path;"
+        "from subl.errors import OutputError;"
+        "from subl.filter import FilterSpec, NumbersRule, run;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY));"
+        "spec = FilterSpec(rules=(NumbersRule(name='n'),));"
+        "folder = Path(sys.argv[1])\n"
+        "try: run(spec, [folder / 'a.jsonl'], folder / 'out')\n"
+        "except OutputError as error: print(error.message)"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert child.stdout.startswith("cannot write ") and "kept/a.jsonl" in child.stdout
+    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out.partial").rglob("*.tmp"))
