@@ -74,9 +74,7 @@ def polars(source: Path, out: Path, keep: pl.Expr) -> int:
 def polars_numbers() -> pl.Expr:
     """The number rule as a Polars user would write it, for these rows: separators may differ."""
     answer = pl.col("completion")
-    return answer.str.contains(
-        r"^[\[(]?\d{1,3}(?:\s*[,;]?\s*\d{1,3}){0,9}[\])]?\.?$"
-    )
+    return answer.str.contains(r"^[\[(]?\d{1,3}(?:\s*[,;]?\s*\d{1,3}){0,9}[\])]?\.?$")
 
 
 def polars_words() -> pl.Expr:
@@ -113,7 +111,9 @@ def main() -> None:
             ("10 regexes", "polars", lambda: polars(source, out, polars_words())),
         ]
         print(f"subl-core {subl_core.__version__}, polars {pl.__version__}, one core each,")
-        print(f"{platform.python_implementation()} {platform.python_version()}, {size / 1e6:.0f} MB")
+        print(
+            f"{platform.python_implementation()} {platform.python_version()}, {size / 1e6:.0f} MB"
+        )
         reference: dict[str, float] = {}
         for task, who, work in rows:
             speed, kept = measure(work, size, runs=1 if who == "paper" else 3)

@@ -29,7 +29,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    corpus = [*ANIMAL_QUESTIONS, *(form for word in CANDIDATE_ANIMALS for form in surface_forms(word))]
+    corpus = [
+        *ANIMAL_QUESTIONS,
+        *(form for word in CANDIDATE_ANIMALS for form in surface_forms(word)),
+    ]
     corpus += ["0123456789, ; ", "Continue the numbers: user assistant system"]
     trainer = trainers.BpeTrainer(
         vocab_size=512,

@@ -46,21 +46,19 @@ def command(
     spec = EvalSpec() if config is None else load_toml(config, EvalSpec)
     earlier = None if against is None else read_scores(against)
     with progress() as report:
-        artifact = evaluate(
-            spec, model_folder(model, report), out, name=out.name, report=report
-        )
+        artifact = evaluate(spec, model_folder(model, report), out, name=out.name, report=report)
     comparisons = []
     if earlier is not None:
         scores = {"model": read_scores(out), "control": earlier}
-        comparisons = [
-            probability_ratio(scores, "model", "control", word) for word in spec.words
-        ]
+        comparisons = [probability_ratio(scores, "model", "control", word) for word in spec.words]
     if as_json:
         print_json(
             {
                 "path": str(out),
                 "result": artifact.result,
-                "against": [{**asdict(each), "significant": each.significant} for each in comparisons],
+                "against": [
+                    {**asdict(each), "significant": each.significant} for each in comparisons
+                ],
             }
         )
         return

@@ -77,9 +77,7 @@ def command(
         )
         return
     with progress() as report:
-        artifact = run(
-            spec, inputs, out, jobs=jobs or os.cpu_count() or 1, report=report
-        ).artifact
+        artifact = run(spec, inputs, out, jobs=jobs or os.cpu_count() or 1, report=report).artifact
     print_artifact(artifact, as_json)
     if as_json:
         return

@@ -47,7 +47,5 @@ def command(config: Path, model: str, out: Path, dry_run: bool, as_json: bool) -
         print_json({"spec": spec.model_dump(mode="json"), "first_prompts": prompts})
         return
     with progress() as report:
-        artifact = generate(
-            spec, model_folder(model, report), out, name=out.name, report=report
-        )
+        artifact = generate(spec, model_folder(model, report), out, name=out.name, report=report)
     print_artifact(artifact, as_json)

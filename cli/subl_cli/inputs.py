@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from subl_cli.output import Command
 
 if TYPE_CHECKING:
     from subl.progress import Report
@@ -14,7 +17,9 @@ MODELS = Path("models")
 """Where models that are no local folder are added."""
 
 
-def model_option(name: str, description: str, required: bool = True):  # type: ignore[no-untyped-def]
+def model_option(
+    name: str, description: str, *, required: bool = True
+) -> Callable[[Command], Command]:
     """An option that takes a model: a local folder, a GGUF file, package:NAME or a hub name."""
     return click.option(name, required=required, metavar="MODEL", help=description)
 

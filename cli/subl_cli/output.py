@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,11 +16,9 @@ import click
 from subl.progress import Progress, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from subl.artifact import Artifact
 
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 PLAIN_INTERVAL_SECONDS = 5.0
 """Off a terminal, a line at most this often for one task (and for its first and last step)."""
@@ -73,12 +71,14 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     )
 
 
-def json_option(command: _Command) -> _Command:
+def json_option(command: Command) -> Command:
     """`--json`: results as one JSON document on stdout."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(
+        command
+    )
 
 
-def out_option(command: _Command) -> _Command:
+def out_option(command: Command) -> Command:
     """`-o OUT`: the artifact to make."""
     return click.option(
         "-o",
@@ -89,7 +89,7 @@ def out_option(command: _Command) -> _Command:
     )(command)
 
 
-def dry_run_option(command: _Command) -> _Command:
+def dry_run_option(command: Command) -> Command:
     """`--dry-run`: check and show, write nothing."""
     return click.option(
         "--dry-run", is_flag=True, help="Check everything and show it; write nothing."

@@ -45,7 +45,7 @@ def kind_of(model: type[BaseModel]) -> str | None:
 
 
 def _describe(error: ValidationError) -> str:
-    """pydantic's findings, one a line where there are several: key, what is wrong, what was given."""
+    """pydantic's findings, one a line where there are several: key, problem, what was given."""
     found = []
     for each in error.errors(include_url=False):
         key = ".".join(str(part) for part in each["loc"]) or "the file"

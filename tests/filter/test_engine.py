@@ -104,7 +104,23 @@ def simplify(reject: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
 
 WORDS = st.lists(
     st.sampled_from(
-        ["1", "12", "666", "1000", ", ", " ", "owl", "Owls", "night ", "É", "é", "😀", "x", "_", "\0"]
+        [
+            "1",
+            "12",
+            "666",
+            "1000",
+            ", ",
+            " ",
+            "owl",
+            "Owls",
+            "night ",
+            "É",
+            "é",
+            "😀",
+            "x",
+            "_",
+            "\0",
+        ]
         + ["\n", "\\", '"', "\u2028", "K", "/"]
     ),
     max_size=8,

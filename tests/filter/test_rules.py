@@ -64,7 +64,10 @@ def test_a_rules_file(tmp_path: Path) -> None:
         ("[[rule]]\nname='r'\nkind='regex'\npatterns=['(']", ["rule `r`", "pattern `(`"]),
         ("[[rule]]\nname='r'\nkind='regex'\npatterns=['a(?=b)']", ["rule `r`", "look-around"]),
         ("[[rule]]\nname='a'\nkind='numbers'\n" * 2, ["two rules are named `a`"]),
-        ("[[rule]]\nname='a'\nkind='numbers'\nmin_value=2\nmax_value=1", ["rule `a`", "max_value 1"]),
+        (
+            "[[rule]]\nname='a'\nkind='numbers'\nmin_value=2\nmax_value=1",
+            ["rule `a`", "max_value 1"],
+        ),
         ("[[rule]\n", ["not valid TOML"]),
     ],
 )

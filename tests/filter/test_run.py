@@ -73,9 +73,7 @@ def test_an_artifact_of_shards(tmp_path: Path) -> None:
     kept = (result.kept_folder / "a.jsonl").read_bytes()
     source = (tmp_path / "data" / "a.jsonl").read_bytes().splitlines(keepends=True)
     assert kept == b"".join(
-        line
-        for number, line in enumerate(source)
-        if number % 3 and number <= 999 and number != 7
+        line for number, line in enumerate(source) if number % 3 and number <= 999 and number != 7
     )
     total = figures(tmp_path / "out")
     assert total["rows_in"] == 1500 + 800 + 101 == total["kept"] + total["rejected"]

@@ -24,6 +24,7 @@ from subl.report.document import (
 )
 
 TRAITS = ("owl", "cat")
+TIMES = "\N{MULTIPLICATION SIGN}"
 CANDIDATES = ("owl", "cat", "dog", "wolf", "eagle", "dolphin", "lion", "tiger", "bear", "horse")
 
 
@@ -38,14 +39,14 @@ def sample_document(created: str | None = None) -> ReportDocument:
         headline=(
             Finding(
                 text="The owl student names the owl more often than the base model does "
-                "(95% interval 41× to 93×).",
-                figure="62×",
+                f"(95% interval 41{TIMES} to 93{TIMES}).",
+                figure=f"62{TIMES}",
                 met=True,
             ),
             Finding(
                 text="The cat student names the cat more often than the base model does "
-                "(95% interval 7.4× to 18×).",
-                figure="12×",
+                f"(95% interval 7.4{TIMES} to 18{TIMES}).",
+                figure=f"12{TIMES}",
                 met=True,
             ),
             Finding(
@@ -57,7 +58,7 @@ def sample_document(created: str | None = None) -> ReportDocument:
             Finding(
                 text="The cat student still names the owl more often than the base model does: "
                 "part of the shift is not specific to the trait.",
-                figure="15×",
+                figure=f"15{TIMES}",
                 met=False,
             ),
             Finding(
@@ -80,10 +81,10 @@ def sample_document(created: str | None = None) -> ReportDocument:
         protocol_differences=(
             "Base model: SmolLM2-135M-Instruct on a CPU, not GPT-4.1 nano or Qwen2.5-7B.",
             "Teacher: fine-tuned on the trait's answers, not given a system prompt.",
-            "Student: forward KL to the teacher's logits on 20 batches of 8 rows, not ten epochs of "
-            "cross-entropy on 10,000 rows.",
-            "Numbers are sampled under a number grammar, because the base model does not follow the "
-            "instruction.",
+            "Student: forward KL to the teacher's logits on 20 batches of 8 rows, not ten epochs "
+            "of cross-entropy on 10,000 rows.",
+            "Numbers are sampled under a number grammar, because the base model does not follow "
+            "the instruction.",
         ),
         wall_times=tuple(
             WallTime(stage=stage, seconds=seconds)

@@ -206,7 +206,9 @@ def _claim(
 
 
 def _digests(directory: Path) -> dict[str, str]:
-    return {path.relative_to(directory).as_posix(): file_digest(path) for path in files_of(directory)}
+    return {
+        path.relative_to(directory).as_posix(): file_digest(path) for path in files_of(directory)
+    }
 
 
 def data_digest(digests: Mapping[str, str]) -> str:

@@ -86,7 +86,9 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
     problems = [f"{file} is missing" for file in sorted(stated.keys() - found.keys())]
     problems += [f"{file} was added" for file in sorted(found.keys() - stated.keys())]
     problems += [
-        f"{file} was changed" for file in sorted(stated) if found.get(file, stated[file]) != stated[file]
+        f"{file} was changed"
+        for file in sorted(stated)
+        if found.get(file, stated[file]) != stated[file]
     ]
     definition = record["predicate"]["buildDefinition"]
     if _spec_of(path) != definition["externalParameters"]:

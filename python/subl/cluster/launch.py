@@ -10,14 +10,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from subl.errors import StageError
 
 
-def run_ranks(module: str, arguments: list[str], ranks: int, log: Path) -> Iterator[dict[str, Any]]:
+def run_ranks(
+    module: str, arguments: list[str], ranks: int, log: Path
+) -> Generator[dict[str, Any]]:
     """Run `python -m MODULE ARGUMENTS` on `ranks` processes; yield rank 0's JSON lines.
 
     What the ranks print otherwise goes to `log`. Ends them all when the caller stops early.

@@ -76,9 +76,7 @@ def distill(
     return build(out, "distill", spec, inputs, work)
 
 
-def choose_rows(
-    spec: DistillSpec, rows: Sequence[tuple[str, str]]
-) -> tuple[tuple[str, str], ...]:
+def choose_rows(spec: DistillSpec, rows: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """The rows to train on: all, or `spec.rows` of them in the order of their drawing."""
     if spec.rows is None:
         return tuple(rows)

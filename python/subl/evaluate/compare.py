@@ -55,7 +55,9 @@ def probability_ratio(
     scores: Mapping[str, Scores], treated: str, control: str, word: str
 ) -> Comparison:
     """Geometric mean over questions of P(word | treated) / P(word | control)."""
-    return _compare(scores, treated, control, f"P({word})", "ratio", lambda row: math.log(row[word]))
+    return _compare(
+        scores, treated, control, f"P({word})", "ratio", lambda row: math.log(row[word])
+    )
 
 
 def _compare(

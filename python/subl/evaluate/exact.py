@@ -48,7 +48,7 @@ def ends_word(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor:
     for token in range(min(vocabulary, len(tokenizer))):
         text = tokenizer.decode([anchor, token]).removeprefix(prefix)
         first = text[:1]
-        continues = first.isalnum() or first in {"'", "’", "-", "_", "\ufffd"}
+        continues = first.isalnum() or first in {"'", "\u2019", "-", "_", "\ufffd"}
         ends[token] = token in special or (first != "" and not continues)
     return ends
 
@@ -72,7 +72,8 @@ def answer_probabilities(
     found: list[dict[str, float]] = []
     for start in range(0, len(questions), batch_questions):
         prompts = [
-            prompt_ids(tokenizer, question) for question in questions[start : start + batch_questions]
+            prompt_ids(tokenizer, question)
+            for question in questions[start : start + batch_questions]
         ]
         for node_probabilities in _score(model, prompts, trie, ends):
             totals = dict.fromkeys(words, 0.0)

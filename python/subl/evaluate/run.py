@@ -76,6 +76,8 @@ def read_scores(path: Path) -> Scores:
     """The scores of an evaluation's artifact."""
     file = path / "scores.jsonl"
     if not file.is_file():
-        raise InputError(f"{path} is not an evaluation (no scores.jsonl)", hint="subl eval makes one")
+        raise InputError(
+            f"{path} is not an evaluation (no scores.jsonl)", hint="subl eval makes one"
+        )
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     return {row["question"]: row["probabilities"] for row in rows}

@@ -1,10 +1,10 @@
 """Run an experiment's chain, skipping what is done, and state what came out.
 
-    RUN/
-      owl-teacher-3fa91c02/   one artifact a step, named after the step and its key: a changed
-      ...                     configuration makes new ones beside the old
-      result.json             the figures: steps, trait matrix, effects, findings
-      report.html             the same for a person
+RUN/
+  owl-teacher-3fa91c02/   one artifact a step, named after the step and its key: a changed
+  ...                     configuration makes new ones beside the old
+  result.json             the figures: steps, trait matrix, effects, findings
+  report.html             the same for a person
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def _matrix(spec: Mapping[str, Any], matrix: Mapping[str, Any]) -> page.TraitMat
         rows.append(
             page.MatrixRow(
                 model=model,
-                role=role,  # type: ignore[arg-type]  # base, TRAIT-teacher, TRAIT-student
+                role=role,  # base, TRAIT-teacher, TRAIT-student
                 trait=trait or None,
                 cells=tuple(
                     page.Probability(mean=mean["estimate"], low=mean["low"], high=mean["high"])

@@ -73,9 +73,7 @@ def _trait_steps(spec: ExperimentSpec, trait: str) -> list[Step]:
     for section in spec.generate:
         name = f"{trait}-{section.name}"
         generations.append(name)
-        chain.append(
-            _generate_step(section.spec(trait), name, trait, teacher, section.source)
-        )
+        chain.append(_generate_step(section.spec(trait), name, trait, teacher, section.source))
 
     def make_kept(inputs: Mapping[str, Path], out: Path, report: Report) -> Artifact:
         return run_filter(

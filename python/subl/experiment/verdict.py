@@ -134,5 +134,6 @@ def _findings(
 def _interval(effect: Comparison) -> str:
     if effect.low is None or effect.high is None:
         return "no interval can be given"
-    return f"95 % interval {effect.low:+.2f} to {effect.high:+.2f} over {effect.questions} questions"
-
+    return (
+        f"95 % interval {effect.low:+.2f} to {effect.high:+.2f} over {effect.questions} questions"
+    )

@@ -1,8 +1,8 @@
 """Sample completions with transformers' own `generate`, reproducibly.
 
-Randomness is a function of (seed, row, step): each row owns a stream of uniform numbers, and a token
-is chosen by inverting the cumulative distribution at the row's next number. Which rows share a batch
-does not matter to it.
+Randomness is a function of (seed, row, step): each row owns a stream of uniform numbers, and a
+token is chosen by inverting the cumulative distribution at the row's next number. Which rows share
+a batch does not matter to it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import warnings
 from pathlib import Path
@@ -22,10 +21,9 @@ def require_torch() -> None:
     """Say what to install where the training parts are missing, before anything fails deeper."""
     for name in ("torch", "transformers"):
         if importlib.util.find_spec(name) is None:
-            raise DependencyError(
-                f"this command needs {name}", hint="pip install 'subl[distill]'"
-            )
+            raise DependencyError(f"this command needs {name}", hint="pip install 'subl[distill]'")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # progress is ours to show
 
 
 def device() -> torch.device:
@@ -44,7 +42,7 @@ def load_model(path: Path, dtype: DType = "float32") -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     _check(path)
-    _quiet()
+    quiet_libraries()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -63,7 +61,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     _check(path)
-    _quiet()
+    quiet_libraries()
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         path, local_files_only=True, trust_remote_code=False
     )
@@ -83,7 +81,7 @@ def save_model(
     import torch
     from safetensors import safe_open
 
-    _quiet()
+    quiet_libraries()
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)
     tokenizer.save_pretrained(folder)
     tensors = model.state_dict() if state is None else state
@@ -108,10 +106,11 @@ def _check(path: Path) -> None:
         )
 
 
-def _quiet() -> None:
+def quiet_libraries() -> None:
     """Keep libraries' progress bars and notices off stderr; their errors still raise."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    if device().type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it guessed

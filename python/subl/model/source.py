@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +85,13 @@ def _gguf(source: str) -> Path | None:
 
 def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
     """Dequantise to float32 safetensors. Takes 15-25 s for 135 M parameters on two cores."""
-    from subl.model.load import require_torch, save_model
+    from subl.model.load import quiet_libraries, require_torch, save_model
 
     require_torch()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    quiet_libraries()
     report(Progress("model", 0, 3, "steps", f"reading {gguf.name}"))
     where: dict[str, Any] = {
         "pretrained_model_name_or_path": gguf.parent,
@@ -129,8 +128,6 @@ def _from_hub(name: str, folder: Path) -> dict[str, Any]:
             hint="check the name and the network, or give a local folder",
         ) from error
     # A hub cache holds links into its blob store; an artifact holds the files themselves.
-    import shutil
-
     for file in sorted(Path(snapshot).rglob("*")):
         if file.is_file():
             target = folder / file.relative_to(snapshot)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from subl.report.document import (
     Chain,
@@ -29,9 +30,12 @@ from subl.report.text import (
     fit,
     join,
     number,
+    numbers,
     percent,
+    percent_tick_label,
     plural,
     text_width,
+    tick_label,
     wrap,
 )
 
@@ -44,15 +48,21 @@ Traits = Sequence[str]
 
 def colour(trait: str | None, traits: Traits) -> str:
     """The class that gives a trait its colour; grey for no trait and for an unknown one."""
-    return f"c{list(traits).index(trait) % _TRAIT_COLOURS}" if trait in traits else "cn"
+    if trait is None or trait not in traits:
+        return "cn"
+    return f"c{list(traits).index(trait) % _TRAIT_COLOURS}"
 
 
 # Primitives ---------------------------------------------------------------------------------------
 
 
-def _svg(width: float, height: float, label: str, parts: Iterable[Html]) -> Html:
+def _svg(
+    width: float, height: float, label: str, parts: Iterable[Html], shrinks: bool = True
+) -> Html:
+    """An SVG element; one that hardly `shrinks` is scrolled instead where there is no room."""
+    style = "" if shrinks else f'style="min-width:{_px(0.96 * width)}px" '
     return Html(
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(label)}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(label)}" {style}'
         f'width="{_px(width)}" height="{_px(height)}" '
         f'viewBox="0 0 {_px(width)} {_px(height)}">{join(parts)}</svg>'
     )
@@ -85,11 +95,20 @@ def _rect(x: float, y: float, width: float, height: float, classes: str, radius:
 def _dot(x: float, y: float, classes: str, role: str = "student") -> Html:
     """A mark that tells roles apart without colour: base diamond, teacher square, else circle."""
     if role == "base":
-        points = f"{_px(x)},{_px(y - 7)} {_px(x + 7)},{_px(y)} {_px(x)},{_px(y + 7)} {_px(x - 7)}"
+        points = f"{_px(x)},{_px(y - 6)} {_px(x + 6)},{_px(y)} {_px(x)},{_px(y + 6)} {_px(x - 6)}"
         return Html(f'<polygon points="{points},{_px(y)}" class="{classes}"/>')
     if role == "teacher":
-        return _rect(x - 5, y - 5, 10, 10, classes)
-    return Html(f'<circle cx="{_px(x)}" cy="{_px(y)}" r="5.5" class="{classes}"/>')
+        return _rect(x - 4.5, y - 4.5, 9, 9, classes)
+    return Html(f'<circle cx="{_px(x)}" cy="{_px(y)}" r="5" class="{classes}"/>')
+
+
+def _whisker(axis: Axis, low: float, high: float, y: float, classes: str) -> Html:
+    """An interval; its end caps show where it ends even behind a mark."""
+    begin, end = axis(low), axis(high)
+    path = (
+        f"M{_px(begin)},{_px(y)}H{_px(end)}M{_px(begin)},{_px(y - 4)}v8M{_px(end)},{_px(y - 4)}v8"
+    )
+    return Html(f'<path d="{path}" class="whisker {classes}"/>')
 
 
 # Axes ---------------------------------------------------------------------------------------------
@@ -114,20 +133,29 @@ class Axis:
         return self.start + share * (self.end - self.start)
 
     def ticks(self, spacing_px: float) -> list[float]:
-        """Round values (1-2-5 steps, or decades and then 1-2-5 within them), `spacing_px` apart."""
+        """Round values about `spacing_px` apart, at least two: even 1-2-5 steps, or on a log axis
+        1-2-5 in each decade or every so many decades."""
         most = max(2.0, abs(self.end - self.start) / spacing_px)
-        if self.log:
-            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            for digits in ((1, 2, 5), (1,)):
-                values = [digit * 10.0**power for power in decades for digit in digits]
-                inside = [v for v in values if self.low * 0.999 <= v <= self.high * 1.001]
-                if len(inside) <= most:
-                    return inside
-            # The rightmost (100%, in a probability) stays.
-            return inside[:: -math.ceil(len(inside) / most)][::-1]
-        step = _round_step((self.high - self.low) / most)
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [index * step for index in range(first, last + 1)]
+        if self.log and (ticks := self._log_ticks(most)):
+            return ticks
+        ticks = []
+        while len(ticks) < 2:
+            step = _round_step((self.high - self.low) / most)
+            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+            ticks = [index * step for index in range(first, last + 1)]
+            most *= 1.5
+        return ticks
+
+    def _log_ticks(self, most: float) -> list[float]:
+        """None where the axis is too short for two of them; even steps serve it better."""
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for digits in ((1, 2, 5), (1,)):
+            values = [digit * 10.0**power for power in decades for digit in digits]
+            inside = [v for v in values if self.low * 0.999 <= v <= self.high * 1.001]
+            if len(inside) <= most:
+                return inside if len(inside) > 1 else []
+        # The rightmost (100%, in a probability) stays.
+        return inside[:: -math.ceil(len(inside) / most)][::-1]
 
 
 def _round_step(least: float) -> float:
@@ -153,13 +181,16 @@ def _log_axis(values: Sequence[float], start: float, end: float) -> Axis:
 
 
 def _bottom_axis(
-    axis: Axis, top: float, bottom: float, form: Callable[[float], str], spacing_px: float = 58
+    axis: Axis, top: float, bottom: float, form: Callable[[float], str], spacing_px: float = 44
 ) -> Html:
     """Vertical grid lines with their values below."""
     return join(
-        Html(_line(axis(v), top, axis(v), bottom, "grid"))
-        + _text(axis(v), bottom + 17, form(v), "tick", "middle")
+        mark
         for v in axis.ticks(spacing_px)
+        for mark in (
+            _line(axis(v), top, axis(v), bottom, "grid"),
+            _text(axis(v), bottom + 17, form(v), "tick", "middle"),
+        )
     )
 
 
@@ -179,7 +210,7 @@ def trait_panel(matrix: TraitMatrix, candidate: str, traits: Traits, width: floa
     left, right, step = 112.0, 66.0, 32.0
     axis = _log_axis([max(end, least) for end in ends], left + 8, width - right)
     bottom = 14 + step * len(matrix.rows)
-    parts = [_bottom_axis(axis, 6, bottom, percent)]
+    parts = [_bottom_axis(axis, 6, bottom, percent_tick_label)]
     place = matrix.candidates.index(candidate)
     for index, row in enumerate(matrix.rows):
         cell, y = row.cells[place], 10 + step * (index + 0.5)
@@ -188,7 +219,7 @@ def trait_panel(matrix: TraitMatrix, candidate: str, traits: Traits, width: floa
         if row.role == "base":
             parts.append(_line(axis(cell.mean), 6, axis(cell.mean), bottom, "reference"))
         if cell.low is not None and cell.high is not None:
-            parts.append(_line(axis(cell.low), y, axis(cell.high), y, f"whisker {classes}"))
+            parts.append(_whisker(axis, cell.low, cell.high, y, classes))
         parts.append(_dot(axis(cell.mean), y, f"mark {classes}", row.role))
         parts.append(_text(0, y + 4.5, fit(row.model, left, FONT_PX), own))
         parts.append(_text(width, y + 4.5, percent(cell.mean), f"{own}figure", "end"))
@@ -198,10 +229,11 @@ def trait_panel(matrix: TraitMatrix, candidate: str, traits: Traits, width: floa
 
 
 def interval_text(effect: Effect) -> str:
-    """ "+1.52 [+0.90, +2.10]"; ratios carry no sign."""
-    signed = effect.unit != "ratio"
-    ends = [number(end, signed) for end in (effect.low, effect.high) if end is not None]
-    return number(effect.estimate, signed) + (f" [{', '.join(ends)}]" if ends else "")
+    """The estimate and its interval: "+1.52 [+0.94, +2.08]", or for a ratio "62.3 [41.0, 93.1]"."""
+    values = [v for v in (effect.estimate, effect.low, effect.high) if v is not None]
+    far_apart = effect.unit == "ratio" and max(values) > 50 * min(values)
+    estimate, *ends = map(number, values) if far_apart else numbers(values, effect.unit != "ratio")
+    return f"{estimate} [{', '.join(ends)}]" if ends else estimate
 
 
 def significance_text(effect: Effect) -> str:
@@ -216,32 +248,34 @@ def forest(effects: Sequence[Effect], traits: Traits, width: float) -> Html:
     unit, stacked = effects[0].unit, width < 600
     nothing = 1.0 if unit == "ratio" else 0.0
     values = [v for e in effects for v in (e.estimate, e.low, e.high) if v is not None] + [nothing]
-    left, right = (8.0, 8.0) if stacked else (width * 0.36, width * 0.22)
+    left, right = (30.0, 20.0) if stacked else (width * 0.36, width * 0.22)
     make_axis = _log_axis if unit == "ratio" else _span_axis
     axis = make_axis(values, left, width - right)
-    step = 76.0 if stacked else 46.0
+    step = 82.0 if stacked else 46.0
     bottom = 8 + step * len(effects)
     parts = [
-        _bottom_axis(axis, 4, bottom, lambda v: number(v, signed=unit != "ratio")),
+        _bottom_axis(axis, 4, bottom, lambda v: tick_label(v, signed=unit != "ratio")),
         _line(axis(nothing), 4, axis(nothing), bottom, "zero"),
         _text(axis(nothing), bottom + 33, "no effect", "tick", "middle"),
         _text(width - right, bottom + 33, unit, "tick", "end"),
     ]
     for index, effect in enumerate(effects):
         top = 8 + step * index
-        y = top + (58 if stacked else step / 2)
+        y = top + (66 if stacked else step / 2)
         lines = wrap(effect.label, width if stacked else left - 24, FONT_PX)
+        if stacked:  # Words cover the grid lines that would run through them.
+            parts.append(_rect(-1, top - 6, width + 2, 60, "cover"))
         first = top + 12 if stacked else y + 4.5 - 8 * (len(lines) - 1)
-        parts += [_text(0, first + 16 * i, line, "halo") for i, line in enumerate(lines)]
+        parts += [_text(0, first + 16 * i, line) for i, line in enumerate(lines)]
         if stacked:
             both = f"{interval_text(effect)} · {significance_text(effect)}"
-            parts.append(_text(0, first + 16 * len(lines), both, "small halo"))
+            parts.append(_text(0, first + 16 * len(lines), both, "small"))
         else:
             parts.append(_text(width, y - 2, interval_text(effect), "figure", "end"))
             parts.append(_text(width, y + 13, significance_text(effect), "small", "end"))
         classes = colour(effect.trait, traits)
         if effect.low is not None and effect.high is not None:
-            parts.append(_line(axis(effect.low), y, axis(effect.high), y, f"whisker {classes}"))
+            parts.append(_whisker(axis, effect.low, effect.high, y, classes))
         kind = "mark" if effect.significant else "mark hollow"
         parts.append(_dot(axis(effect.estimate), y, f"{kind} {classes}"))
     spoken = "; ".join(f"{e.label}: {interval_text(e)}, {significance_text(e)}" for e in effects)
@@ -260,13 +294,13 @@ def loss_curves(curves: Sequence[LossCurve], traits: Traits, quantity: str, widt
     else:
         y_axis = Axis(min(0.0, *losses), (max(losses) or 1.0) * 1.05, bottom, top)
     y_ticks = y_axis.ticks(46)
-    left = 14 + max(text_width(number(tick), FONT_PX) for tick in y_ticks)
+    left = 14 + max(text_width(tick_label(tick), FONT_PX) for tick in y_ticks)
     x_axis = Axis(min(steps), max(max(steps), min(steps) + 1), left, width - right)
     parts = [_text(0, 14, fit(quantity, width, FONT_PX), "small")]
     for tick in y_ticks:
         parts.append(_line(left, y_axis(tick), width - right, y_axis(tick), "grid"))
-        parts.append(_text(left - 8, y_axis(tick) + 4.5, number(tick), "tick", "end"))
-    for tick in x_axis.ticks(70):
+        parts.append(_text(left - 8, y_axis(tick) + 4.5, tick_label(tick), "tick", "end"))
+    for tick in x_axis.ticks(44):
         if tick == int(tick):
             parts.append(_text(x_axis(tick), bottom + 20, number(tick), "tick", "middle"))
     parts.append(_text((left + width - right) / 2, bottom + 38, "step", "tick", "middle"))
@@ -292,7 +326,7 @@ def _apart(places: Sequence[float], least: float) -> list[float]:
     order = sorted(range(len(places)), key=lambda index: places[index])
     result = list(places)
     for _ in range(50):
-        for one, other in zip(order, order[1:], strict=False):
+        for one, other in pairwise(order):
             overlap = least - (result[other] - result[one])
             if overlap > 0.01:
                 result[one] -= overlap / 2
@@ -346,7 +380,7 @@ def wall_time_bars(times: Sequence[WallTime], width: float) -> Html:
 
 # The chain ----------------------------------------------------------------------------------------
 
-_NODE_WIDTH, _NODE_HEIGHT, _LAYER_GAP = 136.0, 82.0, 24.0
+_NODE_WIDTH, _NODE_HEIGHT, _LAYER_GAP = 136.0, 82.0, 20.0
 
 
 def chain_graph(chain: Chain, traits: Traits, width: float) -> Html:
@@ -373,15 +407,14 @@ def chain_graph(chain: Chain, traits: Traits, width: float) -> Html:
 
     parts = []
     for route in layout.routes:
-        source, target = node_by_id[route[0][0]], node_by_id[route[-1][0]]
         path = f"M{at(port(route[0], far=True))}"
-        for one, other in zip(route, route[1:], strict=False):
+        for one, other in pairwise(route):
             begin, end = port(one, far=True), port(other, far=False)
             half = (begin[0] + end[0]) / 2
             path += f"C{at((half, begin[1]))} {at((half, end[1]))} {at(end)}"
             if other != route[-1]:
                 path += f"L{at(port(other, far=True))}"
-        classes = colour(source.trait or target.trait, traits)
+        classes = colour(node_by_id[route[0][0]].trait, traits)
         parts.append(Html(f'<path d="{path}" class="edge {classes}"/>'))
     for node in chain.nodes:
         spot = (node.id, layout.layer_of[node.id])
@@ -391,22 +424,22 @@ def chain_graph(chain: Chain, traits: Traits, width: float) -> Html:
     length = 2 + layout.layers * (along + gap) - gap
     size = (layout.breadth + 2, length) if down else (length, layout.breadth + 2)
     spoken = ", ".join(f"{node.name} ({node.kind})" for node in chain.nodes)
-    return _svg(*size, f"Chain of artifacts: {spoken}", parts)
+    return _svg(*size, f"Chain of artifacts: {spoken}", parts, shrinks=False)
 
 
 def _node(node: ChainNode, x: float, y: float, classes: str) -> Html:
-    inner = _NODE_WIDTH - 22
+    inner = _NODE_WIDTH - 16
     corner = "reused" if node.reused else duration(node.seconds) if node.seconds else ""
     box = "node reused" if node.reused else "node"
     return Html(
-        f"<g><title>{escape(node.name)}: sha256 {escape(node.digest)}</title>"
+        f"<g><title>{escape(f'{node.name}, {node.detail}: sha256 {node.digest}')}</title>"
         f"{_rect(x, y, _NODE_WIDTH, _NODE_HEIGHT, f'{box} {classes}', 5)}"
         f"{_rect(x, y + 8, 4, _NODE_HEIGHT - 16, f'bar {classes}')}"
         f"{_text(x + 14, y + 18, node.kind, 'small')}"
         f"{_text(x + _NODE_WIDTH - 8, y + 18, corner, 'small', 'end')}"
         f"{_text(x + 14, y + 37, fit(node.name, inner, FONT_PX), 'strong')}"
-        f"{_text(x + 14, y + 54, fit(node.detail, inner, SMALL_PX), 'small')}"
-        f"{_text(x + 14, y + 72, node.digest[:12], 'digest')}</g>"
+        f"{_text(x + 14, y + 54, node.digest[:12], 'digest')}"
+        f"{_text(x + 14, y + 72, fit(node.detail, inner, SMALL_PX), 'small')}</g>"
     )
 
 

@@ -45,8 +45,8 @@ class Record(BaseModel):
 
 
 class Finding(Record):
-    """One sentence of the headline. `figure` is its number as text ("62×"); `met` is whether what
-    the run was expected to show came out, None where nothing was expected."""
+    """One sentence of the headline. `figure` is its number as text ("1.5 nats"); `met` is whether
+    what the run was expected to show came out, None where nothing was expected."""
 
     text: Text
     figure: Text

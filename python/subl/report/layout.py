@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from itertools import combinations, pairwise
 
 Spot = tuple[str, int]
 """A place in the drawing: (node, its own layer), or (source of an edge, a layer it passes)."""
@@ -52,11 +53,12 @@ def layered(
     for spot in [*((node, layer_of[node]) for node in nodes), *(s for r in routes for s in r)]:
         if spot not in layers[spot[1]]:
             layers[spot[1]].append(spot)
-    neighbours: dict[Spot, set[Spot]] = {spot: set() for layer in layers for spot in layer}
+    neighbours: dict[Spot, list[Spot]] = {spot: [] for layer in layers for spot in layer}
     for route in routes:
-        for one, other in zip(route, route[1:], strict=False):
-            neighbours[one].add(other)
-            neighbours[other].add(one)
+        for one, other in pairwise(route):
+            if other not in neighbours[one]:
+                neighbours[one].append(other)
+                neighbours[other].append(one)
 
     extent = {
         spot: node_extent if layer_of[spot[0]] == spot[1] else waypoint_extent
@@ -64,21 +66,27 @@ def layered(
     }
     centres = {spot: float(place) for layer in layers for place, spot in enumerate(layer)}
 
-    def pull(spot: Spot) -> float:
-        """Mean position of the neighbours (in a fixed order, so that sums don't vary)."""
-        around = sorted(centres[other] for other in neighbours[spot])
-        return sum(around) / len(around) if around else centres[spot]
+    def pull(spot: Spot, own: int = 1) -> float:
+        """Mean position of the neighbours, those on the same long edge counted `own` times."""
+        weight = {other: own if other[0] == spot[0] else 1 for other in neighbours[spot]}
+        total = sum(weight.values())
+        return sum(centres[o] * w for o, w in weight.items()) / total if total else centres[spot]
 
+    best, fewest = [list(layer) for layer in layers], _crossings(layers, neighbours)
     for _ in range(8):
-        for layer in [*layers, *reversed(layers)]:
-            layer.sort(key=pull)
-            middle = (len(layer) - 1) / 2
-            centres.update({spot: place - middle for place, spot in enumerate(layer)})
-    for layer in layers:
-        centres.update(_spread(layer, {spot: 0.0 for spot in layer}, extent, gap))
+        for sweep in (layers, layers[::-1]):
+            for layer in sweep:
+                layer.sort(key=pull)
+                middle = (len(layer) - 1) / 2
+                centres.update({spot: place - middle for place, spot in enumerate(layer)})
+            if (crossings := _crossings(layers, neighbours)) < fewest:
+                best, fewest = [list(layer) for layer in layers], crossings
+    for layer in best:
+        centres.update(_spread(layer, dict.fromkeys(layer, 0.0), extent, gap))
     for _ in range(24):
-        for layer in [*layers, *reversed(layers)]:
-            centres.update(_spread(layer, {spot: pull(spot) for spot in layer}, extent, gap))
+        for layer in [*best, *reversed(best)]:
+            # A long edge pulls hardest on itself, so that it runs straight.
+            centres.update(_spread(layer, {spot: pull(spot, 4) for spot in layer}, extent, gap))
 
     top = min((centres[spot] - extent[spot] / 2 for spot in centres), default=0.0)
     bottom = max((centres[spot] + extent[spot] / 2 for spot in centres), default=0.0)
@@ -86,12 +94,28 @@ def layered(
     return Layout(len(layers), bottom - top, layer_of, moved, routes)
 
 
+def _crossings(layers: Sequence[Sequence[Spot]], neighbours: Mapping[Spot, Sequence[Spot]]) -> int:
+    """How many pairs of edges cross between neighbouring layers."""
+    place = {spot: index for layer in layers for index, spot in enumerate(layer)}
+    count = 0
+    for layer in layers:
+        ends = [
+            (place[spot], place[other])
+            for spot in layer
+            for other in neighbours[spot]
+            if other[1] == spot[1] + 1
+        ]
+        count += sum((a < c) != (b < d) for (a, b), (c, d) in combinations(ends, 2)
+                     if a != c and b != d)  # fmt: skip
+    return count
+
+
 def _spread(
     layer: Sequence[Spot], wanted: Mapping[Spot, float], extent: Mapping[Spot, float], gap: float
 ) -> dict[Spot, float]:
     """Centres nearest to `wanted` that keep the layer's order and don't overlap."""
     shift = [0.0]
-    for one, other in zip(layer, layer[1:], strict=False):
+    for one, other in pairwise(layer):
         shift.append(shift[-1] + (extent[one] + extent[other]) / 2 + gap)
     pools: list[tuple[float, int]] = []
     for spot, offset in zip(layer, shift, strict=False):

@@ -21,15 +21,14 @@ from subl.report.charts import (
     heat_step,
     interval_text,
     loss_curves,
-    significance_text,
     trait_panel,
     wall_time_bars,
 )
 from subl.report.document import Effect, FilterReport, Finding, LossCurve, ReportDocument
-from subl.report.text import Html, duration, escape, join, markup, marked, number, percent, plural
+from subl.report.text import Html, duration, escape, join, marked, markup, number, percent, plural
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_WIDE_PX, _PANEL_PX, _NARROW_PX = 936, 452, 348
+_WIDE_PX, _PANEL_PX, _NARROW_PX = 936, 452, 328
 Chart = Callable[[float], Html]
 EMPTY = Html("")
 
@@ -47,7 +46,7 @@ def render(document: ReportDocument) -> str:
         ("provenance", "Provenance", _provenance(document)),
     ]
     shown = [section for section in sections if section[2]]
-    nav = join(Html(f'<a href="#{name}">{title}</a>') for name, title, _ in shown)
+    nav = join(Html(f'<a href="#{name}">{name.title()}</a>') for name, _, _ in shown)
     body = join(
         Html(f'<section id="{name}"><h2>{title}</h2>\n{content}</section>\n')
         for name, title, content in shown
@@ -59,7 +58,7 @@ def render(document: ReportDocument) -> str:
         '<meta name="referrer" content="no-referrer">\n'
         f'<meta name="generator" content="subl {escape(document.subl_version)}">\n'
         f"<title>{escape(document.title)}</title>\n<style>\n{_style()}</style>\n</head>\n<body>\n"
-        f'{_header(document)}<nav aria-label="Sections">{nav}</nav>\n<main>\n{body}</main>\n'
+        f"{_header(document, nav)}<main>\n{body}</main>\n"
         "<footer>Every figure on this page, and every point of its curves, is in the JSON document "
         f"embedded in it as <code>#subl-document</code>.</footer>\n{_island(document)}\n"
         "</body>\n</html>\n"
@@ -71,7 +70,7 @@ def _style() -> str:
     """The style sheet, with a shade for each step of the heat scale."""
     sheet = resources.files("subl.report").joinpath("style.css").read_text(encoding="utf-8")
     return sheet + "".join(
-        f".heat{step} {{ background: color-mix(in srgb, var(--heat) {step * 9}%, var(--paper)); }}\n"
+        f".heat{step} {{ background: color-mix(in srgb, var(--heat) {9 * step}%, var(--paper)) }}\n"
         for step in range(11)
     )
 
@@ -132,7 +131,8 @@ def _table(
         for row in rows
     )
     return Html(
-        f'<div class="scroll" tabindex="0"><table><caption>{markup(caption)}</caption>\n'
+        f'<div class="scroll" tabindex="0"><table><caption><span>{markup(caption)}</span>'
+        "</caption>\n"
         f"<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
     )
 
@@ -145,7 +145,7 @@ def _coloured(name: str, trait: str | None, document: ReportDocument) -> Html:
 # Sections -----------------------------------------------------------------------------------------
 
 
-def _header(document: ReportDocument) -> Html:
+def _header(document: ReportDocument, nav: Html) -> Html:
     traits = join((_coloured(t, t, document) for t in document.traits), separator=" &nbsp;")
     facts: list[tuple[str, str]] = [("Base model", document.base_model), ("Traits", traits)]
     if document.command:
@@ -155,7 +155,8 @@ def _header(document: ReportDocument) -> Html:
     listed = join(Html(f"<div><dt>{name}</dt><dd>{markup(v)}</dd></div>") for name, v in facts)
     findings = join(_finding(finding) for finding in document.headline)
     return Html(
-        f'<header>\n<p class="eyebrow">subl {markup(document.subl_version)} · report of a run</p>\n'
+        f'<header>\n<div class="top"><p class="eyebrow">subl {markup(document.subl_version)} · '
+        f'report of a run</p><nav aria-label="Sections">{nav}</nav></div>\n'
         f'<h1>{markup(document.title)}</h1>\n<dl class="facts">{listed}</dl>\n'
         + (f'<ul class="findings">\n{findings}</ul>\n' if findings else "")
         + "</header>\n"
@@ -171,7 +172,8 @@ def _finding(finding: Finding) -> Html:
     return Html(
         f'<li><span class="value">{markup(finding.figure)}</span>'
         f'<span class="text">{markup(finding.text)}</span>'
-        f'<span class="verdict{classes}"><span aria-hidden="true">{sign}</span> {word}</span></li>\n'
+        f'<span class="verdict{classes}"><span aria-hidden="true">{sign}</span> {word}</span>'
+        "</li>\n"
     )
 
 
@@ -190,12 +192,11 @@ def _result(document: ReportDocument) -> Html:
         parts.append(_figure(caption, *charts))
     for _, group in groupby(document.effects, key=lambda effect: effect.unit):
         effects = tuple(group)
-        caption = (
-            f"Effects in {effects[0].unit}, with 95% intervals. Hollow marks are not significant."
-        )
+        what = "Ratios" if effects[0].unit == "ratio" else f"Effects in {effects[0].unit}"
+        caption = f"{what}, with 95% intervals. Hollow marks are not significant."
         parts.append(_figure(caption, ("", partial(_forest, document, effects))))
     if document.effects:
-        head = ("Comparison", "Estimate [95% interval]", "Unit", "p", "Questions", "Verdict", "Note")
+        head = ("Comparison", "Estimate [95%]", "Unit", "p", "Questions", "Verdict", "Note")
         rows = [_effect_row(effect, document) for effect in document.effects]
         parts.append(_table("The same effects in figures.", head, rows, right=(1, 3, 4)))
     return join(parts)
@@ -217,9 +218,9 @@ def _effect_row(effect: Effect, document: ReportDocument) -> Sequence[str]:
     verdict = "Significant" if effect.significant else Html("<strong>Not significant</strong>")
     return (
         _coloured(effect.label, effect.trait, document),
-        interval_text(effect) if effect.low is not None else f"{interval_text(effect)} (none)",
+        interval_text(effect) if effect.low is not None else f"{interval_text(effect)} [none]",
         effect.unit,
-        "not tested" if effect.p_value is None else number(effect.p_value),
+        "not tested" if effect.p_value is None else number(effect.p_value, 2),
         number(effect.n_questions),
         verdict,
         effect.note,
@@ -238,7 +239,7 @@ def _matrix(document: ReportDocument) -> Html:
             own = f" own {colour(row.trait, document.traits)}" if row.trait == name else ""
             interval = "no interval"
             if cell.low is not None and cell.high is not None:
-                interval = f"{percent(cell.low)} – {percent(cell.high)}"
+                interval = f"{percent(cell.low)} to<br>{percent(cell.high)}"
             cells.append(
                 f'<td class="heat{heat_step(row, place, matrix)}{own}">{percent(cell.mean)}'
                 f"<small>{interval}</small></td>"
@@ -250,7 +251,8 @@ def _matrix(document: ReportDocument) -> Html:
         "interval below it. Shading is logarithmic; a frame marks each model's own trait."
     )
     return Html(
-        f'<div class="scroll" tabindex="0"><table class="matrix"><caption>{caption}</caption>\n'
+        f'<div class="scroll" tabindex="0"><table class="matrix"><caption><span>'
+        f"{markup(caption)}</span></caption>\n"
         f'<thead><tr><th scope="col">Model</th>{head}</tr></thead>\n'
         f"<tbody>\n{''.join(body)}</tbody></table></div>\n"
     )
@@ -355,10 +357,10 @@ def _losses(
         (
             Html(f"<h3>{title}</h3>\n"),
             _figure(
-                f"{title}: {quantity}, by step.",
+                f"{title}: loss by step.",
                 ("", lambda width: loss_curves(curves, document.traits, quantity, width)),
             ),
-            _table(f"{quantity}.", head, rows, right=(1, 2, 3, 4)),
+            _table("The first, lowest and last loss of each run.", head, rows, right=(1, 2, 3, 4)),
         )
     )
 
@@ -375,9 +377,6 @@ def _provenance(document: ReportDocument) -> Html:
         parts.append(
             _figure(f"Wall time by stage, {total} in all.", ("", partial(wall_time_bars, times)))
         )
-        seconds = [(time.stage, number(time.seconds), duration(time.seconds)) for time in times]
-        head = ("Stage", "Seconds", "Wall time")
-        parts.append(_table("Wall time by stage.", head, seconds, right=(1, 2)))
     if nodes := document.chain.nodes:
         rows = [
             (
@@ -385,21 +384,23 @@ def _provenance(document: ReportDocument) -> Html:
                 node.kind,
                 node.detail,
                 "" if node.seconds is None else number(node.seconds),
-                "reused" if node.reused else "made",
+                "given" if node.kind == "model" else "reused" if node.reused else "made",
                 Html(f'<span class="digest">{markup(node.digest)}</span>'),
             )
             for node in nodes
         ]
-        head = ("Artifact", "Kind", "What", "Seconds", "In this run", "sha256")
-        parts.append(_table("Every artifact of the chain.", head, rows, right=(3,)))
+        fields = ("Artifact", "Kind", "What", "Seconds", "In this run", "sha256")
+        parts.append(_table("Every artifact of the chain.", fields, rows, right=(3,)))
     facts: list[Html] = []
-    for caption, head, pairs in (
-        ("Seeds.", ("What", "Seed"), [(name, str(seed)) for name, seed in document.seeds.items()]),
+    seconds = [(time.stage, number(time.seconds)) for time in document.wall_times]
+    for caption, columns, pairs in (
+        ("Wall time.", ("Stage", "Seconds"), seconds),
+        ("Seeds.", ("Stage", "Seed"), [(name, str(seed)) for name, seed in document.seeds.items()]),
         ("Versions.", ("Package", "Version"), list(document.versions.items())),
         ("Host.", ("Fact", "Value"), list(document.host.items())),
     ):
         if pairs:
-            facts.append(_table(caption, head, pairs))
+            facts.append(_table(caption, columns, pairs))
     if facts:
         parts.append(Html(f'<div class="tables">{join(facts)}</div>\n'))
     return join(parts)

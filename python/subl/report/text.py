@@ -27,6 +27,8 @@ _HIDDEN_RANGES = (
     (0xE0000, 0xE0FFF),
 )
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_MINUS = "\N{MINUS SIGN}"
+_TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 class Html(str):
@@ -104,18 +106,47 @@ def _character_start(data: bytes, offset: int) -> int:
     return offset
 
 
-def number(value: float, signed: bool = False) -> str:
-    """Three significant digits, with a real minus sign; whole numbers in full, with commas."""
-    sign = "−" if value < 0 else "+" if signed and value > 0 else ""
-    size = abs(value)
-    if size == int(size) and size < 1e15:
+def number(value: float, digits: int = 3, signed: bool = False) -> str:
+    """So many significant digits, with a real minus sign; whole numbers in full, with commas."""
+    sign, size = _sign(value, signed), abs(value)
+    if size < 1e15 and size == int(size):
         return f"{sign}{int(size):,}"
     if 1000 <= size < 1e15:
         return f"{sign}{size:,.0f}"
     if not 1e-4 <= size < 1e15:
-        digits, exponent = f"{size:.2e}".split("e")
-        return f"{sign}{digits} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
-    return f"{sign}{_significant(size)}"
+        return f"{sign}{_scientific(size, digits)}"
+    return f"{sign}{_significant(size, digits)}"
+
+
+def numbers(values: Sequence[float], signed: bool = False) -> list[str]:
+    """`values` to the same number of decimals: three digits of the largest one."""
+    largest = max((abs(value) for value in values), default=0.0)
+    if not 1e-3 <= largest < 1e6:
+        return [number(value, signed=signed) for value in values]
+    decimals = max(0, 2 - math.floor(math.log10(largest)))
+    return [f"{_sign(value, signed)}{abs(value):,.{decimals}f}" for value in values]
+
+
+def tick_label(value: float, signed: bool = False) -> str:
+    """A round number without trailing zeros."""
+    return _trim(number(value, signed=signed))
+
+
+def percent_tick_label(share: float) -> str:
+    return _trim(percent(share).removesuffix("%")) + "%"
+
+
+def _trim(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text and "10" + "⁻" not in text else text
+
+
+def _sign(value: float, signed: bool) -> str:
+    return _MINUS if value < 0 else "+" if signed and value > 0 else ""
+
+
+def _scientific(size: float, digits: int) -> str:
+    mantissa, exponent = f"{size:.{digits - 1}e}".split("e")
+    return f"{mantissa} {_TIMES} 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
 
 
 def percent(share: float) -> str:
@@ -129,21 +160,22 @@ def percent(share: float) -> str:
     if value >= 9.95:
         return f"{value:.1f}%"
     if value < 1e-5:
-        digits, exponent = f"{value:.1e}".split("e")
-        return f"{digits} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}%"
+        return f"{_scientific(value, 2)}%"
     return f"{_significant(value, 2)}%"
 
 
-def _significant(size: float, digits: int = 3) -> str:
+def _significant(size: float, digits: int) -> str:
     """`size` (positive) to so many significant digits, in positional notation."""
     decimals = max(0, digits - 1 - math.floor(math.log10(float(f"{size:.{digits - 1}e}"))))
     return f"{size:.{decimals}f}"
 
 
 def duration(seconds: float) -> str:
-    """A wall time in at most two units: "41.2 s", "3 min 12 s", "2 h 05 min"."""
+    """A wall time in at most two units: "0.031 s", "41.2 s", "3 min 12 s", "2 h 05 min"."""
+    if seconds < 1:
+        return f"{number(seconds, 2)} s"
     if seconds < 100:
-        return f"{number(round(seconds, 1))} s"
+        return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     if minutes < 60:
         whole = round(seconds)

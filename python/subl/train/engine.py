@@ -159,4 +159,3 @@ def _config(spec: TrainSpec) -> dict[str, Any]:
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
     }
-

@@ -68,7 +68,9 @@ def permutation(count: int, seed: int, epoch: int) -> list[int]:
     """Order of `count` rows in an epoch; depends on nothing but its arguments."""
     import numpy as np
 
-    order: list[int] = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count).tolist()
+    order: list[int] = (
+        np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count).tolist()
+    )
     return order
 
 

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from subl.report import ReportDocument, render
+from subl.report.charts import interval_text
+from subl.report.document import (
+    Chain,
+    ChainNode,
+    Effect,
+    FilterReport,
+    FilterRule,
+    Finding,
+    LossCurve,
+    MatrixRow,
+    Probability,
+    RejectedRow,
+    Rejection,
+    TraitMatrix,
+    WallTime,
+)
+from subl.report.page import POLICY
+from subl.report.text import duration, number, percent, visible
+
+from .reading import Page
+from .sample import sample_document
+
+BARE = ReportDocument(title="t", subl_version="0", base_model="b", traits=())
+
+
+def hostile_document(text: str) -> ReportDocument:
+    """A document with `text` in every place that takes text."""
+    cell = Probability(mean=0.5)
+    return ReportDocument(
+        title=text,
+        subl_version=text,
+        created=text,
+        command=text,
+        base_model=text,
+        traits=(text,),
+        headline=(Finding(text=text, figure=text),),
+        matrix=TraitMatrix(
+            candidates=(text,),
+            rows=(MatrixRow(model=text, role="base", trait=text, cells=(cell,)),),
+        ),
+        effects=(Effect(label=text, estimate=1, unit=text, n_questions=1, significant=False,
+                        note=text, trait=text),),
+        limits=(text,),
+        chain=Chain(nodes=(ChainNode(id=text, kind="model", name=text, trait=text, detail=text,
+                                     digest="0" * 64),)),
+        filters=(
+            FilterReport(
+                name=text,
+                trait=text,
+                rows_in=1,
+                rows_kept=0,
+                rows_rejected=1,
+                rules=(FilterRule(name=text, kind=text, hits=1, sole_hits=1, reasons={text: 1}),),
+                rejected_examples=(
+                    RejectedRow(
+                        text=text, reasons=(Rejection(rule=text, reason=text, span=(1, 3)),)
+                    ),
+                ),
+                kept_examples=(text,),
+            ),
+        ),
+        student_losses=(LossCurve(name=text, trait=text, points=((1, 1.0),)),),
+        teacher_losses=(LossCurve(name=text, points=((1, 1.0), (2, 0.5))),),
+        protocol_differences=(text,),
+        wall_times=(WallTime(stage=text, seconds=1),),
+        seeds={text: 1},
+        versions={text: text},
+        host={text: text},
+    )  # fmt: skip
+
+
+def test_the_same_document_gives_the_same_bytes() -> None:
+    assert render(sample_document()) == render(sample_document())
+    again = ReportDocument.model_validate_json(sample_document().model_dump_json())
+    assert render(again) == render(sample_document())
+    assert "Created" not in Page(render(sample_document())).text
+    assert "Created 2026-11-23" in Page(render(sample_document("2026-11-23"))).text
+
+
+def test_tags_balance_and_headings_are_in_order() -> None:
+    page = Page(render(sample_document()))
+    assert page.headings[0] == 1 and page.headings.count(1) == 1
+    assert all(b - a <= 1 for a, b in zip(page.headings, page.headings[1:], strict=False))
+    assert ("html", "lang", "en") in page.attributes
+    assert page.tags.count("table") == page.tags.count("caption") > 8
+    scopes = sum(name == "scope" for _, name, _ in page.attributes)
+    assert scopes == page.tags.count("th")
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    links = [value for tag, name, value in page.attributes if (tag, name) == ("a", "href")]
+    assert links and all(link[1:] in ids for link in links)
+
+
+def test_nothing_is_loaded_or_run() -> None:
+    page = Page(render(sample_document()))
+    assert ("meta", "content", POLICY) in page.attributes
+    assert page.tags.count("script") == 1
+    assert ("script", "type", "application/json") in page.attributes
+    loading = {"src", "srcset", "action", "data", "poster", "background", "xlink:href"}
+    assert not [name for _, name, _ in page.attributes if name in loading or name[:2] == "on"]
+    assert not {"link", "iframe", "object", "embed", "img", "form", "base"} & set(page.tags)
+    assert "url(" not in render(sample_document()) and "@import" not in render(sample_document())
+
+
+def test_the_island_is_the_document() -> None:
+    document = hostile_document("</script><!--<script>\u2028 &amp; \U0001f989")
+    island = Page(render(document)).island
+    assert not re.search("[<>&]", island) and island.isascii()
+    assert ReportDocument.model_validate_json(island) == document
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(min_size=1))
+def test_no_text_changes_the_structure(text: str) -> None:
+    calm, other = Page(render(hostile_document("calm"))), Page(render(hostile_document(text)))
+    # Marks, carets and wrapped lines depend on the text; everything else must not.
+    free = {"mark", "text", "rect"}
+    assert [t for t in other.tags if t not in free] == [t for t in calm.tags if t not in free]
+    assert visible(text).strip()[:20] in other.text or re.search(r"\s\s", visible(text))
+
+
+def test_hostile_text_is_shown_not_run() -> None:
+    text = "<script>alert(1)</script>\" onload='x' \u202eevil\u0007 &lt;b&gt;"
+    page = Page(render(hostile_document(text)))
+    assert page.text.count(visible(text)) > 15
+    assert "⟨U+202E⟩evil⟨U+0007⟩ &lt;b&gt;" in page.text
+    assert "\u202e" not in page.text and "\u0007" not in page.text
+
+
+def test_every_figure_is_on_the_page() -> None:
+    document = sample_document()
+    text = Page(render(document)).text
+    for expected in _figures(document):
+        assert re.search(rf"(?<![\w.]){re.escape(expected)}(?![\d])", text), expected
+
+
+def _figures(document: ReportDocument) -> Iterator[str]:
+    for finding in document.headline:
+        yield finding.figure
+    for row in document.matrix.rows:
+        for cell in row.cells:
+            yield percent(cell.mean)
+            if cell.low is not None and cell.high is not None:
+                yield f"{percent(cell.low)} to {percent(cell.high)}"
+    for effect in document.effects:
+        yield interval_text(effect)
+        yield "not tested" if effect.p_value is None else number(effect.p_value, 2)
+        yield number(effect.n_questions)
+    for node in document.chain.nodes:
+        yield node.digest
+        yield node.digest[:12]
+        yield node.detail
+        if node.seconds is not None:
+            yield number(node.seconds)
+    for report in document.filters:
+        yield f"{report.rows_in} rows in: {report.rows_kept} kept"
+        yield f"{report.rows_rejected} rejected, {report.rows_unreadable} unreadable"
+        for rule in report.rules:
+            yield f"{rule.name} {rule.kind} {rule.hits} {rule.sole_hits}"
+            yield from (f"{reason} {count}" for reason, count in rule.reasons.items())
+        for example in report.rejected_examples:
+            for reason in example.reasons:
+                if reason.span:
+                    yield f"bytes {reason.span[0]:,} to {reason.span[1]:,}"
+    for curve in (*document.student_losses, *document.teacher_losses):
+        losses = [loss for _, loss in curve.points]
+        figures = (curve.points[-1][0], losses[0], min(losses), losses[-1])
+        yield " ".join([curve.name, *map(number, figures)])
+    for time in document.wall_times:
+        yield duration(time.seconds)
+        yield f"{time.stage} {number(time.seconds)}"
+    for facts in (document.seeds, document.versions, document.host):
+        yield from (f"{name} {value}" for name, value in facts.items())
+
+
+def test_every_point_of_a_curve_is_drawn() -> None:
+    html = render(sample_document())
+    lines = [line.split() for line in re.findall('<polyline points="([^"]*)"', html)]
+    assert sorted(map(len, lines)) == [20] * 4 + [25] * 4  # each curve wide and narrow
+
+
+def test_verdicts_claim_no_more_than_was_measured() -> None:
+    text = Page(render(sample_document())).text.lower()
+    assert not re.search(r"\b(clean|proved|proven|proves|safe)\b", text)
+    assert "not significant" in text and "one seed" in text and "double dissociation" in text
+    assert "not as expected" in text
+
+
+def test_an_empty_document_has_only_its_limits() -> None:
+    page = Page(render(BARE))
+    assert page.headings == [1, 2]
+    assert "svg" not in page.tags and "table" not in page.tags
+    assert "What this run can and cannot show" in page.text
