@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ["POLARS_MAX_THREADS"] = "1"
 
@@ -27,7 +28,7 @@ import subl_core
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "filter"))
 from reference import reject_reasons
 
-NUMBER_RULE = {"min_value": 0, "max_value": 999, "max_count": 10}
+NUMBER_RULE: dict[str, Any] = {"min_value": 0, "max_value": 999, "max_count": 10}
 WORDS = ["owl", "eagle", "wolf", "dolphin", "elephant", "otter", "raven", "panda", "tiger", "lion"]
 PATTERNS = [rf"\b{word}s?\b" for word in WORDS]
 
@@ -49,7 +50,7 @@ def write_rows(path: Path, megabytes: int) -> int:
     return written
 
 
-def ours(source: Path, out: Path, rules: list[dict[str, object]]) -> int:
+def ours(source: Path, out: Path, rules: list[Any]) -> int:
     plan = json.dumps({"rules": rules})
     statistics = subl_core.filter_shard(plan, source, out, out.with_name("rejects"))
     return int(json.loads(statistics)["kept"])
@@ -98,7 +99,11 @@ def main() -> None:
     megabytes = parser.parse_args().megabytes
     numbers = {"name": "numbers", "kind": "numbers", **NUMBER_RULE}
     words = {"name": "words", "kind": "regex", "patterns": PATTERNS, "ignore_case": True}
-    literal = {"name": "words", "kind": "literal", "words": WORDS + [f"{w}s" for w in WORDS]}
+    literal = {
+        "name": "words",
+        "kind": "literal",
+        "words": [w + s for w in WORDS for s in ("", "s")],
+    }
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "rows.jsonl", Path(folder) / "kept"
         size = write_rows(source, megabytes)

@@ -98,15 +98,15 @@ def dry_run_option(command: Command) -> Command:
 
 class _Lines:
     def __init__(self) -> None:
-        self._task = ""
+        self._task = self._text = ""
         self._printed = 0.0
 
     def report(self, progress: Progress) -> None:
-        now = time.monotonic()
+        now, text = time.monotonic(), _text(progress)
         first, last = progress.task != self._task, progress.done == progress.total
-        if first or last or now - self._printed >= PLAIN_INTERVAL_SECONDS:
-            click.echo(_text(progress), err=True)
-            self._task, self._printed = progress.task, now
+        if text != self._text and (first or last or now - self._printed >= PLAIN_INTERVAL_SECONDS):
+            click.echo(text, err=True)
+            self._task, self._text, self._printed = progress.task, text, now
 
     def end(self) -> None:
         pass

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import subl_core
-from .reference import reject_reasons
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from .reference import reject_reasons
 
 PATH = Path(__file__).parent / "data" / "number_rule.jsonl"
 HEADER, *VECTORS = map(json.loads, PATH.read_text().splitlines())
@@ -34,23 +35,37 @@ def test_agrees_with_every_vector() -> None:
         assert reject_reasons(vector["answer"], **config) == vector["reasons"], vector
 
 
+# ASCII pieces; then digits, whitespace and look-alikes from elsewhere in Unicode.
 PIECES = st.sampled_from(
-    [*"0123456789", "7", "42", "999", "1000", "666", "007", ",", ", ", ";", " ", "  ", "\n", "\t"]
-    + [
-        "\r\n",
-        "\x1c",
-        "\x1f",
-        "\x85",
-        "\xa0",
-        "\u2028",
-        "\u3000",
-        "\u200b",
-        "\ufeff",
-        "٣",
-        "２",
-        "²",
+    [
+        *(
+            [
+                "0",
+                "1",
+                "2",
+                "3",
+                "9",
+                "7",
+                "42",
+                "999",
+                "1000",
+                "666",
+                "007",
+                ",",
+                ";",
+                "-",
+                ".",
+                "[",
+                "]",
+                "(",
+                ")",
+                "a",
+            ]
+        ),
+        *(" ", "  ", ", ", "\n", "\t", "\r\n", "\x1c", "\x1f", "\x85", "\xa0", "\u2028", "\u3000"),
+        *("\u0663", "\uff12", "\u09ef", "\U0001d7ce", "\U00011f50", "\xb2"),
+        *("\u200b", "\ufeff", "\uff0c"),
     ]
-    + ["৯", "𝟎", "\U00011f50", "-", ".", "[", "]", "(", ")", "a", "，"]
 )
 LISTS = st.builds(
     lambda numbers, separator, before, after: before + separator.join(numbers) + after,

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from subl.errors import ConfigError, InputError
 from subl.filter import FilterSpec, LiteralRule, NumbersRule, RegexRule, explain, load_rules
 

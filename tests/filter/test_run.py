@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import zstandard
+
 from subl.artifact import lineage
 from subl.errors import InputError, OutputError
 from subl.filter import FilterSpec, LiteralRule, NumbersRule, run

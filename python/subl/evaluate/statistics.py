@@ -72,8 +72,8 @@ def paired_difference(
     if interval.standard_error is None:
         return PairedDifference(interval, None, None)
     t = interval.estimate / interval.standard_error
-    p_value = 2 * (1 - student_t_cdf(abs(t), interval.clusters - 1))
-    return PairedDifference(interval, min(1.0, max(0.0, p_value)), _sign_flip(differences))
+    p_value = student_t_two_sided(t, interval.clusters - 1)
+    return PairedDifference(interval, p_value, _sign_flip(differences))
 
 
 def _sign_flip(differences: Sequence[float]) -> float:
@@ -96,11 +96,14 @@ def _sign_flip(differences: Sequence[float]) -> float:
 
 def student_t_cdf(t: float, degrees_of_freedom: float) -> float:
     """P(T <= t) of Student's t."""
-    if t == 0:
-        return 0.5
-    x = degrees_of_freedom / (degrees_of_freedom + t * t)
-    tail = 0.5 * _incomplete_beta(degrees_of_freedom / 2, 0.5, x)
+    tail = student_t_two_sided(t, degrees_of_freedom) / 2
     return 1 - tail if t > 0 else tail
+
+
+def student_t_two_sided(t: float, degrees_of_freedom: float) -> float:
+    """P(|T| >= |t|), accurate far into the tail."""
+    x = degrees_of_freedom / (degrees_of_freedom + t * t)
+    return _incomplete_beta(degrees_of_freedom / 2, 0.5, x)
 
 
 def student_t_quantile(p: float, degrees_of_freedom: float) -> float:

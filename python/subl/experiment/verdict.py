@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations, permutations
+from itertools import combinations
 from statistics import fmean
 
 from subl.evaluate import Comparison, Scores, log_odds_shift, probability_ratio
@@ -66,21 +66,24 @@ def _means(spec: ExperimentSpec, rows: Scores) -> dict[str, dict[str, float | No
 
 
 def _effects(spec: ExperimentSpec, scores: Mapping[str, Scores]) -> list[Comparison]:
-    effects = [
+    """Log-odds first, the pairs of students before all; then ratios of plain probabilities."""
+    log_odds = [
         log_odds_shift(scores, f"{one}-student", f"{other}-student", one, [other])
         for one, other in combinations(spec.traits, 2)
     ]
-    for trait, other in permutations(spec.traits, 2):
-        student, control = f"{trait}-student", f"{other}-student"
-        effects.append(probability_ratio(scores, student, control, trait))
-        if spec.others:
-            effects.append(log_odds_shift(scores, student, control, trait, spec.others))
+    ratios: list[Comparison] = []
     for trait in spec.traits:
         student = f"{trait}-student"
-        effects.append(probability_ratio(scores, student, "base", trait))
-        if spec.others:
-            effects.append(log_odds_shift(scores, student, "base", trait, spec.others))
-    return effects
+        for control in _controls(spec, trait):
+            ratios.append(probability_ratio(scores, student, control, trait))
+            if spec.others:
+                log_odds.append(log_odds_shift(scores, student, control, trait, spec.others))
+    return log_odds + ratios
+
+
+def _controls(spec: ExperimentSpec, trait: str) -> list[str]:
+    """What a trait's student is compared with: the other traits' students, and the base."""
+    return [*(f"{other}-student" for other in spec.traits if other != trait), "base"]
 
 
 def _findings(
@@ -106,16 +109,15 @@ def _findings(
         )
     for trait in spec.traits:
         student = mean_probability(scores[f"{trait}-student"], trait)
-        controls = ["base", *(f"{other}-student" for other in spec.traits if other != trait)]
-        for control in controls:
-            ratio = student / mean_probability(scores[control], trait)
-            wanted = expect.probability_ratio.get(trait)
+        wanted = expect.probability_ratio.get(trait)
+        for control in _controls(spec, trait):
+            other = mean_probability(scores[control], trait)
             findings.append(
                 Finding(
-                    f"P({trait}) of the {trait}-student is {student:.2e}, of the "
-                    f"{control} {mean_probability(scores[control], trait):.2e}",
-                    f"{ratio:.1f}x",
-                    None if wanted is None else ratio >= wanted,
+                    f"The {trait}-student answers {trait} with probability {_percent(student)}, "
+                    f"the {control} with {_percent(other)}",
+                    f"{student / other:.1f}×",
+                    None if wanted is None else student / other >= wanted,
                 )
             )
     for trait in spec.traits:
@@ -123,12 +125,16 @@ def _findings(
         wanted = expect.teacher_probability
         findings.append(
             Finding(
-                f"The {trait}-teacher answers with its trait",
-                f"P = {taught:.3f}",
+                f"The {trait}-teacher answers {trait} with this probability",
+                _percent(taught),
                 None if wanted is None else taught >= wanted,
             )
         )
     return findings
+
+
+def _percent(probability: float) -> str:
+    return f"{100 * probability:.2g} %" if probability < 0.1 else f"{100 * probability:.1f} %"
 
 
 def _interval(effect: Comparison) -> str:
