@@ -65,7 +65,7 @@ def command(
     print_artifact(artifact, as_json=False)
     rows = [
         (word, f"{mean['estimate']:.2e}", _interval(mean["low"], mean["high"], ".1e"))
-        for word, mean in artifact.result["words"].items()
+        for word, mean in ((word, artifact.result["words"][word]) for word in spec.words)
     ]
     click.echo(table(rows, ("answer", "probability", "95 % interval")))
     if comparisons:

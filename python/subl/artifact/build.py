@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def build(
         _write_json(partial / "statement.json", record)
         _publish(partial, out)
     made = open_artifact(out)
-    return Artifact(out, kind, key, made.digest, result, made.seconds, reused=False)
+    return replace(made, reused=False)
 
 
 def open_artifact(path: Path) -> Artifact:
@@ -217,6 +217,10 @@ def data_digest(digests: Mapping[str, str]) -> str:
 
 
 def _publish(partial: Path, out: Path) -> None:
+    """Rename the partial directory; what is hidden in it (temporaries of a killed run) goes."""
+    for path in partial.rglob(".*"):
+        if path.name != ".lock":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in [*files_of(partial), *(p for p in partial.rglob("*") if p.is_dir()), partial]:
         sync(path)
     (partial / ".lock").unlink()

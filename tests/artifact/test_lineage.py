@@ -1,0 +1,179 @@
+"""`lineage` says what lies on the disk now: each change is named, at the node where it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from subl.artifact import LineageNode, lineage
+from subl.artifact.digest import listing_digest
+from subl.errors import InputError
+
+from .notes import NotesSpec, make_notes
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """source.bin -> first -> second -> third, all in one folder."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "source.bin").write_bytes(bytes(range(256)))
+    make_notes(folder / "first", folder / "source.bin")
+    make_notes(folder / "second", folder / "first", NotesSpec(text="second"))
+    make_notes(folder / "third", folder / "second", NotesSpec(text="third"))
+    return folder
+
+
+def chain(node: LineageNode) -> dict[str, tuple[str, ...]]:
+    """{folder or file: problems}, from `node` to its origin."""
+    found = {Path(node.path).name: node.problems}
+    for each in node.inputs:
+        found |= chain(each)
+    return found
+
+
+def test_an_untouched_chain_is_verified_to_its_origin(run: Path) -> None:
+    node = lineage(run / "third")
+    assert node.verified()
+    assert chain(node) == {"third": (), "second": (), "first": (), "source.bin": ()}
+    kinds = []
+    while node.inputs:
+        kinds.append(node.kind)
+        [node] = node.inputs
+    assert [*kinds, node.kind] == ["notes", "notes", "notes", "input"]
+
+
+def test_a_moved_run_folder_stays_verified(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "deep" / "elsewhere"
+    moved.parent.mkdir()
+    shutil.move(run, moved)
+    node = lineage(moved / "third")
+    assert node.verified()
+    assert set(chain(node)) == {"third", "second", "first", "source.bin"}
+
+
+def flip_a_bit(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def forge_consistently(artifact: Path) -> None:
+    """Change data and have the artifact's own statement say that it has always been so."""
+    from hashlib import sha256
+
+    (artifact / "text.txt").write_text("forged")
+    file = artifact / "statement.json"
+    record = json.loads(file.read_text())
+    for subject in record["subject"]:
+        data = (artifact / subject["name"]).read_bytes()
+        subject["digest"]["sha256"] = sha256(data).hexdigest()
+    digests = {
+        subject["name"]: subject["digest"]["sha256"]
+        for subject in record["subject"]
+        if subject["name"] not in ("spec.json", "result.json")
+    }
+    record["predicate"]["buildDefinition"]["internalParameters"]["digest"] = listing_digest(digests)
+    file.write_text(json.dumps(record))
+
+
+def swap_artifact(artifact: Path) -> None:
+    """Put a true artifact, made from another configuration, in the place."""
+    shutil.rmtree(artifact)
+    make_notes(artifact, artifact.with_name("source.bin"), NotesSpec(text="another"))
+
+
+NOT_READ = "is not what was read"
+
+
+@pytest.mark.parametrize(
+    ("tamper", "node", "problems"),
+    [
+        (lambda run: flip_a_bit(run / "third/text.txt"), "third", ["text.txt was changed"]),
+        (
+            lambda run: flip_a_bit(run / "second/copy/data.bin"),
+            "second",
+            ["copy/data.bin was changed", NOT_READ],
+        ),
+        (
+            lambda run: (run / "first/text.txt").unlink(),
+            "first",
+            ["text.txt is missing", NOT_READ],
+        ),
+        (
+            lambda run: (run / "second/copy/new.bin").write_bytes(b""),
+            "second",
+            ["copy/new.bin was added", NOT_READ],
+        ),
+        (lambda run: flip_a_bit(run / "source.bin"), "source.bin", [NOT_READ]),
+        (lambda run: swap_artifact(run / "first"), "first", [NOT_READ]),
+        (lambda run: forge_consistently(run / "first"), "first", [NOT_READ]),
+        (lambda run: shutil.rmtree(run / "second"), "second", ["is missing"]),
+        (
+            lambda run: (run / "second/result.json").write_text('{"files": 3}'),
+            "second",
+            ["result.json was changed"],
+        ),
+        (
+            lambda run: (run / "second/spec.json").write_text('{"spec": {"text": "nicer"}}'),
+            "second",
+            ["spec.json was changed", "statement.json and spec.json disagree"],
+        ),
+    ],
+    ids=[
+        "a bit of the last artifact",
+        "a bit in the middle",
+        "a file removed",
+        "a file added",
+        "the origin",
+        "another artifact in the place",
+        "forged with its statement",
+        "an artifact removed",
+        "other figures",
+        "another configuration",
+    ],
+)
+def test_exactly_what_was_done_is_named_where_it_was_done(
+    run: Path, tamper: Callable[[Path], object], node: str, problems: list[str]
+) -> None:
+    tamper(run)
+    found = lineage(run / "third")
+    assert not found.verified()
+    by_name = chain(found)
+    named = by_name.pop(node)
+    assert [name.partition(":")[0] for name in named] == problems
+    assert not any(by_name.values()), by_name
+
+
+def test_the_digest_that_an_artifact_states_is_checked(run: Path) -> None:
+    """It is what keys and reuse go by."""
+    file = run / "third" / "statement.json"
+    record = json.loads(file.read_text())
+    record["predicate"]["buildDefinition"]["internalParameters"]["digest"] = "0" * 64
+    file.write_text(json.dumps(record))
+    assert not lineage(run / "third").verified()
+
+
+def test_an_input_that_two_artifacts_read_differently_is_named_once(run: Path) -> None:
+    """`first` was made of the old source, `fourth` of the new: only the old one is a problem."""
+    (run / "source.bin").write_bytes(b"new")
+    make_notes(run / "fourth", run / "source.bin")
+    assert lineage(run / "fourth").verified()
+    assert chain(lineage(run / "first"))["source.bin"][0].startswith(NOT_READ)
+
+
+def test_the_json_form_carries_every_node_and_problem(run: Path) -> None:
+    (run / "second" / "text.txt").unlink()
+    value = json.loads(json.dumps(lineage(run / "third").to_json()))
+    [second] = value["inputs"]
+    assert value["problems"] == [] and second["problems"][0] == "text.txt is missing"
+    assert second["inputs"][0]["inputs"][0]["name"] == "source"
+
+
+def test_a_path_that_is_not_there_is_named(run: Path) -> None:
+    with pytest.raises(InputError, match="nothing does not exist"):
+        lineage(run / "nothing")
