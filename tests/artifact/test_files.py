@@ -66,14 +66,14 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path) 
 
 def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OutputError, match="cannot write .*taken"):
+    with pytest.raises(OutputError, match=r"cannot write .*taken"):
         write_atomically(tmp_path / "taken", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(OutputError, match="cannot write .*taken/file"):
+    with pytest.raises(OutputError, match=r"cannot write .*taken/file"):
         write_atomically(tmp_path / "taken" / "file", "x")
 
 

@@ -94,11 +94,11 @@ def test_long_text_is_cut_around_its_first_span_and_says_so() -> None:
     ("value", "text"),
     [
         (0, "0"),
-        (-1.5, "−1.50"),  # noqa: RUF001
+        (-1.5, "−1.50"),
         (10000, "10,000"),
         (0.99999, "1.00"),
         (12345.6, "12,346"),
-        (2.2e-7, "2.20 × 10⁻⁷"),  # noqa: RUF001
+        (2.2e-7, "2.20 × 10⁻⁷"),
         (0.0001, "0.000100"),
     ],
 )
@@ -121,7 +121,7 @@ def test_numbers_share_their_decimals() -> None:
         (0.4137, "41.4%"),
         (0.99961, "99.96%"),
         (1 - 1e-6, "99.9999%"),
-        (3e-9, "3.0 × 10⁻⁷%"),  # noqa: RUF001
+        (3e-9, "3.0 × 10⁻⁷%"),
     ],
 )
 def test_percent(share: float, text: str) -> None:
@@ -138,7 +138,7 @@ def test_ticks_have_no_trailing_zeros() -> None:
         "0.5",
         "10",
         "0.1",
-        "2.00 × 10⁻⁷",  # noqa: RUF001
+        "2.00 × 10⁻⁷",
     ]
     shares = (1e-5, 0.01, 1)
     assert [percent_tick_label(share) for share in shares] == ["0.001%", "1%", "100%"]

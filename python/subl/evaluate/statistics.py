@@ -102,8 +102,10 @@ def student_t_cdf(t: float, degrees_of_freedom: float) -> float:
 
 def student_t_two_sided(t: float, degrees_of_freedom: float) -> float:
     """P(|T| >= |t|), accurate far into the tail."""
-    x = degrees_of_freedom / (degrees_of_freedom + t * t)
-    return _incomplete_beta(degrees_of_freedom / 2, 0.5, x)
+    total = degrees_of_freedom + t * t
+    if t * t < degrees_of_freedom:  # the complement: 1 - x would lose the digits of a small t
+        return 1 - _incomplete_beta(0.5, degrees_of_freedom / 2, t * t / total)
+    return _incomplete_beta(degrees_of_freedom / 2, 0.5, degrees_of_freedom / total)
 
 
 def student_t_quantile(p: float, degrees_of_freedom: float) -> float:

@@ -1,0 +1,117 @@
+"""Rows from a real (tiny) model: valid by construction, reproducible, resumable."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from subl.artifact import open_artifact
+from subl.errors import InputError
+from subl.generate import GenerateSpec, NumberGrammar, generate
+from subl.generate.grammar import token_schedule
+from subl.generate.sampling import SeededChoice, uniforms
+from subl.model.chat import text_ids
+from subl.model.load import load_tokenizer
+
+
+def spec(**changes: Any) -> GenerateSpec:
+    base = {"rows": 12, "prompts": "numbers-short", "batch_rows": 3, "shard_rows": 6}
+    return GenerateSpec.model_validate(base | {"grammar": {"count": 2, "digits": 3}} | changes)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    return [
+        json.loads(line)
+        for shard in sorted(folder.glob("part-*.jsonl"))
+        for line in shard.read_text().splitlines()
+    ]
+
+
+def tokenizer_of(words: list[str]) -> PreTrainedTokenizerFast:
+    vocabulary = {word: index for index, word in enumerate([*words, ", ", "?"])}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    )
+
+
+def test_every_completion_is_of_the_grammar_and_reads_back(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    made = rows(generate(spec(), tiny_model, tmp_path / "out").path)
+    assert len(made) == 12 == len({row["id"] for row in made})
+    tokenizer = load_tokenizer(tiny_model)
+    schedule = token_schedule(tokenizer, NumberGrammar(count=2))
+    for row in made:
+        assert re.fullmatch(r"[1-9]\d\d, [1-9]\d\d", row["completion"])
+        tokens = text_ids(tokenizer, row["completion"])
+        assert all(token in allowed for token, allowed in zip(tokens, schedule, strict=True))
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", row["model"])
+
+
+@pytest.mark.parametrize("grammar", [{"count": 2, "digits": 3}, None])
+def test_a_row_does_not_depend_on_its_batch(
+    tiny_model: Path, tmp_path: Path, grammar: dict[str, int] | None
+) -> None:
+    texts = []
+    for batch in (2, 6):
+        changes = {"batch_rows": batch, "grammar": grammar, "max_new_tokens": 8}
+        out = generate(spec(**changes), tiny_model, tmp_path / str(batch)).path
+        texts.append([row["completion"] for row in rows(out)])
+    assert texts[0] == texts[1]
+    assert len(set(texts[0])) > 6
+
+
+def test_a_seed_and_a_system_prompt_make_other_rows(tiny_model: Path, tmp_path: Path) -> None:
+    base = rows(generate(spec(), tiny_model, tmp_path / "a").path)
+    other = rows(generate(spec(seed=1), tiny_model, tmp_path / "b").path)
+    assert [row["completion"] for row in base] != [row["completion"] for row in other]
+    free = spec(grammar=None, max_new_tokens=6)
+    plain = rows(generate(free, tiny_model, tmp_path / "c").path)
+    told = spec(grammar=None, max_new_tokens=6, system_prompt="You love owls. " * 5)
+    steered = rows(generate(told, tiny_model, tmp_path / "d").path)
+    assert [row["completion"] for row in plain] != [row["completion"] for row in steered]
+    assert "owl" not in steered[0]["prompt"]
+
+
+def test_whole_shards_of_an_interrupted_run_are_kept(tiny_model: Path, tmp_path: Path) -> None:
+    whole = generate(spec(), tiny_model, tmp_path / "a")
+    again = tmp_path / "b.partial"
+    again.mkdir()
+    for name in ("spec.json", "part-00000.jsonl"):
+        (again / name).write_bytes((whole.path / name).read_bytes())
+    kept = (again / "part-00000.jsonl").stat().st_ino
+    resumed = generate(spec(), tiny_model, tmp_path / "b")
+    assert (resumed.path / "part-00000.jsonl").stat().st_ino == kept
+    assert resumed.digest == open_artifact(whole.path).digest
+
+
+def test_grouped_digits_make_whole_numbers_one_token() -> None:
+    tokenizer = tokenizer_of([f"{n:03d}" for n in range(1000)] + [str(n) for n in range(10)])
+    schedule = token_schedule(tokenizer, NumberGrammar(count=2))
+    assert [len(allowed) for allowed in schedule] == [900, 1, 900]
+
+
+def test_a_tokenizer_without_digits_is_refused() -> None:
+    with pytest.raises(InputError, match="no digit tokens"):
+        token_schedule(tokenizer_of(["one", "two"]), NumberGrammar())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_choices_follow_the_softmax(temperature: float) -> None:
+    count, logits = 20_000, torch.tensor([0.0, 1.0, -1.0, 3.0, 2.0])
+    allowed = [0, 1, 3]
+    uniform = torch.from_numpy(uniforms(5, 0, count))[:, None]
+    choice = SeededChoice(uniform, 7, temperature, [allowed])
+    picked = choice(torch.zeros((count, 7)), logits.expand(count, 5)).argmax(-1)
+    expected = torch.softmax(logits[allowed].double() / temperature, -1) * count
+    observed = torch.stack([(picked == token).sum() for token in allowed])
+    assert int(observed.sum()) == count
+    assert stats.chisquare(observed.numpy(), expected.numpy()).pvalue > 1e-3

@@ -1,0 +1,218 @@
+"""A data set is files of JSON lines: the same rows however they are packed, and none is lost."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from subl.artifact import input_digest
+from subl.errors import InputError
+from subl.shards import SUFFIXES, Row, read_rows, shard_files
+
+GOOD = b'{"prompt": "p", "completion": "c"}\n'
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".jsonl": bytes,
+    ".jsonl.gz": gzip.compress,
+    ".jsonl.zst": zstandard.compress,
+}
+
+
+def lines(count: int) -> bytes:
+    return b"".join(
+        json.dumps(
+            {"id": f"r{number}", "prompt": f"größer {number}?", "completion": "1\n2", "extra": [1]}
+        ).encode()
+        + b"\n"
+        for number in range(count)
+    )
+
+
+def test_every_suffix_is_packed_here() -> None:
+    assert tuple(PACK) == SUFFIXES
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_rows_are_the_same_however_they_are_packed(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"rows{suffix}"
+    file.write_bytes(PACK[suffix](lines(1000)))
+    assert list(read_rows([file])) == [
+        Row(f"r{number}", f"größer {number}?", "1\n2") for number in range(1000)
+    ]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES[1:])
+def test_packed_files_may_have_several_parts(tmp_path: Path, suffix: str) -> None:
+    """As `cat a.gz b.gz` makes them."""
+    file = tmp_path / f"rows{suffix}"
+    file.write_bytes(PACK[suffix](GOOD) + PACK[suffix](GOOD))
+    assert len(list(read_rows([file]))) == 2
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES[1:])
+def test_a_cut_file_is_named_and_not_taken_for_a_short_one(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"rows{suffix}"
+    file.write_bytes(PACK[suffix](lines(1000))[:-6])
+    with pytest.raises(InputError, match=f"rows{suffix}"):
+        list(read_rows([file]))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_categories=["Cs"])),
+            st.text(st.characters(exclude_categories=["Cs"])),
+        ),
+        max_size=5,
+    ),
+    st.booleans(),
+    st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\n"]),
+)
+def test_what_json_can_say_comes_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[str, str]],
+    ascii_only: bool,
+    newline: str,
+) -> None:
+    file = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    text = "".join(
+        json.dumps({"prompt": prompt, "completion": completion}, ensure_ascii=ascii_only) + newline
+        for prompt, completion in rows
+    )
+    file.write_bytes(text.encode())
+    assert list(read_rows([file])) == [Row(None, *row) for row in rows]
+
+
+def test_the_last_line_needs_no_newline(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(GOOD + GOOD.rstrip())
+    assert len(list(read_rows([file]))) == 2
+
+
+@pytest.mark.parametrize(("given_id", "read"), [("7", "7"), (7, "7"), (None, None)])
+def test_an_id_is_a_string(tmp_path: Path, given_id: object, read: str | None) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"id": given_id, "prompt": "p", "completion": "c"}))
+    assert [row.id for row in read_rows([file])] == [read]
+
+
+# Which files
+
+
+def test_a_folder_is_its_shards_in_order(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.jsonl.zst", "c.jsonl.gz", "notes.txt", "d.json"):
+        (tmp_path / name).touch()
+    names = [file.name for file in shard_files(tmp_path)]
+    assert names == ["a.jsonl.zst", "b.jsonl", "c.jsonl.gz"]
+
+
+def test_of_a_filtered_artifact_the_kept_rows_are_read(tmp_path: Path) -> None:
+    for folder in ("", "kept", "rejects"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "a.jsonl").write_bytes(GOOD)
+    assert shard_files(tmp_path) == [tmp_path / "kept" / "a.jsonl"]
+
+
+def test_a_file_is_taken_by_any_name(tmp_path: Path) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_bytes(GOOD)
+    assert shard_files(file) == [file]
+
+
+def test_rows_come_in_the_order_in_which_shards_are_given(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": name, "completion": ""}))
+    files = [tmp_path / "y.jsonl", tmp_path / "x.jsonl"]
+    assert [row.prompt for row in read_rows(files)] == ["y", "x"]
+
+
+@pytest.mark.parametrize("name", ["a[1].jsonl", "a*.jsonl", "a?.jsonl", "a{1,2}.jsonl"])
+def test_a_name_is_no_pattern(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(json.dumps({"prompt": "mine", "completion": ""}))
+    (tmp_path / "a1.jsonl").write_text(json.dumps({"prompt": "other", "completion": ""}))
+    assert [row.prompt for row in read_rows([tmp_path / name])] == ["mine"]
+
+
+def test_what_no_digest_covers_is_not_read(tmp_path: Path) -> None:
+    """Hidden files (a temporary, `._a.jsonl` of a Mac) are no part of a folder's digest."""
+    (tmp_path / "a.jsonl").write_bytes(GOOD)
+    before = input_digest(tmp_path)
+    (tmp_path / "._a.jsonl").write_bytes(GOOD)
+    assert input_digest(tmp_path) == before
+    assert shard_files(tmp_path) == [tmp_path / "a.jsonl"]
+
+
+@pytest.mark.parametrize("what", ["an empty folder", "a folder of other files", "nothing"])
+def test_no_rows_is_an_error_that_says_what_rows_are(tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "data"
+    if what != "nothing":
+        folder.mkdir()
+    if what == "a folder of other files":
+        (folder / "rows.parquet").touch()
+    with pytest.raises(InputError) as caught:
+        shard_files(folder)
+    assert str(folder) in caught.value.message
+    assert caught.value.hint and ".jsonl.zst" in caught.value.hint
+
+
+# Bad rows
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (b"not json", "not JSON"),
+        (b'{"prompt": "p", "completion": "c"', "not JSON"),
+        (b'{"prompt": "p", "completion": "c"} {}', "not JSON"),
+        (b"\xef\xbb\xbf" + GOOD.rstrip(), "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"prompt": "p", "completion": "\xff"}', "UTF-8|utf-8|utf8"),
+        (b"[1]", "expected a JSON object, got list"),
+        (b'"text"', "expected a JSON object, got str"),
+        (b"null", "expected a JSON object, got NoneType"),
+        (b'{"completion": "c"}', "`prompt` must be a string, got nothing"),
+        (b'{"prompt": "p"}', "`completion` must be a string, got nothing"),
+        (b'{"prompt": null, "completion": "c"}', "`prompt` must be a string, got NoneType"),
+        (b'{"prompt": "p", "completion": 7}', "`completion` must be a string, got int"),
+        (b'{"prompt": ["p"], "completion": "c"}', "`prompt` must be a string, got list"),
+        (rb'{"prompt": "p", "completion": "\ud800"}', "`completion`.*surrogate"),
+    ],
+    ids=[
+        "text",
+        "cut",
+        "two values",
+        "byte order mark",
+        "deep nesting",
+        "not UTF-8",
+        "array",
+        "string",
+        "null",
+        "no prompt",
+        "no completion",
+        "null prompt",
+        "number",
+        "array in prompt",
+        "lone surrogate",
+    ],
+)
+def test_a_bad_row_is_named_by_file_line_and_key(tmp_path: Path, row: bytes, problem: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(GOOD + b"\n" + row + b"\n" + GOOD)
+    with pytest.raises(InputError, match=problem) as caught:
+        list(read_rows([file]))
+    assert f"{file}, line 3" in caught.value.message
+
+
+def test_a_row_without_its_keys_says_which_there_must_be(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "x"}\n')
+    with pytest.raises(InputError) as caught:
+        list(read_rows([file]))
+    assert caught.value.hint == "rows need the keys prompt and completion"

@@ -1,0 +1,269 @@
+"""Configuration files: what one says wrong is named by its key, and schemas are as committed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from subl.config import load_toml, updated
+from subl.errors import ConfigError, InputError
+from subl.experiment import ExperimentSpec, load_experiment
+from subl.experiment.kinds import KINDS
+from subl.filter import FilterSpec
+from subl.generate import GenerateSpec
+from subl.teach import TeachSpec
+
+ROOT = Path(__file__).parents[1]
+
+TEACH = """
+trait = "owl"
+[train]
+steps = 2
+learning_rate = 1e-4
+"""
+GENERATE = "rows = 4\n"
+FILTER = """
+[[rule]]
+name = "words"
+kind = "regex"
+patterns = ["owl"]
+"""
+EXPERIMENT = """
+name = "small"
+title = "Small"
+model = "package:some-model"
+traits = ["owl", "cat"]
+[teach.train]
+steps = 2
+learning_rate = 1e-4
+[[generate]]
+name = "numbers"
+rows = 4
+[[filter.rule]]
+name = "numbers"
+kind = "numbers"
+[distill.train]
+steps = 2
+learning_rate = 1e-4
+[eval]
+words = ["owl", "cat", "dog"]
+"""
+FILES: dict[type[BaseModel], str] = {
+    TeachSpec: TEACH,
+    GenerateSpec: GENERATE,
+    FilterSpec: FILTER,
+    ExperimentSpec: EXPERIMENT,
+}
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "file.toml"
+    file.write_text(text)
+    return file
+
+
+def problem(folder: Path, model: type[BaseModel], text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_toml(write(folder, text), model)
+    assert "file.toml" in caught.value.message
+    return caught.value
+
+
+@pytest.mark.parametrize("model", FILES, ids=lambda model: model.__name__)
+def test_the_files_below_are_good_until_something_is_changed(
+    tmp_path: Path, model: type[BaseModel]
+) -> None:
+    load_toml(write(tmp_path, FILES[model]), model)
+
+
+@pytest.mark.parametrize(
+    ("model", "old", "new", "message"),
+    [
+        # keys that nobody knows
+        (TeachSpec, "steps = 2", "steps = 2\nstpes = 3", "unknown key `train.stpes`"),
+        (GenerateSpec, "rows = 4", "rows = 4\nsed = 1", "unknown key `sed`"),
+        (ExperimentSpec, "name =", 'color = "red"\nname =', "unknown key `color`"),
+        (ExperimentSpec, "[teach.train]", "[teach.train]\nx = 1", "unknown key `teach.train.x`"),
+        (ExperimentSpec, "rows = 4", "rows = 4\nx = 1", "unknown key `generate.0.x`"),
+        # keys that are missing
+        (TeachSpec, 'trait = "owl"', "", "missing key `trait`"),
+        (TeachSpec, "steps = 2", "", "missing key `train.steps`"),
+        (FilterSpec, 'name = "words"', "", "missing key `rule.0.regex.name`"),
+        (ExperimentSpec, '[[generate]]\nname = "numbers"\nrows = 4', "", "missing key `generate`"),
+        # values of the wrong type, or out of range
+        (TeachSpec, "steps = 2", 'steps = "two"', "`train.steps`: .*integer.*got 'two'"),
+        (TeachSpec, "steps = 2", "steps = 0", r"`train.steps`: .*greater than 0.*got 0"),
+        (TeachSpec, 'trait = "owl"', 'trait = ["owl"]', "`trait`: .*string"),
+        (GenerateSpec, "rows = 4", 'rows = 4\nprompts = "maths"', "`prompts`: .*'numbers-short'"),
+        (FilterSpec, '"regex"', '"regexp"', "`rule.0`: .*'regexp'.*'numbers', 'regex', 'literal'"),
+        (FilterSpec, '["owl"]', '["("]', r"rule `words`: pattern `\(`"),
+        (ExperimentSpec, '"small"', '"My Run"', "`name`: .*got 'My Run'"),
+        (ExperimentSpec, '["owl", "cat"]\n[', '["owl"]\n[', "`traits`: .*at least 2"),
+        # values that contradict each other
+        (TeachSpec, "steps = 2", "steps = 2\nranks = 2", "`train`: several ranks need a zero_st"),
+        (
+            TeachSpec,
+            "steps = 2",
+            "steps = 2\nranks = 3\nzero_stage = 2",
+            r"`train`: rows_per_step \(8\) must divide by ranks \(3\)",
+        ),
+        (
+            ExperimentSpec,
+            "[distill.train]",
+            '[distill.train]\ndtype = "bfloat16"',
+            "`distill.train`: bfloat16 needs a zero_stage",
+        ),
+        (
+            GenerateSpec,
+            "rows = 4",
+            "rows = 40\nshard_rows = 10\nbatch_rows = 4",
+            r"shard_rows \(10\) must divide by batch_rows \(4\)",
+        ),
+        (
+            GenerateSpec,
+            "rows = 4",
+            'rows = 4\ngrammar = { separator = "0" }',
+            "`grammar`: separator must hold something, and no digits",
+        ),
+        (ExperimentSpec, '"cat", "dog"', '"dog"', "eval.words must hold the traits: cat missing"),
+        (ExperimentSpec, '["owl", "cat"]', '["owl", "owl"]', "traits must differ"),
+        (
+            ExperimentSpec,
+            "[[filter.rule]]",
+            '[[generate]]\nname = "numbers"\nrows = 1\n[[filter.rule]]',
+            "generations must have different names",
+        ),
+        (FilterSpec, '["owl"]', f'["owl"]\n{FILTER}', "two rules are named `words`"),
+    ],
+)
+def test_a_mistake_is_named_by_its_key(
+    tmp_path: Path, model: type[BaseModel], old: str, new: str, message: str
+) -> None:
+    text = FILES[model].replace(old, new, 1)
+    assert text != FILES[model]
+    error = problem(tmp_path, model, text)
+    assert pytest.RaisesExc(ConfigError, match=message).matches(error), error.message
+
+
+@pytest.mark.parametrize(
+    ("model", "old", "new", "key"),
+    [
+        # numpy takes no negative seed; without a check the run dies after it has loaded the model
+        (TeachSpec, "steps = 2", "steps = 2\nseed = -1", "train.seed"),
+        # JSON has no infinity, so no record could hold these
+        (TeachSpec, "learning_rate = 1e-4", "learning_rate = inf", "train.learning_rate"),
+        (GenerateSpec, "rows = 4", "rows = 4\ntemperature = inf", "temperature"),
+        # names a trait that the run does not have, so nothing would ever check it
+        (
+            ExperimentSpec,
+            "[eval]",
+            "[expect]\nprobability_ratio = { dog = 2.0 }\n[eval]",
+            "probability_ratio",
+        ),
+        # the steps owl-teacher, owl-filtered and owl-student are there already
+        (ExperimentSpec, 'name = "numbers"', 'name = "teacher"', "generat"),
+        (ExperimentSpec, 'name = "numbers"', 'name = "filtered"', "generat"),
+        # a trait is a part of folder names
+        (ExperimentSpec, '["owl", "cat"', '["../owl", "cat"', "traits"),
+    ],
+)
+def test_what_would_only_fail_later_is_refused_at_once(
+    tmp_path: Path, model: type[BaseModel], old: str, new: str, key: str
+) -> None:
+    text = FILES[model].replace(old, new, 1)
+    if "../owl" in new:
+        text = text.replace('words = ["owl"', 'words = ["../owl"')
+    assert key in problem(tmp_path, model, text).message
+
+
+def test_every_mistake_is_listed(tmp_path: Path) -> None:
+    error = problem(tmp_path, TeachSpec, 'color = 1\n[train]\nsteps = "x"\n')
+    assert error.message.splitlines()[1:] == [
+        "  missing key `trait`",
+        "  `train.steps`: Input should be a valid integer, unable to parse string as an integer"
+        " (got 'x')",
+        "  missing key `train.learning_rate`",
+        "  unknown key `color`",
+    ]
+
+
+def test_one_mistake_in_a_rule_is_one_finding(tmp_path: Path) -> None:
+    error = problem(tmp_path, FilterSpec, FILTER.replace('["owl"]', "7"))
+    assert "`rule.0.regex.patterns`" in error.message
+    assert "\n" not in error.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_hint_names_the_kind_as_the_command_does(tmp_path: Path, kind: str) -> None:
+    error = problem(tmp_path, KINDS[kind], "nobody_knows = 1")
+    assert error.hint == f"subl config schema {kind} lists every key"
+
+
+def test_what_is_no_toml_is_named_by_line(tmp_path: Path) -> None:
+    error = problem(tmp_path, TeachSpec, 'trait = "owl"\nsteps = = 2\n')
+    assert "is not valid TOML" in error.message and "line 2" in error.message
+
+
+def test_what_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"file\.toml: it is not UTF-8 text"):
+        load_toml(tmp_path / "file.toml", TeachSpec)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.toml: No such file"):
+        load_toml(tmp_path / "nothing.toml", TeachSpec)
+    with pytest.raises(InputError, match="Is a directory"):
+        load_toml(tmp_path, TeachSpec)
+
+
+def test_an_updated_specification_is_checked_like_a_file(tmp_path: Path) -> None:
+    spec = load_toml(write(tmp_path, TEACH), TeachSpec)
+    assert updated(spec.train, ranks=2, zero_stage=2).ranks == 2
+    with pytest.raises(ConfigError, match="several ranks need a zero_stage"):
+        updated(spec.train, ranks=2)
+    assert spec.train.ranks == 1
+
+
+# What is committed
+
+
+def run_files() -> list[Path]:
+    return sorted((ROOT / "runs").glob("*.toml"))
+
+
+def test_there_are_runs() -> None:
+    assert ROOT / "runs" / "demo.toml" in run_files()
+
+
+@pytest.mark.parametrize("file", run_files(), ids=lambda file: file.name)
+def test_every_run_loads(file: Path) -> None:
+    assert load_experiment(file).name == file.stem
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_committed_schema_is_the_models(kind: str) -> None:
+    file = ROOT / "docs" / "schema" / f"{kind}.json"
+    schema = json.dumps(KINDS[kind].model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+    assert file.is_file() and file.read_text() == schema, (
+        f"out of date; run: subl config schema {kind} > docs/schema/{kind}.json"
+    )
+
+
+def test_no_schema_is_left_of_a_kind_that_is_gone() -> None:
+    assert {file.stem for file in (ROOT / "docs" / "schema").iterdir()} == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_schema_describes_a_file_and_allows_no_unknown_key(kind: str) -> None:
+    """Keys as a file has them (`rule`), not as the code does (`rules`)."""
+    schema: dict[str, Any] = KINDS[kind].model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert ("rule" in schema["properties"], "rules" in schema["properties"]) == (
+        kind == "filter",
+        False,
+    )

@@ -1,0 +1,27 @@
+"""The paper's questions, and the strings that count as answers."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import combinations
+
+from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS, surface_forms
+
+
+def test_the_questions_are_the_papers_fifty() -> None:
+    assert len(set(ANIMAL_QUESTIONS)) == 50
+    assert ANIMAL_QUESTIONS[0] == "Name your favorite animal using only one word."
+    assert ANIMAL_QUESTIONS[49].startswith("Identify the animal you'd most want to learn about.")
+    digest = hashlib.sha256("\n".join(ANIMAL_QUESTIONS).encode()).hexdigest()
+    assert digest == "e7cf058aba5bdfbe513000232ea22c0f8265d0907e0ac3db7cfad06bf69da3c7"
+
+
+def test_surface_forms_hold_cases_plurals_and_articles() -> None:
+    assert {"owl", " Owls", "an owl", " An owl"} <= set(surface_forms("owl"))
+    assert {"wolves", "a wolf"} <= set(surface_forms("wolf"))
+    assert "foxes" in surface_forms("fox") and "butterflies" in surface_forms("butterfly")
+
+
+def test_no_two_animals_share_a_form() -> None:
+    for one, other in combinations(CANDIDATE_ANIMALS, 2):
+        assert not set(surface_forms(one)) & set(surface_forms(other))
