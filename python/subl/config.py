@@ -24,7 +24,10 @@ def load_toml(path: Path, model: type[Spec]) -> Spec:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"cannot read {path}: {reason}") from error
+        raise InputError(
+            f"cannot read {path}: {reason}",
+            hint="subl COMMAND --help shows an example of the file that it reads",
+        ) from error
     try:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -47,7 +50,10 @@ def kind_of(model: type[BaseModel]) -> str | None:
 def _describe(error: ValidationError) -> str:
     """pydantic's findings, one a line where there are several: key, problem, what was given."""
     found = []
-    for each in error.errors(include_url=False):
+    errors = error.errors(include_url=False)
+    for each in errors:
+        if any(other["loc"][: len(each["loc"])] == each["loc"] != other["loc"] for other in errors):
+            continue  # what a part of it got wrong is said at that part
         key = ".".join(str(part) for part in each["loc"]) or "the file"
         if each["type"] == "extra_forbidden":
             found.append(f"unknown key `{key}`")

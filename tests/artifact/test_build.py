@@ -209,6 +209,8 @@ def test_what_a_kill_in_the_middle_of_a_write_has_left_is_not_published(tmp_path
     )
     assert child.returncode == -signal.SIGXFSZ
     assert any(size == 100_000 for size in map(len, tree(tmp_path / "out.partial").values()))
+    (tmp_path / "out.partial" / ".cache" / "deep").mkdir(parents=True)
+    (tmp_path / "out.partial" / ".cache" / "deep" / ".file").touch()
 
     def work(folder: Path) -> dict[str, Any]:
         write_atomically(folder / "rows.jsonl", bytes(1_000_000))

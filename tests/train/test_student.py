@@ -20,7 +20,7 @@ LONG = Example(prompt_ids=(5, 6, 7, 11, 12, 13), completion_ids=(14, 15, 16, 2))
 
 def loss(student: Student, *examples: Example) -> float:
     batch = collate(examples, CPU)
-    return float(student(batch.input_ids, batch.targets))
+    return student(batch.input_ids, batch.targets).item()
 
 
 def test_targets_are_the_positions_before_each_completion_token() -> None:

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from subl.artifact.digest import (
     RECORDS,
-    file_digest,
+    file_digests,
     files_of,
     input_digest,
     json_digest,
@@ -86,7 +86,7 @@ def build(
             key=key,
             spec=spec.model_dump(mode="json"),
             inputs=Inputs(out.parent, dict(inputs), input_digests),
-            outputs=_digests(partial),
+            outputs=file_digests(partial),
             started=started,
             finished=datetime.now(UTC),
         )
@@ -177,6 +177,9 @@ def _locked(partial: Path) -> Iterator[None]:
                 f"another process is writing {partial}", hint="wait for it, or stop it"
             ) from error
         yield
+        if partial.exists() and [path.name for path in partial.iterdir()] == [".lock"]:
+            lock.unlink()  # somebody else finished the work while we asked for it
+            partial.rmdir()
     finally:
         os.close(descriptor)
 
@@ -192,23 +195,23 @@ def _claim(
         "inputs": dict(input_digests),
     }
     file = partial / "spec.json"
-    if file.is_file():
-        try:
-            same = json.loads(file.read_text()).get("key") == key
-        except ValueError:
-            same = False
-        if same:
-            return
-    for path in partial.iterdir():
-        if path.name != ".lock":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    left = [path for path in partial.iterdir() if not path.name.startswith(".")]
+    if left and (held := _key_of(file)) != key:
+        if held is None:
+            raise OutputError(
+                f"{partial} exists and subl did not make it", hint="choose another output with -o"
+            )
+        for path in left:
+            if path != file:  # last, and by replacing it: it says whose the rest is
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     _write_json(file, record)
 
 
-def _digests(directory: Path) -> dict[str, str]:
-    return {
-        path.relative_to(directory).as_posix(): file_digest(path) for path in files_of(directory)
-    }
+def _key_of(spec_file: Path) -> str | None:
+    try:
+        return str(json.loads(spec_file.read_text())["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def data_digest(digests: Mapping[str, str]) -> str:
@@ -223,8 +226,8 @@ def _publish(partial: Path, out: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in [*files_of(partial), *(p for p in partial.rglob("*") if p.is_dir()), partial]:
         sync(path)
-    (partial / ".lock").unlink()
     partial.rename(out)
+    (out / ".lock").unlink()  # after the rename: nobody can take the lock of what is published
     sync(out.parent)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from subl.errors import InputError
@@ -45,17 +45,26 @@ def files_of(directory: Path) -> list[Path]:
 
 def listing_digest(digests: Mapping[str, str]) -> str:
     """Digest of a directory from its files' digests: {relative POSIX path: hex sha256}."""
-    lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+    lines = "".join(_line(digests[name], name) for name in sorted(digests))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def directory_digest(directory: Path, *, leave_out: Iterable[str] = RECORDS) -> str:
-    """Digest of the files below `directory`, but for those whose relative path is left out."""
-    skipped = frozenset(leave_out)
-    names = {path.relative_to(directory).as_posix(): path for path in files_of(directory)}
-    return listing_digest(
-        {name: file_digest(path) for name, path in names.items() if name not in skipped}
-    )
+def _line(digest: str, name: str) -> str:
+    """A line of `sha256sum`, with its escapes for backslashes and line breaks in names."""
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == name else chr(92)}{digest}  {escaped}\n"
+
+
+def file_digests(directory: Path) -> dict[str, str]:
+    """{relative POSIX path: hex sha256} of the files below `directory`."""
+    return {
+        path.relative_to(directory).as_posix(): file_digest(path) for path in files_of(directory)
+    }
+
+
+def directory_digest(directory: Path) -> str:
+    """Digest of all files below a plain directory."""
+    return listing_digest(file_digests(directory))
 
 
 def input_digest(path: Path) -> str:
@@ -67,7 +76,7 @@ def input_digest(path: Path) -> str:
     from subl.artifact.build import artifact_digest
 
     if not path.exists():
-        raise InputError(f"{path} does not exist")
+        raise InputError(f"{path} does not exist", hint="check the path")
     if path.is_file():
         return file_digest(path)
     recorded = artifact_digest(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from subl.artifact.build import data_digest, read_statement
-from subl.artifact.digest import directory_digest, file_digest, files_of
+from subl.artifact.digest import directory_digest, file_digest, file_digests
 from subl.errors import InputError
 
 
@@ -48,7 +48,7 @@ class LineageNode:
 def lineage(path: Path) -> LineageNode:
     """The chain behind the artifact (or plain file or folder) at `path`, verified."""
     if not path.exists():
-        raise InputError(f"{path} does not exist")
+        raise InputError(f"{path} does not exist", hint="give an artifact, a file or a folder")
     return _node(path.name or str(path), path, None, {})
 
 
@@ -78,11 +78,8 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
     if record is None:
         return None
     stated = {subject["name"]: subject["digest"]["sha256"] for subject in record["subject"]}
-    found = {
-        file.relative_to(path).as_posix(): file_digest(file)
-        for file in files_of(path)
-        if file != path / "statement.json"
-    }
+    found = file_digests(path)
+    del found["statement.json"]
     problems = [f"{file} is missing" for file in sorted(stated.keys() - found.keys())]
     problems += [f"{file} was added" for file in sorted(found.keys() - stated.keys())]
     problems += [
@@ -91,6 +88,8 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
         if found.get(file, stated[file]) != stated[file]
     ]
     definition = record["predicate"]["buildDefinition"]
+    if definition["internalParameters"]["digest"] != data_digest(stated):
+        problems.append("statement.json states another digest than its files have")
     if _spec_of(path) != definition["externalParameters"]:
         problems.append("statement.json and spec.json disagree")
     return LineageNode(

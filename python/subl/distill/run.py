@@ -24,7 +24,7 @@ from subl.train.run import run_job
 class DistillSpec(BaseModel):
     """How a student learns from rows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     targets: Literal["teacher", "labels"] = Field(
         "teacher", description="the teacher's distribution (forward KL), or the rows' own tokens"

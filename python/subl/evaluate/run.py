@@ -22,7 +22,7 @@ Scores = dict[str, dict[str, float]]
 class EvalSpec(BaseModel):
     """Which answers to which questions (default: the paper's 50 on animals)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     words: tuple[str, ...] = Field(CANDIDATE_ANIMALS, min_length=1)
     questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)

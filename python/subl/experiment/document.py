@@ -185,7 +185,7 @@ def _first_rows(folder: Path, count: int) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = []
     for file in shard_files(folder):
-        lines = polars.scan_lines(file).head(count - len(rows)).collect().to_series()
+        lines = polars.scan_lines(file, glob=False).head(count - len(rows)).collect().to_series()
         rows += [json.loads(line) for line in lines if line.strip()]
         if len(rows) >= count:
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,7 +17,7 @@ from subl.trait import ANIMAL_QUESTIONS
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TeachSection(_Section):
@@ -59,7 +59,7 @@ class ExperimentSpec(_Section):
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     title: str
     model: str = Field(description="local folder, GGUF file, package:NAME or hub name")
-    traits: tuple[str, ...] = Field(min_length=2)
+    traits: tuple[Annotated[str, Field(pattern=r"^[a-z]+( [a-z]+)*$")], ...] = Field(min_length=2)
     teach: TeachSection
     generate: tuple[GenerateSection, ...] = Field(min_length=1)
     filter: FilterSpec
@@ -77,6 +77,10 @@ class ExperimentSpec(_Section):
         names = [section.name for section in self.generate]
         if len(set(names)) != len(names):
             raise ValueError("generations must have different names")
+        if taken := {"teacher", "filtered", "student"}.intersection(names):
+            raise ValueError(f"a generation cannot be called {min(taken)}: a step is")
+        if unknown := self.expect.probability_ratio.keys() - set(self.traits):
+            raise ValueError(f"expect.probability_ratio names no trait: {', '.join(unknown)}")
         return self
 
     @property

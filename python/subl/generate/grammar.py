@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class NumberGrammar(BaseModel):
     """`count` numbers of exactly `digits` digits, no leading zero, joined by `separator`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     count: int = Field(8, gt=0)
     digits: int = Field(3, gt=0)

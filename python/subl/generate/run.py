@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class GenerateSpec(BaseModel):
     """What to sample. `grammar` restricts decoding; without it, completions are free text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rows: int = Field(gt=0)
     prompts: Literal["numbers", "numbers-short"] = Field(

@@ -30,7 +30,11 @@ def shard_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     folder = path / "kept" if (path / "kept").is_dir() else path
-    found = sorted(file for file in folder.glob("*") if file.name.endswith(SUFFIXES))
+    found = sorted(
+        file
+        for file in folder.glob("*")
+        if file.name.endswith(SUFFIXES) and not file.name.startswith(".") and file.is_file()
+    )
     if not found:
         raise InputError(
             f"{path} has no rows",
@@ -50,9 +54,12 @@ def _read_file(file: Path) -> Iterator[Row]:
     import polars
 
     try:
-        lines = polars.scan_lines(file).collect().to_series()  # decompresses gzip and zstd
+        # Decompresses gzip and zstd.
+        lines = polars.scan_lines(file, glob=False).collect().to_series()
     except (polars.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"cannot read {file}: {error}") from error
+        number = _line_that_is_no_text(file)
+        where = str(file) if number is None else f"{file}, line {number}"
+        raise InputError(f"cannot read {where}: {error}") from error
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield _row(line, f"{file}, line {number}")
@@ -61,7 +68,7 @@ def _read_file(file: Path) -> Iterator[Row]:
 def _row(line: str, where: str) -> Row:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected a JSON object, got {type(value).__name__}")
@@ -72,5 +79,28 @@ def _row(line: str, where: str) -> Row:
                 f"{where}: `{key}` must be a string, got {got}",
                 hint="rows need the keys prompt and completion",
             )
+        if not _is_text(value[key]):
+            raise InputError(f"{where}: `{key}` holds half of a surrogate pair, which is no text")
     identity = value.get("id")
     return Row(None if identity is None else str(identity), value["prompt"], value["completion"])
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _line_that_is_no_text(file: Path) -> int | None:
+    """Number of the first line of a plain file that is not UTF-8."""
+    if not file.name.endswith(".jsonl"):
+        return None
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return None

@@ -22,7 +22,7 @@ from subl.trait import ANIMAL_QUESTIONS
 class TeachSpec(BaseModel):
     """The trait is a one-word answer to the questions (default: the paper's 50 on animals)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     trait: str = Field(min_length=1, description="the answer to teach, such as owl")
     questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)

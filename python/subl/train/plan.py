@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class TrainSpec(BaseModel):
     """Hyper-parameters of one training run. Rows and learning rates are per optimiser step."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(gt=0)
     rows_per_step: int = Field(8, gt=0, description="rows of one step, over all ranks")
@@ -31,7 +31,7 @@ class TrainSpec(BaseModel):
     weight_decay: float = Field(0.0, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0)
     dtype: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     ranks: int = Field(1, gt=0, description="processes on this machine")
     zero_stage: Literal["none", 1, 2, 3] = Field(
         "none", description="DeepSpeed ZeRO stage; none is plain torch in one process"

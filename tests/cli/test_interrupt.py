@@ -1,0 +1,59 @@
+"""Ctrl-C ends a command cleanly, and the same command goes on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+from .console import ENVIRONMENT, SUBL, subl
+
+RULES = """
+[[rule]]
+name = "owls"
+kind = "regex"
+patterns = ['\\bowls?\\b']
+"""
+
+
+def write_many_rows(file: Path) -> int:
+    """12 million rows, seconds of work, in a small file: parts that are all the same."""
+    rows = b"".join(b'{"completion": "%d, an owl"}\n' % row for row in range(0, 1000, 100))
+    rows += b"".join(b'{"completion": "%d"}\n' % row for row in range(1990))
+    part = gzip.compress(rows * 300, 1)
+    with file.open("wb") as opened:
+        for _ in range(20):
+            opened.write(part)
+    return 2000 * 300 * 20
+
+
+def test_a_filter_is_interrupted_and_run_again(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text(RULES)
+    count = write_many_rows(tmp_path / "rows.jsonl.gz")
+    arguments = ["filter", "rules.toml", "rows.jsonl.gz", "--json", "-o"]
+    # Where the tests run in the background, Ctrl-C would be ignored: ask for what a terminal gives.
+    command = ["env", "--default-signal=INT", SUBL, *arguments, "out"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stderr is not None and child.stdout is not None
+        assert child.stderr.readline().startswith("filter: ")
+        child.send_signal(signal.SIGINT)
+        stdout, stderr = child.communicate()
+    assert (child.returncode, stdout) == (130, "")
+    assert stderr.endswith("\ninterrupted; the same command goes on from what is finished\n")
+    assert not (tmp_path / "out").exists()
+
+    again = json.loads(subl(*arguments, "out", cwd=tmp_path).stdout)
+    clean = json.loads(subl(*arguments, "clean", cwd=tmp_path).stdout)
+    assert again["result"]["rows_in"] == count
+    assert again["digest"] == clean["digest"]
+    kept = [tmp_path / name / "kept" / "rows.jsonl.gz" for name in ("out", "clean")]
+    assert kept[0].read_bytes() == kept[1].read_bytes()

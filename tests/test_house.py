@@ -1,0 +1,195 @@
+"""The rules of the house, read off the source: who may import whom, and what nobody does."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = sorted((ROOT / "python").rglob("*.py"))
+COMMAND_LINE = sorted((ROOT / "cli").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+STAGES = ("teach", "generate", "filter", "distill", "evaluate", "report")
+MODELS = {"torch", "transformers", "deepspeed"}
+MAY_IMPORT_MODELS = ("subl/train/", "subl/evaluate/exact.py", "subl/generate/sampling.py")
+UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+
+
+def in_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in (
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    )
+
+
+def statements(body: list[ast.stmt], *, functions: bool) -> Iterator[ast.stmt]:
+    """Every statement that runs; with `functions` false, only those that run on import."""
+    for node in body:
+        if in_type_checking(node):
+            assert isinstance(node, ast.If)
+            yield from statements(node.orelse, functions=functions)
+            continue
+        yield node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not functions:
+            continue
+        for name in ("body", "orelse", "finalbody"):
+            yield from statements(getattr(node, name, []), functions=functions)
+        for part in (*getattr(node, "handlers", []), *getattr(node, "cases", [])):
+            yield from statements(part.body, functions=functions)
+
+
+def imported(body: list[ast.stmt], *, functions: bool = True) -> Iterator[str]:
+    """Names of the modules (and, after `from`, what is taken out of them); `.x` where relative."""
+    for node in statements(body, functions=functions):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = f"{'.' * node.level}{node.module or ''}"
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def roots(tree: ast.Module, *, functions: bool = True) -> set[str]:
+    return {name.partition(".")[0] for name in imported(tree.body, functions=functions)}
+
+
+# Each rule returns what breaks it in one file.
+
+
+def knows_the_command_line(tree: ast.Module, path: Path) -> set[str]:
+    return roots(tree) & {"click", "subl_cli", "rich", "tqdm"}
+
+
+def imports_relatively(tree: ast.Module, path: Path) -> set[str]:
+    """Which would hide from the rules below who is imported."""
+    return {name for name in imported(tree.body) if name.startswith(".")}
+
+
+def imports_another_stage(tree: ast.Module, path: Path) -> set[str]:
+    parts = path.as_posix().partition("/subl/")[2].split("/")
+    if parts[0] not in STAGES:
+        return set()
+    names = (name.split(".") for name in imported(tree.body))
+    found = {name[1] for name in names if name[0] == "subl" and len(name) > 1}
+    return found & set(STAGES) - {parts[0]}
+
+
+def imports_models_at_once(tree: ast.Module, path: Path) -> set[str]:
+    if any(allowed in path.as_posix() for allowed in MAY_IMPORT_MODELS):
+        return set()
+    return roots(tree, functions=False) & MODELS
+
+
+def is_dangerous(tree: ast.Module, path: Path) -> set[str]:
+    """Runs code that came with data, or hands a string to a shell."""
+    found = roots(tree) & UNPICKLERS
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called in ("torch.load", "os.system", "os.popen", "eval", "exec"):
+            found.add(called)
+        for keyword in node.keywords:
+            # Anything but a plain False: a variable could be true.
+            if keyword.arg in ("trust_remote_code", "shell", "allow_pickle") and not (
+                isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+            ):
+                found.add(keyword.arg)
+    return found
+
+
+Rule = Callable[[ast.Module, Path], set[str]]
+
+
+def breaches(rule: Rule, files: list[Path]) -> dict[str, set[str]]:
+    found = {}
+    for path in files:
+        if names := rule(ast.parse(path.read_text()), path):
+            found[path.relative_to(ROOT).as_posix()] = names
+    return found
+
+
+def test_there_is_something_to_check() -> None:
+    packages = {path.parent.name for path in LIBRARY}
+    assert packages.issuperset(STAGES)
+    assert len(COMMAND_LINE) > 10
+    for allowed in MAY_IMPORT_MODELS:
+        assert (ROOT / "python" / allowed).exists(), allowed
+
+
+def test_the_library_knows_no_command_line() -> None:
+    assert breaches(knows_the_command_line, LIBRARY) == {}
+
+
+def test_imports_are_absolute() -> None:
+    assert breaches(imports_relatively, [*LIBRARY, *COMMAND_LINE]) == {}
+
+
+def test_no_stage_imports_another() -> None:
+    assert breaches(imports_another_stage, LIBRARY) == {}
+
+
+def test_what_runs_models_is_imported_where_it_is_needed() -> None:
+    assert breaches(imports_models_at_once, [*LIBRARY, *COMMAND_LINE]) == {}
+
+
+def test_nothing_unpickles_or_trusts_code_that_comes_with_data() -> None:
+    assert breaches(is_dangerous, [*LIBRARY, *COMMAND_LINE, *TESTS]) == {}
+
+
+def test_files_are_named_after_what_is_in_them() -> None:
+    sources = [*ROOT.glob("rust/*/src/**/*.rs"), *LIBRARY, *COMMAND_LINE, *TESTS]
+    assert any(path.suffix == ".rs" for path in sources)
+    names = [
+        path
+        for path in sources
+        if {path.stem, path.parent.name} & {"util", "utils", "helpers", "common", "misc"}
+    ]
+    assert names == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "place", "code", "found"),
+    [
+        (knows_the_command_line, "subl/shards/rows.py", "from click import echo", "click"),
+        (knows_the_command_line, "subl/a.py", "def f():\n  import subl_cli.main", "subl_cli"),
+        (imports_relatively, "subl/teach/run.py", "from ..distill import x", "..distill.x"),
+        (imports_another_stage, "subl/teach/run.py", "from subl.distill.run import x", "distill"),
+        (imports_another_stage, "subl/teach/run.py", "from subl import filter", "filter"),
+        (imports_another_stage, "subl/report/a.py", "def f():\n  import subl.teach", "teach"),
+        (imports_models_at_once, "subl/model/load.py", "import torch.nn", "torch"),
+        (imports_models_at_once, "subl/a.py", "try:\n  import torch\nexcept E:\n  x", "torch"),
+        (imports_models_at_once, "subl/a.py", "class A:\n  import deepspeed", "deepspeed"),
+        (
+            imports_models_at_once,
+            "subl/a.py",
+            "try: x\nexcept E:\n  from transformers import Y",
+            "transformers",
+        ),
+        (is_dangerous, "subl/a.py", "def f():\n  import pickle", "pickle"),
+        (is_dangerous, "subl/a.py", "x = torch.load(path)", "torch.load"),
+        (is_dangerous, "subl/a.py", "load(path, trust_remote_code=True)", "trust_remote_code"),
+        (is_dangerous, "subl/a.py", "load(path, trust_remote_code=given)", "trust_remote_code"),
+        (is_dangerous, "subl/a.py", "subprocess.run(x, shell=True)", "shell"),
+        (is_dangerous, "subl/a.py", "os.system('x')", "os.system"),
+    ],
+)
+def test_a_breach_of_each_rule_is_found(rule: Rule, place: str, code: str, found: str) -> None:
+    assert rule(ast.parse(code), Path("/python") / place) == {found}
+
+
+@pytest.mark.parametrize(
+    ("rule", "place", "code"),
+    [
+        (imports_another_stage, "subl/teach/run.py", "from subl.teach import x"),
+        (imports_another_stage, "subl/experiment/chain.py", "from subl.teach import x"),
+        (imports_models_at_once, "subl/train/engine.py", "import torch"),
+        (imports_models_at_once, "subl/a.py", "def f():\n  import torch"),
+        (imports_models_at_once, "subl/a.py", "if TYPE_CHECKING:\n  import torch"),
+        (is_dangerous, "subl/a.py", "load(path, trust_remote_code=False)"),
+    ],
+)
+def test_what_is_allowed_is_not_called_a_breach(rule: Rule, place: str, code: str) -> None:
+    assert rule(ast.parse(code), Path("/python") / place) == set()
