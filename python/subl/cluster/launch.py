@@ -71,6 +71,8 @@ def die_with_parent() -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    process.stdout.close()
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         try:

@@ -26,7 +26,6 @@ def run_document(run: Path) -> page.ReportDocument:
     return page.ReportDocument(
         title=spec["title"],
         subl_version=subl.__version__,
-        command=f"subl run {spec['name']}.toml",
         base_model=spec["model"],
         traits=spec["traits"],
         headline=tuple(page.Finding(**finding) for finding in result["findings"]),
