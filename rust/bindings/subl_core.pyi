@@ -32,8 +32,9 @@ def filter_shard(
 
     File names ending in `.gz` and `.zst` are compressed. Both outputs are written to temporary
     names and renamed when they are complete. `progress(bytes_read, rows, kept)` is called once soon
-    after the start and then about ten times a second, with the bytes read from the file before decompression. What it raises
-    stops the work, removes the temporary files and comes out of here; so does Ctrl-C.
+    after the start and then about ten times a second, with the bytes read from the file before
+    decompression. What it raises stops the work, removes the temporary files and comes out of here;
+    so does Ctrl-C.
 
     Returns:
         The statistics as JSON: rows_in, kept, rejected, unreadable, blank_lines, bytes_in,
