@@ -11,9 +11,10 @@ key means the work is done, so `build` returns what is there; a different key ne
 """
 
 from subl.artifact.build import Artifact, build, open_artifact, plan_key
-from subl.artifact.digest import directory_digest, file_digest, input_digest
+from subl.artifact.digest import directory_digest, file_digest
 from subl.artifact.files import write_atomically
 from subl.artifact.lineage import LineageNode, lineage
+from subl.artifact.statement import input_digest, read_statement
 
 __all__ = [
     "Artifact",
@@ -25,5 +26,6 @@ __all__ = [
     "lineage",
     "open_artifact",
     "plan_key",
+    "read_statement",
     "write_atomically",
 ]

@@ -20,16 +20,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from subl.artifact.digest import (
-    RECORDS,
-    file_digests,
-    files_of,
-    input_digest,
-    json_digest,
-    listing_digest,
-)
+from subl.artifact.digest import file_digests, files_of, json_digest
 from subl.artifact.files import sync, write_atomically
-from subl.artifact.statement import Inputs, statement
+from subl.artifact.statement import Inputs, input_digest, read_statement, statement
 from subl.errors import InputError, OutputError
 
 
@@ -121,28 +114,6 @@ def open_artifact(path: Path) -> Artifact:
     )
 
 
-def read_statement(path: Path) -> dict[str, Any] | None:
-    """The in-toto statement of an artifact; None where `path` is no artifact."""
-    file = path / "statement.json"
-    if not file.is_file():
-        return None
-    try:
-        record: dict[str, Any] = json.loads(file.read_text())
-        record["predicate"]["buildDefinition"]["internalParameters"]["digest"]
-        record["predicate"]["runDetails"]["metadata"]["finishedOn"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is damaged: {error}", hint="remove the folder, rerun") from error
-    return record
-
-
-def artifact_digest(path: Path) -> str | None:
-    """The digest that a finished artifact states for its data; None where `path` is none."""
-    record = read_statement(path)
-    if record is None:
-        return None
-    return str(record["predicate"]["buildDefinition"]["internalParameters"]["digest"])
-
-
 def _finished(out: Path, key: str) -> Artifact | None:
     if not out.exists():
         return None
@@ -212,11 +183,6 @@ def _key_of(spec_file: Path) -> str | None:
         return str(json.loads(spec_file.read_text())["key"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def data_digest(digests: Mapping[str, str]) -> str:
-    """Digest of an artifact's data from its files' digests: the records left out."""
-    return listing_digest({name: value for name, value in digests.items() if name not in RECORDS})
 
 
 def _publish(partial: Path, out: Path) -> None:

@@ -67,17 +67,6 @@ def directory_digest(directory: Path) -> str:
     return listing_digest(file_digests(directory))
 
 
-def input_digest(path: Path) -> str:
-    """Digest of anything a stage reads: a file, an artifact, or a plain directory.
-
-    An artifact's is taken from its statement (verified by `lineage`, not here: a chain's keys are
-    computed often); everything else is read and hashed.
-    """
-    from subl.artifact.build import artifact_digest
-
-    if not path.exists():
-        raise InputError(f"{path} does not exist", hint="check the path")
-    if path.is_file():
-        return file_digest(path)
-    recorded = artifact_digest(path)
-    return directory_digest(path) if recorded is None else recorded
+def data_digest(digests: Mapping[str, str]) -> str:
+    """Digest of an artifact's data from its files' digests: the records left out."""
+    return listing_digest({name: value for name, value in digests.items() if name not in RECORDS})

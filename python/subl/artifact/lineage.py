@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from subl.artifact.build import data_digest, read_statement
-from subl.artifact.digest import directory_digest, file_digest, file_digests
+from subl.artifact.digest import data_digest, directory_digest, file_digest, file_digests
+from subl.artifact.statement import read_statement
 from subl.errors import InputError
 
 

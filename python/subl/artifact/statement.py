@@ -7,6 +7,7 @@ Formats: in-toto.io/Statement/v1 and slsa.dev/provenance/v1.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -16,6 +17,9 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from subl.artifact.digest import data_digest, directory_digest, file_digest
+from subl.errors import InputError
 
 _VERSIONED = (
     "subl",
@@ -50,8 +54,6 @@ def statement(
     finished: datetime,
 ) -> dict[str, Any]:
     """The statement of one finished stage. `outputs`: {relative path: hex sha256}."""
-    from subl.artifact.build import data_digest
-
     return {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [
@@ -83,6 +85,42 @@ def statement(
             },
         },
     }
+
+
+def read_statement(path: Path) -> dict[str, Any] | None:
+    """The in-toto statement of an artifact; None where `path` is no artifact."""
+    file = path / "statement.json"
+    if not file.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(file.read_text())
+        record["predicate"]["buildDefinition"]["internalParameters"]["digest"]
+        record["predicate"]["runDetails"]["metadata"]["finishedOn"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is damaged: {error}", hint="remove the folder, rerun") from error
+    return record
+
+
+def artifact_digest(path: Path) -> str | None:
+    """The digest that a finished artifact states for its data; None where `path` is none."""
+    record = read_statement(path)
+    if record is None:
+        return None
+    return str(record["predicate"]["buildDefinition"]["internalParameters"]["digest"])
+
+
+def input_digest(path: Path) -> str:
+    """Digest of anything a stage reads: a file, an artifact, or a plain directory.
+
+    An artifact's is taken from its statement (verified by `lineage`, not here: a chain's keys are
+    computed often); everything else is read and hashed.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist", hint="check the path")
+    if path.is_file():
+        return file_digest(path)
+    recorded = artifact_digest(path)
+    return directory_digest(path) if recorded is None else recorded
 
 
 def versions() -> dict[str, str]:

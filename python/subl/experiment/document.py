@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import subl
-from subl.artifact.build import read_statement
+from subl.artifact import read_statement
 from subl.errors import InputError
 from subl.report import document as page
 from subl.shards import shard_files
