@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from subl.artifact import build, input_digest, open_artifact, write_atomically
+from subl.artifact import build, input_digest, lineage, open_artifact, write_atomically
 from subl.errors import InputError, OutputError
 
 from .notes import NotesSpec, half_made_elsewhere, make_notes
@@ -376,3 +376,13 @@ def test_the_records_are_no_part_of_the_digest(tmp_path: Path) -> None:
 def coreutils_sha256(path: Path) -> str:
     done = subprocess.run(["sha256sum", str(path)], capture_output=True, text=True, check=True)
     return done.stdout.split()[0]
+
+
+def test_records_of_a_build_killed_before_its_rename_are_made_anew(
+    tmp_path: Path, source: Path
+) -> None:
+    done = make_notes(tmp_path / "out", source)
+    done.path.rename(tmp_path / "out.partial")
+    again = make_notes(tmp_path / "out", source)
+    assert again.digest == done.digest
+    assert lineage(again.path).verified(), lineage(again.path).to_json()

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from subl.artifact.digest import file_digests, files_of, json_digest
+from subl.artifact.digest import RECORDS, file_digests, files_of, json_digest
 from subl.artifact.files import sync, write_atomically
 from subl.artifact.statement import Inputs, input_digest, read_statement, statement
 from subl.errors import InputError, OutputError
@@ -175,6 +175,8 @@ def _claim(
         for path in left:
             if path != file:  # last, and by replacing it: it says whose the rest is
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in RECORDS - {file.name}:  # of a run that was killed before the last rename
+        (partial / name).unlink(missing_ok=True)
     _write_json(file, record)
 
 
