@@ -168,6 +168,7 @@ from pathlib import Path
 from subl.filter import load_rules, run
 
 rules, data, out, signal_number, jobs = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
 partial = Path(out + ".partial")
 sent = []
 
