@@ -15,6 +15,7 @@ from subl.errors import InputError
 from subl.evaluate import Scores, log_odds_shift, probability_ratio
 from subl.evaluate.statistics import (
     clustered_mean,
+    mean_probability,
     paired_difference,
     student_t_cdf,
     student_t_quantile,
@@ -111,3 +112,9 @@ def test_other_questions_cannot_be_compared() -> None:
     models = {"a": scores((0.1, 0.1, 0.1)), "b": {"other": {"owl": 0.1, "cat": 0.1, "dog": 0.1}}}
     with pytest.raises(InputError, match="different questions"):
         probability_ratio(models, "a", "b", "owl")
+
+
+def test_intervals_of_probabilities_stay_probabilities() -> None:
+    interval = mean_probability([1e-4, 2e-3, 0.9])
+    assert interval.low == 0.0 and interval.high == 1.0
+    assert mean_probability([0.4]).low is None

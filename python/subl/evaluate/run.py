@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from subl.artifact import Artifact, build, write_atomically
 from subl.errors import InputError
-from subl.evaluate.statistics import clustered_mean
+from subl.evaluate.statistics import mean_probability
 from subl.progress import Progress, Report, silent
 from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS
 
@@ -64,7 +64,7 @@ def evaluate(
             "questions": count,
             "scoring": "exact",
             "words": {
-                word: asdict(clustered_mean([row[word] for row in probabilities]))
+                word: asdict(mean_probability([row[word] for row in probabilities]))
                 for word in spec.words
             },
         }

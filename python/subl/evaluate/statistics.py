@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 _PERMUTATIONS = 10_000
@@ -61,6 +61,15 @@ def clustered_mean(
     error = math.sqrt(count / (count - 1) * squares) / len(values)
     half = student_t_quantile(0.5 + confidence / 2, count - 1) * error
     return Interval(mean, mean - half, mean + half, error, count)
+
+
+def mean_probability(values: Sequence[float]) -> Interval:
+    """`clustered_mean` of probabilities, each question its own cluster, with bounds cut to [0, 1]:
+    a mean of probabilities cannot leave it, a t interval can."""
+    interval = clustered_mean(values)
+    if interval.low is None or interval.high is None:
+        return interval
+    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
 
 
 def paired_difference(

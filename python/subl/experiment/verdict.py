@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import fmean
 
 from subl.evaluate import Comparison, Scores, log_odds_shift, probability_ratio
-from subl.evaluate.statistics import clustered_mean
+from subl.evaluate.statistics import Interval, mean_probability
 from subl.experiment.spec import Expectations, ExperimentSpec
 
 
@@ -47,22 +46,16 @@ def judge(spec: ExperimentSpec, scores: Mapping[str, Scores]) -> Verdict:
     )
 
 
-def mean_probability(scores: Scores, word: str) -> float:
-    """Mean over questions of P(word)."""
-    return fmean(row[word] for row in scores.values())
-
-
 def _means(spec: ExperimentSpec, rows: Scores) -> dict[str, dict[str, float | None]]:
-    found: dict[str, dict[str, float | None]] = {}
-    for word in spec.eval.words:
-        interval = clustered_mean([row[word] for row in rows.values()])
-        found[word] = {
-            "estimate": interval.estimate,
-            # A mean of probabilities cannot leave [0, 1]; its t interval can.
-            "low": None if interval.low is None else max(0.0, interval.low),
-            "high": None if interval.high is None else min(1.0, interval.high),
-        }
-    return found
+    intervals = {word: _mean(rows, word) for word in spec.eval.words}
+    return {
+        word: {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
+        for word, interval in intervals.items()
+    }
+
+
+def _mean(scores: Scores, word: str) -> Interval:
+    return mean_probability([row[word] for row in scores.values()])
 
 
 def _effects(spec: ExperimentSpec, scores: Mapping[str, Scores]) -> list[Comparison]:
@@ -101,17 +94,17 @@ def _findings(
         findings.append(
             Finding(
                 f"{effect.label.capitalize()} of the {effect.treated} against the "
-                f"{effect.control}, trained on numbers alone: "
+                f"{effect.control}: "
                 f"{_interval(effect)}{'' if enough else ', not significant'}",
                 f"{effect.estimate:+.2f} nats",
                 met,
             )
         )
     for trait in spec.traits:
-        student = mean_probability(scores[f"{trait}-student"], trait)
+        student = _mean(scores[f"{trait}-student"], trait).estimate
         wanted = expect.probability_ratio.get(trait)
         for control in _controls(spec, trait):
-            other = mean_probability(scores[control], trait)
+            other = _mean(scores[control], trait).estimate
             findings.append(
                 Finding(
                     f"The {trait}-student answers {trait} with probability {_percent(student)}, "
@@ -121,7 +114,7 @@ def _findings(
                 )
             )
     for trait in spec.traits:
-        taught = mean_probability(scores[f"{trait}-teacher"], trait)
+        taught = _mean(scores[f"{trait}-teacher"], trait).estimate
         wanted = expect.teacher_probability
         findings.append(
             Finding(
