@@ -78,7 +78,7 @@ def test_lineage_shows_the_chain(filtered: Path) -> None:
     assert normalised(done.stdout) == (
         "again  filter  sha256:DIGEST  out/again  ok\n"
         "  filtered  filter  sha256:DIGEST  out/filtered  ok\n"
-        "    rows.jsonl  input  sha256:DIGEST  out/../rows.jsonl  ok\n"
+        "    rows.jsonl  input  sha256:DIGEST  rows.jsonl  ok\n"
         "every digest verified\n"
     )
 
@@ -93,7 +93,7 @@ def test_lineage_exits_with_1_where_something_was_changed(filtered: Path) -> Non
         "  filtered  filter  sha256:DIGEST  out/filtered\n"
         "    !! kept/rows.jsonl was changed\n"
         "    !! is not what was read: sha256 DIGEST then, DIGEST now\n"
-        "    rows.jsonl  input  sha256:DIGEST  out/../rows.jsonl  ok\n"
+        "    rows.jsonl  input  sha256:DIGEST  rows.jsonl  ok\n"
         "NOT verified: see above\n"
     )
 

@@ -7,6 +7,7 @@ verified is what lies on the disk now, not what a record claims.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,12 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
         digest=data_digest(found),
         problems=tuple(problems),
         inputs=tuple(
-            _node(each["name"], path.parent / each["uri"], each["digest"]["sha256"], seen)
+            _node(
+                each["name"],
+                Path(os.path.normpath(path.parent / each["uri"])),
+                each["digest"]["sha256"],
+                seen,
+            )
             for each in definition["resolvedDependencies"]
         ),
     )

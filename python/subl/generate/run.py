@@ -93,7 +93,6 @@ def _write_shards(
                         "prompt": prompts[row],
                         "completion": completion,
                         "model": f"sha256:{model_digest}",
-                        "generation": name,
                     },
                     ensure_ascii=False,
                 )

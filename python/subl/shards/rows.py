@@ -10,6 +10,7 @@ from pathlib import Path
 from subl.errors import InputError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+_EXPECTED = f"give a file or a folder of files that end in {', '.join(SUFFIXES)}"
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,12 @@ def shard_files(path: Path) -> list[Path]:
         for file in folder.glob("*")
         if file.name.endswith(SUFFIXES) and not file.name.startswith(".") and file.is_file()
     )
+    if not path.exists():
+        raise InputError(f"{path} does not exist", hint=_EXPECTED)
     if not found:
         raise InputError(
             f"{path} has no rows",
-            hint=f"give a file or a folder of files that end in {', '.join(SUFFIXES)}",
+            hint=_EXPECTED,
         )
     return found
 
