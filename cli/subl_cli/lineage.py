@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 @click.argument("path", type=click.Path(path_type=Path))
 @json_option
 def command(path: Path, as_json: bool) -> None:
-    """Print the chain behind PATH back to its origins, rereading and checking every file.
+    """Print the chain behind an artifact back to its origins, checking every file's digest.
 
     Exits with 1 where a file is missing, was added, or is not what the records say.
 
     \b
     Examples:
       subl lineage out/demo/owl-student-3fa91c02
+      subl lineage out/demo                              # all artifacts of a run
       subl lineage out/demo/owl-student-3fa91c02 --json
     """
     from subl.artifact import lineage

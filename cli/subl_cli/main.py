@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,13 +93,23 @@ def main(arguments: Sequence[str] | None = None) -> Any:
         error.show()
         return 2
     except SublError as error:
-        click.echo(f"{click.style('error', fg='red', bold=True)}: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"{click.style('hint', fg='cyan', bold=True)}: {error.hint}", err=True)
-        return 2
+        return _fail(error.message, error.hint)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}", "check the disk and the permissions")
     except (KeyboardInterrupt, click.Abort):
         click.echo("\ninterrupted; the same command goes on from what is finished", err=True)
         return 130
+    except Exception:
+        traceback.print_exc()
+        return _fail("this is a defect in subl, not in what you did", "report the lines above")
+
+
+def _fail(message: str, hint: str | None) -> int:
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {message}", err=True)
+    if hint:
+        click.echo(f"{click.style('hint', fg='cyan', bold=True)}: {hint}", err=True)
+    return 2
 
 
 def entry() -> None:

@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from subl.artifact.digest import data_digest, directory_digest, file_digest, file_digests
+from subl.artifact.digest import (
+    data_digest,
+    directory_digest,
+    file_digest,
+    file_digests,
+    listing_digest,
+)
 from subl.artifact.statement import read_statement
 from subl.errors import InputError
 
@@ -47,10 +53,26 @@ class LineageNode:
 
 
 def lineage(path: Path) -> LineageNode:
-    """The chain behind the artifact (or plain file or folder) at `path`, verified."""
+    """The chain behind the artifact at `path`, verified; or those of all artifacts in a folder.
+
+    Raises:
+        InputError: there is no artifact, so nothing states what the files should be.
+    """
     if not path.exists():
-        raise InputError(f"{path} does not exist", hint="give an artifact, a file or a folder")
-    return _node(path.name or str(path), path, None, {})
+        raise InputError(f"{path} does not exist", hint="give an artifact or a folder of artifacts")
+    seen: dict[Path, LineageNode] = {}
+    name = path.resolve().name
+    if (node := _artifact(name, path, seen)) is not None:
+        return node
+    found = sorted(path.glob("*/statement.json"))
+    if not found:
+        raise InputError(
+            f"{path} is no artifact: nothing states what its files should be",
+            hint="give what a stage of subl made, or the folder of a run",
+        )
+    artifacts = tuple(_node(file.parent.name, file.parent, None, seen) for file in found)
+    digest = listing_digest({node.name: node.digest for node in artifacts})
+    return LineageNode(name, str(path), "run", digest, (), artifacts)
 
 
 def _node(
