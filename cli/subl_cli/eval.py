@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from subl_cli.inputs import model_folder, model_option
-from subl_cli.output import json_option, out_option, print_artifact, print_json, progress, table
+from subl_cli.output import (
+    dry_run_option,
+    json_option,
+    out_option,
+    print_artifact,
+    print_json,
+    progress,
+    table,
+)
 
 
 @click.command("eval")
@@ -19,9 +27,15 @@ from subl_cli.output import json_option, out_option, print_artifact, print_json,
     help="An earlier evaluation to compare with, question by question.",
 )
 @out_option
+@dry_run_option
 @json_option
 def command(
-    config: Path | None, model: str, against: Path | None, out: Path, as_json: bool
+    config: Path | None,
+    model: str,
+    against: Path | None,
+    out: Path,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Score a model: the exact probability of each word as answer to each question.
 
@@ -41,10 +55,18 @@ def command(
     from dataclasses import asdict
 
     from subl.config import load_toml
+    from subl.errors import InputError
     from subl.evaluate import EvalSpec, evaluate, probability_ratio, read_scores
 
     spec = EvalSpec() if config is None else load_toml(config, EvalSpec)
     earlier = None if against is None else read_scores(against)
+    if earlier is not None and earlier.keys() != set(spec.questions):
+        raise InputError(
+            f"{against} was asked different questions", hint="evaluate both with the same CONFIG"
+        )
+    if dry_run:
+        print_json({"spec": spec.model_dump(mode="json"), "questions": len(spec.questions)})
+        return
     with progress() as report:
         artifact = evaluate(spec, model_folder(model, report), out, name=out.name, report=report)
     comparisons = []

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import click
 
+from subl_cli.output import json_option, print_json
+
 
 @click.command("report")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="HTML file  [default: RUN/report.html]"
 )
-def command(run: Path, out: Path | None) -> None:
+@json_option
+def command(run: Path, out: Path | None, as_json: bool) -> None:
     """Write the report of a finished RUN (a folder that subl run made) as one HTML page.
 
     The page needs no network and no script; it can be mailed.
@@ -28,4 +31,7 @@ def command(run: Path, out: Path | None) -> None:
 
     out = out or run / "report.html"
     write_atomically(out, render(run_document(run)))
-    click.echo(str(out))
+    if as_json:
+        print_json({"path": str(out)})
+    else:
+        click.echo(str(out))
