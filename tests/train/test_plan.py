@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -16,6 +16,10 @@ def spec(**changes: object) -> TrainSpec:
     return TrainSpec.model_validate({"steps": 10, "learning_rate": 1e-3, **changes})
 
 
+many = settings(deadline=None, derandomize=True)
+
+
+@many
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5))
 def test_every_epoch_visits_every_row_once(rows: int, rows_per_step: int, seed: int) -> None:
     plan = spec(rows_per_step=rows_per_step, seed=seed)
@@ -27,6 +31,19 @@ def test_every_epoch_visits_every_row_once(rows: int, rows_per_step: int, seed: 
         assert part == permutation(rows, seed, epoch)
 
 
+def test_a_step_needs_no_step_before_it() -> None:
+    """A run that resumes at step 7 trains on what an uninterrupted one would."""
+    plan = spec(rows_per_step=5)
+    forwards = [step_rows(plan, 12, step) for step in range(10)]
+    assert [step_rows(plan, 12, step) for step in reversed(range(10))] == forwards[::-1]
+
+
+def test_epochs_and_seeds_order_rows_differently() -> None:
+    orders = {tuple(permutation(30, seed, epoch)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+@many
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5))
 def test_ranks_share_a_step_evenly(ranks: int, share: int, micro: int) -> None:
     plan = spec(ranks=ranks, rows_per_step=ranks * share, micro_batch_rows=micro, zero_stage=2)
@@ -37,6 +54,7 @@ def test_ranks_share_a_step_evenly(ranks: int, share: int, micro: int) -> None:
     assert all(len(batch) <= micro for each in batches for batch in each)
 
 
+@many
 @given(st.integers(1, 60), st.integers(0, 20), st.sampled_from(["linear", "constant"]))
 def test_the_learning_rate_rises_then_falls_and_stays_positive(
     steps: int, warmup: int, schedule: str
@@ -48,6 +66,9 @@ def test_the_learning_rate_rises_then_falls_and_stays_positive(
     assert rising == sorted(rising)
     falling = rates[warmup:]
     assert falling == sorted(falling, reverse=True)
+    if steps > warmup:
+        assert rates[warmup] == pytest.approx(1e-3)
+        assert len(set(falling)) == (1 if schedule == "constant" else len(falling))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +78,10 @@ def test_the_learning_rate_rises_then_falls_and_stays_positive(
         ({"ranks": 2}, "need a zero_stage"),
         ({"dtype": "bfloat16"}, "bfloat16 needs a zero_stage"),
         ({"steps": 0}, "greater than 0"),
+        ({"rows_per_step": 0}, "greater than 0"),
+        ({"learning_rate": 0.0}, "greater than 0"),
+        ({"learning_rate": float("inf")}, "finite number"),
+        ({"zero_stage": 4}, "'none', 1, 2 or 3"),
         ({"step": 1}, "Extra inputs"),
     ],
 )

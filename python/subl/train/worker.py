@@ -33,6 +33,7 @@ def main() -> int:
         figures = train(job, _report)
     except SublError as error:
         _emit({"error": {"message": error.message, "hint": error.hint}})
+        print(f"rank {os.environ.get('RANK', '0')}: {error.message}", file=sys.stderr)
         return 1
     _emit({"figures": figures})
     return 0
