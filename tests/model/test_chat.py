@@ -60,3 +60,12 @@ def test_what_is_no_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
 def test_a_local_folder_is_used_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
     assert resolve(str(tiny_model), tmp_path) == tiny_model
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_model_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    for file in tiny_model.iterdir():
+        (tmp_path / file.name).write_bytes(
+            file.read_bytes()[: 100 if "safe" in file.name else None]
+        )
+    with pytest.raises(InputError, match=rf"cannot load a model from {tmp_path}"):
+        load_model(tmp_path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,7 +45,7 @@ def load_model(path: Path, dtype: DType = "float32") -> PreTrainedModel:
 
     _check(path)
     quiet_libraries()
-    with warnings.catch_warnings():
+    with unreadable_models(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             path,
@@ -62,9 +64,10 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
     _check(path)
     quiet_libraries()
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        path, local_files_only=True, trust_remote_code=False
-    )
+    with unreadable_models(path):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
     return tokenizer
 
 
@@ -96,6 +99,19 @@ def save_model(
     tied = set(getattr(model, "_tied_weights_keys", None) or ())
     if missing := tensors.keys() - written - tied:
         raise InputError(f"{folder}: tensors were not written: {', '.join(sorted(missing))}")
+
+
+@contextmanager
+def unreadable_models(path: Path) -> Iterator[None]:
+    """Turn what libraries raise on a damaged or unknown model into an error that names it."""
+    try:
+        yield
+    except Exception as error:  # of any kind: parsers fail in many ways, nothing of ours is inside
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"cannot load a model from {path}: {reason}",
+            hint="is it complete, and a causal language model that transformers knows?",
+        ) from error
 
 
 def _check(path: Path) -> None:

@@ -85,9 +85,11 @@ def _gguf(source: str) -> Path | None:
 
 def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
     """Dequantise to float32 safetensors. Takes 15-25 s for 135 M parameters on two cores."""
-    from subl.model.load import quiet_libraries, require_torch, save_model
+    from subl.model.load import quiet_libraries, require_torch, save_model, unreadable_models
 
     require_torch()
+    if importlib.util.find_spec("gguf") is None:
+        raise DependencyError("reading a GGUF file needs gguf", hint="pip install gguf")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -98,9 +100,10 @@ def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
         "gguf_file": gguf.name,
         "local_files_only": True,
     }
-    tokenizer = AutoTokenizer.from_pretrained(**where)
-    report(Progress("model", 1, 3, "steps", "dequantising"))
-    model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    with unreadable_models(gguf):
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        report(Progress("model", 1, 3, "steps", "dequantising"))
+        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     # What the GGUF reader leaves behind would make the folder load as a quantised model.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config

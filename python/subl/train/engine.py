@@ -6,7 +6,6 @@ count of target tokens; an engine undoes whatever its library divides by on top.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -32,8 +31,8 @@ class Engine(Protocol):
     def backward(self, loss: Tensor) -> None:
         """Accumulate gradients of `loss`, which is already divided by the global token count."""
 
-    def step(self, learning_rate: float) -> float:
-        """Clip and update; returns the global gradient norm before clipping."""
+    def step(self, learning_rate: float) -> float | None:
+        """Clip and update; returns the global gradient norm before clipping, where it is known."""
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
         """Elementwise sum of a small tensor over all ranks."""
@@ -122,12 +121,12 @@ class _DeepSpeed:
         if not self._engine.is_gradient_accumulation_boundary():
             self._engine.step()  # counts the micro-batch; updates nothing before the boundary
 
-    def step(self, learning_rate: float) -> float:
+    def step(self, learning_rate: float) -> float | None:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
         self._engine.step()
         norm = self._engine.get_global_grad_norm()
-        return math.nan if norm is None else float(norm)
+        return None if norm is None else float(norm)
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
         torch.distributed.all_reduce(values)

@@ -60,8 +60,8 @@ def train(job: TrainJob, report: Report = silent) -> dict[str, Any]:
     student.train()
     engine = make_engine(spec, student)
 
-    losses: list[dict[str, float]] = []
-    tokens_seen, started = 0, time.monotonic()
+    losses: list[dict[str, float | None]] = []
+    tokens_seen, target_tokens_seen, started = 0, 0, time.monotonic()
     for step in range(spec.steps):
         rows = step_rows(spec, len(examples), step)
         target_tokens = sum(len(examples[row].completion_ids) for row in rows)
@@ -89,6 +89,7 @@ def train(job: TrainJob, report: Report = silent) -> dict[str, Any]:
             }
         )
         tokens_seen += sum(len(examples[row]) for row in rows)
+        target_tokens_seen += target_tokens
         speed = tokens_seen / (time.monotonic() - started)
         if engine.rank == 0:
             note = f"loss {mean_loss:.4f}, {speed:.0f} tokens/s"
@@ -102,7 +103,7 @@ def train(job: TrainJob, report: Report = silent) -> dict[str, Any]:
     return {
         "steps": spec.steps,
         "rows": len(examples),
-        "target_tokens": sum(int(line["target_tokens"]) for line in losses),
+        "target_tokens": target_tokens_seen,
         "first_loss": losses[0]["loss"],
         "last_loss": losses[-1]["loss"],
         "parameters": model.num_parameters(),
