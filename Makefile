@@ -36,7 +36,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt Makefile rust/bindings/pyproject.
 		Cargo.lock $(shell find rust -name '*.rs' -o -path 'rust/*/Cargo.toml') | $(UV)
 	test -x $(BIN)/python || $(UV) venv --quiet $(VENV)
 ifeq ($(TORCH),cpu)
-	-$(UV) pip install --quiet --python $(BIN)/python --torch-backend cpu torch
+	$(UV) pip install --quiet --python $(BIN)/python --torch-backend cpu torch 2>/dev/null \
+		|| echo "no index with a CPU build of torch is within reach: installing the default build"
 endif
 	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt \
 		--reinstall-package subl-core --editable '.[distill,demo,dev]'
