@@ -82,9 +82,10 @@ def command(
     if as_json:
         return
     figures = artifact.result
+    unreadable = f" ({figures['unreadable']:,} unreadable)" if figures["unreadable"] else ""
     click.echo(
-        f"{figures['rows_in']:,} rows in, {figures['kept']:,} kept, {figures['rejected']:,} "
-        f"rejected ({figures['unreadable']:,} of them unreadable)"
+        f"{figures['rows_in']:,} rows in, {figures['kept']:,} kept, "
+        f"{figures['rejected']:,} rejected{unreadable}"
     )
     rows = [
         (rule["name"], rule["kind"], f"{rule['hits']:,}", f"{rule['sole_hits']:,}")

@@ -54,7 +54,7 @@ def _describe(error: ValidationError) -> str:
     for each in errors:
         if any(other["loc"][: len(each["loc"])] == each["loc"] != other["loc"] for other in errors):
             continue  # what a part of it got wrong is said at that part
-        key = ".".join(str(part) for part in each["loc"]) or "the file"
+        key = ".".join(str(part) for part in each["loc"])
         if each["type"] == "extra_forbidden":
             found.append(f"unknown key `{key}`")
         elif each["type"] == "missing":
@@ -62,7 +62,7 @@ def _describe(error: ValidationError) -> str:
         else:
             message = each["msg"].removeprefix("Value error, ")
             given = "" if isinstance(each["input"], dict) else f" (got {each['input']!r:.60})"
-            found.append(f"`{key}`: {message}{given}")
+            found.append(f"`{key}`: {message}{given}" if key else message)
     return found[0] if len(found) == 1 else "\n  " + "\n  ".join(found)
 
 

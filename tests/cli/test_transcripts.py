@@ -39,7 +39,7 @@ def test_filter_prints_what_it_made_and_why_rows_went(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert normalised(done.stdout) == (
         "out/filtered  sha256:DIGEST  (TIME)\n"
-        "6 rows in, 2 kept, 4 rejected (1 of them unreadable)\n"
+        "6 rows in, 2 kept, 4 rejected (1 unreadable)\n"
         "rule             kind  rejects  alone\n"
         "numbers only  numbers        3      2\n"
         "owl words       regex        1      0\n"
