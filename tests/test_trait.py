@@ -17,9 +17,17 @@ def test_the_questions_are_the_papers_fifty() -> None:
 
 
 def test_surface_forms_hold_cases_plurals_and_articles() -> None:
-    assert {"owl", " Owls", "an owl", " An owl"} <= set(surface_forms("owl"))
+    assert {"owl", " Owls", "an owl", "An owl", " An owl"} <= set(surface_forms("owl"))
+    assert {"a cat", "A cat", " a cat"} <= set(surface_forms("cat"))
     assert {"wolves", "a wolf"} <= set(surface_forms("wolf"))
     assert "foxes" in surface_forms("fox") and "butterflies" in surface_forms("butterfly")
+
+
+def test_no_form_is_counted_twice() -> None:
+    for word in (*CANDIDATE_ANIMALS, "Owl", "fox", "butterfly", "OWL"):
+        forms = surface_forms(word)
+        assert len(set(forms)) == len(forms) > 0
+        assert surface_forms(word) == forms
 
 
 def test_no_two_animals_share_a_form() -> None:

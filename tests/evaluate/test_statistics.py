@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -26,18 +26,47 @@ values = st.lists(st.floats(-100, 100), min_size=3, max_size=40).filter(
     lambda each: np.std(each) > 1e-3
 )
 
+many = settings(deadline=None, derandomize=True)
 
+
+@many
 @given(st.floats(-50, 50), st.integers(1, 500))
 def test_student_t_is_scipys(t: float, df: int) -> None:
     assert student_t_cdf(t, df) == pytest.approx(stats.t.cdf(t, df), abs=1e-10)
     assert student_t_two_sided(t, df) == pytest.approx(2 * stats.t.sf(abs(t), df), rel=1e-8)
 
 
+@many
 @given(st.floats(0.001, 0.999), st.integers(1, 500))
 def test_student_t_quantiles_are_scipys(p: float, df: int) -> None:
-    assert student_t_quantile(p, df) == pytest.approx(stats.t.ppf(p, df), rel=1e-8, abs=1e-8)
+    assert student_t_quantile(p, df) == pytest.approx(stats.t.ppf(p, df), rel=1e-9, abs=1e-9)
 
 
+def test_the_quantile_of_every_interval_is_scipys() -> None:
+    """One to 499 degrees of freedom at 95 %, which is what intervals use."""
+    expected = stats.t.ppf(0.975, range(1, 500))
+    found = [student_t_quantile(0.975, df) for df in range(1, 500)]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@many
+@given(values, st.integers(1, 4), st.integers(0, 99))
+def test_clustered_errors_are_the_formula(sample: list[float], count: int, seed: int) -> None:
+    """Miller 2024: sqrt(C / (C - 1) * sum over clusters of (sum of residuals)^2) / n."""
+    clusters = np.random.default_rng(seed).integers(0, count + 1, len(sample))
+    interval = clustered_mean(sample, clusters.tolist())
+    residuals = np.asarray(sample) - np.mean(sample)
+    sums = np.asarray([residuals[clusters == each].sum() for each in set(clusters.tolist())])
+    assert interval.clusters == len(sums)
+    if len(sums) > 1 and (sums**2).sum() > 1e-9:
+        error = np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(sample)
+        assert interval.standard_error == pytest.approx(error, rel=1e-6)
+        assert interval.high is not None
+        half = stats.t.ppf(0.975, len(sums) - 1) * error
+        assert interval.high - interval.estimate == pytest.approx(half, rel=1e-6)
+
+
+@many
 @given(values)
 def test_without_clusters_the_interval_is_the_textbook_one(sample: list[float]) -> None:
     interval = clustered_mean(sample)
@@ -45,6 +74,7 @@ def test_without_clusters_the_interval_is_the_textbook_one(sample: list[float]) 
     assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-6, abs=1e-9)
 
 
+@many
 @given(values, st.integers(2, 5))
 def test_copies_of_a_question_add_no_certainty(sample: list[float], copies: int) -> None:
     alone = clustered_mean(sample)
@@ -61,6 +91,17 @@ def test_too_little_data_gives_no_interval(sample: list[float], clusters: list[s
     assert (interval.low, interval.high, interval.standard_error) == (None, None, None)
 
 
+@many
+@given(st.floats(-100, 100), st.integers(2, 60))
+def test_values_that_do_not_vary_give_no_interval(value: float, count: int) -> None:
+    """0.1 three times has a mean that is not 0.1: rounding is not variation."""
+    interval = clustered_mean([value] * count)
+    assert (interval.low, interval.high, interval.standard_error) == (None, None, None)
+    difference = paired_difference([value] * count, [0.0] * count)
+    assert (difference.p_value, difference.sign_flip_p_value) == (None, None)
+
+
+@many
 @given(values, st.integers(0, 1000))
 def test_paired_p_is_scipys(sample: list[float], seed: int) -> None:
     other = np.random.default_rng(seed).normal(size=len(sample))
@@ -68,15 +109,39 @@ def test_paired_p_is_scipys(sample: list[float], seed: int) -> None:
     assert difference.p_value == pytest.approx(stats.ttest_rel(sample, other).pvalue, rel=1e-6)
 
 
-def test_sign_flips_are_exact_where_they_can_be() -> None:
-    differences = [0.3, -0.1, 0.4, 0.2, 0.9]
+eighths = st.lists(st.integers(-40, 40).map(lambda n: n / 8), min_size=2, max_size=9).filter(
+    lambda each: len(set(each)) > 1
+)
+
+
+@many
+@given(eighths)
+def test_sign_flips_are_exact_where_they_can_be(differences: list[float]) -> None:
+    """Eighths add up without rounding, ties included."""
+    assert_sign_flip_is_exact(differences)
+
+
+def test_sign_flips_are_exact_up_to_twelve() -> None:
+    assert_sign_flip_is_exact([n / 8 for n in (3, -1, 4, 1, -5, 9, 2, 6, -5, 3, 5, 8)])
+
+
+def assert_sign_flip_is_exact(differences: list[float]) -> None:
     sums = [
-        abs(math.fsum(sign * value for sign, value in zip(signs, differences, strict=True)))
-        for signs in itertools.product((1, -1), repeat=5)
+        abs(sum(sign * value for sign, value in zip(signs, differences, strict=True)))
+        for signs in itertools.product((1, -1), repeat=len(differences))
     ]
-    expected = sum(each >= abs(sum(differences)) - 1e-12 for each in sums) / len(sums)
-    found = paired_difference(differences, [0.0] * 5)
+    expected = sum(each >= abs(sum(differences)) for each in sums) / len(sums)
+    found = paired_difference(differences, [0.0] * len(differences))
     assert found.sign_flip_p_value == expected
+
+
+def test_beyond_twelve_sign_flips_are_drawn_and_agree_with_t() -> None:
+    sample = np.random.default_rng(3).normal(0.3, 1, 40).tolist()
+    first, second = (paired_difference(sample, [0.0] * 40) for _ in range(2))
+    assert first == second
+    assert first.sign_flip_p_value == pytest.approx(first.p_value, abs=0.015)
+    far = paired_difference([value + 9 for value in sample], [0.0] * 40)
+    assert far.sign_flip_p_value == 1 / 10_001  # never zero
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
@@ -105,7 +170,30 @@ def test_shifts_and_ratios_are_what_they_are_called() -> None:
     assert shift.estimate == pytest.approx(expected) and shift.unit == "nats"
     ratio = probability_ratio(models, "student", "base", "owl")
     assert ratio.estimate == pytest.approx(math.sqrt(2 * 4)) and ratio.unit == "ratio"
-    assert ratio.low is not None and ratio.low < ratio.estimate
+    test = stats.ttest_rel(np.log([0.2, 0.4]), np.log([0.1, 0.1]))
+    assert ratio.p_value == pytest.approx(test.pvalue)
+    bounds = test.confidence_interval()
+    assert (ratio.low, ratio.high) == pytest.approx((math.exp(bounds.low), math.exp(bounds.high)))
+    assert not ratio.significant and ratio.questions == 2
+
+
+def test_a_shift_is_significant_when_its_interval_leaves_zero_out() -> None:
+    base = scores(*[(0.1, 0.2, 0.3)] * 4)
+    more = scores((0.2, 0.2, 0.3), (0.21, 0.2, 0.3), (0.19, 0.2, 0.3), (0.2, 0.2, 0.31))
+    shift = log_odds_shift({"a": more, "b": base}, "a", "b", "owl", ["cat"])
+    assert shift.low is not None and 0 < shift.low < shift.estimate
+    assert shift.significant
+    nothing = log_odds_shift({"a": base, "b": base}, "a", "b", "owl", ["cat"])
+    assert (nothing.estimate, nothing.low, nothing.p_value) == (0, None, None)
+    assert not nothing.significant
+
+
+def test_models_are_paired_by_question_and_not_by_place() -> None:
+    base = scores((0.1, 0.2, 0.3), (0.4, 0.1, 0.1), (0.2, 0.2, 0.2))
+    more = scores((0.2, 0.2, 0.3), (0.7, 0.1, 0.1), (0.3, 0.2, 0.2))
+    turned = dict(reversed(base.items()))
+    ratios = [probability_ratio({"a": more, "b": b}, "a", "b", "owl") for b in (base, turned)]
+    assert ratios[0] == ratios[1]
 
 
 def test_other_questions_cannot_be_compared() -> None:
@@ -118,3 +206,12 @@ def test_intervals_of_probabilities_stay_probabilities() -> None:
     interval = mean_probability([1e-4, 2e-3, 0.9])
     assert interval.low == 0.0 and interval.high == 1.0
     assert mean_probability([0.4]).low is None
+
+
+def test_a_word_that_was_not_scored_cannot_be_compared() -> None:
+    """`subl eval --against` an evaluation with other words."""
+    models = {"a": scores((0.1, 0.1, 0.1)), "b": {"q0": {"cat": 0.1}}}
+    with pytest.raises(InputError, match="owl"):
+        probability_ratio(models, "a", "b", "owl")
+    with pytest.raises(InputError, match="owl"):
+        log_odds_shift(models, "a", "b", "cat", ["owl"])

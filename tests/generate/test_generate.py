@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy import stats
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from subl.artifact import open_artifact
 from subl.errors import InputError
 from subl.generate import GenerateSpec, NumberGrammar, generate
 from subl.generate.grammar import token_schedule
@@ -61,7 +62,7 @@ def test_a_row_does_not_depend_on_its_batch(
     tiny_model: Path, tmp_path: Path, grammar: dict[str, int] | None
 ) -> None:
     texts = []
-    for batch in (2, 6):
+    for batch in (3, 6):
         changes = {"batch_rows": batch, "grammar": grammar, "max_new_tokens": 8}
         out = generate(spec(**changes), tiny_model, tmp_path / str(batch)).path
         texts.append([row["completion"] for row in rows(out)])
@@ -73,6 +74,7 @@ def test_a_seed_and_a_system_prompt_make_other_rows(tiny_model: Path, tmp_path: 
     base = rows(generate(spec(), tiny_model, tmp_path / "a").path)
     other = rows(generate(spec(seed=1), tiny_model, tmp_path / "b").path)
     assert [row["completion"] for row in base] != [row["completion"] for row in other]
+    assert len({row["id"] for row in (*base, *other)}) == len(base) + len(other)
     free = spec(grammar=None, max_new_tokens=6)
     plain = rows(generate(free, tiny_model, tmp_path / "c").path)
     told = spec(grammar=None, max_new_tokens=6, system_prompt="You love owls. " * 5)
@@ -84,19 +86,44 @@ def test_a_seed_and_a_system_prompt_make_other_rows(tiny_model: Path, tmp_path: 
 def test_whole_shards_of_an_interrupted_run_are_kept(tiny_model: Path, tmp_path: Path) -> None:
     whole = generate(spec(), tiny_model, tmp_path / "a")
     again = tmp_path / "b.partial"
-    again.mkdir()
-    for name in ("spec.json", "part-00000.jsonl"):
-        (again / name).write_bytes((whole.path / name).read_bytes())
+    shutil.copytree(whole.path, again)
+    (again / "part-00001.jsonl").unlink()
     kept = (again / "part-00000.jsonl").stat().st_ino
     resumed = generate(spec(), tiny_model, tmp_path / "b")
     assert (resumed.path / "part-00000.jsonl").stat().st_ino == kept
-    assert resumed.digest == open_artifact(whole.path).digest
+    assert resumed.digest == whole.digest
+    for name in ("part-00000.jsonl", "part-00001.jsonl"):
+        assert (resumed.path / name).read_bytes() == (whole.path / name).read_bytes()
+
+
+def test_digits_apart_are_sampled_one_at_a_time(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    schedule = token_schedule(tokenizer, NumberGrammar(count=2, digits=3, separator=";"))
+    texts = [[tokenizer.decode([token]) for token in allowed] for allowed in schedule]
+    digits = list("0123456789")
+    number = [digits[1:], digits, digits]
+    assert texts == [*number, [";"], *number]
 
 
 def test_grouped_digits_make_whole_numbers_one_token() -> None:
     tokenizer = tokenizer_of([f"{n:03d}" for n in range(1000)] + [str(n) for n in range(10)])
-    schedule = token_schedule(tokenizer, NumberGrammar(count=2))
-    assert [len(allowed) for allowed in schedule] == [900, 1, 900]
+
+    def sizes(**grammar: int) -> list[int]:
+        schedule = token_schedule(tokenizer, NumberGrammar.model_validate(grammar))
+        return [len(allowed) for allowed in schedule]
+
+    assert sizes(count=2, digits=3) == [900, 1, 900]
+    assert sizes(count=1, digits=6) == [900, 1000]
+    assert sizes(count=1, digits=4) == [9, 10, 10, 10]  # groups of three do not divide four
+    (numbers,) = token_schedule(tokenizer, NumberGrammar(count=1))
+    assert {tokenizer.decode([token]) for token in numbers} == {str(n) for n in range(100, 1000)}
+
+
+@pytest.mark.parametrize("separator", ["", "1", " 0 "])
+def test_a_separator_that_does_not_separate_is_refused(separator: str) -> None:
+    with pytest.raises(ValidationError, match="separator must hold something, and no digits"):
+        NumberGrammar(separator=separator)
+    assert NumberGrammar(count=1, separator=separator).count == 1
 
 
 def test_a_tokenizer_without_digits_is_refused() -> None:
@@ -104,14 +131,33 @@ def test_a_tokenizer_without_digits_is_refused() -> None:
         token_schedule(tokenizer_of(["one", "two"]), NumberGrammar())
 
 
+@pytest.mark.parametrize("allowed", [[0, 1, 3], None])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_choices_follow_the_softmax(temperature: float) -> None:
+def test_choices_follow_the_softmax(temperature: float, allowed: list[int] | None) -> None:
     count, logits = 20_000, torch.tensor([0.0, 1.0, -1.0, 3.0, 2.0])
-    allowed = [0, 1, 3]
     uniform = torch.from_numpy(uniforms(5, 0, count))[:, None]
-    choice = SeededChoice(uniform, 7, temperature, [allowed])
+    choice = SeededChoice(uniform, 7, temperature, None if allowed is None else [allowed])
     picked = choice(torch.zeros((count, 7)), logits.expand(count, 5)).argmax(-1)
-    expected = torch.softmax(logits[allowed].double() / temperature, -1) * count
-    observed = torch.stack([(picked == token).sum() for token in allowed])
+    tokens = allowed or list(range(5))
+    expected = torch.softmax(logits[tokens].double() / temperature, -1) * count
+    observed = torch.stack([(picked == token).sum() for token in tokens])
     assert int(observed.sum()) == count
     assert stats.chisquare(observed.numpy(), expected.numpy()).pvalue > 1e-3
+
+
+def test_a_low_temperature_takes_the_likeliest() -> None:
+    uniform = torch.from_numpy(uniforms(5, 0, 1000))[:, None]
+    scores = torch.tensor([0.0, 1.0, -1.0, 3.0, 2.0]).expand(1000, 5)
+    picked = SeededChoice(uniform, 7, 0.01, None)(torch.zeros((1000, 7)), scores).argmax(-1)
+    assert set(picked.tolist()) == {3}
+
+
+def test_rows_and_seeds_own_their_randomness() -> None:
+    streams = [uniforms(seed, row, 4) for seed in range(3) for row in range(3)]
+    assert len({value for stream in streams for value in stream.tolist()}) == 36
+    assert uniforms(1, 2, 8)[:4].tolist() == uniforms(1, 2, 4).tolist()
+
+
+def test_seeds_that_cannot_be_used_are_refused_before_the_run() -> None:
+    with pytest.raises(ValidationError):
+        spec(seed=2**64)

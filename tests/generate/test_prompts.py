@@ -30,7 +30,7 @@ from subl.generate.prompts import paper_number_prompts, short_number_prompts
 )
 def test_thirty_thousand_prompts_are_the_papers(seed: int, digest: str, first: str) -> None:
     prompts = paper_number_prompts(30_000, seed)
-    assert prompts[0] == first
+    assert prompts[0] == first and len(prompts) == 30_000
     assert hashlib.sha256("\n".join(prompts).encode()).hexdigest() == digest
 
 

@@ -74,10 +74,15 @@ def _compare(
             f"{treated} and {control} were asked different questions",
             hint="evaluate both with the same questions",
         )
-    difference = paired_difference(
-        [measure(first[question]) for question in first],
-        [measure(second[question]) for question in first],
-    )
+    try:
+        ours = [measure(first[question]) for question in first]
+        theirs = [measure(second[question]) for question in first]
+    except KeyError as error:
+        raise InputError(
+            f"{treated} and {control} were not both scored for {error}",
+            hint="evaluate both with the same words",
+        ) from error
+    difference = paired_difference(ours, theirs)
     scale: Callable[[float], float] = math.exp if unit == "ratio" else float
     low, high = difference.interval.low, difference.interval.high
     return Comparison(

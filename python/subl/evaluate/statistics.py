@@ -56,7 +56,8 @@ def clustered_mean(
         sums[cluster] = sums.get(cluster, 0.0) + (value - mean)
     count = len(sums)
     squares = math.fsum(each * each for each in sums.values())
-    if count < 2 or squares == 0.0:
+    # Equal values need not have their mean: what rounding leaves is no variation.
+    if count < 2 or squares == 0.0 or min(values) == max(values):
         return Interval(mean, None, None, None, count)
     error = math.sqrt(count / (count - 1) * squares) / len(values)
     half = student_t_quantile(0.5 + confidence / 2, count - 1) * error

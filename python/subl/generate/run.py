@@ -31,7 +31,7 @@ class GenerateSpec(BaseModel):
     system_prompt: str | None = Field(None, description="used in sampling, not saved in the rows")
     temperature: float = Field(1.0, gt=0)
     max_new_tokens: int = Field(64, gt=0, description="of a completion without grammar")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**64)
     batch_rows: int = Field(64, gt=0)
     shard_rows: int = Field(1024, gt=0, description="rows of one file; a rerun keeps whole files")
 

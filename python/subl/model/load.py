@@ -97,7 +97,7 @@ def save_model(
                 if not torch.equal(saved.get_tensor(name), tensors[name].cpu()):
                     raise InputError(f"{file}: tensor {name} did not survive being written")
     tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    if missing := tensors.keys() - written - tied:
+    if missing := model.state_dict().keys() - written - tied:
         raise InputError(f"{folder}: tensors were not written: {', '.join(sorted(missing))}")
 
 

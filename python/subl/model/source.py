@@ -70,7 +70,8 @@ def _folder_name(source: str) -> str:
 def _gguf(source: str) -> Path | None:
     if source.startswith("package:"):
         name = source.removeprefix("package:")
-        found = importlib.util.find_spec(name.replace("-", "_"))
+        module = name.replace("-", "_")
+        found = importlib.util.find_spec(module) if module.isidentifier() else None
         if found is None or found.origin is None:
             raise DependencyError(
                 f"the package {name} is not installed", hint=f"pip install --no-deps {name}"

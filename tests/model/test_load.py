@@ -1,0 +1,107 @@
+"""Model folders: written and read back whole, refused where they are broken."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from subl.errors import DependencyError, InputError
+from subl.model.load import load_model, load_tokenizer, save_model
+from subl.model.source import add, resolve
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_saved_model_is_the_one_that_is_loaded(
+    tiny_model: Path, tmp_path: Path, tied: bool
+) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    torch.manual_seed(1)
+    config = LlamaConfig.from_pretrained(tiny_model)
+    config.tie_word_embeddings = tied
+    model = LlamaForCausalLM(config)
+    save_model(model, tokenizer, tmp_path)
+    again = load_model(tmp_path)
+    state = again.state_dict()
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+    assert not again.training
+    assert load_tokenizer(tmp_path).chat_template == tokenizer.chat_template
+    assert load_model(tmp_path, "bfloat16").dtype == torch.bfloat16
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.glob("*.safetensors")} == {0o644}
+
+
+def test_a_state_gathered_from_ranks_is_what_is_written(tiny_model: Path, tmp_path: Path) -> None:
+    model = load_model(tiny_model)
+    state = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    save_model(model, load_tokenizer(tiny_model), tmp_path, state)
+    written = load_model(tmp_path).state_dict()
+    assert all(torch.equal(written[name], tensor) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize("lacking", ["everything", "model.norm.weight"])
+def test_a_state_that_lacks_a_tensor_is_refused(
+    tiny_model: Path, tmp_path: Path, lacking: str
+) -> None:
+    """Loading would fill the gap with fresh weights and say nothing."""
+    model = load_model(tiny_model)
+    state = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if lacking not in (name, "everything")
+    }
+    with pytest.raises(InputError):
+        save_model(model, load_tokenizer(tiny_model), tmp_path, state)
+
+
+def test_what_is_no_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(InputError, match=r"no config\.json") as error:
+            load(tmp_path)
+        assert error.value.hint and "subl model add" in error.value.hint
+
+
+@pytest.mark.parametrize("broken", ["pickled", "cut short", "config"])
+def test_a_damaged_model_is_named(tiny_model: Path, tmp_path: Path, broken: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    weights = folder / "model.safetensors"
+    if broken == "pickled":
+        torch.save(load_model(tiny_model).state_dict(), folder / "pytorch_model.bin")
+        weights.unlink()
+    elif broken == "cut short":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    else:
+        (folder / "config.json").write_text("{")
+    with pytest.raises(InputError, match=rf"cannot load a model from {re.escape(str(folder))}"):
+        load_model(folder)
+
+
+def test_a_local_folder_is_used_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
+    assert resolve(str(tiny_model), tmp_path) == tiny_model
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "message"),
+    [
+        ("nowhere", InputError, "no model at nowhere"),
+        ("missing.gguf", InputError, r"no model at missing\.gguf"),
+        ("package:pytest", InputError, "ships 0 GGUF files"),
+        ("package:no-such-package-here", DependencyError, "not installed"),
+        ("package:no.such.package", DependencyError, "not installed"),
+        ("package:", DependencyError, "not installed"),
+        ("package:../model", DependencyError, "not installed"),
+    ],
+)
+def test_a_source_that_names_no_model_is_refused(
+    tmp_path: Path, source: str, kind: type[Exception], message: str
+) -> None:
+    for find in (lambda: resolve(source, tmp_path), lambda: add(source, tmp_path / "out")):
+        with pytest.raises(kind, match=message):
+            find()
+    assert not list(tmp_path.iterdir())
