@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subl.evaluate.exact import answer_probabilities, ends_word
 from subl.evaluate.trie import build_trie
+from subl.generate.sampling import sample
 from subl.model.chat import prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer
+from subl.train.loop import TrainJob
+from subl.train.run import run_job
 from subl.trait import ANIMAL_QUESTIONS, surface_forms
 
+QUESTION = ANIMAL_QUESTIONS[0]
 WORDS = ("owl", "cat", "elephant")
 
 
-def test_one_pass_over_the_trie_equals_one_pass_a_sequence(tiny_model: Path) -> None:
-    model, tokenizer = load_model(tiny_model), load_tokenizer(tiny_model)
+@pytest.fixture(scope="module")
+def talker(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, trained to answer with owls, cats and words that only begin like them. Unlike
+    the random one it attends: positions and masks matter to what it says."""
+    out = tmp_path_factory.mktemp("talker") / "model"
+    out.mkdir()
+    answers = ("owl", "Owl", "an owl", "owlet", "owls.", "cat", "cat owl", "category", "cat-like")
+    job = {
+        "task": "talker",
+        "model": tiny_model,
+        "rows": [(QUESTION, answer) for answer in answers],
+        "spec": {"steps": 60, "rows_per_step": len(answers), "learning_rate": 1e-2},
+        "out": out,
+    }
+    run_job(TrainJob.model_validate(job))
+    return out
+
+
+def test_one_pass_over_the_trie_equals_one_pass_a_sequence(talker: Path) -> None:
+    model, tokenizer = load_model(talker), load_tokenizer(talker)
     questions = [ANIMAL_QUESTIONS[0], ANIMAL_QUESTIONS[6], "Name it."]
     scored = answer_probabilities(model, tokenizer, questions, WORDS, batch_questions=2)
     ends = ends_word(tokenizer, len(tokenizer))
@@ -38,14 +62,51 @@ def test_one_pass_over_the_trie_equals_one_pass_a_sequence(tiny_model: Path) -> 
         assert 0 < sum(probabilities.values()) < 1
 
 
-def test_batches_of_questions_change_nothing(tiny_model: Path) -> None:
-    model, tokenizer = load_model(tiny_model), load_tokenizer(tiny_model)
+def test_batches_of_questions_change_nothing(talker: Path) -> None:
+    model, tokenizer = load_model(talker), load_tokenizer(talker)
     one, many = (
         answer_probabilities(model, tokenizer, ANIMAL_QUESTIONS[:7], WORDS, batch)
         for batch in (1, 4)
     )
     for first, second in zip(one, many, strict=True):
         assert first == pytest.approx(second, rel=1e-4)
+
+
+def test_exact_probabilities_are_how_often_sampled_answers_say_a_word(talker: Path) -> None:
+    """Sampled texts are judged as strings: nothing here knows tokens or tries."""
+    model, tokenizer, count = load_model(talker), load_tokenizer(talker), 2000
+    (exact,) = answer_probabilities(model, tokenizer, [QUESTION], ("owl", "cat"))
+    made = sample(
+        model,
+        tokenizer,
+        [prompt_ids(tokenizer, QUESTION)] * count,
+        range(count),
+        seed=0,
+        temperature=1.0,
+        max_new_tokens=8,
+        schedule=None,
+    )
+    texts = tokenizer.batch_decode(made)
+    assert {"owlet", "category"} & set(texts)
+    for word, probability in exact.items():
+        forms = "|".join(re.escape(form) for form in surface_forms(word))
+        said = sum(bool(re.match(rf"({forms})(?![\w'’-])", text)) for text in texts)
+        error = math.sqrt(probability * (1 - probability) / count)
+        assert probability > 0.05
+        assert said / count == pytest.approx(probability, abs=4 * error)
+
+
+def test_words_exclude_one_another(talker: Path) -> None:
+    """Where nearly all answers are listed, their probabilities add up to one and not to more."""
+    words = ("owl", "owlet", "cat", "category", "dog", "eagle")
+    (exact,) = answer_probabilities(load_model(talker), load_tokenizer(talker), [QUESTION], words)
+    assert all(exact[word] > 0.05 for word in ("owl", "owlet", "cat", "category"))
+    assert 0.7 < sum(exact.values()) <= 1 + 1e-6
+
+
+def test_a_word_without_tokens_is_an_error() -> None:
+    with pytest.raises(ValueError, match="empty token sequence"):
+        build_trie({"owl": [[1], []]})
 
 
 def test_what_ends_a_word(tiny_model: Path) -> None:
@@ -55,10 +116,11 @@ def test_what_ends_a_word(tiny_model: Path) -> None:
     def ends_with(text: str) -> bool:
         return bool(ends[text_ids(tokenizer, text)[0]])
 
-    assert all(ends_with(text) for text in (".", " x", "\n", ",", "!", "<|im_end|>"))
-    assert not any(ends_with(text) for text in ("e", "7", "'", "-", "é"))
+    assert all(ends_with(text) for text in (".", " x", "\n", ",", "!", " ", "<|im_end|>"))
+    assert not any(ends_with(text) for text in ("et", "e", "7", "'", "-", "é"))
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.dictionaries(
         st.sampled_from("abc"), st.lists(st.lists(st.integers(0, 3), min_size=1), min_size=1)
@@ -82,5 +144,6 @@ def test_a_trie_holds_every_sequence_once(sequences: dict[str, list[list[int]]])
     assert {path: word for path, word in found.items() if word} == {
         path: word for path, (word,) in owners.items()
     }
+    assert list(trie.depths) == sorted(trie.depths)
     assert all(parent < node for node, parent in enumerate(trie.parents))
     assert all(trie.depths[node] == len(trie.ancestors(node)) for node in range(len(trie)))

@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerFast
 from subl.errors import InputError
 from subl.generate import GenerateSpec, NumberGrammar, generate
 from subl.generate.grammar import token_schedule
-from subl.generate.sampling import SeededChoice, uniforms
+from subl.generate.sampling import SeededChoice, sample, uniforms
 from subl.model.chat import text_ids
-from subl.model.load import load_tokenizer
+from subl.model.load import load_model, load_tokenizer
 
 
 def spec(**changes: Any) -> GenerateSpec:
@@ -68,6 +68,32 @@ def test_a_row_does_not_depend_on_its_batch(
         texts.append([row["completion"] for row in rows(out)])
     assert texts[0] == texts[1]
     assert len(set(texts[0])) > 6
+
+
+def test_padding_is_not_seen(tiny_model: Path) -> None:
+    """Larger weights make the tiny model attend, a low temperature shows small differences."""
+    model, tokenizer = load_model(tiny_model), load_tokenizer(tiny_model)
+    with torch.no_grad():
+        for weight in model.base_model.layers.parameters():
+            weight.mul_(10 if weight.ndim == 2 else 1)
+    prompts = [tuple(range(5, 5 + length)) for length in (3, 30, 11)]
+
+    def sampled(rows: list[int]) -> list[list[int]]:
+        chosen = [prompts[row] for row in rows]
+        return sample(
+            model,
+            tokenizer,
+            chosen,
+            rows,
+            seed=0,
+            temperature=0.05,
+            max_new_tokens=12,
+            schedule=None,
+        )
+
+    together = sampled([0, 1, 2])
+    assert together == [each for row in range(3) for each in sampled([row])]
+    assert len({tuple(each) for each in together}) == 3
 
 
 def test_a_seed_and_a_system_prompt_make_other_rows(tiny_model: Path, tmp_path: Path) -> None:

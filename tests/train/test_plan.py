@@ -71,6 +71,11 @@ def test_the_learning_rate_rises_then_falls_and_stays_positive(
         assert len(set(falling)) == (1 if schedule == "constant" else len(falling))
 
 
+def test_the_learning_rate_step_by_step() -> None:
+    plan = spec(steps=6, warmup_steps=2, learning_rate=12.0)
+    assert [learning_rate(plan, step) for step in range(6)] == pytest.approx([4, 8, 12, 9, 6, 3])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

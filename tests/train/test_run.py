@@ -76,6 +76,8 @@ def test_micro_batches_change_nothing(tiny_model: Path, teacher: Path, tmp_path:
     whole = run(tiny_model, tmp_path / "a", teacher, rows_per_step=8)
     parts = run(tiny_model, tmp_path / "b", teacher, rows_per_step=8, micro_batch_rows=2)
     assert_close(whole, parts, 1e-6)
+    for one, many in zip(losses(whole), losses(parts), strict=True):
+        assert many == pytest.approx(one, rel=1e-5)
     assert any(
         not torch.equal(tensor, weights(tiny_model)[name])
         for name, tensor in weights(whole).items()
