@@ -51,7 +51,7 @@ def write_rows(path: Path, megabytes: int) -> int:
 
 
 def ours(source: Path, out: Path, rules: list[Any]) -> int:
-    plan = json.dumps({"rules": rules})
+    plan = subl_core.Plan(json.dumps({"rules": rules}))
     statistics = subl_core.filter_shard(plan, source, out, out.with_name("rejects"))
     return int(json.loads(statistics)["kept"])
 

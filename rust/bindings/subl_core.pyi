@@ -1,11 +1,12 @@
 """The native filter engine of subl: one shard from bytes to bytes.
 
-A plan is JSON: `{"rules": [{"name": ..., "kind": "numbers" | "regex" | "literal", ...}],
-"max_line_bytes": 16777216}`; the models in `subl.filter` write it. All functions release the GIL.
+A plan is JSON: `{"rules": [{"name": ..., "kind": ..., ...}], "max_line_bytes": 16777216,
+"tag_field": "filter_tags"}`; the models in `subl.filter` write it. All functions release the GIL.
 """
 
 from collections.abc import Callable
 from os import PathLike
+from typing import final
 
 __version__: str
 
@@ -21,33 +22,48 @@ class ReadError(FilterError):
 class WriteError(FilterError):
     """An output cannot be created, written, synced or renamed."""
 
+@final
+class Plan:
+    """Compiled rules, to be shared between threads."""
+
+    def __new__(cls, json: str) -> Plan:
+        """Compile a plan. Raises `PlanError`."""
+
+    def explain(self, line: bytes) -> str:
+        """The verdict on one line as JSON: kept, tags, unreadable (reasons) and rules (name, kind,
+        action, field, broken, reasons)."""
+
 def filter_shard(
-    plan_json: str,
+    plan: Plan,
     input: str | PathLike[str],
     kept: str | PathLike[str],
     rejects: str | PathLike[str],
+    *,
+    journal: str | PathLike[str] | None = None,
+    threads: int = 1,
+    split_rows: int | None = None,
+    split_bytes: int | None = None,
     progress: Callable[[int, int, int], object] | None = None,
 ) -> str:
     """Filter the JSON lines of `input` into `kept` (byte-identical) and `rejects` (with reasons).
 
     File names ending in `.gz` and `.zst` are compressed. Both outputs are written to temporary
-    names and renamed when they are complete. `progress(bytes_read, rows, kept)` is called once soon
-    after the start and then about ten times a second, with the bytes read from the file before
-    decompression. What it raises stops the work, removes the temporary files and comes out of here;
-    so does Ctrl-C.
+    names (`NAME.tmp`) and renamed when they are complete. With `split_rows` or `split_bytes`
+    (uncompressed), kept rows go to `kept` with a number before its suffix: `NAME-00000.jsonl`.
+
+    Every ten seconds `journal` notes how far the work is. The same call with the same plan, input
+    and outputs goes on from there, with the same bytes in the end; another caller must use another
+    journal. `threads` changes nothing but the time.
+
+    `progress(bytes_read, rows, kept)` is called once soon after the start and then about ten times
+    a second, from any of the threads, with the bytes read from the file before decompression. What
+    it raises stops the work and comes out of here; so does Ctrl-C.
 
     Returns:
-        The statistics as JSON: rows_in, kept, rejected, unreadable, blank_lines, bytes_in,
+        The statistics as JSON: rows_in, kept, rejected, unreadable, tagged, blank_lines, bytes_in,
         bytes_kept, rules (name, kind, hits, sole_hits, reasons) and unreadable_reasons.
 
     Raises:
-        PlanError: the plan cannot be compiled.
         ReadError, WriteError: a file cannot be read (missing, truncated, corrupt) or written.
         FilterError: two of the three are the same file.
     """
-
-def check_plan(plan_json: str) -> None:
-    """Compile a plan and throw it away. Raises `PlanError`."""
-
-def explain(plan_json: str, line: bytes) -> str:
-    """The verdict on one line as JSON: kept, unreadable (reasons) and rules (broken, reasons)."""

@@ -18,9 +18,9 @@ HEADER, *VECTORS = map(json.loads, PATH.read_text().splitlines())
 
 
 def reasons(answer: str, config: dict[str, Any]) -> list[str]:
-    plan = json.dumps({"rules": [{"name": "numbers", "kind": "numbers", **config}]})
+    plan = subl_core.Plan(json.dumps({"rules": [{"name": "numbers", "kind": "numbers", **config}]}))
     line = json.dumps({"completion": answer}).encode()
-    verdict = json.loads(subl_core.explain(plan, line))
+    verdict = json.loads(plan.explain(line))
     assert not verdict["unreadable"]
     found = [reason["reason"] for reason in verdict["rules"][0]["reasons"]]
     assert verdict["kept"] == (not found)

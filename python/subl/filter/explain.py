@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import subl_core
-
 from subl.filter.rules import FilterSpec
 
 
@@ -18,5 +16,5 @@ def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
         in declared order with `name`, `kind`, `field`, `broken` and `reasons`. A reason is what
         the rejects hold: `span` has byte offsets into the UTF-8 value of the field.
     """
-    verdict: dict[str, Any] = json.loads(subl_core.explain(spec.plan_json(), line))
+    verdict: dict[str, Any] = json.loads(spec.plan().explain(line))
     return verdict

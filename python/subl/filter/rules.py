@@ -91,8 +91,12 @@ class FilterSpec(BaseModel):
     @model_validator(mode="after")
     def _compiles(self) -> Self:
         # A PlanError is a ValueError, so that pydantic reports it like its own findings.
-        subl_core.check_plan(self.plan_json())
+        self.plan()
         return self
+
+    def plan(self) -> subl_core.Plan:
+        """The rules, compiled."""
+        return subl_core.Plan(self.plan_json())
 
     def plan_json(self) -> str:
         """The plan as the engine reads it."""

@@ -154,10 +154,12 @@ def _filter_shards(
         meter.finish(name, statistics)
     # The largest first, so that the last ones to finish are small.
     waiting = sorted(shards.keys() - done.keys(), key=lambda name: (-meter.sizes[name], name))
-    plan = spec.plan_json()
-    with ThreadPoolExecutor(jobs, thread_name_prefix="filter") as threads:
+    plan = spec.plan()
+    # One thread a shard; where there are fewer shards than threads, several.
+    threads = max(1, jobs // max(1, len(waiting)))
+    with ThreadPoolExecutor(jobs, thread_name_prefix="filter") as pool:
         futures = {
-            threads.submit(_filter_shard, plan, name, shards[name], folder, meter): name
+            pool.submit(_filter_shard, plan, name, shards[name], folder, threads, meter): name
             for name in waiting
         }
         try:
@@ -166,19 +168,23 @@ def _filter_shards(
         except BaseException:
             # The first failure, or Ctrl-C: what is finished stays for the next run.
             meter.stop.set()
-            threads.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
     return done
 
 
-def _filter_shard(plan: str, name: str, path: Path, folder: Path, meter: _Meter) -> Statistics:
+def _filter_shard(
+    plan: subl_core.Plan, name: str, path: Path, folder: Path, threads: int, meter: _Meter
+) -> Statistics:
     try:
         text = subl_core.filter_shard(
             plan,
             path,
             folder / "kept" / name,
             folder / "rejects" / name,
-            lambda *state: meter.update(name, *state),
+            journal=_journal(folder, name),
+            threads=threads,
+            progress=lambda *state: meter.update(name, *state),
         )
     except subl_core.WriteError as error:
         raise OutputError(str(error)) from error
@@ -191,22 +197,22 @@ def _filter_shard(plan: str, name: str, path: Path, folder: Path, meter: _Meter)
 
 
 def _resume(shards: Mapping[str, Path], folder: Path) -> dict[str, Statistics]:
-    """What an interrupted run with the same key has finished; removes whatever it has not."""
+    """What an interrupted run with the same key has finished; the engine goes on with the rest."""
     for part in ("kept", "rejects", _MARKERS):
         (folder / part).mkdir(exist_ok=True)
     done = {}
     for name in shards:
         if (statistics := _read_marker(_marker(folder, name))) is not None:
             done[name] = statistics
-    for part in ("kept", "rejects"):
-        for path in (folder / part).iterdir():
-            if path.name not in done:
-                path.unlink()
     return done
 
 
 def _marker(folder: Path, name: str) -> Path:
     return folder / _MARKERS / f"{name}.json"
+
+
+def _journal(folder: Path, name: str) -> Path:
+    return folder / _MARKERS / f"{name}.journal"
 
 
 def _marker_text(statistics: Statistics) -> str:

@@ -1,14 +1,20 @@
 //! Compiles a list of rules into one plan that judges rows.
 //!
 //! A row is judged in two steps. [`Plan::broken`] answers for every row which rules it breaks, as a
-//! mask with one bit a rule, in declared order; cheap rules are asked first. Only for a row that is
-//! rejected does [`Plan::find`] ask why, and where.
+//! mask with one bit a rule, in declared order. Only for a row that breaks one does [`Plan::find`]
+//! ask why, and where.
+
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use crate::error::PlanError;
-use crate::record::{Locator, Record, Unreadable};
-use crate::rules::{Finding, Matcher, RuleSpec, Scratch};
+use crate::path::{MAX_PATHS, Tree};
+use crate::record::{Locator, Row, Unreadable, Value, bits};
+use crate::rules::literal::Literal;
+use crate::rules::numbers::Numbers;
+use crate::rules::{Action, Finding, Kind, Matcher, Mode, Parts, RuleSpec};
+use crate::scan::{self, Scan};
 
 /// How many rules a plan may have: the bits of the mask.
 pub const MAX_RULES: usize = 64;
@@ -22,10 +28,17 @@ pub struct PlanSpec {
     /// Longer lines are rejected unread. 16 MiB unless given.
     #[serde(default = "default_max_line_bytes")]
     pub max_line_bytes: usize,
+    /// The key under which a kept row says which `tag` rules it breaks.
+    #[serde(default = "default_tag_field")]
+    pub tag_field: String,
 }
 
 fn default_max_line_bytes() -> usize {
     16 << 20
+}
+
+fn default_tag_field() -> String {
+    "filter_tags".to_owned()
 }
 
 /// A compiled rule and what reports say about it.
@@ -34,56 +47,92 @@ pub struct Rule {
     pub name: String,
     /// As written in the plan.
     pub kind: &'static str,
-    /// An index into [`Plan::fields`].
-    pub field: usize,
-    /// The compiled rule.
-    pub matcher: Matcher,
+    /// What happens to a row that breaks it.
+    pub action: Action,
+    /// An index into [`Plan::fields`]; a rule about rules has none.
+    pub field: Option<usize>,
+    /// Every reason that it can give.
+    pub reasons: Vec<String>,
+}
+
+/// A rule that looks at each value by itself, by its index.
+struct Single {
+    rule: usize,
+    field: usize,
+    matcher: Matcher,
+}
+
+/// A rule about the rules of a mask, by its index.
+struct Combination {
+    rule: usize,
+    parts: u64,
+    test: fn(u64, u64) -> bool,
 }
 
 /// A compiled plan. It is immutable, and shared between threads.
 pub struct Plan {
     rules: Vec<Rule>,
-    /// Indices into `rules`, cheapest first.
-    order: Vec<usize>,
+    singles: Vec<Single>,
+    /// By field.
+    scans: Vec<(usize, Scan)>,
+    combinations: Vec<Combination>,
+    /// The regex rules that are broken where nothing matches.
+    require: u64,
+    /// The rules with these actions.
+    drops: u64,
+    tags: u64,
     fields: Vec<String>,
+    tree: Arc<Tree>,
+    tag_field: String,
     max_line_bytes: usize,
+}
+
+/// Buffers that judging reuses from row to row; each thread has its own.
+#[derive(Default)]
+pub struct Scratch {
+    scan: scan::Scratch,
+    matcher: crate::rules::Scratch,
+    findings: Vec<Finding>,
+}
+
+/// A [`Finding`] of one of the rules, in one of the values of its field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanFinding {
+    /// The index of the rule.
+    pub rule: usize,
+    /// The index of the value among those of the field.
+    pub value: usize,
+    /// What was found.
+    pub finding: Finding,
 }
 
 impl Plan {
     /// Compiles a plan from the JSON of a [`PlanSpec`].
     pub fn from_json(json: &str) -> Result<Plan, PlanError> {
-        Plan::new(&serde_json::from_str(json)?)
+        Plan::new(serde_json::from_str(json)?)
     }
 
     /// Compiles a plan.
-    pub fn new(spec: &PlanSpec) -> Result<Plan, PlanError> {
+    pub fn new(spec: PlanSpec) -> Result<Plan, PlanError> {
+        let error = |message: String| Err(PlanError::Plan(message));
         if spec.rules.is_empty() {
-            return Err(PlanError::Plan("no rules".to_owned()));
+            return error("no rules".to_owned());
         }
         if spec.rules.len() > MAX_RULES {
             let count = spec.rules.len();
-            return Err(PlanError::Plan(format!("{count} rules, expected at most {MAX_RULES}")));
+            return error(format!("{count} rules, expected at most {MAX_RULES}"));
         }
         if spec.max_line_bytes == 0 {
-            return Err(PlanError::Plan("max_line_bytes is 0".to_owned()));
+            return error("max_line_bytes is 0".to_owned());
         }
-        let mut fields: Vec<String> = Vec::new();
-        let mut rules: Vec<Rule> = Vec::new();
-        for rule in &spec.rules {
-            if rules.iter().any(|other| other.name == rule.name()) {
-                return Err(PlanError::Plan(format!("two rules are named `{}`", rule.name())));
+        let mut builder = Builder::default();
+        for rule in spec.rules {
+            if builder.rules.iter().any(|other| other.name == rule.name) {
+                return error(format!("two rules are named `{}`", rule.name));
             }
-            let known = fields.iter().position(|field| field == rule.field());
-            let field = known.unwrap_or_else(|| {
-                fields.push(rule.field().to_owned());
-                fields.len() - 1
-            });
-            let matcher = Matcher::new(rule)?;
-            rules.push(Rule { name: rule.name().to_owned(), kind: rule.kind(), field, matcher });
+            builder.add(rule)?;
         }
-        let mut order: Vec<usize> = (0..rules.len()).collect();
-        order.sort_by_key(|&index| rules[index].matcher.cost());
-        Ok(Plan { rules, order, fields, max_line_bytes: spec.max_line_bytes })
+        builder.build(spec.max_line_bytes, spec.tag_field)
     }
 
     /// The rules in declared order.
@@ -91,9 +140,29 @@ impl Plan {
         &self.rules
     }
 
-    /// The fields that the rules look at; their order is their index.
+    /// The rules that drop a row, one bit each.
+    pub fn drops(&self) -> u64 {
+        self.drops
+    }
+
+    /// The rules that tag a row, one bit each.
+    pub fn tags(&self) -> u64 {
+        self.tags
+    }
+
+    /// The key of the tags in a row.
+    pub fn tag_field(&self) -> &str {
+        &self.tag_field
+    }
+
+    /// The paths of the fields that the rules look at; their order is their index.
     pub fn fields(&self) -> &[String] {
         &self.fields
+    }
+
+    /// Can the field with this index have several values in a row?
+    pub fn is_list(&self, field: usize) -> bool {
+        self.tree.is_list(field)
     }
 
     /// The most content that a line may have, in bytes.
@@ -103,48 +172,284 @@ impl Plan {
 
     /// Something that locates [`Plan::fields`]; each thread has its own.
     pub fn locator(&self) -> Locator {
-        Locator::new(&self.fields)
+        let tags = usize::from(self.tags != 0);
+        Locator::new(Arc::clone(&self.tree), self.fields.len() + tags)
     }
 
-    /// Why the plan cannot judge this record: needed fields that are missing or not strings.
-    pub fn unreadable(&self, record: &Record<'_>) -> Vec<Unreadable> {
-        (0..self.fields.len()).filter_map(|field| record.field(field).err()).collect()
+    /// Why the plan cannot judge this row: needed fields that are missing or not strings.
+    pub fn unreadable(&self, row: &impl Row) -> Vec<Unreadable> {
+        let fields = 0..self.fields.len();
+        let mut all: Vec<_> =
+            fields.filter_map(|field| row.for_each(field, &mut |_| true).err()).collect();
+        if self.tags != 0 && row.has(self.fields.len()) {
+            all.push(Unreadable::FieldTaken);
+        }
+        all
     }
 
-    /// Which rules the record breaks: bit `i` for rule `i`.
+    /// Which rules the row breaks: bit `i` for rule `i`.
     ///
-    /// A record with an unreadable field is not judged at all; see [`Plan::unreadable`].
-    pub fn broken(&self, record: &Record<'_>, scratch: &mut Scratch) -> Result<u64, Unreadable> {
+    /// A row with an unreadable field is not judged at all; see [`Plan::unreadable`].
+    #[inline]
+    pub fn broken(&self, row: &impl Row, scratch: &mut Scratch) -> Result<u64, Unreadable> {
         let mut mask = 0;
-        for &index in &self.order {
-            let rule = &self.rules[index];
-            let value = record.field(rule.field)?;
-            mask |= u64::from(rule.matcher.breaks(value, scratch)) << index;
+        if self.tags != 0 && row.has(self.fields.len()) {
+            return Err(Unreadable::FieldTaken);
+        }
+        for single in &self.singles {
+            let mut breaks = |value: Value<'_>| {
+                let breaks = single.matcher.breaks(value, &mut scratch.matcher);
+                mask |= u64::from(breaks) << single.rule;
+            };
+            match row.single(single.field) {
+                Some(value) => breaks(value),
+                None => row.for_each(single.field, &mut |value| {
+                    breaks(value);
+                    true
+                })?,
+            }
+        }
+        for (field, scan) in &self.scans {
+            let mut breaks = |value: Value<'_>| {
+                let matched = scan.matched(value, &mut scratch.scan);
+                mask |= matched ^ (scan.rules() & self.require);
+            };
+            match row.single(*field) {
+                Some(value) => breaks(value),
+                None => row.for_each(*field, &mut |value| {
+                    breaks(value);
+                    true
+                })?,
+            }
+        }
+        for combination in &self.combinations {
+            mask |= u64::from((combination.test)(mask, combination.parts)) << combination.rule;
         }
         Ok(mask)
     }
 
-    /// Appends every reason why the record breaks the rule with this index.
+    /// Replaces `findings` by every reason why the row breaks rules, in declared order; `broken` is
+    /// what [`Plan::broken`] said.
     pub fn find(
         &self,
-        rule: usize,
-        record: &Record<'_>,
+        row: &impl Row,
+        broken: u64,
         scratch: &mut Scratch,
-        findings: &mut Vec<Finding>,
+        findings: &mut Vec<PlanFinding>,
     ) {
-        let rule = &self.rules[rule];
-        if let Ok(value) = record.field(rule.field) {
-            rule.matcher.find(value, scratch, findings);
+        findings.clear();
+        for single in self.singles.iter().filter(|single| broken >> single.rule & 1 == 1) {
+            let rule = single.rule;
+            let _ = for_each_value(row, single.field, |value, text| {
+                scratch.findings.clear();
+                single.matcher.find(text, &mut scratch.matcher, &mut scratch.findings);
+                let found = scratch.findings.iter();
+                findings.extend(found.map(|&finding| PlanFinding { rule, value, finding }));
+            });
         }
+        for (field, scan) in self.scans.iter().filter(|(_, scan)| broken & scan.rules() != 0) {
+            let _ = for_each_value(row, *field, |value, text| {
+                let mut matched = 0;
+                scan.find(text, &mut scratch.scan, &mut |rule, reason, span| {
+                    matched |= 1u64 << rule;
+                    if self.require >> rule & 1 == 0 {
+                        let finding = Finding { reason, span: Some(span) };
+                        findings.push(PlanFinding { rule: rule as usize, value, finding });
+                    }
+                });
+                for rule in bits(self.require & scan.rules() & !matched) {
+                    let finding = Finding { reason: 0, span: None };
+                    findings.push(PlanFinding { rule, value, finding });
+                }
+            });
+        }
+        for combination in &self.combinations {
+            if broken >> combination.rule & 1 == 1 {
+                let finding = Finding { reason: 0, span: None };
+                findings.push(PlanFinding { rule: combination.rule, value: 0, finding });
+            }
+        }
+        findings.sort_by_key(|found| (found.rule, found.value, found.finding.reason));
+    }
+}
+
+fn for_each_value(
+    row: &impl Row,
+    field: usize,
+    mut each: impl FnMut(usize, Value<'_>),
+) -> Result<(), Unreadable> {
+    let mut index = 0;
+    row.for_each(field, &mut |value| {
+        each(index, value);
+        index += 1;
+        true
+    })
+}
+
+#[derive(Default)]
+struct Builder {
+    rules: Vec<Rule>,
+    singles: Vec<Single>,
+    scans: Vec<(usize, scan::Builder)>,
+    combinations: Vec<Combination>,
+    require: u64,
+    fields: Vec<String>,
+}
+
+impl Builder {
+    fn add(&mut self, spec: RuleSpec) -> Result<(), PlanError> {
+        let index = self.rules.len();
+        let field = spec.field.as_deref().map(|field| self.field(field));
+        let kind = spec.kind.name();
+        let name = spec.name;
+        let error = |message: String| PlanError::Rule { rule: name.clone(), message };
+        let reasons = match (spec.kind, field) {
+            (Kind::Numbers(spec), Some(field)) => {
+                let numbers = Numbers::new(&spec).map_err(error)?;
+                self.single(index, field, Matcher::Numbers(numbers))
+            }
+            (Kind::Regex(spec), Some(field)) => {
+                if spec.patterns.is_empty() {
+                    return Err(error("patterns is empty".to_owned()));
+                }
+                let scan = self.scan(field);
+                for (reason, pattern) in spec.patterns.iter().enumerate() {
+                    spec.parse(reason)
+                        .and_then(|parsed| scan.regex(index as u32, reason, parsed))
+                        .map_err(|message| PlanError::Pattern {
+                            rule: name.clone(),
+                            pattern: pattern.clone(),
+                            message,
+                        })?;
+                }
+                match spec.mode {
+                    Mode::Forbid => {
+                        spec.patterns.iter().map(|text| format!("matched `{text}`")).collect()
+                    }
+                    Mode::Require => {
+                        self.require |= 1 << index;
+                        vec!["matched no required pattern".to_owned()]
+                    }
+                }
+            }
+            (Kind::Literal(spec), Some(field)) => {
+                let literal = Literal::new(&spec).map_err(error)?;
+                self.scan(field).literal(index as u32, &spec.words, literal);
+                spec.words.iter().map(|word| format!("contains `{word}`")).collect()
+            }
+            (Kind::All(parts), None) => self
+                .combination(index, parts, "all of", |mask, parts| mask & parts == parts)
+                .map_err(error)?,
+            (Kind::Any(parts), None) => self
+                .combination(index, parts, "one of", |mask, parts| mask & parts != 0)
+                .map_err(error)?,
+            (Kind::None(parts), None) => self
+                .combination(index, parts, "none of", |mask, parts| mask & parts == 0)
+                .map_err(error)?,
+            _ => unreachable!("a rule about rules has no field, every other rule has one"),
+        };
+        self.rules.push(Rule { name, kind, action: spec.action, field, reasons });
+        Ok(())
+    }
+
+    fn field(&mut self, path: &str) -> usize {
+        let known = self.fields.iter().position(|field| field == path);
+        known.unwrap_or_else(|| {
+            self.fields.push(path.to_owned());
+            self.fields.len() - 1
+        })
+    }
+
+    fn single(&mut self, rule: usize, field: usize, matcher: Matcher) -> Vec<String> {
+        let reasons = matcher.reasons().to_vec();
+        self.singles.push(Single { rule, field, matcher });
+        reasons
+    }
+
+    fn scan(&mut self, field: usize) -> &mut scan::Builder {
+        let known = self.scans.iter().position(|(other, _)| *other == field);
+        let index = known.unwrap_or_else(|| {
+            self.scans.push((field, scan::Builder::default()));
+            self.scans.len() - 1
+        });
+        &mut self.scans[index].1
+    }
+
+    fn combination(
+        &mut self,
+        rule: usize,
+        parts: Parts,
+        text: &str,
+        test: fn(u64, u64) -> bool,
+    ) -> Result<Vec<String>, String> {
+        if parts.rules.is_empty() {
+            return Err("rules is empty".to_owned());
+        }
+        let mut mask = 0;
+        for name in &parts.rules {
+            let index = self.rules.iter().position(|rule| rule.name == *name);
+            mask |= 1 << index.ok_or_else(|| format!("no rule `{name}` before this one"))?;
+        }
+        self.combinations.push(Combination { rule, parts: mask, test });
+        let names: Vec<_> = parts.rules.iter().map(|name| format!("`{name}`")).collect();
+        Ok(vec![format!("{text} {}", names.join(", "))])
+    }
+
+    fn build(self, max_line_bytes: usize, tag_field: String) -> Result<Plan, PlanError> {
+        let with = |action| {
+            let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.action == action);
+            rules.fold(0, |mask, (index, _)| mask | 1u64 << index)
+        };
+        let (drops, tags) = (with(Action::Drop), with(Action::Tag));
+        let mut paths = self.fields.clone();
+        if tags != 0 {
+            paths.push(serde_json::Value::from(tag_field.as_str()).to_string());
+        }
+        if paths.len() > MAX_PATHS {
+            return Err(PlanError::Plan(format!("more than {MAX_PATHS} fields")));
+        }
+        let tree =
+            Tree::new(&paths).map_err(|message| PlanError::Plan(format!("field {message}")))?;
+        let mut scans = Vec::new();
+        for (field, builder) in self.scans {
+            scans.push((field, builder.build().map_err(PlanError::Plan)?));
+        }
+        Ok(Plan {
+            rules: self.rules,
+            singles: self.singles,
+            scans,
+            combinations: self.combinations,
+            require: self.require,
+            drops,
+            tags,
+            fields: self.fields,
+            tree: Arc::new(tree),
+            tag_field,
+            max_line_bytes,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::Index;
 
     fn error(json: &str) -> String {
         Plan::from_json(json).err().unwrap().to_string()
+    }
+
+    fn broken(plan: &Plan, line: &str) -> Result<u64, Unreadable> {
+        let mut index = Index::default();
+        index.build(line.as_bytes());
+        let mut locator = plan.locator();
+        let record = locator.locate(line.as_bytes(), &index, 0, line.len()).unwrap();
+        let (mut scratch, mut findings) = (Scratch::default(), Vec::new());
+        let broken = plan.broken(&record, &mut scratch)?;
+        plan.find(&record, broken, &mut scratch, &mut findings);
+        let found = findings.iter().fold(0, |mask, found| mask | 1u64 << found.rule);
+        assert_eq!(found, broken, "{line}");
+        Ok(broken)
     }
 
     #[test]
@@ -158,16 +463,42 @@ mod tests {
         )
         .unwrap();
         assert_eq!(plan.fields(), ["completion", "prompt"]);
-        let mut locator = plan.locator();
-        let mut broken = |line: &str| {
-            let record = locator.locate(line.as_bytes()).unwrap();
-            plan.broken(&record, &mut Scratch::default())
+        assert_eq!(broken(&plan, r#"{"completion":"a","prompt":"b"}"#), Ok(0b111));
+        assert_eq!(broken(&plan, r#"{"completion":"1","prompt":"b"}"#), Ok(0b010));
+        assert_eq!(broken(&plan, r#"{"completion":"x","prompt":"x"}"#), Ok(0b100));
+        assert_eq!(broken(&plan, r#"{"completion":"1","prompt":""}"#), Ok(0));
+        assert!(broken(&plan, r#"{"completion":"1"}"#).is_err());
+    }
+
+    #[test]
+    fn rules_about_rules_and_lists_of_values() {
+        let plan = Plan::from_json(
+            r#"{"rules": [
+                {"name": "owl", "kind": "regex", "patterns": ["owl"], "action": "count",
+                 "field": "messages[].content"},
+                {"name": "says a", "kind": "regex", "patterns": ["a"], "action": "tag",
+                 "mode": "require", "field": "messages[role=assistant].content"},
+                {"name": "both", "kind": "all", "rules": ["owl", "says a"]},
+                {"name": "some", "kind": "any", "rules": ["owl", "says a"], "action": "count"},
+                {"name": "neither", "kind": "none", "rules": ["some"], "action": "count"}
+            ]}"#,
+        )
+        .unwrap();
+        let line = |content: &str, reply: &str| {
+            format!(
+                r#"{{"messages":[{{"role":"user","content":"{content}"}},
+                {{"content":"a","role":"assistant"}},{{"role":"assistant","content":"{reply}"}}]}}"#
+            )
+            .replace('\n', " ")
         };
-        assert_eq!(broken(r#"{"completion":"a","prompt":"b"}"#), Ok(0b111));
-        assert_eq!(broken(r#"{"completion":"1","prompt":"b"}"#), Ok(0b010));
-        assert_eq!(broken(r#"{"completion":"x","prompt":"x"}"#), Ok(0b100));
-        assert_eq!(broken(r#"{"completion":"1","prompt":""}"#), Ok(0));
-        assert!(broken(r#"{"completion":"1"}"#).is_err());
+        assert_eq!(broken(&plan, &line("owl", "a")), Ok(0b01001));
+        assert_eq!(broken(&plan, &line("x", "b")), Ok(0b01010));
+        assert_eq!(broken(&plan, &line("x", "an owl, b")), Ok(0b01001));
+        assert_eq!(broken(&plan, &line("x", "owl")), Ok(0b01111));
+        assert_eq!(broken(&plan, &line("x", "a")), Ok(0b10000));
+        assert_eq!((plan.drops(), plan.tags()), (0b00100, 0b00010));
+        let taken = line("x", "a").replace("{\"messages", "{\"filter_tags\":0,\"messages");
+        assert_eq!(broken(&plan, &taken), Err(Unreadable::FieldTaken));
     }
 
     #[test]
@@ -179,8 +510,17 @@ mod tests {
         assert_eq!(error(&many), "invalid plan: 65 rules, expected at most 64");
         let twice = format!(r#"{{"rules": [{}, {}]}}"#, rule(1), rule(1));
         assert_eq!(error(&twice), "invalid plan: two rules are named `1`");
-        let unknown = r#"{"rules": [{"name": "a", "kind": "numbers", "max_valu": 3}]}"#;
-        assert!(error(unknown).contains("unknown field `max_valu`"), "{}", error(unknown));
-        assert!(error(r#"{"rules": [{"name": "a", "kind": "nunbers"}]}"#).contains("nunbers"));
+        let one = |rest: &str| error(&format!(r#"{{"rules": [{{"name": "a", {rest}}}]}}"#));
+        let has = |rest: &str, part: &str| assert!(one(rest).contains(part), "{}", one(rest));
+        has(r#""kind": "numbers", "max_valu": 3"#, "rule `a`: unknown field `max_valu`");
+        has(r#""kind": "nunbers""#, "nunbers");
+        has(r#""kind": "numbers", "field": "a..b""#, "field `a..b`: expected a key");
+        has(r#""kind": "numbers", "action": "keep""#, "rule `a`: unknown variant `keep`");
+        has(r#""kind": "all", "rules": []"#, "rule `a`: rules is empty");
+        has(r#""kind": "all", "rules": ["b"]"#, "rule `a`: no rule `b` before this one");
+        has(r#""kind": "all", "rules": ["b"], "field": "x""#, "has no field");
+        has(r#""kind": "regex", "patterns": []"#, "rule `a`: patterns is empty");
+        has(r#""kind": "regex", "patterns": ["fine", "(x"]"#, "rule `a`: pattern `(x`: ");
+        has(r#""kind": "literal", "words": ["x", ""]"#, "rule `a`: word 2 is empty");
     }
 }

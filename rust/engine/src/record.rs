@@ -1,12 +1,16 @@
-//! Finds the needed top-level fields of one JSON object, without building a document.
+//! Finds the needed fields of one JSON object, without building a document.
 //!
-//! The scanner walks the line once and checks *all* of it: a kept row is valid JSON (RFC 8259) and
-//! valid UTF-8 as a whole, so that what reads the kept rows later cannot stumble over them. It
-//! accepts what `serde_json` accepts as a `Value`, except that it nests at most [`MAX_DEPTH`] deep
-//! and sets no limit on numbers. It does not recurse, and it allocates only to decode a needed
-//! string that holds a backslash, into a buffer that the next line reuses.
+//! The scanner walks the line once, from mark to mark of an [`Index`], and checks *all* of it: a
+//! kept row is valid JSON (RFC 8259) and valid UTF-8 as a whole, so that what reads the kept rows
+//! later cannot stumble over them. It accepts what `serde_json` accepts as a `Value`, except that it
+//! nests at most [`MAX_DEPTH`] deep and sets no limit on numbers. It does not recurse, and all that
+//! it needs to remember lies in buffers that the next line reuses.
 
 use std::fmt;
+use std::sync::Arc;
+
+use crate::index::Index;
+use crate::path::Tree;
 
 /// How deep objects and arrays may nest: one bit of a `u128` each.
 pub const MAX_DEPTH: usize = 128;
@@ -52,10 +56,12 @@ pub enum Unreadable {
         /// What it is instead.
         found: &'static str,
     },
+    /// The row has the key already under which its tags would be.
+    FieldTaken,
 }
 
 impl Unreadable {
-    /// The reason as statistics count it: one of eight, without details.
+    /// The reason as statistics count it: without details.
     pub fn reason(&self) -> &'static str {
         match self {
             Unreadable::LineTooLong { .. } => "line too long",
@@ -66,6 +72,7 @@ impl Unreadable {
             Unreadable::NotAnObject => "not a JSON object",
             Unreadable::MissingField { .. } => "missing field",
             Unreadable::NotAString { .. } => "field is not a string",
+            Unreadable::FieldTaken => "tag field exists",
         }
     }
 
@@ -94,29 +101,70 @@ impl fmt::Display for Unreadable {
             Unreadable::NotAnObject => write!(f, "expected an object"),
             Unreadable::MissingField { .. } => write!(f, "expected a string"),
             Unreadable::NotAString { found, .. } => write!(f, "expected a string, found {found}"),
+            Unreadable::FieldTaken => write!(f, "choose another tag_field"),
         }
     }
 }
 
-/// Locates a fixed list of fields in one line after the other.
+/// Locates the values of a plan's fields in one line after the other.
 pub struct Locator {
-    names: Vec<String>,
-    slots: Vec<Slot>,
-    decoded: Vec<String>,
-    key: String,
+    tree: Arc<Tree>,
+    /// The values of each field, in the order of the row.
+    found: Vec<Vec<Slot>>,
+    /// The decoded text of strings with escapes.
+    decoded: Vec<u8>,
+    key: Vec<u8>,
+    shape: Shape,
+    /// How many lines had another shape.
+    misses: u32,
+    open: Open,
+    frames: Vec<Frame>,
+    /// What the frames on the stack remember: how many values each field had before.
+    counts: Vec<usize>,
 }
 
-/// Where the value of a needed field is.
+/// What all lines of a file mostly have in common: the bytes between their values. A line with the
+/// same bytes there needs no other look than at its values.
+///
+/// Measured on number rows: SPEED.
+#[derive(Default)]
+struct Shape {
+    parts: Vec<Part>,
+    /// After the last value.
+    end: Vec<u8>,
+}
+
+/// A value, and what stands before it: braces, commas, keys, spaces, and the quote of a string.
+struct Part {
+    before: Vec<u8>,
+    node: usize,
+    is_string: bool,
+}
+
+/// The lines of a file may have many shapes; learning one costs as much as reading a line.
+const MISSES_BEFORE_LEARNING: u32 = 16;
+
+/// One value of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Slot {
-    Missing,
-    /// A string between its quotes.
-    Text(Text),
+    /// A string without escapes: a part of the block.
+    Plain { start: usize, end: usize },
+    /// A string with escapes: a part of the decoded text.
+    Decoded { start: usize, end: usize, is_ascii: bool },
     /// Another type, by its name.
     Other(&'static str),
 }
 
-/// A JSON string between its quotes: `line[start..end]`.
+/// An open object that a path leads through, other than the row itself.
+struct Frame {
+    node: usize,
+    /// Where its counts start.
+    counts: usize,
+    /// The conditions that are met, one bit each.
+    met: u64,
+}
+
+/// A JSON string between its quotes: `block[start..end]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Text {
     start: usize,
@@ -124,94 +172,213 @@ struct Text {
     escaped: bool,
 }
 
-/// A line that is a JSON object, with its needed fields located.
+/// A decoded string of a row: valid UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// Are they all ASCII?
+    pub is_ascii: bool,
+}
+
+impl<'a> Value<'a> {
+    /// Its text. Checks the bytes again, so it is for the slow paths.
+    pub fn text(&self) -> &'a str {
+        std::str::from_utf8(self.bytes).expect("a value is checked when it is located")
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Value<'a> {
+        Value { bytes: text.as_bytes(), is_ascii: text.is_ascii() }
+    }
+}
+
+/// The values of a row's fields, wherever they come from.
+pub trait Row {
+    /// The only value of the field with this index, if it has just one.
+    fn single(&self, field: usize) -> Option<Value<'_>>;
+
+    /// Is there anything in this field?
+    fn has(&self, field: usize) -> bool;
+
+    /// Calls `each` for every value of the field with this index, in order, until it says `false`.
+    /// A row has at least one value of each field, or the field is unreadable.
+    fn for_each(
+        &self,
+        field: usize,
+        each: &mut dyn FnMut(Value<'_>) -> bool,
+    ) -> Result<(), Unreadable>;
+}
+
+/// A line that is a JSON object, with the values of its fields located.
 pub struct Record<'a> {
-    /// The line, without byte-order mark and terminator.
-    pub text: &'a str,
-    slots: &'a [Slot],
-    decoded: &'a [String],
+    block: &'a [u8],
+    is_ascii: bool,
+    found: &'a [Vec<Slot>],
+    decoded: &'a [u8],
 }
 
-impl<'a> Record<'a> {
-    /// The decoded value of the needed field with this index. With duplicate keys the last one
-    /// counts, as in Python's `json` and in `serde_json`.
-    pub fn field(&self, index: usize) -> Result<&'a str, Unreadable> {
-        match self.slots[index] {
-            Slot::Text(text) if text.escaped => Ok(&self.decoded[index]),
-            Slot::Text(text) => Ok(&self.text[text.start..text.end]),
-            Slot::Missing => Err(Unreadable::MissingField { field: index }),
-            Slot::Other(found) => Err(Unreadable::NotAString { field: index, found }),
+impl Record<'_> {
+    #[inline]
+    fn value(&self, field: usize, slot: Slot) -> Result<Value<'_>, Unreadable> {
+        match slot {
+            Slot::Plain { start, end } => {
+                let bytes = &self.block[start..end];
+                Ok(Value { bytes, is_ascii: self.is_ascii || bytes.is_ascii() })
+            }
+            Slot::Decoded { start, end, is_ascii } => {
+                Ok(Value { bytes: &self.decoded[start..end], is_ascii })
+            }
+            Slot::Other(found) => Err(Unreadable::NotAString { field, found }),
         }
     }
 }
 
-impl Locator {
-    /// Prepares to locate the fields with these names; their order is their index.
-    pub fn new(names: &[String]) -> Locator {
-        Locator {
-            names: names.to_vec(),
-            slots: vec![Slot::Missing; names.len()],
-            decoded: vec![String::new(); names.len()],
-            key: String::new(),
+impl Row for Record<'_> {
+    #[inline]
+    fn single(&self, field: usize) -> Option<Value<'_>> {
+        match self.found[field].as_slice() {
+            [slot] => self.value(field, *slot).ok(),
+            _ => None,
         }
     }
 
-    /// Checks the whole line and locates the fields in it.
-    pub fn locate<'a>(&'a mut self, content: &'a [u8]) -> Result<Record<'a>, Unreadable> {
-        let text = std::str::from_utf8(content)
-            .map_err(|error| Unreadable::InvalidUtf8 { at: error.valid_up_to() })?;
-        self.slots.fill(Slot::Missing);
-        self.scan(text)?;
-        for (slot, decoded) in self.slots.iter().zip(&mut self.decoded) {
-            if let Slot::Text(found) = slot
-                && found.escaped
-            {
-                decode(&text[found.start..found.end], decoded);
+    fn has(&self, field: usize) -> bool {
+        !self.found[field].is_empty()
+    }
+
+    fn for_each(
+        &self,
+        field: usize,
+        each: &mut dyn FnMut(Value<'_>) -> bool,
+    ) -> Result<(), Unreadable> {
+        if self.found[field].is_empty() {
+            return Err(Unreadable::MissingField { field });
+        }
+        for slot in &self.found[field] {
+            if !each(self.value(field, *slot)?) {
+                break;
             }
         }
-        Ok(Record { text, slots: &self.slots, decoded: &self.decoded })
+        Ok(())
+    }
+}
+
+const UNTRACKED: usize = usize::MAX;
+
+impl Locator {
+    /// Prepares to locate the values that these paths lead to.
+    pub fn new(tree: Arc<Tree>, paths: usize) -> Locator {
+        Locator {
+            tree,
+            found: vec![Vec::new(); paths],
+            decoded: Vec::new(),
+            key: Vec::new(),
+            shape: Shape::default(),
+            misses: 0,
+            open: Open::default(),
+            frames: Vec::new(),
+            counts: Vec::new(),
+        }
     }
 
-    fn scan(&mut self, text: &str) -> Result<(), Unreadable> {
-        let mut cursor = Cursor { bytes: text.as_bytes(), at: 0 };
-        let mut open = Open::default();
-        // The needed field that the next value belongs to.
-        let mut field = None;
+    /// Checks the whole line `block[start..end]` (without terminator and byte-order mark) and
+    /// locates the fields in it. Offsets in errors are those in the line.
+    #[inline]
+    pub fn locate<'a>(
+        &'a mut self,
+        block: &'a [u8],
+        index: &Index,
+        start: usize,
+        end: usize,
+    ) -> Result<Record<'a>, Unreadable> {
+        let is_ascii = index.is_ascii(start, end);
+        if !is_ascii {
+            std::str::from_utf8(&block[start..end])
+                .map_err(|error| Unreadable::InvalidUtf8 { at: error.valid_up_to() })?;
+        }
+        self.forget_all();
+        let line = Cursor { block, index, at: start, start, end };
+        if !self.follow_shape(line.clone()) {
+            if self.misses.is_multiple_of(MISSES_BEFORE_LEARNING) {
+                self.shape = self.learn_shape(line.clone()).unwrap_or_default();
+            }
+            self.misses = self.misses.wrapping_add(1);
+            self.forget_all();
+            self.scan(line)?;
+        }
+        Ok(Record { block, is_ascii, found: &self.found, decoded: &self.decoded })
+    }
+
+    fn forget_all(&mut self) {
+        for found in &mut self.found {
+            found.clear();
+        }
+        self.decoded.clear();
+        self.frames.clear();
+        self.counts.clear();
+    }
+
+    fn walk(
+        &mut self,
+        tree: &Tree,
+        cursor: &mut Cursor<'_>,
+        open: &mut Open,
+    ) -> Result<(), Unreadable> {
+        // Where the paths are that lead through the value that comes next.
+        let mut node = 0;
         cursor.skip_space();
         let is_object = cursor.peek() == Some(b'{');
         'value: loop {
-            let slot = match cursor.peek() {
-                Some(b'"') => Slot::Text(cursor.string()?),
-                Some(b'{') => Slot::Other("an object"),
-                Some(b'[') => Slot::Other("an array"),
-                Some(b't') => cursor.word("true", "a boolean")?,
-                Some(b'f') => cursor.word("false", "a boolean")?,
-                Some(b'n') => cursor.word("null", "null")?,
-                Some(b'-' | b'0'..=b'9') => cursor.number()?,
-                _ => return Err(cursor.expected("a value")),
-            };
-            if let Some(index) = field.take() {
-                self.slots[index] = slot;
-            }
             match cursor.peek() {
-                Some(b'{') if slot == Slot::Other("an object") => {
-                    open.push(true)?;
+                Some(b'"') => {
+                    let text = cursor.string()?;
+                    if node != UNTRACKED {
+                        self.take_text(tree, node, cursor.block, text);
+                    }
+                }
+                Some(b'{') => {
+                    if node != UNTRACKED {
+                        self.take_other(tree, node, "an object");
+                        if open.depth > 0 && tree.node(node).below != 0 {
+                            self.enter(tree, node);
+                        }
+                    }
+                    open.push(true, node)?;
                     cursor.at += 1;
                     cursor.skip_space();
                     if cursor.peek() != Some(b'}') {
-                        field = self.key(text, &mut cursor, open.depth)?;
+                        node = self.key(tree, cursor, open)?;
                         continue 'value;
                     }
                 }
-                Some(b'[') if slot == Slot::Other("an array") => {
-                    open.push(false)?;
+                Some(b'[') => {
+                    let mut element = UNTRACKED;
+                    if node != UNTRACKED {
+                        self.take_other(tree, node, "an array");
+                        element = tree.node(node).element.unwrap_or(UNTRACKED);
+                    }
+                    open.push(false, element)?;
                     cursor.at += 1;
                     cursor.skip_space();
                     if cursor.peek() != Some(b']') {
+                        node = element;
                         continue 'value;
                     }
                 }
-                _ => {}
+                other => {
+                    let name = match other {
+                        Some(b't') => cursor.word("true", "a boolean")?,
+                        Some(b'f') => cursor.word("false", "a boolean")?,
+                        Some(b'n') => cursor.word("null", "null")?,
+                        Some(b'-' | b'0'..=b'9') => cursor.number()?,
+                        _ => return Err(cursor.expected("a value")),
+                    };
+                    if node != UNTRACKED {
+                        self.take_other(tree, node, name);
+                    }
+                }
             }
             // A value has ended, or an empty container is about to.
             loop {
@@ -224,16 +391,21 @@ impl Locator {
                     };
                 }
                 match (cursor.peek(), open.in_object()) {
-                    (Some(b'}'), true) | (Some(b']'), false) => {
+                    (Some(b'}'), true) => {
+                        cursor.at += 1;
+                        let node = open.pop();
+                        if node != UNTRACKED && open.depth > 0 && tree.node(node).below != 0 {
+                            self.leave(tree);
+                        }
+                    }
+                    (Some(b']'), false) => {
                         cursor.at += 1;
                         open.pop();
                     }
                     (Some(b','), in_object) => {
                         cursor.at += 1;
                         cursor.skip_space();
-                        if in_object {
-                            field = self.key(text, &mut cursor, open.depth)?;
-                        }
+                        node = if in_object { self.key(tree, cursor, open)? } else { open.node() };
                         continue 'value;
                     }
                     (_, true) => return Err(cursor.expected("`,` or `}`")),
@@ -243,91 +415,306 @@ impl Locator {
         }
     }
 
-    /// Reads a key and its colon. Says which needed field it is, if it is one.
+    /// Locates the fields in a line that looks like the ones before. `false` if it does not, or is
+    /// not valid.
+    #[inline]
+    fn follow_shape(&mut self, mut cursor: Cursor<'_>) -> bool {
+        let shape = std::mem::take(&mut self.shape);
+        let mut follows = !shape.parts.is_empty();
+        if follows {
+            let tree = Arc::clone(&self.tree);
+            follows = shape.parts.iter().all(|part| self.follow_part(&tree, part, &mut cursor))
+                && cursor.block[cursor.at..cursor.end] == shape.end;
+        }
+        self.shape = shape;
+        follows
+    }
+
+    #[inline(always)]
+    fn follow_part(&mut self, tree: &Tree, part: &Part, cursor: &mut Cursor<'_>) -> bool {
+        if !cursor.block[cursor.at..cursor.end].starts_with(&part.before) {
+            return false;
+        }
+        cursor.at += part.before.len();
+        if part.is_string {
+            let Ok(text) = cursor.rest_of_string() else { return false };
+            if part.node != UNTRACKED {
+                self.take_text(tree, part.node, cursor.block, text);
+            }
+        } else {
+            let Ok(name) = cursor.number() else { return false };
+            if part.node != UNTRACKED {
+                self.take_other(tree, part.node, name);
+            }
+        }
+        true
+    }
+
+    /// The shape of a line, if it is an object of strings and numbers, with other constants where
+    /// no path leads.
+    #[cold]
+    fn learn_shape(&mut self, mut cursor: Cursor<'_>) -> Option<Shape> {
+        let tree = Arc::clone(&self.tree);
+        let mut open = Open::default();
+        let mut shape = Shape::default();
+        let mut before = cursor.at;
+        cursor.skip_space();
+        if cursor.peek() != Some(b'{') {
+            return None;
+        }
+        open.push(true, 0).ok()?;
+        loop {
+            cursor.at += 1;
+            cursor.skip_space();
+            let node = self.key(&tree, &mut cursor, &open).ok()?;
+            let is_string = cursor.peek() == Some(b'"');
+            let is_twice = shape.parts.iter().any(|part| part.node == node);
+            match cursor.peek()? {
+                _ if node != UNTRACKED && is_twice => return None,
+                b'"' | b'-' | b'0'..=b'9' => {
+                    cursor.at += usize::from(is_string);
+                    let text = cursor.block[before..cursor.at].to_vec();
+                    shape.parts.push(Part { before: text, node, is_string });
+                    if is_string {
+                        cursor.rest_of_string().ok()?;
+                    } else {
+                        cursor.number().ok()?;
+                    }
+                    before = cursor.at;
+                }
+                _ if node != UNTRACKED => return None,
+                b't' => drop(cursor.word("true", "").ok()?),
+                b'f' => drop(cursor.word("false", "").ok()?),
+                b'n' => drop(cursor.word("null", "").ok()?),
+                _ => return None,
+            }
+            cursor.skip_space();
+            match cursor.peek()? {
+                b',' => {}
+                b'}' => break,
+                _ => return None,
+            }
+        }
+        cursor.at += 1;
+        cursor.skip_space();
+        shape.end = cursor.block[before..cursor.end].to_vec();
+        cursor.peek().is_none().then_some(shape)
+    }
+
+    fn scan(&mut self, mut cursor: Cursor<'_>) -> Result<(), Unreadable> {
+        let tree = Arc::clone(&self.tree);
+        let mut open = std::mem::take(&mut self.open);
+        open.depth = 0;
+        let result = self.walk(&tree, &mut cursor, &mut open);
+        self.open = open;
+        result
+    }
+
+    /// Reads a key and its colon. Says where its value is in the tree.
+    #[inline]
     fn key(
         &mut self,
-        text: &str,
+        tree: &Tree,
         cursor: &mut Cursor<'_>,
-        depth: usize,
-    ) -> Result<Option<usize>, Unreadable> {
+        open: &Open,
+    ) -> Result<usize, Unreadable> {
         if cursor.peek() != Some(b'"') {
             return Err(cursor.expected("a key in quotes"));
         }
-        let found = cursor.string()?;
+        let text = cursor.string()?;
         cursor.skip_space();
         if cursor.peek() != Some(b':') {
             return Err(cursor.expected("`:`"));
         }
         cursor.at += 1;
         cursor.skip_space();
-        if depth != 1 {
-            return Ok(None);
+        let node = open.node();
+        if node == UNTRACKED {
+            return Ok(UNTRACKED);
         }
-        let mut key = &text[found.start..found.end];
-        if found.escaped {
+        let mut key = &cursor.block[text.start..text.end];
+        if text.escaped {
+            self.key.clear();
             decode(key, &mut self.key);
             key = &self.key;
         }
-        Ok(self.names.iter().position(|name| name == key))
+        for (name, child) in &tree.node(node).keys {
+            if name.as_bytes() == key {
+                self.forget(tree, *child, open.depth > 1);
+                return Ok(*child);
+            }
+        }
+        Ok(UNTRACKED)
+    }
+
+    /// With duplicate keys the last one counts, as in Python's `json` and in `serde_json`.
+    #[inline]
+    fn forget(&mut self, tree: &Tree, child: usize, is_nested: bool) {
+        let child = tree.node(child);
+        let counts = match self.frames.last_mut() {
+            Some(frame) if is_nested => {
+                for condition in &child.decides {
+                    frame.met &= !(1 << condition);
+                }
+                frame.counts
+            }
+            _ => usize::MAX,
+        };
+        for field in bits(child.below) {
+            let count = if counts == usize::MAX { 0 } else { self.counts[counts + field] };
+            self.found[field].truncate(count);
+        }
+    }
+
+    fn enter(&mut self, tree: &Tree, node: usize) {
+        debug_assert!(tree.node(node).below != 0);
+        self.frames.push(Frame { node, counts: self.counts.len(), met: 0 });
+        self.counts.extend(self.found.iter().map(Vec::len));
+    }
+
+    /// The object on top of the stack has ended: what its conditions forbid does not count.
+    fn leave(&mut self, tree: &Tree) {
+        let frame = self.frames.pop().expect("every tracked object has a frame");
+        for (index, condition) in tree.node(frame.node).conditions.iter().enumerate() {
+            if frame.met >> index & 1 == 0 {
+                for field in bits(condition.paths) {
+                    self.found[field].truncate(self.counts[frame.counts + field]);
+                }
+            }
+        }
+        self.counts.truncate(frame.counts);
+    }
+
+    #[inline]
+    fn take_text(&mut self, tree: &Tree, node: usize, block: &[u8], text: Text) {
+        let node = tree.node(node);
+        let slot = if text.escaped {
+            let start = self.decoded.len();
+            decode(&block[text.start..text.end], &mut self.decoded);
+            let decoded = &self.decoded[start..];
+            Slot::Decoded { start, end: self.decoded.len(), is_ascii: decoded.is_ascii() }
+        } else {
+            Slot::Plain { start: text.start, end: text.end }
+        };
+        for field in bits(node.here) {
+            self.found[field].push(slot);
+        }
+        if let Some(frame) = self.frames.last_mut()
+            && !node.decides.is_empty()
+        {
+            let bytes = match slot {
+                Slot::Decoded { start, end, .. } => &self.decoded[start..end],
+                _ => &block[text.start..text.end],
+            };
+            for &condition in &node.decides {
+                if tree.node(frame.node).conditions[condition].text.as_bytes() == bytes {
+                    frame.met |= 1 << condition;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn take_other(&mut self, tree: &Tree, node: usize, name: &'static str) {
+        for field in bits(tree.node(node).here) {
+            self.found[field].push(Slot::Other(name));
+        }
     }
 }
 
-/// The containers that are open, innermost last: a stack of bits.
+/// The positions of the bits that are set, lowest first.
+#[inline]
+pub(crate) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        if mask == 0 {
+            return None;
+        }
+        let bit = mask.trailing_zeros() as usize;
+        mask &= mask - 1;
+        Some(bit)
+    })
+}
+
+/// The containers that are open, innermost last.
 #[derive(Default)]
 struct Open {
+    /// One bit a container: is it an object?
     objects: u128,
     depth: usize,
+    /// Of an object, its node; of an array, that of its elements.
+    nodes: Vec<usize>,
 }
 
 impl Open {
-    fn push(&mut self, is_object: bool) -> Result<(), Unreadable> {
+    #[inline]
+    fn push(&mut self, is_object: bool, node: usize) -> Result<(), Unreadable> {
         if self.depth == MAX_DEPTH {
             return Err(Unreadable::TooDeep);
         }
         self.objects = self.objects << 1 | u128::from(is_object);
+        if self.nodes.len() == self.depth {
+            self.nodes.push(UNTRACKED);
+        }
+        self.nodes[self.depth] = node;
         self.depth += 1;
         Ok(())
     }
 
-    fn pop(&mut self) {
+    #[inline]
+    fn pop(&mut self) -> usize {
         self.objects >>= 1;
         self.depth -= 1;
+        self.nodes[self.depth]
     }
 
+    #[inline]
     fn in_object(&self) -> bool {
         self.objects & 1 == 1
     }
+
+    #[inline]
+    fn node(&self) -> usize {
+        self.nodes[self.depth - 1]
+    }
 }
 
+#[derive(Clone)]
 struct Cursor<'a> {
-    bytes: &'a [u8],
+    block: &'a [u8],
+    index: &'a Index,
     at: usize,
+    /// Of the line.
+    start: usize,
+    end: usize,
 }
 
 impl Cursor<'_> {
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+        if self.at < self.end { Some(self.block[self.at]) } else { None }
     }
 
+    #[cold]
     fn expected(&self, expected: &'static str) -> Unreadable {
-        Unreadable::InvalidJson { at: self.at, expected }
+        Unreadable::InvalidJson { at: self.at - self.start, expected }
     }
 
+    #[inline(always)]
     fn skip_space(&mut self) {
         while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.peek() {
             self.at += 1;
         }
     }
 
-    fn word(&mut self, word: &'static str, name: &'static str) -> Result<Slot, Unreadable> {
-        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
+    fn word(&mut self, word: &str, name: &'static str) -> Result<&'static str, Unreadable> {
+        if !self.block[self.at..self.end].starts_with(word.as_bytes()) {
             return Err(self.expected("a value"));
         }
         self.at += word.len();
-        Ok(Slot::Other(name))
+        Ok(name)
     }
 
-    fn number(&mut self) -> Result<Slot, Unreadable> {
+    fn number(&mut self) -> Result<&'static str, Unreadable> {
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -348,7 +735,7 @@ impl Cursor<'_> {
             }
             self.digits()?;
         }
-        Ok(Slot::Other("a number"))
+        Ok("a number")
     }
 
     fn digits(&mut self) -> Result<(), Unreadable> {
@@ -360,12 +747,19 @@ impl Cursor<'_> {
     }
 
     /// Reads the string whose opening quote is at the cursor.
+    #[inline]
     fn string(&mut self) -> Result<Text, Unreadable> {
         self.at += 1;
+        self.rest_of_string()
+    }
+
+    /// Reads the string whose opening quote is before the cursor.
+    #[inline(always)]
+    fn rest_of_string(&mut self) -> Result<Text, Unreadable> {
         let start = self.at;
         let mut escaped = false;
         loop {
-            self.at += plain_prefix(&self.bytes[self.at..]);
+            self.at = self.index.next_stop(self.at).min(self.end);
             match self.peek() {
                 Some(b'"') => {
                     let end = self.at;
@@ -385,30 +779,30 @@ impl Cursor<'_> {
     /// Checks the escape at the cursor; a surrogate pair counts as one.
     fn escape(&mut self) -> Result<(), Unreadable> {
         let at = self.at;
-        match self.bytes.get(at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+        self.at += 1;
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
             Some(b'u') => match self.unit()? {
                 0xD800..0xDC00 => {
-                    let paired = self.bytes[self.at..].starts_with(b"\\u")
-                        && (0xDC00..0xE000).contains(&self.unit()?);
+                    let paired = self.block[self.at..self.end].starts_with(b"\\u") && {
+                        self.at += 1;
+                        (0xDC00..0xE000).contains(&self.unit()?)
+                    };
                     if !paired {
-                        return Err(Unreadable::LoneSurrogate { at });
+                        return Err(Unreadable::LoneSurrogate { at: at - self.start });
                     }
                 }
-                0xDC00..0xE000 => return Err(Unreadable::LoneSurrogate { at }),
+                0xDC00..0xE000 => return Err(Unreadable::LoneSurrogate { at: at - self.start }),
                 _ => {}
             },
-            _ => {
-                self.at += 1;
-                return Err(self.expected("an escape sequence"));
-            }
+            _ => return Err(self.expected("an escape sequence")),
         }
         Ok(())
     }
 
-    /// Reads `\uXXXX`, whose first two bytes are known.
+    /// Reads `uXXXX`, whose first byte is known.
     fn unit(&mut self) -> Result<u32, Unreadable> {
-        self.at += 2;
+        self.at += 1;
         let mut unit = 0;
         for _ in 0..4 {
             let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
@@ -419,62 +813,39 @@ impl Cursor<'_> {
     }
 }
 
-/// How many bytes at the front are neither a quote, nor a backslash, nor a control character.
-///
-/// Looks at eight bytes at a time. Each term has the high bit set in the first byte that it looks
-/// for; bytes after it may be marked wrongly (the subtraction borrows), bytes before it never.
-fn plain_prefix(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word;
-    let (chunks, tail) = bytes.as_chunks::<8>();
-    for (index, chunk) in chunks.iter().enumerate() {
-        let word = u64::from_le_bytes(*chunk);
-        let found = (below(word, 0x20)
-            | below(word ^ (ONES * u64::from(b'"')), 1)
-            | below(word ^ (ONES * u64::from(b'\\')), 1))
-            & HIGH;
-        if found != 0 {
-            return index * 8 + found.trailing_zeros() as usize / 8;
-        }
+/// Decodes a string that the scanner has checked, and appends it.
+fn decode(mut escaped: &[u8], decoded: &mut Vec<u8>) {
+    fn unit(escaped: &mut &[u8]) -> u32 {
+        let (digits, rest) = escaped.split_at(4);
+        *escaped = rest;
+        digits.iter().fold(0, |unit, &digit| {
+            unit << 4 | char::from(digit).to_digit(16).expect("checked by the scanner")
+        })
     }
-    let special = |&byte: &u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    chunks.len() * 8 + tail.iter().position(special).unwrap_or(tail.len())
-}
-
-/// Decodes a string that the scanner has checked.
-fn decode(mut escaped: &str, decoded: &mut String) {
-    decoded.clear();
-    while let Some(at) = memchr::memchr(b'\\', escaped.as_bytes()) {
-        decoded.push_str(&escaped[..at]);
-        let kind = escaped.as_bytes()[at + 1];
+    while let Some(at) = memchr::memchr(b'\\', escaped) {
+        decoded.extend_from_slice(&escaped[..at]);
+        let kind = escaped[at + 1];
         escaped = &escaped[at + 2..];
-        decoded.push(match kind {
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
+        match kind {
+            b'b' => decoded.push(8),
+            b'f' => decoded.push(0xC),
+            b'n' => decoded.push(b'\n'),
+            b'r' => decoded.push(b'\r'),
+            b't' => decoded.push(b'\t'),
             b'u' => {
-                let mut unit = || {
-                    let unit = u32::from_str_radix(&escaped[..4], 16).expect("four hex digits");
-                    escaped = &escaped[4..];
-                    unit
-                };
-                let mut code = unit();
+                let mut code = unit(&mut escaped);
                 if (0xD800..0xDC00).contains(&code) {
                     escaped = &escaped[2..];
-                    let low = u32::from_str_radix(&escaped[..4], 16).expect("four hex digits");
-                    escaped = &escaped[4..];
-                    code = 0x1_0000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+                    code = 0x1_0000 + ((code - 0xD800) << 10) + (unit(&mut escaped) - 0xDC00);
                 }
-                char::from_u32(code).expect("surrogates are paired")
+                let c = char::from_u32(code).expect("surrogates are paired");
+                decoded.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
             }
             // `"`, `\` and `/` stand for themselves.
-            other => char::from(other),
-        });
+            other => decoded.push(other),
+        }
     }
-    decoded.push_str(escaped);
+    decoded.extend_from_slice(escaped);
 }
 
 #[cfg(test)]
@@ -484,10 +855,36 @@ mod tests {
 
     use super::*;
 
+    fn locator(paths: &[&str]) -> Locator {
+        let paths: Vec<String> = paths.iter().map(|&path| path.to_owned()).collect();
+        Locator::new(Arc::new(Tree::new(&paths).unwrap()), paths.len())
+    }
+
+    fn values(locator: &mut Locator, line: &[u8], field: usize) -> Result<Vec<String>, Unreadable> {
+        let mut block = b"the line before\n".to_vec();
+        let start = block.len();
+        block.extend_from_slice(line);
+        let end = block.len();
+        block.extend_from_slice(b"\n{\"completion\":\"the line after\"}");
+        let mut index = Index::default();
+        index.build(&block);
+        let record = locator.locate(&block, &index, start, end)?;
+        let mut all = Vec::new();
+        record.for_each(field, &mut |value| {
+            assert_eq!(value.is_ascii, value.bytes.is_ascii());
+            all.push(value.text().to_owned());
+            true
+        })?;
+        if let [one] = all.as_slice() {
+            assert_eq!(record.single(field).unwrap().text(), one);
+        }
+        Ok(all)
+    }
+
     fn completion(line: &[u8]) -> Result<String, Unreadable> {
-        let mut locator = Locator::new(&["completion".to_owned()]);
-        let record = locator.locate(line)?;
-        record.field(0).map(str::to_owned)
+        let mut all = values(&mut locator(&["completion"]), line, 0)?;
+        assert_eq!(all.len(), 1);
+        Ok(all.remove(0))
     }
 
     fn reason(line: &str) -> &'static str {
@@ -562,12 +959,70 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_one_shape_are_read_like_others() {
+        let good = [
+            r#"{"id": 1, "a": "x", "k": true, "b": "y"}"#,
+            r#"{"id": -2.5e3, "a": "\"\u00e9\"", "k": true, "b": ""}"#,
+            r#"{"id": 3, "a": "x", "k": false, "b": "z"}"#,
+            r#"{"id": 3, "a": 7, "k": true, "b": "z"}"#,
+            r#"{"id": 3, "a": "x", "k": true, "b": "z", "b": "last"}"#,
+            r#"{"id": 1, "a": "x", "k": true, "b": "y"}"#,
+        ];
+        let bad = [
+            r#"{"id": 01, "a": "x", "k": true, "b": "y"}"#,
+            r#"{"id": 1, "a": "x\q", "k": true, "b": "y"}"#,
+            r#"{"id": 1, "a": "x", "k": true, "b": "y"}}"#,
+            r#"{"id": 1, "a": "x", "k": true, "b": "y"#,
+        ];
+        for first in good {
+            let mut used = locator(&["a", "b"]);
+            let _ = values(&mut used, first.as_bytes(), 0);
+            for line in good.iter().chain(&bad) {
+                for field in 0..2 {
+                    assert_eq!(
+                        values(&mut used, line.as_bytes(), field),
+                        values(&mut locator(&["a", "b"]), line.as_bytes(), field),
+                        "{line} after {first}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_locator_forgets_the_line_before() {
-        let mut locator = Locator::new(&["a".to_owned(), "b".to_owned()]);
-        assert!(locator.locate(br#"{"a":"\n","b":"2"}"#).is_ok());
-        let record = locator.locate(br#"{"b":"3"}"#).unwrap();
-        assert_eq!(record.field(0), Err(Unreadable::MissingField { field: 0 }));
-        assert_eq!(record.field(1), Ok("3"));
+        let mut locator = locator(&["a", "b"]);
+        assert_eq!(values(&mut locator, br#"{"a":"\n","b":"2"}"#, 0).unwrap(), ["\n"]);
+        let line = br#"{"b":"3"}"#;
+        assert_eq!(values(&mut locator, line, 0), Err(Unreadable::MissingField { field: 0 }));
+        assert_eq!(values(&mut locator, line, 1).unwrap(), ["3"]);
+    }
+
+    #[test]
+    fn paths_lead_into_objects_and_lists() {
+        let mut locator = locator(&["meta.title", "m[].c", "m[r=x].c", "m[r=x].d[]", "m[r=y].e.f"]);
+        let mut find = |line: &str, field: usize| {
+            values(&mut locator, line.as_bytes(), field).map_err(|error| error.reason())
+        };
+        let line = r#"{"meta":{"title":"old","title":"t"},"m":[
+            {"r":"x","c":"1"}, {"c":"2","r":"y","e":{"f":"z"}}, {"c":"3","c":"4","r":"y","r":"x"},
+            {"r":"x","r":"y","c":"5"}, {"r":"\u0078","c":"6","d":["7","8"],"e":{"f":"no"}}, []
+        ]}"#
+        .replace('\n', " ");
+        assert_eq!(find(&line, 0).unwrap(), ["t"]);
+        assert_eq!(find(&line, 1).unwrap(), ["1", "2", "4", "5", "6"]);
+        assert_eq!(find(&line, 2).unwrap(), ["1", "4", "6"]);
+        assert_eq!(find(&line, 3).unwrap(), ["7", "8"]);
+        assert_eq!(find(&line, 4).unwrap(), ["z"]);
+        // The last of two equal keys counts, with all that is in it.
+        let twice = r#"{"m":[{"c":"1"},{"c":"2"}],"m":[{"c":"3"}],"meta":{"title":"t"},"meta":{}}"#;
+        assert_eq!(find(twice, 1).unwrap(), ["3"]);
+        assert_eq!(find(twice, 0), Err("missing field"));
+        assert_eq!(find(r#"{"m":[]}"#, 1), Err("missing field"));
+        assert_eq!(find(r#"{"m":{"c":"1"}}"#, 1), Err("missing field"));
+        assert_eq!(find(r#"{"m":[{"c":"1"},{"c":null}]}"#, 1), Err("field is not a string"));
+        assert_eq!(find(r#"{"m":[{"c":null,"r":"y"},{"c":"1","r":"x"}]}"#, 2).unwrap(), ["1"]);
+        assert_eq!(find(r#"{"meta":"title"}"#, 0), Err("missing field"));
     }
 
     fn json() -> impl Strategy<Value = Value> {
@@ -633,14 +1088,6 @@ mod tests {
                 .is_err_and(|error| error.to_string().contains("number out of range"));
             prop_assume!(!out_of_range);
             prop_assert_eq!(completion(&line).ok(), reference(&line));
-        }
-
-        #[test]
-        fn plain_prefix_agrees_with_a_loop(
-            bytes in prop::collection::vec(prop_oneof![4 => 0x20u8..=0xff, 1 => any::<u8>()], 0..40),
-        ) {
-            let expected = bytes.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\');
-            prop_assert_eq!(plain_prefix(&bytes), expected.unwrap_or(bytes.len()));
         }
     }
 }

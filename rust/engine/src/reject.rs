@@ -5,199 +5,263 @@
 //! `row` is the row itself: verbatim if it is a JSON object, otherwise a string with its text, with
 //! U+FFFD for what is not UTF-8 and cut after [`HEAD_BYTES`]. In a reason, `span` holds byte offsets
 //! into the decoded UTF-8 value of `field`, and is null where the reason is about the whole value;
-//! `text` is that part of the value, cut after [`TEXT_BYTES`]. A row that could not be read has
-//! reasons of the kind `unreadable`, which belong to no rule and have a `detail` instead of a span.
+//! `text` is that part of the value, cut after [`TEXT_BYTES`]; `value` says which value it is, from
+//! 0, where a field can have several. A row that could not be read has reasons of the kind
+//! `unreadable`, which belong to no rule and have a `detail` instead of a span.
 
-use std::io::{self, Write};
+use std::io::Write;
 
-use serde::Serialize;
-
-use crate::lines::HEAD_BYTES;
-use crate::plan::Plan;
-use crate::record::{Record, Unreadable};
-use crate::rules::{Finding, Scratch};
-use crate::sink::Sink;
+use crate::index::Index;
+use crate::pipeline::{HEAD_BYTES, content};
+use crate::plan::{Plan, PlanFinding, Scratch};
+use crate::record::{Row, Unreadable, bits};
 
 /// How much of a matched text a reason quotes.
 const TEXT_BYTES: usize = 1024;
 
-#[derive(Serialize)]
-struct Reason<'a> {
-    rule: Option<&'a str>,
-    kind: &'a str,
-    field: Option<&'a str>,
-    reason: &'a str,
-    span: Option<(usize, usize)>,
-    text: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-}
-
 /// The row as it goes into the rejects.
-pub(crate) enum Row<'a> {
+pub(crate) enum Original<'a> {
     /// A JSON object.
-    Object(&'a str),
+    Object(&'a [u8]),
     /// Whatever else a line can hold.
     Bytes(&'a [u8]),
 }
 
-/// The rejects of one shard.
-pub(crate) struct Rejects {
-    sink: Sink,
-    /// `{"file":"...","line":`, the same for all rows of a shard.
-    prefix: String,
+/// Writes reasons as JSON. What is the same each time is written once.
+pub(crate) struct Reasons<'a> {
+    plan: &'a Plan,
+    /// By rule: `{"rule":...,"kind":...,"field":...,"reason":`.
+    heads: Vec<Vec<u8>>,
+    /// By rule and reason.
+    texts: Vec<Vec<String>>,
 }
 
-impl Rejects {
-    /// Rejects of rows that come from the input with this base name.
-    pub fn new(sink: Sink, file: &str) -> Rejects {
-        Rejects { sink, prefix: format!("{{\"file\":{},\"line\":", to_json(file)) }
+impl<'a> Reasons<'a> {
+    pub fn new(plan: &'a Plan) -> Reasons<'a> {
+        let heads = plan.rules().iter().map(|rule| {
+            let field = rule.field.map(|field| plan.fields()[field].as_str());
+            format!(
+                "{{\"rule\":{},\"kind\":{},\"field\":{},\"reason\":",
+                to_json(&rule.name),
+                to_json(rule.kind),
+                field.map_or_else(|| "null".to_owned(), to_json)
+            )
+            .into_bytes()
+        });
+        let texts = plan.rules().iter().map(|rule| rule.reasons.iter().map(to_json).collect());
+        Reasons { plan, heads: heads.collect(), texts: texts.collect() }
     }
 
-    /// See [`Sink::finish`].
-    pub fn finish(self) -> io::Result<()> {
-        self.sink.finish()
-    }
-
-    /// Writes a row that breaks rules.
-    pub fn broken(
-        &mut self,
-        plan: &Plan,
-        number: u64,
-        record: &Record<'_>,
-        findings: &[(usize, Finding)],
-    ) -> io::Result<()> {
-        let reasons: Vec<_> =
-            findings.iter().map(|(rule, finding)| reason(plan, *rule, *finding, record)).collect();
-        self.write(number, &reasons, &Row::Object(record.text))
-    }
-
-    /// Writes a row that cannot be read.
-    pub fn unreadable(
-        &mut self,
-        plan: &Plan,
-        number: u64,
-        unreadable: &[Unreadable],
-        row: &Row<'_>,
-    ) -> io::Result<()> {
-        let reasons: Vec<_> = unreadable.iter().map(|why| unreadable_reason(plan, why)).collect();
-        self.write(number, &reasons, row)
-    }
-
-    fn write(&mut self, number: u64, reasons: &[Reason<'_>], row: &Row<'_>) -> io::Result<()> {
-        let sink = &mut self.sink;
-        write!(sink, "{}{number},\"reasons\":{},\"row\":", self.prefix, to_json(reasons))?;
-        match row {
-            Row::Object(text) => {
-                sink.write_all(text.trim_matches([' ', '\t', '\r', '\n']).as_bytes())?;
+    /// Appends the reasons as a JSON array.
+    pub fn write(&self, row: &impl Row, findings: &[PlanFinding], out: &mut Vec<u8>) {
+        out.push(b'[');
+        for (position, found) in findings.iter().enumerate() {
+            if position > 0 {
+                out.push(b',');
             }
-            Row::Bytes(bytes) => {
-                let bytes = &bytes[..bytes.len().min(HEAD_BYTES)];
-                sink.write_all(to_json(&String::from_utf8_lossy(bytes)).as_bytes())?;
-            }
+            self.write_one(row, *found, out);
         }
-        sink.write_all(b"}\n")
+        out.push(b']');
+    }
+
+    fn write_one(&self, row: &impl Row, found: PlanFinding, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.heads[found.rule]);
+        out.extend_from_slice(self.texts[found.rule][found.finding.reason].as_bytes());
+        let field = self.plan.rules()[found.rule].field;
+        if field.is_some_and(|field| self.plan.is_list(field)) {
+            out.extend_from_slice(b",\"value\":");
+            push_number(found.value as u64, out);
+        }
+        match (found.finding.span, field) {
+            (Some((start, end)), Some(field)) => {
+                out.extend_from_slice(b",\"span\":[");
+                push_number(start as u64, out);
+                out.push(b',');
+                push_number(end as u64, out);
+                out.extend_from_slice(b"],\"text\":");
+                let mut index = 0;
+                let _ = row.for_each(field, &mut |value| {
+                    if index == found.value {
+                        quote(value.bytes, start, end, out);
+                    }
+                    index += 1;
+                    index <= found.value
+                });
+            }
+            _ => out.extend_from_slice(b",\"span\":null,\"text\":null"),
+        }
+        out.push(b'}');
+    }
+
+    /// Appends the reasons why a row cannot be read as a JSON array.
+    pub fn write_unreadable(&self, reasons: &[Unreadable], out: &mut Vec<u8>) {
+        out.push(b'[');
+        for (position, why) in reasons.iter().enumerate() {
+            let field = match why {
+                Unreadable::FieldTaken => to_json(self.plan.tag_field()),
+                _ => why
+                    .field()
+                    .map_or_else(|| "null".to_owned(), |field| to_json(&self.plan.fields()[field])),
+            };
+            let comma = if position > 0 { "," } else { "" };
+            let text = format!(
+                "{comma}{{\"rule\":null,\"kind\":\"unreadable\",\"field\":{field},\"reason\":{},\
+                 \"span\":null,\"text\":null,\"detail\":{}}}",
+                to_json(why.reason()),
+                to_json(why.to_string())
+            );
+            out.extend_from_slice(text.as_bytes());
+        }
+        out.push(b']');
     }
 }
 
-fn reason<'a>(plan: &'a Plan, rule: usize, finding: Finding, record: &Record<'_>) -> Reason<'a> {
-    let rule = &plan.rules()[rule];
-    let value = record.field(rule.field).unwrap_or_default();
-    Reason {
-        rule: Some(&rule.name),
-        kind: rule.kind,
-        field: Some(&plan.fields()[rule.field]),
-        reason: &rule.matcher.reasons()[finding.reason],
-        span: finding.span,
-        text: finding.span.map(|(start, end)| quote(value, start, end)),
-        detail: None,
+/// Writes whole lines of the rejects.
+pub(crate) struct Rejects<'a> {
+    reasons: Reasons<'a>,
+    /// `{"file":"...","line":`, the same for all rows of a shard.
+    prefix: Vec<u8>,
+}
+
+impl<'a> Rejects<'a> {
+    /// Rejects of rows that come from the input with this base name.
+    pub fn new(plan: &'a Plan, file: &str) -> Rejects<'a> {
+        let prefix = format!("{{\"file\":{},\"line\":", to_json(file)).into_bytes();
+        Rejects { reasons: Reasons::new(plan), prefix }
+    }
+
+    /// Appends a row that a rule drops; `number` is that of its line, from 0.
+    pub fn broken(
+        &self,
+        number: u64,
+        row: &impl Row,
+        findings: &[PlanFinding],
+        original: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        self.head(number, out);
+        self.reasons.write(row, findings, out);
+        tail(&Original::Object(original), out);
+    }
+
+    /// Appends a row that cannot be read.
+    pub fn unreadable(
+        &self,
+        number: u64,
+        reasons: &[Unreadable],
+        original: &Original<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        self.head(number, out);
+        self.reasons.write_unreadable(reasons, out);
+        tail(original, out);
+    }
+
+    fn head(&self, number: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.prefix);
+        push_number(number + 1, out);
+        out.extend_from_slice(b",\"reasons\":");
     }
 }
 
-fn unreadable_reason<'a>(plan: &'a Plan, unreadable: &'a Unreadable) -> Reason<'a> {
-    Reason {
-        rule: None,
-        kind: "unreadable",
-        field: unreadable.field().map(|field| plan.fields()[field].as_str()),
-        reason: unreadable.reason(),
-        span: None,
-        text: None,
-        detail: Some(unreadable.to_string()),
+fn tail(original: &Original<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"row\":");
+    match original {
+        Original::Object(text) => out.extend_from_slice(text.trim_ascii()),
+        Original::Bytes(bytes) => {
+            let bytes = &bytes[..bytes.len().min(HEAD_BYTES)];
+            out.extend_from_slice(to_json(String::from_utf8_lossy(bytes)).as_bytes());
+        }
     }
+    out.extend_from_slice(b"}\n");
 }
 
-/// The part of the value, cut at the end of a character. A byte-wise pattern can match a part of a
-/// character; that becomes U+FFFD.
-fn quote(value: &str, start: usize, end: usize) -> String {
+/// Appends a part of the value as a JSON string, cut at the end of a character. A byte-wise pattern
+/// can match a part of a character; that becomes U+FFFD.
+fn quote(value: &[u8], start: usize, end: usize, out: &mut Vec<u8>) {
     let mut cut = end.min(start + TEXT_BYTES);
     if cut < end {
-        while !value.is_char_boundary(cut) {
+        while value[cut] & 0xC0 == 0x80 {
             cut -= 1;
         }
     }
-    String::from_utf8_lossy(&value.as_bytes()[start..cut]).into_owned()
+    let text = &value[start..cut];
+    if text.iter().all(|byte| matches!(byte, b' '..=b'~' if !matches!(byte, b'"' | b'\\'))) {
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(to_json(String::from_utf8_lossy(text)).as_bytes());
+    }
+}
+
+fn push_number(number: u64, out: &mut Vec<u8>) {
+    write!(out, "{number}").expect("a vector takes all bytes");
+}
+
+fn to_json(text: impl AsRef<str>) -> String {
+    serde_json::to_string(text.as_ref()).expect("a string is always valid JSON")
 }
 
 /// The verdict on one line as JSON: whether it would be kept, why it cannot be read if so, and
 /// every rule with whether it is broken and the reasons.
 pub fn explain(plan: &Plan, line: &[u8]) -> String {
-    #[derive(Serialize)]
-    struct Verdict<'a> {
-        kept: bool,
-        unreadable: Vec<Reason<'a>>,
-        rules: Vec<RuleVerdict<'a>>,
-    }
-
-    #[derive(Serialize)]
-    struct RuleVerdict<'a> {
-        name: &'a str,
-        kind: &'a str,
-        field: &'a str,
-        broken: bool,
-        reasons: Vec<Reason<'a>>,
-    }
-
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let mut index = Index::default();
+    index.build(line);
+    let (start, end) = content(line, true);
+    let reasons = Reasons::new(plan);
     let mut locator = plan.locator();
-    let (unreadable, record) = if line.len() > plan.max_line_bytes() {
-        (vec![Unreadable::LineTooLong { length: line.len() as u64 }], None)
+    let (mut scratch, mut findings) = (Scratch::default(), Vec::new());
+    let mut unreadable = Vec::new();
+    let mut broken = 0;
+    let located = if end - start > plan.max_line_bytes() {
+        Err(Unreadable::LineTooLong { length: line.len() as u64 })
     } else {
-        match locator.locate(line) {
-            Ok(record) => (plan.unreadable(&record), Some(record)),
-            Err(unreadable) => (vec![unreadable], None),
-        }
+        locator.locate(line, &index, start, end)
     };
-    let mut scratch = Scratch::default();
-    let rules: Vec<_> = plan
-        .rules()
-        .iter()
-        .enumerate()
-        .map(|(index, rule)| {
-            let mut findings = Vec::new();
-            let mut reasons = Vec::new();
-            if let Some(record) = &record {
-                plan.find(index, record, &mut scratch, &mut findings);
-                reasons =
-                    findings.iter().map(|&found| reason(plan, index, found, record)).collect();
+    match &located {
+        Ok(record) => match plan.broken(record, &mut scratch) {
+            Ok(mask) => {
+                broken = mask;
+                plan.find(record, broken, &mut scratch, &mut findings);
             }
-            RuleVerdict {
-                name: &rule.name,
-                kind: rule.kind,
-                field: &plan.fields()[rule.field],
-                broken: !reasons.is_empty(),
-                reasons,
+            Err(_) => unreadable = plan.unreadable(record),
+        },
+        Err(error) => unreadable.push(error.clone()),
+    }
+    let kept = unreadable.is_empty() && broken & plan.drops() == 0;
+    let mut out = format!("{{\"kept\":{kept},\"tags\":[").into_bytes();
+    let tags = if kept { broken & plan.tags() } else { 0 };
+    for (position, rule) in bits(tags).enumerate() {
+        out.extend_from_slice(if position > 0 { b"," } else { b"" });
+        out.extend_from_slice(to_json(&plan.rules()[rule].name).as_bytes());
+    }
+    out.extend_from_slice(b"],\"unreadable\":");
+    reasons.write_unreadable(&unreadable, &mut out);
+    out.extend_from_slice(b",\"rules\":[");
+    for (number, rule) in plan.rules().iter().enumerate() {
+        let field = rule.field.map_or("null".to_owned(), |field| to_json(&plan.fields()[field]));
+        let head = format!(
+            "{}{{\"name\":{},\"kind\":{},\"action\":{},\"field\":{field},\"broken\":{},\"reasons\":",
+            if number > 0 { "," } else { "" },
+            to_json(&rule.name),
+            to_json(rule.kind),
+            to_json(rule.action.name()),
+            broken >> number & 1 == 1
+        );
+        out.extend_from_slice(head.as_bytes());
+        match &located {
+            Ok(record) => {
+                let own: Vec<_> =
+                    findings.iter().filter(|found| found.rule == number).copied().collect();
+                reasons.write(record, &own, &mut out);
             }
-        })
-        .collect();
-    to_json(&Verdict {
-        kept: unreadable.is_empty() && rules.iter().all(|rule| !rule.broken),
-        unreadable: unreadable.iter().map(|why| unreadable_reason(plan, why)).collect(),
-        rules,
-    })
-}
-
-fn to_json<T: Serialize + ?Sized>(value: &T) -> String {
-    serde_json::to_string(value).expect("strings and integers are always valid JSON")
+            Err(_) => out.extend_from_slice(b"[]"),
+        }
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"]}");
+    String::from_utf8(out).expect("all parts are text")
 }
 
 #[cfg(test)]
@@ -225,17 +289,20 @@ mod tests {
             verdict,
             json!({
                 "kept": false,
+                "tags": [],
                 "unreadable": [],
                 "rules": [
                     {
-                        "name": "words", "kind": "literal", "field": "completion", "broken": true,
+                        "name": "words", "kind": "literal", "action": "drop", "field": "completion",
+                        "broken": true,
                         "reasons": [{
                             "rule": "words", "kind": "literal", "field": "completion",
                             "reason": "contains `owl`", "span": [3, 6], "text": "owl",
                         }],
                     },
                     {
-                        "name": "format", "kind": "numbers", "field": "completion", "broken": true,
+                        "name": "format", "kind": "numbers", "action": "drop", "field": "completion",
+                        "broken": true,
                         "reasons": [{
                             "rule": "format", "kind": "numbers", "field": "completion",
                             "reason": "invalid format", "span": null, "text": null,
@@ -265,8 +332,43 @@ mod tests {
     #[test]
     fn long_quotes_are_cut_between_characters() {
         let value = format!("x{}", "é".repeat(1000));
-        let text = quote(&value, 0, value.len());
+        let mut out = Vec::new();
+        quote(value.as_bytes(), 0, value.len(), &mut out);
+        let text: String = serde_json::from_slice(&out).unwrap();
         assert_eq!(text.len(), 1023);
         assert!(text.ends_with('é'));
+    }
+
+    #[test]
+    fn explains_tags_and_lists() {
+        let plan = Plan::from_json(
+            r#"{"rules": [
+                {"name": "owl", "kind": "regex", "patterns": ["owl"], "action": "tag",
+                 "field": "m[].c"},
+                {"name": "no \"owl\"", "kind": "none", "rules": ["owl"]}
+            ]}"#,
+        )
+        .unwrap();
+        let verdict: Value =
+            serde_json::from_str(&explain(&plan, br#"{"m":[{"c":"x"},{"c":"an \"owl\""}]}"#))
+                .unwrap();
+        assert_eq!((&verdict["kept"], &verdict["tags"]), (&json!(true), &json!(["owl"])));
+        assert_eq!(
+            verdict["rules"][0]["reasons"],
+            json!([{
+                "rule": "owl", "kind": "regex", "field": "m[].c", "reason": "matched `owl`",
+                "value": 1, "span": [4, 7], "text": "owl",
+            }])
+        );
+        let verdict: Value =
+            serde_json::from_str(&explain(&plan, br#"{"m":[{"c":"x"}]}"#)).unwrap();
+        assert_eq!(verdict["kept"], false);
+        assert_eq!(
+            verdict["rules"][1]["reasons"],
+            json!([{
+                "rule": "no \"owl\"", "kind": "none", "field": null, "reason": "none of `owl`",
+                "span": null, "text": null,
+            }])
+        );
     }
 }

@@ -1,104 +1,142 @@
-//! Writes a shard that is either absent or complete: to a temporary name next to it, then flushed,
-//! synced and renamed. Compressed like its name says, with bytes that depend on the data alone.
+//! Writes a file that is either absent or complete: under a temporary name next to it, then synced
+//! and renamed. Compressed as its name says, with bytes that depend on the data alone.
+//!
+//! What is handed in together is compressed together, as one gzip member or one zstandard frame.
+//! So workers compress in parallel, and a file can be cut and continued after any of them.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::GzBuilder;
-use flate2::write::GzEncoder;
 
 use crate::source::Compression;
 
-const BUFFER_BYTES: usize = 256 * 1024;
+/// The default of the zstandard library.
+const ZSTANDARD_LEVEL: i32 = 3;
 
-/// A file in the making. Dropped before [`Sink::finish`], it leaves nothing behind.
-pub struct Sink {
-    encoder: Option<Encoder>,
-    path: PathBuf,
-    temporary: PathBuf,
+/// Compresses; each worker has its own.
+pub struct Codec {
+    compression: Compression,
+    zstandard: Option<zstd::bulk::Compressor<'static>>,
 }
 
-enum Encoder {
-    Plain(BufWriter<File>),
-    Gzip(BufWriter<GzEncoder<File>>),
-    Zstandard(BufWriter<zstd::stream::write::Encoder<'static, File>>),
+impl Codec {
+    /// Compresses as the name of the file says.
+    pub fn of(path: &Path) -> Codec {
+        Codec { compression: Compression::of(path), zstandard: None }
+    }
+
+    /// What to write to the file for these bytes; nothing for nothing. `buffer` may be used for it.
+    pub fn encode<'a>(&mut self, bytes: &'a [u8], buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+        if bytes.is_empty() {
+            return Ok(bytes);
+        }
+        buffer.clear();
+        match self.compression {
+            Compression::None => return Ok(bytes),
+            Compression::Gzip => gzip(bytes, buffer)?,
+            Compression::Zstandard => {
+                let zstandard = match &mut self.zstandard {
+                    Some(zstandard) => zstandard,
+                    empty => {
+                        let zstandard = empty.insert(zstd::bulk::Compressor::new(ZSTANDARD_LEVEL)?);
+                        zstandard.include_checksum(true)?;
+                        zstandard
+                    }
+                };
+                buffer.reserve(zstd_safe::compress_bound(bytes.len()));
+                zstandard.compress_to_buffer(bytes, buffer)?;
+            }
+        }
+        Ok(buffer)
+    }
+}
+
+fn gzip(bytes: &[u8], buffer: &mut Vec<u8>) -> io::Result<()> {
+    // No time stamp and no name: the same rows give the same bytes.
+    let mut encoder = GzBuilder::new().mtime(0).write(buffer, flate2::Compression::default());
+    encoder.write_all(bytes)?;
+    encoder.finish().map(drop)
+}
+
+/// A file in the making. Dropped before [`Sink::finish`], it stays under its temporary name: the
+/// next run continues it or starts it again.
+pub struct Sink {
+    file: File,
+    path: PathBuf,
+    temporary: PathBuf,
+    length: u64,
 }
 
 impl Sink {
-    /// Starts the file that will be at `path`; its directory must exist.
-    ///
-    /// The temporary name is `path` + `.tmp`, the same in every run, so a run that was killed
-    /// leaves at most one of them, and the next run overwrites it.
+    /// Starts the file that will be at `path`; its directory must exist. The temporary name is
+    /// `path` + `.tmp`, the same in every run.
     pub fn create(path: &Path) -> io::Result<Sink> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        let file = File::create(&temporary)?;
-        let encoder = match Compression::of(path) {
-            Compression::None => Encoder::Plain(buffered(file)),
-            // No time stamp and no name: the same rows give the same bytes.
-            Compression::Gzip => Encoder::Gzip(buffered(
-                GzBuilder::new().mtime(0).write(file, flate2::Compression::default()),
-            )),
-            Compression::Zstandard => {
-                let mut encoder = zstd::stream::write::Encoder::new(file, 3)?;
-                encoder.include_checksum(true)?;
-                Encoder::Zstandard(buffered(encoder))
-            }
-        };
-        Ok(Sink { encoder: Some(encoder), path: path.to_owned(), temporary })
+        Sink::open(path, 0)
     }
 
-    /// Makes the file appear under its name, with everything that was written on disk.
+    /// Continues the file after its first `length` bytes.
+    pub fn open(path: &Path, length: u64) -> io::Result<Sink> {
+        let temporary = temporary(path);
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(false).open(&temporary)?;
+        if file.metadata()?.len() < length {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the unfinished file is shorter than it was",
+            ));
+        }
+        file.set_len(length)?;
+        file.seek(SeekFrom::Start(length))?;
+        Ok(Sink { file, path: path.to_owned(), temporary, length })
+    }
+
+    /// Where the file will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The bytes in the file so far.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Appends bytes that are encoded already.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Returns when all that was written is on the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Makes the file appear under its name, with everything that was written on the disk.
     pub fn finish(mut self) -> io::Result<()> {
-        let file = match self.encoder.take().expect("only finish takes the encoder") {
-            Encoder::Plain(writer) => unbuffered(writer)?,
-            Encoder::Gzip(writer) => unbuffered(writer)?.finish()?,
-            Encoder::Zstandard(writer) => unbuffered(writer)?.finish()?,
-        };
-        file.sync_all()?;
+        if self.length == 0 {
+            // No bytes at all are no valid stream.
+            let mut empty = Vec::new();
+            match Compression::of(&self.path) {
+                Compression::None => {}
+                Compression::Gzip => gzip(b"", &mut empty)?,
+                Compression::Zstandard => empty = zstd::bulk::compress(b"", ZSTANDARD_LEVEL)?,
+            }
+            self.write(&empty)?;
+        }
+        self.file.sync_all()?;
         fs::rename(&self.temporary, &self.path)?;
         sync_directory(&self.path)
     }
 }
 
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.encoder.as_mut().expect("only finish takes the encoder") {
-            Encoder::Plain(writer) => writer.write(bytes),
-            Encoder::Gzip(writer) => writer.write(bytes),
-            Encoder::Zstandard(writer) => writer.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self.encoder.as_mut().expect("only finish takes the encoder") {
-            Encoder::Plain(writer) => writer.flush(),
-            Encoder::Gzip(writer) => writer.flush(),
-            Encoder::Zstandard(writer) => writer.flush(),
-        }
-    }
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        // After a successful finish the name is gone and this does nothing. An error cannot be
-        // reported from here; the next run overwrites the file.
-        if let Some(Encoder::Plain(writer)) = self.encoder.take() {
-            // Do not write a buffer that is about to be deleted.
-            drop(writer.into_parts());
-        }
-        let _ = fs::remove_file(&self.temporary);
-    }
-}
-
-fn buffered<W: Write>(writer: W) -> BufWriter<W> {
-    BufWriter::with_capacity(BUFFER_BYTES, writer)
-}
-
-fn unbuffered<W: Write>(writer: BufWriter<W>) -> io::Result<W> {
-    writer.into_inner().map_err(io::IntoInnerError::into_error)
+/// Where a file is while it is made.
+pub fn temporary(path: &Path) -> PathBuf {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    PathBuf::from(temporary)
 }
 
 /// A rename is durable once the directory that holds the name is synced.
@@ -115,53 +153,66 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
-    use crate::source::Source;
+    use crate::source::{Decompressor, Source};
+
+    const NAMES: [&str; 3] = ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"];
+
+    fn read(path: &Path) -> Vec<u8> {
+        let mut source = Source::open(path, 1 << 16).unwrap();
+        let (mut all, mut buffer, mut spare) = (Vec::new(), Vec::new(), Vec::new());
+        let mut decompressor = Decompressor::default();
+        while let Some(chunk) = source.next_chunk(&mut buffer).unwrap() {
+            decompressor.decompress(&chunk, &mut buffer, &mut spare).unwrap();
+            all.extend_from_slice(&buffer);
+        }
+        all
+    }
 
     #[test]
     fn what_is_written_can_be_read_and_has_the_same_bytes_each_time() {
         let directory = tempfile::tempdir().unwrap();
-        for name in ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"] {
-            let mut bytes = Vec::new();
-            for _ in 0..2 {
-                let path = directory.path().join(name);
+        let lines: Vec<u8> =
+            (0..50_000).flat_map(|n| format!("{{\"n\": {n}}}\n").into_bytes()).collect();
+        for name in NAMES {
+            let path = directory.path().join(name);
+            let mut files = Vec::new();
+            for cut in [0, 1, 2] {
+                let mut codec = Codec::of(&path);
+                let mut buffer = Vec::new();
                 let mut sink = Sink::create(&path).unwrap();
-                for number in 0..50_000 {
-                    writeln!(sink, "{{\"completion\": \"{number}\"}}").unwrap();
+                for (number, part) in lines.chunks(200_000).enumerate() {
+                    let encoded = codec.encode(part, &mut buffer).unwrap();
+                    sink.write(encoded).unwrap();
+                    // What a run wrote that was killed is cut off.
+                    if number + 1 == cut {
+                        let length = sink.length();
+                        sink.write(b"half a frame").unwrap();
+                        drop(sink);
+                        sink = Sink::open(&path, length).unwrap();
+                    }
                 }
                 sink.finish().unwrap();
-                bytes.push(fs::read(&path).unwrap());
-                let mut text = String::new();
-                Source::open(&path).unwrap().read_to_string(&mut text).unwrap();
-                assert_eq!(text.lines().count(), 50_000);
-                assert!(text.ends_with("\"49999\"}\n"));
+                assert_eq!(read(&path), lines, "{name}");
+                files.push(fs::read(&path).unwrap());
             }
-            assert_eq!(bytes[0], bytes[1], "{name}");
+            assert!(files.iter().all(|file| *file == files[0]), "{name}");
         }
     }
 
     #[test]
-    fn an_unfinished_sink_leaves_nothing() {
+    fn an_unfinished_file_has_no_name() {
         let directory = tempfile::tempdir().unwrap();
-        for name in ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"] {
-            let mut sink = Sink::create(&directory.path().join(name)).unwrap();
-            sink.write_all(b"something").unwrap();
-            drop(sink);
-        }
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn an_empty_compressed_file_is_a_valid_stream() {
-        let directory = tempfile::tempdir().unwrap();
-        for name in ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"] {
+        for name in NAMES {
             let path = directory.path().join(name);
+            let mut sink = Sink::create(&path).unwrap();
+            sink.write(b"something").unwrap();
+            drop(sink);
+            assert!(!path.exists());
+            assert!(Sink::open(&path, 10).is_err());
             Sink::create(&path).unwrap().finish().unwrap();
-            let mut text = String::new();
-            Source::open(&path).unwrap().read_to_string(&mut text).unwrap();
-            assert_eq!(text, "");
+            assert_eq!(read(&path), b"");
+            assert!(!temporary(&path).exists());
         }
     }
 }

@@ -2,23 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::plan::Plan;
-use crate::record::Unreadable;
-use crate::rules::Finding;
+use crate::plan::{Plan, PlanFinding};
+use crate::record::{Unreadable, bits};
 
 /// The counts of one shard. `rows_in == kept + rejected`; unreadable rows are among the rejected.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct Statistics {
     /// Lines that are not blank.
     pub rows_in: u64,
-    /// Rows that break no rule.
+    /// Rows that no rule drops.
     pub kept: u64,
     /// All other rows.
     pub rejected: u64,
     /// Rejected rows that could not be read, so that no rule was asked.
     pub unreadable: u64,
+    /// Kept rows with tags.
+    pub tagged: u64,
     /// Lines with nothing but whitespace. They are no rows, and are not written anywhere.
     pub blank_lines: u64,
     /// Bytes of the input, uncompressed.
@@ -41,86 +42,110 @@ pub struct RuleStatistics {
     pub kind: String,
     /// Rows that break it.
     pub hits: u64,
-    /// Rows that break it and no other rule.
+    /// Rows that would be kept without it.
     pub sole_hits: u64,
     /// Rows by reason; reasons that never came up are left out.
     pub reasons: BTreeMap<String, u64>,
 }
 
-/// Counts while a shard is read.
-pub(crate) struct Counter<'a> {
-    plan: &'a Plan,
+/// Counts while a shard is read. Those of its parts can be added up.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct Counts {
     pub rows_in: u64,
     pub kept: u64,
+    pub tagged: u64,
     pub blank_lines: u64,
     pub bytes_in: u64,
     pub bytes_kept: u64,
     unreadable: u64,
-    unreadable_reasons: BTreeMap<&'static str, u64>,
-    rules: Vec<RuleCounter>,
+    unreadable_reasons: BTreeMap<String, u64>,
+    rules: Vec<RuleCounts>,
 }
 
-struct RuleCounter {
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+struct RuleCounts {
     hits: u64,
     sole_hits: u64,
     /// By the index of the reason.
     reasons: Vec<u64>,
 }
 
-impl Counter<'_> {
-    pub fn new(plan: &Plan) -> Counter<'_> {
-        let rules = plan.rules().iter().map(|rule| RuleCounter {
-            hits: 0,
-            sole_hits: 0,
-            reasons: vec![0; rule.matcher.reasons().len()],
+impl Counts {
+    pub fn new(plan: &Plan) -> Counts {
+        let rules = plan.rules().iter().map(|rule| RuleCounts {
+            reasons: vec![0; rule.reasons.len()],
+            ..RuleCounts::default()
         });
-        Counter {
-            plan,
-            rows_in: 0,
-            kept: 0,
-            blank_lines: 0,
-            bytes_in: 0,
-            bytes_kept: 0,
-            unreadable: 0,
-            unreadable_reasons: BTreeMap::new(),
-            rules: rules.collect(),
-        }
+        Counts { rules: rules.collect(), ..Counts::default() }
     }
 
     pub fn unreadable(&mut self, reasons: &[Unreadable]) {
         self.unreadable += 1;
         for reason in reasons {
-            *self.unreadable_reasons.entry(reason.reason()).or_default() += 1;
+            *self.unreadable_reasons.entry(reason.reason().to_owned()).or_default() += 1;
         }
     }
 
-    pub fn broken(&mut self, mask: u64, findings: &[(usize, Finding)]) {
-        let is_sole = mask.is_power_of_two();
-        for (index, rule) in self.rules.iter_mut().enumerate() {
-            if mask >> index & 1 == 1 {
-                rule.hits += 1;
-                rule.sole_hits += u64::from(is_sole);
-            }
+    pub fn broken(&mut self, plan: &Plan, mask: u64, findings: &[PlanFinding]) {
+        let dropped = mask & plan.drops();
+        for rule in bits(mask) {
+            self.rules[rule].hits += 1;
+            self.rules[rule].sole_hits += u64::from(dropped == 1 << rule);
         }
-        for (rule, finding) in findings {
-            self.rules[*rule].reasons[finding.reason] += 1;
+        for (index, found) in findings.iter().enumerate() {
+            let is_same = |other: &PlanFinding| {
+                (other.rule, other.finding.reason) == (found.rule, found.finding.reason)
+            };
+            if found.value == 0 || !findings[..index].iter().any(is_same) {
+                self.rules[found.rule].reasons[found.finding.reason] += 1;
+            }
         }
     }
 
-    pub fn finish(self) -> Statistics {
-        let rules = self.plan.rules().iter().zip(self.rules).map(|(rule, counter)| {
-            let mut reasons = BTreeMap::new();
-            for (reason, count) in rule.matcher.reasons().iter().zip(counter.reasons) {
-                if count > 0 {
-                    *reasons.entry(reason.clone()).or_default() += count;
-                }
+    /// Adds those of another part of the shard, and sets them to 0.
+    pub fn take(&mut self, other: &mut Counts) {
+        for (count, other) in [
+            (&mut self.rows_in, &mut other.rows_in),
+            (&mut self.kept, &mut other.kept),
+            (&mut self.tagged, &mut other.tagged),
+            (&mut self.blank_lines, &mut other.blank_lines),
+            (&mut self.bytes_in, &mut other.bytes_in),
+            (&mut self.bytes_kept, &mut other.bytes_kept),
+            (&mut self.unreadable, &mut other.unreadable),
+        ] {
+            *count += std::mem::take(other);
+        }
+        for (reason, count) in std::mem::take(&mut other.unreadable_reasons) {
+            *self.unreadable_reasons.entry(reason).or_default() += count;
+        }
+        for (rule, other) in self.rules.iter_mut().zip(&mut other.rules) {
+            if other.hits == 0 {
+                continue;
             }
+            rule.hits += std::mem::take(&mut other.hits);
+            rule.sole_hits += std::mem::take(&mut other.sole_hits);
+            for (count, other) in rule.reasons.iter_mut().zip(&mut other.reasons) {
+                *count += std::mem::take(other);
+            }
+        }
+    }
+
+    pub fn finish(self, plan: &Plan) -> Statistics {
+        let rules = plan.rules().iter().zip(self.rules).map(|(rule, counts)| {
+            let reasons = rule.reasons.iter().zip(counts.reasons);
             RuleStatistics {
                 name: rule.name.clone(),
                 kind: rule.kind.to_owned(),
-                hits: counter.hits,
-                sole_hits: counter.sole_hits,
-                reasons,
+                hits: counts.hits,
+                sole_hits: counts.sole_hits,
+                // Two reasons may have the same text; both count.
+                reasons: reasons.filter(|(_, count)| *count > 0).fold(
+                    BTreeMap::new(),
+                    |mut all, (reason, count)| {
+                        *all.entry(reason.clone()).or_default() += count;
+                        all
+                    },
+                ),
             }
         });
         Statistics {
@@ -128,15 +153,12 @@ impl Counter<'_> {
             kept: self.kept,
             rejected: self.rows_in - self.kept,
             unreadable: self.unreadable,
+            tagged: self.tagged,
             blank_lines: self.blank_lines,
             bytes_in: self.bytes_in,
             bytes_kept: self.bytes_kept,
             rules: rules.collect(),
-            unreadable_reasons: self
-                .unreadable_reasons
-                .into_iter()
-                .map(|(reason, count)| (reason.to_owned(), count))
-                .collect(),
+            unreadable_reasons: self.unreadable_reasons,
         }
     }
 }

@@ -1,27 +1,23 @@
-//! Fixed words, any number of them, found in one pass by an Aho-Corasick automaton.
+//! Fixed words, any number of them.
 //!
 //! Case is ignored by Unicode *simple folding*: character by character, so ẞ is ß but not ss, like
-//! `(?i)` of the regex rule. An ASCII value is matched as it is, by an automaton that ignores ASCII
-//! case; any other value is folded into a buffer first, and spans are mapped back.
+//! `(?i)` of the regex rule. Diacritics are ignored by canonical decomposition without its
+//! combining marks (category Mn): é is e, but ø is not o.
 //!
 //! A whole word has no word character (`\w` of the regex rule) directly before it or after it. That
 //! is `\b` for words that start and end in word characters, and also works for `c++`.
+//!
+//! Most values are searched by [`crate::scan`], which needs no folding. What is here decides about
+//! any value: it folds the value into a buffer, searches that, and maps spans back.
 
-use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind};
+use aho_corasick::{AhoCorasick, MatchKind};
 use serde::Deserialize;
-
-use super::{Finding, default_field};
-use crate::error::PlanError;
+use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 
 /// A value breaks this rule if one of the words occurs in it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiteralSpec {
-    /// Unique within a plan.
-    pub name: String,
-    /// A top-level field, "completion" unless given.
-    #[serde(default = "default_field")]
-    pub field: String,
     /// At least one; none of them empty.
     pub words: Vec<String>,
     /// Match only where the word stands by itself.
@@ -30,6 +26,9 @@ pub struct LiteralSpec {
     /// Match letters of either case.
     #[serde(default = "yes")]
     pub ignore_case: bool,
+    /// Match letters with other diacritics, or none.
+    #[serde(default)]
+    pub ignore_diacritics: bool,
 }
 
 fn yes() -> bool {
@@ -41,100 +40,134 @@ pub struct Literal {
     automaton: AhoCorasick,
     whole_word: bool,
     ignore_case: bool,
-    reasons: Vec<String>,
+    ignore_diacritics: bool,
 }
 
 impl Literal {
-    pub fn new(spec: &LiteralSpec) -> Result<Literal, PlanError> {
-        let error = |message: String| PlanError::Rule { rule: spec.name.clone(), message };
+    pub fn new(spec: &LiteralSpec) -> Result<Literal, String> {
         if spec.words.is_empty() {
-            return Err(error("words is empty".to_owned()));
+            return Err("words is empty".to_owned());
         }
-        if let Some(index) = spec.words.iter().position(String::is_empty) {
-            return Err(error(format!("word {} is empty", index + 1)));
+        let fold = |word: &String| fold_all(word, spec.ignore_case, spec.ignore_diacritics);
+        let words: Vec<String> = spec.words.iter().map(fold).collect();
+        if let Some(index) = words.iter().position(String::is_empty) {
+            return Err(match spec.words[index].as_str() {
+                "" => format!("word {} is empty", index + 1),
+                word => format!("nothing is left of `{word}` without its diacritics"),
+            });
         }
-        let words = spec.words.iter().map(|word| {
-            if spec.ignore_case { word.chars().map(fold).collect() } else { word.clone() }
-        });
         let automaton = AhoCorasick::builder()
             // Standard semantics see every occurrence, also of a word within another.
             .match_kind(MatchKind::Standard)
-            .ascii_case_insensitive(spec.ignore_case)
             .build(words)
-            .map_err(|failure| error(failure.to_string()))?;
+            .map_err(|failure| failure.to_string())?;
         Ok(Literal {
             automaton,
             whole_word: spec.whole_word,
             ignore_case: spec.ignore_case,
-            reasons: spec.words.iter().map(|word| format!("contains `{word}`")).collect(),
+            ignore_diacritics: spec.ignore_diacritics,
         })
     }
 
-    pub fn breaks(&self, value: &str, folded: &mut String) -> bool {
+    pub fn ignore_case(&self) -> bool {
+        self.ignore_case
+    }
+
+    pub fn ignore_diacritics(&self) -> bool {
+        self.ignore_diacritics
+    }
+
+    pub fn whole_word(&self) -> bool {
+        self.whole_word
+    }
+
+    /// The word as it is searched for.
+    pub fn fold_word(&self, word: &str) -> String {
+        fold_all(word, self.ignore_case, self.ignore_diacritics)
+    }
+
+    /// Does a word occur in the value?
+    pub fn occurs(&self, value: &str, folded: &mut String) -> bool {
         let haystack = self.fold(value, folded);
-        if !self.whole_word {
-            return self.automaton.is_match(haystack);
-        }
         self.automaton
             .find_overlapping_iter(haystack)
-            .any(|found| is_whole_word(haystack, found.start(), found.end()))
+            .any(|found| self.is_found(haystack, found.start(), found.end()))
     }
 
-    /// One finding for each word that occurs, with the span of its first occurrence.
-    pub fn find(&self, value: &str, folded: &mut String, findings: &mut Vec<Finding>) {
+    /// The index and the span of the first occurrence of each word that occurs.
+    pub fn find(&self, value: &str, folded: &mut String) -> Vec<(usize, (usize, usize))> {
         let haystack = self.fold(value, folded);
-        let first = findings.len();
-        let input = Input::new(haystack).anchored(Anchored::No);
-        for found in self.automaton.find_overlapping_iter(input) {
+        let mut known = vec![false; self.automaton.patterns_len()];
+        let mut findings = Vec::new();
+        for found in self.automaton.find_overlapping_iter(haystack) {
             let (start, end) = (found.start(), found.end());
-            let reason = found.pattern().as_usize();
-            let known = findings[first..].iter().any(|finding| finding.reason == reason);
-            if !known && (!self.whole_word || is_whole_word(haystack, start, end)) {
-                findings.push(Finding { reason, span: Some((start, end)) });
+            let word = found.pattern().as_usize();
+            if !known[word] && self.is_found(haystack, start, end) {
+                known[word] = true;
+                findings.push((word, (start, end)));
             }
         }
-        findings[first..].sort_unstable_by_key(|finding| finding.reason);
-        if haystack.len() != value.len() || !value.is_ascii() {
-            for finding in &mut findings[first..] {
-                finding.span = finding.span.map(|span| self.unfold(value, span));
+        if self.ignore_case || self.ignore_diacritics {
+            for (_, span) in &mut findings {
+                *span = self.unfold(value, *span);
             }
         }
+        findings
     }
 
-    pub fn reasons(&self) -> &[String] {
-        &self.reasons
+    fn is_found(&self, haystack: &str, start: usize, end: usize) -> bool {
+        !self.whole_word || is_whole_word(haystack.as_bytes(), start, end)
     }
 
     /// What the automaton reads in place of the value.
     fn fold<'a>(&self, value: &'a str, folded: &'a mut String) -> &'a str {
-        if !self.ignore_case || value.is_ascii() {
+        if !self.ignore_case && !self.ignore_diacritics {
             return value;
         }
         folded.clear();
-        folded.extend(value.chars().map(fold));
+        for c in value.chars() {
+            fold_into(c, self.ignore_case, self.ignore_diacritics, folded);
+        }
         folded
     }
 
-    /// Maps a span of the folded value to the value: folding can change the length of a character,
-    /// but not the number of characters.
+    /// Maps a span of the folded value to the value.
     fn unfold(&self, value: &str, (start, end): (usize, usize)) -> (usize, usize) {
-        if !self.ignore_case {
-            return (start, end);
-        }
-        let mut folded_at = 0;
+        let mut folded = String::new();
         let mut span = (value.len(), value.len());
         for (at, c) in value.char_indices() {
-            if folded_at == start {
+            if folded.len() <= start {
                 span.0 = at;
             }
-            if folded_at == end {
+            if folded.len() >= end {
                 span.1 = at;
                 break;
             }
-            folded_at += fold(c).len_utf8();
+            fold_into(c, self.ignore_case, self.ignore_diacritics, &mut folded);
         }
         span
     }
+}
+
+fn fold_all(text: &str, ignore_case: bool, ignore_diacritics: bool) -> String {
+    let mut folded = String::new();
+    for c in text.chars() {
+        fold_into(c, ignore_case, ignore_diacritics, &mut folded);
+    }
+    folded
+}
+
+fn fold_into(c: char, ignore_case: bool, ignore_diacritics: bool, folded: &mut String) {
+    let case = |c| if ignore_case { fold(c) } else { c };
+    if c.is_ascii() || !ignore_diacritics {
+        folded.push(case(c));
+        return;
+    }
+    decompose_canonical(c, |part| {
+        if !is_combining_mark(part) {
+            folded.push(case(part));
+        }
+    });
 }
 
 /// Unicode simple case folding, by way of upper case: ς and σ meet in Σ, ſ and s in S.
@@ -162,17 +195,31 @@ fn single<I: Iterator<Item = char>>(c: char, mapping: impl Fn(char) -> I) -> cha
     }
 }
 
-fn is_whole_word(haystack: &str, start: usize, end: usize) -> bool {
-    let before = haystack[..start].chars().next_back();
-    let after = haystack[end..].chars().next();
-    !before.is_some_and(is_word_character) && !after.is_some_and(is_word_character)
+/// Is there no word character directly before `start` or after `end` in this UTF-8 text?
+pub fn is_whole_word(text: &[u8], start: usize, end: usize) -> bool {
+    !ends_in_word_character(&text[..start]) && !starts_with_word_character(&text[end..])
 }
 
-fn is_word_character(c: char) -> bool {
-    match c {
-        'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => true,
-        c if c.is_ascii() => false,
-        c => regex_syntax::is_word_character(c),
+fn ends_in_word_character(text: &[u8]) -> bool {
+    match text.last() {
+        None => false,
+        Some(byte) if byte.is_ascii() => byte.is_ascii_alphanumeric() || *byte == b'_',
+        Some(_) => {
+            let start = text.iter().rposition(|byte| byte & 0xC0 != 0x80).unwrap_or(0);
+            starts_with_word_character(&text[start..])
+        }
+    }
+}
+
+fn starts_with_word_character(text: &[u8]) -> bool {
+    match text.first() {
+        None => false,
+        Some(byte) if byte.is_ascii() => byte.is_ascii_alphanumeric() || *byte == b'_',
+        Some(first) => {
+            let length = (first.leading_ones() as usize).min(text.len());
+            let c = std::str::from_utf8(&text[..length]).ok().and_then(|c| c.chars().next());
+            c.is_some_and(regex_syntax::is_word_character)
+        }
     }
 }
 
@@ -184,26 +231,19 @@ mod tests {
     use super::*;
 
     fn rule(words: &[&str], whole_word: bool, ignore_case: bool) -> Literal {
-        Literal::new(&LiteralSpec {
-            name: "words".to_owned(),
-            field: "completion".to_owned(),
-            words: words.iter().map(|&word| word.to_owned()).collect(),
-            whole_word,
-            ignore_case,
-        })
-        .unwrap()
+        let words = words.iter().map(|&word| word.to_owned()).collect();
+        let ignore_diacritics = false;
+        Literal::new(&LiteralSpec { words, whole_word, ignore_case, ignore_diacritics }).unwrap()
     }
 
     fn find(rule: &Literal, value: &str) -> Vec<(usize, &'static str)> {
-        let (mut folded, mut findings) = (String::new(), Vec::new());
-        rule.find(value, &mut folded, &mut findings);
-        assert_eq!(rule.breaks(value, &mut folded), !findings.is_empty(), "{value:?}");
+        let mut folded = String::new();
+        let mut findings = rule.find(value, &mut folded);
+        assert_eq!(rule.occurs(value, &mut folded), !findings.is_empty(), "{value:?}");
+        findings.sort_unstable();
         findings
             .iter()
-            .map(|found| {
-                let (start, end) = found.span.unwrap();
-                (found.reason, &*value[start..end].to_owned().leak())
-            })
+            .map(|&(word, (start, end))| (word, &*value[start..end].to_owned().leak()))
             .collect()
     }
 
@@ -246,6 +286,21 @@ mod tests {
     }
 
     #[test]
+    fn diacritics_are_ignored_on_both_sides() {
+        let words = ["Éte", "sova", "한"].map(str::to_owned).to_vec();
+        let mut spec =
+            LiteralSpec { words, whole_word: true, ignore_case: true, ignore_diacritics: true };
+        let rule = Literal::new(&spec).unwrap();
+        assert_eq!(find(&rule, "l'été, ete\u{301}"), [(0, "été")]);
+        assert_eq!(find(&rule, "x e\u{301}te\u{301}\u{302}!"), [(0, "e\u{301}te")]);
+        assert_eq!(find(&rule, "SÓVA søva"), [(1, "SÓVA")]);
+        assert_eq!(find(&rule, "한 \u{1112}\u{1161}\u{11ab}"), [(2, "한")]);
+        spec.words = vec!["\u{301}".to_owned()];
+        let message = Literal::new(&spec).err().unwrap();
+        assert!(message.contains("without its diacritics"), "{message}");
+    }
+
+    #[test]
     fn thousands_of_words() {
         let words: Vec<String> = (0..5000).map(|n| format!("word{n}")).collect();
         let rule = rule(&words.iter().map(String::as_str).collect::<Vec<_>>(), true, true);
@@ -256,13 +311,12 @@ mod tests {
     fn empty_words_are_errors() {
         for words in [vec![], vec!["a".to_owned(), String::new()]] {
             let spec = LiteralSpec {
-                name: "n".to_owned(),
-                field: "f".to_owned(),
                 words,
                 whole_word: true,
                 ignore_case: true,
+                ignore_diacritics: false,
             };
-            assert!(Literal::new(&spec).err().unwrap().to_string().starts_with("rule `n`: word"));
+            assert!(Literal::new(&spec).err().unwrap().starts_with("word"));
         }
     }
 

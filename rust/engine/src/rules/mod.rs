@@ -1,116 +1,168 @@
 //! The kinds of rules, one file each.
 //!
-//! A rule answers two questions. [`Matcher::breaks`] is asked for every row and must be fast: does
-//! the value break the rule? [`Matcher::find`] is asked only for rows that are rejected: why, and
-//! where? Both always agree: `breaks` is true exactly when `find` finds something.
+//! A rule answers two questions. Does the value break it? That is asked for every row and must be
+//! fast. Why, and where? That is asked only for rows that break it. Both always agree: a value
+//! breaks a rule exactly when something is found.
+//!
+//! Rules that look for texts (`regex`, `literal`) are searched for together, by [`crate::scan`].
+//! Rules about rules (`all`, `any`, `none`) need no value; [`crate::plan`] knows what they mean.
 
-mod literal;
-mod numbers;
-mod regex;
+pub(crate) mod literal;
+pub(crate) mod numbers;
+pub(crate) mod regex;
 
 use serde::Deserialize;
+use serde_json::{Map, Value as Json};
 
-use crate::error::PlanError;
+use crate::record::Value;
 
 pub use literal::LiteralSpec;
 pub use numbers::NumbersSpec;
 pub use regex::{Mode, RegexSpec};
 
-/// One rule as written in a plan; `kind` says which.
+/// One rule as written in a plan.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Map<String, Json>")]
+pub struct RuleSpec {
+    /// Unique within the plan; results and rejects use it.
+    pub name: String,
+    /// Where the text is, as a path; "completion" unless given. Rules about rules have none.
+    pub field: Option<String>,
+    /// What happens to a row that breaks the rule.
+    pub action: Action,
+    /// What the rule demands.
+    pub kind: Kind,
+}
+
+/// What happens to a row that breaks a rule.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It goes to the rejects.
+    #[default]
+    Drop,
+    /// It is kept, if no other rule drops it, with the name of the rule in its tags.
+    Tag,
+    /// It is counted, and nothing else.
+    Count,
+}
+
+/// What a rule demands; `kind` says which.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum RuleSpec {
+pub enum Kind {
     /// A list of integers, as in the paper's number sequences.
     Numbers(NumbersSpec),
     /// Regular expressions, in linear time.
     Regex(RegexSpec),
     /// Fixed words, thousands of them.
     Literal(LiteralSpec),
+    /// Broken if all of these rules are.
+    All(Parts),
+    /// Broken if one of these rules is.
+    Any(Parts),
+    /// Broken if none of these rules is.
+    None(Parts),
 }
 
-impl RuleSpec {
-    /// The name that results and rejects use.
-    pub fn name(&self) -> &str {
+/// The rules that a rule is about.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parts {
+    /// Names of rules that are declared before this one.
+    pub rules: Vec<String>,
+}
+
+impl Action {
+    /// The action as written in a plan.
+    pub fn name(self) -> &'static str {
         match self {
-            RuleSpec::Numbers(spec) => &spec.name,
-            RuleSpec::Regex(spec) => &spec.name,
-            RuleSpec::Literal(spec) => &spec.name,
+            Action::Drop => "drop",
+            Action::Tag => "tag",
+            Action::Count => "count",
         }
     }
+}
 
-    /// The top-level field that the rule looks at.
-    pub fn field(&self) -> &str {
-        match self {
-            RuleSpec::Numbers(spec) => &spec.field,
-            RuleSpec::Regex(spec) => &spec.field,
-            RuleSpec::Literal(spec) => &spec.field,
-        }
+impl TryFrom<Map<String, Json>> for RuleSpec {
+    type Error = String;
+
+    fn try_from(mut map: Map<String, Json>) -> Result<RuleSpec, String> {
+        let name = match map.remove("name") {
+            Some(Json::String(name)) => name,
+            _ => return Err("a rule has no name".to_owned()),
+        };
+        let named = |message: String| format!("rule `{name}`: {message}");
+        let field = match map.remove("field") {
+            None | Some(Json::Null) => None,
+            Some(Json::String(field)) => Some(field),
+            Some(other) => return Err(named(format!("field is {other}, expected a string"))),
+        };
+        let action = match map.remove("action") {
+            None => Action::default(),
+            Some(action) => {
+                serde_json::from_value(action).map_err(|error| named(error.to_string()))?
+            }
+        };
+        let kind: Kind =
+            serde_json::from_value(Json::Object(map)).map_err(|error| named(error.to_string()))?;
+        let field = match (&kind, field) {
+            (Kind::All(_) | Kind::Any(_) | Kind::None(_), None) => None,
+            (Kind::All(_) | Kind::Any(_) | Kind::None(_), Some(_)) => {
+                return Err(named("a rule about rules has no field".to_owned()));
+            }
+            (_, field) => Some(field.unwrap_or_else(|| "completion".to_owned())),
+        };
+        Ok(RuleSpec { name, field, action, kind })
     }
+}
 
+impl Kind {
     /// The kind as written in a plan.
-    pub fn kind(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
-            RuleSpec::Numbers(_) => "numbers",
-            RuleSpec::Regex(_) => "regex",
-            RuleSpec::Literal(_) => "literal",
+            Kind::Numbers(_) => "numbers",
+            Kind::Regex(_) => "regex",
+            Kind::Literal(_) => "literal",
+            Kind::All(_) => "all",
+            Kind::Any(_) => "any",
+            Kind::None(_) => "none",
         }
     }
-}
-
-fn default_field() -> String {
-    "completion".to_owned()
 }
 
 /// One reason why a value breaks a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// An index into [`Matcher::reasons`].
+    /// An index into the reasons of the rule.
     pub reason: usize,
     /// Byte offsets into the decoded value; `None` if the reason is about the value as a whole.
     pub span: Option<(usize, usize)>,
 }
 
-/// A compiled rule.
+/// A compiled rule that looks at each value by itself.
 pub enum Matcher {
     /// See [`NumbersSpec`].
     Numbers(numbers::Numbers),
-    /// See [`RegexSpec`].
-    Regex(regex::Regex),
-    /// See [`LiteralSpec`].
-    Literal(literal::Literal),
 }
 
-/// Buffers that matching reuses from row to row.
+/// Buffers that matching reuses from row to row; each thread has its own.
 #[derive(Default)]
-pub struct Scratch {
-    folded: String,
-}
+pub struct Scratch {}
 
 impl Matcher {
-    /// Compiles a rule.
-    pub fn new(spec: &RuleSpec) -> Result<Matcher, PlanError> {
-        Ok(match spec {
-            RuleSpec::Numbers(spec) => Matcher::Numbers(numbers::Numbers::new(spec)?),
-            RuleSpec::Regex(spec) => Matcher::Regex(regex::Regex::new(spec)?),
-            RuleSpec::Literal(spec) => Matcher::Literal(literal::Literal::new(spec)?),
-        })
-    }
-
     /// Does the value break the rule?
-    pub fn breaks(&self, value: &str, scratch: &mut Scratch) -> bool {
+    #[inline]
+    pub fn breaks(&self, value: Value<'_>, _scratch: &mut Scratch) -> bool {
         match self {
-            Matcher::Numbers(numbers) => numbers.breaks(value),
-            Matcher::Regex(regex) => regex.breaks(value),
-            Matcher::Literal(literal) => literal.breaks(value, &mut scratch.folded),
+            Matcher::Numbers(numbers) => numbers.breaks(value.bytes),
         }
     }
 
-    /// Appends every reason why the value breaks the rule, in the order of [`Matcher::reasons`].
-    pub fn find(&self, value: &str, scratch: &mut Scratch, findings: &mut Vec<Finding>) {
+    /// Appends every reason why the value breaks the rule.
+    pub fn find(&self, value: Value<'_>, _scratch: &mut Scratch, findings: &mut Vec<Finding>) {
         match self {
-            Matcher::Numbers(numbers) => numbers.find(value, findings),
-            Matcher::Regex(regex) => regex.find(value, findings),
-            Matcher::Literal(literal) => literal.find(value, &mut scratch.folded, findings),
+            Matcher::Numbers(numbers) => numbers.find(value.bytes, findings),
         }
     }
 
@@ -118,17 +170,6 @@ impl Matcher {
     pub fn reasons(&self) -> &[String] {
         match self {
             Matcher::Numbers(numbers) => numbers.reasons(),
-            Matcher::Regex(regex) => regex.reasons(),
-            Matcher::Literal(literal) => literal.reasons(),
-        }
-    }
-
-    /// Relative cost of [`Matcher::breaks`]; the plan asks cheap rules first.
-    pub fn cost(&self) -> u32 {
-        match self {
-            Matcher::Numbers(_) => 0,
-            Matcher::Literal(_) => 1,
-            Matcher::Regex(_) => 2,
         }
     }
 }
