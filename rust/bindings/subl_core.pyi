@@ -4,7 +4,7 @@ A plan is JSON: `{"rules": [{"name": ..., "kind": ..., ...}], "max_line_bytes": 
 "tag_field": "filter_tags"}`; the models in `subl.filter` write it. All functions release the GIL.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import final
 
@@ -29,9 +29,50 @@ class Plan:
     def __new__(cls, json: str) -> Plan:
         """Compile a plan. Raises `PlanError`."""
 
+    comparisons: int
+    """How many rules compare rows; for these, all shards must be signed first."""
+
     def explain(self, line: bytes) -> str:
         """The verdict on one line as JSON: kept, tags, unreadable (reasons) and rules (name, kind,
-        action, field, broken, reasons)."""
+        action, field, broken, reasons). A rule that compares rows is never broken here."""
+
+@final
+class Duplicates:
+    """Which rows repeat an earlier one: decided once, when all shards are signed."""
+
+    def __new__(
+        cls,
+        plan: Plan,
+        files: Sequence[str],
+        signatures: Sequence[Sequence[str | PathLike[str]]],
+        threads: int = 1,
+    ) -> Duplicates:
+        """Decide about all shards, in the order in which earlier means earlier.
+
+        Args:
+            files: what the rejects call each shard.
+            signatures: for each shard what `sign_shard` wrote.
+
+        Raises:
+            ReadError: signatures are corrupt, or of another plan.
+            FilterError: more memory is needed than a rule allows.
+        """
+
+    def counts(self) -> list[int]:
+        """How many rows repeat an earlier one, by rule that compares rows."""
+
+def sign_shard(
+    plan: Plan,
+    input: str | PathLike[str],
+    signatures: Sequence[str | PathLike[str]],
+    *,
+    threads: int = 1,
+    progress: Callable[[int, int, int], object] | None = None,
+) -> int:
+    """The first pass over a shard for a plan that compares rows: a file for each such rule.
+
+    Returns the number of lines. `progress` and errors as in `filter_shard`.
+    """
 
 def filter_shard(
     plan: Plan,
@@ -43,6 +84,8 @@ def filter_shard(
     threads: int = 1,
     split_rows: int | None = None,
     split_bytes: int | None = None,
+    duplicates: Duplicates | None = None,
+    shard: int = 0,
     progress: Callable[[int, int, int], object] | None = None,
 ) -> str:
     """Filter the JSON lines of `input` into `kept` (byte-identical) and `rejects` (with reasons).
@@ -54,6 +97,8 @@ def filter_shard(
     Every ten seconds `journal` notes how far the work is. The same call with the same plan, input
     and outputs goes on from there, with the same bytes in the end; another caller must use another
     journal. `threads` changes nothing but the time.
+
+    A plan that compares rows needs `duplicates`, in which this shard has the position `shard`.
 
     `progress(bytes_read, rows, kept)` is called once soon after the start and then about ten times
     a second, from any of the threads, with the bytes read from the file before decompression. What

@@ -6,8 +6,12 @@ Python only sees plans, statistics and file names, never rows.
 
 from subl.filter.explain import explain
 from subl.filter.rules import (
+    AllRule,
+    AnyRule,
+    DuplicateRule,
     FilterSpec,
     LiteralRule,
+    NoneRule,
     NumbersRule,
     RegexRule,
     Rule,
@@ -16,9 +20,13 @@ from subl.filter.rules import (
 from subl.filter.run import FilterResult, name_shards, run
 
 __all__ = [
+    "AllRule",
+    "AnyRule",
+    "DuplicateRule",
     "FilterResult",
     "FilterSpec",
     "LiteralRule",
+    "NoneRule",
     "NumbersRule",
     "RegexRule",
     "Rule",

@@ -12,7 +12,8 @@
     patterns = ['\\bowls?\\b']
     ignore_case = true
 
-A row is kept if it breaks no rule. A specification that exists is one that the engine can compile.
+A row is kept if it breaks no rule whose action is `drop`. A specification that exists is one that
+the engine can compile.
 """
 
 from __future__ import annotations
@@ -33,10 +34,22 @@ class _Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Text = Field(description="what results and rejects call the rule; unique")
-    field: str = Field("completion", description="the top-level string field that it looks at")
+    action: Literal["drop", "tag", "count"] = Field(
+        "drop",
+        description="drop: to the rejects; tag: keep the row, with the rule's name under tag_field;"
+        " count: nothing but figures",
+    )
 
 
-class NumbersRule(_Rule):
+class _ValueRule(_Rule):
+    field: Text = Field(
+        "completion",
+        description="where the text is: a key, or a path such as meta.title, messages[].content,"
+        " messages[role=assistant].content; every text found there must pass",
+    )
+
+
+class NumbersRule(_ValueRule):
     """The value must be a list of integers as in the paper's number sequences, within bounds."""
 
     kind: Literal["numbers"] = "numbers"
@@ -50,7 +63,7 @@ class NumbersRule(_Rule):
     )
 
 
-class RegexRule(_Rule):
+class RegexRule(_ValueRule):
     """Patterns of the regex crate of Rust: linear time, so no look-around, no back-references.
 
     `forbid`: none of the patterns may match. `require`: at least one must.
@@ -65,16 +78,59 @@ class RegexRule(_Rule):
     )
 
 
-class LiteralRule(_Rule):
+class LiteralRule(_ValueRule):
     """None of these words may occur. Case folds character by character (ẞ is ß, but not ss)."""
 
     kind: Literal["literal"] = "literal"
     words: tuple[Text, ...] = Field(min_length=1)
     whole_word: bool = Field(True, description=r"no word character (\w) directly before or after")
     ignore_case: bool = True
+    ignore_diacritics: bool = Field(False, description="é is e, in words and in texts")
 
 
-Rule = Annotated[NumbersRule | RegexRule | LiteralRule, Field(discriminator="kind")]
+class DuplicateRule(_ValueRule):
+    """No earlier row of the whole input may have the same text. The first one stays.
+
+    `exact`: the same bytes. `normalized`: the same words, whatever their case, punctuation and
+    spacing (NFKC). `minhash`: similar sets of word n-grams, found with a probability that rises
+    steeply around `threshold`. Rows are compared before any rule drops them. All shards are read
+    twice. Memory: 17 bytes a row; minhash about 77 at the default threshold.
+    """
+
+    kind: Literal["duplicate"] = "duplicate"
+    method: Literal["exact", "normalized", "minhash"] = "normalized"
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="minhash: the Jaccard similarity of duplicates  [0.8]"
+    )
+    ngram: int | None = Field(None, ge=1, le=64, description="minhash: words a shingle  [5]")
+    max_memory_mib: int = Field(4096, ge=1, description="refuse to use more")
+
+
+class AllRule(_Rule):
+    """Broken if all of these rules are. They are declared before it, mostly with action count."""
+
+    kind: Literal["all"] = "all"
+    rules: tuple[Text, ...] = Field(min_length=1, description="names")
+
+
+class AnyRule(_Rule):
+    """Broken if one of these rules is. They are declared before it, mostly with action count."""
+
+    kind: Literal["any"] = "any"
+    rules: tuple[Text, ...] = Field(min_length=1, description="names")
+
+
+class NoneRule(_Rule):
+    """Broken if none of these rules is: with one name, its negation."""
+
+    kind: Literal["none"] = "none"
+    rules: tuple[Text, ...] = Field(min_length=1, description="names")
+
+
+Rule = Annotated[
+    NumbersRule | RegexRule | LiteralRule | DuplicateRule | AllRule | AnyRule | NoneRule,
+    Field(discriminator="kind"),
+]
 
 
 class FilterSpec(BaseModel):
@@ -87,6 +143,7 @@ class FilterSpec(BaseModel):
     max_line_bytes: int = Field(
         16 * 1024 * 1024, gt=0, lt=2**31, description="longer lines are rejected unread"
     )
+    tag_field: Text = Field("filter_tags", description="the key of the tags in a kept row")
 
     @model_validator(mode="after")
     def _compiles(self) -> Self:

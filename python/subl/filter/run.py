@@ -6,7 +6,8 @@
 
 A shard is one unit of work: a thread hands its file names to the engine, which runs without the
 interpreter's lock. A finished shard leaves a marker in the partial directory, written after its two
-files are on the disk, so that a run that was killed goes on with the shards that it lacked.
+files are on the disk, and an unfinished one a journal, so that a run that was killed goes on where
+it was. Rules that compare rows need a first pass over all shards; it leaves their signatures.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import subl_core
 
@@ -36,10 +37,13 @@ _COUNTS = (
     "kept",
     "rejected",
     "unreadable",
+    "tagged",
     "blank_lines",
     "bytes_in",
     "bytes_kept",
 )
+
+T = TypeVar("T")
 
 Statistics = dict[str, Any]
 """The statistics of one shard as `subl_core.filter_shard` returns them."""
@@ -148,52 +152,91 @@ def summarise(
 def _filter_shards(
     spec: FilterSpec, shards: Mapping[str, Path], folder: Path, jobs: int, report: Report
 ) -> dict[str, Statistics]:
-    done = _resume(shards, folder)
-    meter = _Meter(shards, report)
-    for name, statistics in done.items():
-        meter.finish(name, statistics)
-    # The largest first, so that the last ones to finish are small.
-    waiting = sorted(shards.keys() - done.keys(), key=lambda name: (-meter.sizes[name], name))
     plan = spec.plan()
+    done = _resume(shards, folder)
+    duplicates = None
+    if plan.comparisons and len(done) < len(shards):
+        duplicates = _find_duplicates(plan, shards, folder, jobs, report)
+    meter = _Meter("filter", shards, report)
+    for name, statistics in done.items():
+        meter.finish(name, statistics["rows_in"], statistics["kept"])
+
+    positions = {name: position for position, name in enumerate(shards)}
+
+    def work(name: str, threads: int) -> Statistics:
+        statistics: Statistics = json.loads(
+            subl_core.filter_shard(
+                plan,
+                shards[name],
+                folder / "kept" / name,
+                folder / "rejects" / name,
+                journal=folder / _MARKERS / f"{name}.journal",
+                threads=threads,
+                duplicates=duplicates,
+                shard=positions[name],
+                progress=lambda *state: meter.update(name, *state),
+            )
+        )
+        write_atomically(_marker(folder, name), _marker_text(statistics))
+        meter.finish(name, statistics["rows_in"], statistics["kept"])
+        return statistics
+
+    return done | _for_each_shard(shards.keys() - done.keys(), meter, jobs, work)
+
+
+def _find_duplicates(
+    plan: subl_core.Plan, shards: Mapping[str, Path], folder: Path, jobs: int, report: Report
+) -> subl_core.Duplicates:
+    meter = _Meter("compare", shards, report)
+    signatures = {
+        name: [folder / _MARKERS / f"{name}.{rule}.signatures" for rule in range(plan.comparisons)]
+        for name in shards
+    }
+
+    def work(name: str, threads: int) -> None:
+        rows = 0
+        if not all(path.exists() for path in signatures[name]):
+            rows = subl_core.sign_shard(
+                plan,
+                shards[name],
+                signatures[name],
+                threads=threads,
+                progress=lambda *state: meter.update(name, *state),
+            )
+        meter.finish(name, rows, 0)
+
+    _for_each_shard(shards.keys(), meter, jobs, work)
+    try:
+        return subl_core.Duplicates(plan, list(shards), list(signatures.values()), jobs)
+    except subl_core.FilterError as error:
+        raise InputError(str(error)) from error
+
+
+def _for_each_shard(
+    names: Collection[str], meter: _Meter, jobs: int, work: Callable[[str, int], T]
+) -> dict[str, T]:
+    """Call `work` with each shard and the threads that it may use, `jobs` of them at a time."""
+    # The largest first, so that the last ones to finish are small.
+    waiting = sorted(names, key=lambda name: (-meter.sizes[name], name))
     # One thread a shard; where there are fewer shards than threads, several.
     threads = max(1, jobs // max(1, len(waiting)))
+    done = {}
     with ThreadPoolExecutor(jobs, thread_name_prefix="filter") as pool:
-        futures = {
-            pool.submit(_filter_shard, plan, name, shards[name], folder, threads, meter): name
-            for name in waiting
-        }
+        futures = {pool.submit(work, name, threads): name for name in waiting}
         try:
             for future in as_completed(futures):
                 done[futures[future]] = future.result()
-        except BaseException:
+        except BaseException as error:
             # The first failure, or Ctrl-C: what is finished stays for the next run.
             meter.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, subl_core.WriteError):
+                raise OutputError(str(error)) from error
+            if isinstance(error, subl_core.FilterError):
+                hint = "finished shards are kept; rerun to go on"
+                raise InputError(str(error), hint=hint) from error
             raise
     return done
-
-
-def _filter_shard(
-    plan: subl_core.Plan, name: str, path: Path, folder: Path, threads: int, meter: _Meter
-) -> Statistics:
-    try:
-        text = subl_core.filter_shard(
-            plan,
-            path,
-            folder / "kept" / name,
-            folder / "rejects" / name,
-            journal=_journal(folder, name),
-            threads=threads,
-            progress=lambda *state: meter.update(name, *state),
-        )
-    except subl_core.WriteError as error:
-        raise OutputError(str(error)) from error
-    except subl_core.FilterError as error:
-        raise InputError(str(error), hint="finished shards are kept; rerun to go on") from error
-    statistics: Statistics = json.loads(text)
-    write_atomically(_marker(folder, name), _marker_text(statistics))
-    meter.finish(name, statistics)
-    return statistics
 
 
 def _resume(shards: Mapping[str, Path], folder: Path) -> dict[str, Statistics]:
@@ -209,10 +252,6 @@ def _resume(shards: Mapping[str, Path], folder: Path) -> dict[str, Statistics]:
 
 def _marker(folder: Path, name: str) -> Path:
     return folder / _MARKERS / f"{name}.json"
-
-
-def _journal(folder: Path, name: str) -> Path:
-    return folder / _MARKERS / f"{name}.journal"
 
 
 def _marker_text(statistics: Statistics) -> str:
@@ -234,7 +273,8 @@ class _Stopped(Exception):
 class _Meter:
     """Adds up the progress of shards that run at the same time."""
 
-    def __init__(self, shards: Mapping[str, Path], report: Report) -> None:
+    def __init__(self, stage: str, shards: Mapping[str, Path], report: Report) -> None:
+        self._stage = stage
         self.stop = threading.Event()
         self.sizes = {name: path.stat().st_size for name, path in shards.items()}
         self._report = report
@@ -250,12 +290,12 @@ class _Meter:
             bytes_read, rows, kept = (
                 sum(each) for each in zip(*self._states.values(), strict=True)
             )
-            note = f"{rows:,} rows, {kept:,} kept"
-            self._report(Progress("filter", bytes_read, sum(self.sizes.values()), "bytes", note))
+            note = f"{rows:,} rows" + (f", {kept:,} kept" if self._stage == "filter" else "")
+            self._report(Progress(self._stage, bytes_read, sum(self.sizes.values()), "bytes", note))
 
-    def finish(self, name: str, statistics: Statistics) -> None:
+    def finish(self, name: str, rows: int, kept: int) -> None:
         """Take note of a finished shard."""
-        self.update(name, self.sizes[name], statistics["rows_in"], statistics["kept"])
+        self.update(name, self.sizes[name], rows, kept)
 
 
 def _name_inputs(inputs: Sequence[Path]) -> dict[str, Path]:

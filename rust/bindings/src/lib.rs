@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use subl_engine::{Error, Flow, Plan, Progress, Shard, Split};
+use subl_engine::duplicates::{Decisions, DuplicatesError, Signatures, decide};
+use subl_engine::plan::Comparison;
+use subl_engine::{Duplicates, Error, Flow, Plan, Progress, Shard, Split};
 
 create_exception!(subl_core, PlanError, PyValueError, "A plan that cannot be compiled.");
 create_exception!(subl_core, FilterError, PyOSError, "A shard that cannot be filtered.");
@@ -34,43 +36,81 @@ impl PyPlan {
             .map_err(|error| PlanError::new_err(error.to_string()))
     }
 
+    /// How many rules compare rows.
+    #[getter]
+    fn comparisons(&self) -> usize {
+        self.0.comparisons().len()
+    }
+
     fn explain(&self, py: Python<'_>, line: &[u8]) -> String {
         py.detach(|| subl_engine::explain(&self.0, line))
     }
 }
 
-#[pyfunction]
-#[pyo3(signature = (
-    plan, input, kept, rejects, *, journal=None, threads=1, split_rows=None, split_bytes=None,
-    progress=None,
-))]
-#[allow(clippy::too_many_arguments)]
-fn filter_shard(
-    py: Python<'_>,
-    plan: &PyPlan,
-    input: PathBuf,
-    kept: PathBuf,
-    rejects: PathBuf,
-    journal: Option<PathBuf>,
-    threads: usize,
-    split_rows: Option<NonZeroU64>,
-    split_bytes: Option<NonZeroU64>,
-    progress: Option<Py<PyAny>>,
-) -> PyResult<String> {
-    let shard = Shard {
-        input: &input,
-        kept: &kept,
-        rejects: &rejects,
-        journal: journal.as_deref(),
-        journal_interval: JOURNAL_INTERVAL,
-        split: Split { rows: split_rows.map(Into::into), bytes: split_bytes.map(Into::into) },
-        threads,
-    };
-    // When the interpreter was asked last, and what it raised: the engine only knows that it stops.
-    let asked: Mutex<(Option<Instant>, Option<PyErr>)> = Mutex::new((None, None));
-    let ask = |state: Progress| {
+/// Which rows repeat an earlier one, for each rule that asks.
+#[pyclass(name = "Duplicates", module = "subl_core", frozen)]
+struct PyDuplicates {
+    decisions: Vec<Decisions>,
+    files: Vec<String>,
+}
+
+#[pymethods]
+impl PyDuplicates {
+    #[new]
+    #[pyo3(signature = (plan, files, signatures, threads=1))]
+    fn new(
+        py: Python<'_>,
+        plan: &PyPlan,
+        files: Vec<String>,
+        signatures: Vec<Vec<PathBuf>>,
+        threads: usize,
+    ) -> PyResult<PyDuplicates> {
+        let decisions = py.detach(|| {
+            let decide = |(index, comparison): (usize, &Comparison)| {
+                let signer = &comparison.signer;
+                let mut shards = Vec::new();
+                let mut rows = 0;
+                for shard in &signatures {
+                    let path = shard.get(index).ok_or_else(|| {
+                        PyValueError::new_err("expected a file of signatures for each rule")
+                    })?;
+                    let loaded = Signatures::load(path, signer).map_err(|e| exception(&e))?;
+                    rows += loaded.rows();
+                    signer.check_memory(rows).map_err(memory)?;
+                    shards.push(loaded);
+                }
+                decide(signer, shards, threads).map_err(memory)
+            };
+            plan.0.comparisons().iter().enumerate().map(decide).collect::<PyResult<Vec<_>>>()
+        })?;
+        Ok(PyDuplicates { decisions, files })
+    }
+
+    /// How many rows each rule found.
+    fn counts(&self) -> Vec<u64> {
+        self.decisions.iter().map(Decisions::count).collect()
+    }
+}
+
+fn memory(error: DuplicatesError) -> PyErr {
+    FilterError::new_err(error.to_string())
+}
+
+/// Asks the interpreter now and then whether to go on.
+struct Asker<'a> {
+    progress: Option<&'a Py<PyAny>>,
+    /// When it was asked last, and what it raised: the engine only knows that it stops.
+    state: Mutex<(Option<Instant>, Option<PyErr>)>,
+}
+
+impl<'a> Asker<'a> {
+    fn new(progress: Option<&'a Py<PyAny>>) -> Asker<'a> {
+        Asker { progress, state: Mutex::new((None, None)) }
+    }
+
+    fn ask(&self, state: Progress) -> Flow {
         // Another thread is asking already.
-        let Ok(mut asked) = asked.try_lock() else { return Flow::Continue };
+        let Ok(mut asked) = self.state.try_lock() else { return Flow::Continue };
         if asked.1.is_some() {
             return Flow::Stop;
         }
@@ -79,7 +119,7 @@ fn filter_shard(
         }
         let answer = Python::attach(|py| {
             py.check_signals()?;
-            match &progress {
+            match self.progress {
                 Some(call) => call.call1(py, (state.bytes_read, state.rows, state.kept)).map(drop),
                 None => Ok(()),
             }
@@ -92,14 +132,76 @@ fn filter_shard(
                 Flow::Stop
             }
         }
+    }
+
+    /// What a stopped run raises.
+    fn exception(self, error: &Error) -> PyErr {
+        let raised = self.state.into_inner().ok().and_then(|asked| asked.1);
+        raised.unwrap_or_else(|| exception(error))
+    }
+}
+
+#[pyfunction]
+#[pyo3(signature = (plan, input, signatures, *, threads=1, progress=None))]
+fn sign_shard(
+    py: Python<'_>,
+    plan: &PyPlan,
+    input: PathBuf,
+    signatures: Vec<PathBuf>,
+    threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<u64> {
+    let asker = Asker::new(progress.as_ref());
+    let signed = py.detach(|| {
+        let all = subl_engine::sign_shard(&plan.0, &input, threads, &|state| asker.ask(state))?;
+        for (one, path) in all.iter().zip(&signatures) {
+            one.save(path)?;
+        }
+        Ok(all.first().map_or(0, Signatures::rows))
+    });
+    signed.map_err(|error| asker.exception(&error))
+}
+
+#[pyfunction]
+#[pyo3(signature = (
+    plan, input, kept, rejects, *, journal=None, threads=1, split_rows=None, split_bytes=None,
+    duplicates=None, shard=0, progress=None,
+))]
+#[allow(clippy::too_many_arguments)]
+fn filter_shard(
+    py: Python<'_>,
+    plan: &PyPlan,
+    input: PathBuf,
+    kept: PathBuf,
+    rejects: PathBuf,
+    journal: Option<PathBuf>,
+    threads: usize,
+    split_rows: Option<NonZeroU64>,
+    split_bytes: Option<NonZeroU64>,
+    duplicates: Option<&PyDuplicates>,
+    shard: u32,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    let duplicates: Vec<_> = duplicates.map_or_else(Vec::new, |duplicates| {
+        let files = &duplicates.files;
+        let all = duplicates.decisions.iter();
+        all.map(|decisions| Duplicates { decisions, shard, files }).collect()
+    });
+    let shard = Shard {
+        input: &input,
+        kept: &kept,
+        rejects: &rejects,
+        journal: journal.as_deref(),
+        journal_interval: JOURNAL_INTERVAL,
+        split: Split { rows: split_rows.map(Into::into), bytes: split_bytes.map(Into::into) },
+        duplicates: &duplicates,
+        threads,
     };
-    match py.detach(|| subl_engine::filter_shard(&plan.0, shard, &ask)) {
+    let asker = Asker::new(progress.as_ref());
+    match py.detach(|| subl_engine::filter_shard(&plan.0, shard, &|state| asker.ask(state))) {
         Ok(statistics) => serde_json::to_string(&statistics)
             .map_err(|error| FilterError::new_err(error.to_string())),
-        Err(error) => {
-            let raised = asked.into_inner().ok().and_then(|asked| asked.1);
-            Err(raised.unwrap_or_else(|| exception(&error)))
-        }
+        Err(error) => Err(asker.exception(&error)),
     }
 }
 
@@ -108,7 +210,7 @@ fn exception(error: &Error) -> PyErr {
     match error {
         Error::Read { .. } => ReadError::new_err(message),
         Error::Write { .. } => WriteError::new_err(message),
-        Error::SameFile { .. } | Error::Interrupted => FilterError::new_err(message),
+        Error::SameFile { .. } | Error::NotSigned | Error::Interrupted => FilterError::new_err(message),
     }
 }
 
@@ -121,5 +223,7 @@ fn subl_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ReadError", module.py().get_type::<ReadError>())?;
     module.add("WriteError", module.py().get_type::<WriteError>())?;
     module.add_class::<PyPlan>()?;
+    module.add_class::<PyDuplicates>()?;
+    module.add_function(wrap_pyfunction!(sign_shard, module)?)?;
     module.add_function(wrap_pyfunction!(filter_shard, module)?)
 }

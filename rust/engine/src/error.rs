@@ -57,6 +57,9 @@ pub enum Error {
         /// The file in question.
         path: PathBuf,
     },
+    /// The plan compares rows, and nobody said which of them repeat others.
+    #[error("the plan has a duplicate rule: all shards must be signed first")]
+    NotSigned,
     /// The progress callback asked to stop. The outputs were not made.
     #[error("interrupted")]
     Interrupted,

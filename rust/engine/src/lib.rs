@@ -9,6 +9,7 @@
 //! matter ([`index`]), locate the needed fields without building a document ([`path`], [`record`]),
 //! match ([`plan`], [`scan`], [`rules`]), and copy whole runs of lines ([`shard`]).
 
+pub mod duplicates;
 pub mod error;
 pub mod index;
 pub mod path;
@@ -26,5 +27,5 @@ pub mod statistics;
 pub use error::{Error, PlanError};
 pub use plan::{Plan, PlanSpec};
 pub use reject::explain;
-pub use shard::{Flow, Progress, Shard, Split, filter_shard};
+pub use shard::{Duplicates, Flow, Progress, Shard, Split, filter_shard, sign_shard};
 pub use statistics::Statistics;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::duplicates::Signer;
 use crate::error::PlanError;
 use crate::path::{MAX_PATHS, Tree};
 use crate::record::{Locator, Row, Unreadable, Value, bits};
@@ -62,6 +63,16 @@ struct Single {
     matcher: Matcher,
 }
 
+/// A rule that compares rows, by its index.
+pub struct Comparison {
+    /// The index of the rule.
+    pub rule: usize,
+    /// The index of its field, which has one value.
+    pub field: usize,
+    /// What makes rows comparable.
+    pub signer: Signer,
+}
+
 /// A rule about the rules of a mask, by its index.
 struct Combination {
     rule: usize,
@@ -75,6 +86,7 @@ pub struct Plan {
     singles: Vec<Single>,
     /// By field.
     scans: Vec<(usize, Scan)>,
+    comparisons: Vec<Comparison>,
     combinations: Vec<Combination>,
     /// The regex rules that are broken where nothing matches.
     require: u64,
@@ -155,6 +167,11 @@ impl Plan {
         &self.tag_field
     }
 
+    /// The rules that compare rows. [`crate::duplicates`] says how they are judged.
+    pub fn comparisons(&self) -> &[Comparison] {
+        &self.comparisons
+    }
+
     /// The paths of the fields that the rules look at; their order is their index.
     pub fn fields(&self) -> &[String] {
         &self.fields
@@ -187,12 +204,20 @@ impl Plan {
         all
     }
 
-    /// Which rules the row breaks: bit `i` for rule `i`.
+    /// Which rules the row breaks: bit `i` for rule `i`. `known` has the bits of [`comparisons`],
+    /// which cannot be judged by the row alone.
     ///
     /// A row with an unreadable field is not judged at all; see [`Plan::unreadable`].
+    ///
+    /// [`comparisons`]: Plan::comparisons
     #[inline]
-    pub fn broken(&self, row: &impl Row, scratch: &mut Scratch) -> Result<u64, Unreadable> {
-        let mut mask = 0;
+    pub fn broken(
+        &self,
+        row: &impl Row,
+        known: u64,
+        scratch: &mut Scratch,
+    ) -> Result<u64, Unreadable> {
+        let mut mask = known;
         if self.tags != 0 && row.has(self.fields.len()) {
             return Err(Unreadable::FieldTaken);
         }
@@ -220,6 +245,11 @@ impl Plan {
                     breaks(value);
                     true
                 })?,
+            }
+        }
+        for comparison in &self.comparisons {
+            if row.single(comparison.field).is_none() {
+                row.for_each(comparison.field, &mut |_| true)?;
             }
         }
         for combination in &self.combinations {
@@ -263,10 +293,11 @@ impl Plan {
                 }
             });
         }
-        for combination in &self.combinations {
-            if broken >> combination.rule & 1 == 1 {
+        let others = self.comparisons.iter().map(|comparison| comparison.rule);
+        for rule in others.chain(self.combinations.iter().map(|combination| combination.rule)) {
+            if broken >> rule & 1 == 1 {
                 let finding = Finding { reason: 0, span: None };
-                findings.push(PlanFinding { rule: combination.rule, value: 0, finding });
+                findings.push(PlanFinding { rule, value: 0, finding });
             }
         }
         findings.sort_by_key(|found| (found.rule, found.value, found.finding.reason));
@@ -291,6 +322,7 @@ struct Builder {
     rules: Vec<Rule>,
     singles: Vec<Single>,
     scans: Vec<(usize, scan::Builder)>,
+    comparisons: Vec<Comparison>,
     combinations: Vec<Combination>,
     require: u64,
     fields: Vec<String>,
@@ -336,6 +368,11 @@ impl Builder {
                 let literal = Literal::new(&spec).map_err(error)?;
                 self.scan(field).literal(index as u32, &spec.words, literal);
                 spec.words.iter().map(|word| format!("contains `{word}`")).collect()
+            }
+            (Kind::Duplicate(spec), Some(field)) => {
+                let signer = Signer::new(&name, &self.fields[field], &spec).map_err(error)?;
+                self.comparisons.push(Comparison { rule: index, field, signer });
+                vec!["repeats an earlier row".to_owned()]
             }
             (Kind::All(parts), None) => self
                 .combination(index, parts, "all of", |mask, parts| mask & parts == parts)
@@ -410,6 +447,14 @@ impl Builder {
         }
         let tree =
             Tree::new(&paths).map_err(|message| PlanError::Plan(format!("field {message}")))?;
+        for comparison in &self.comparisons {
+            if tree.is_list(comparison.field) {
+                return Err(PlanError::Rule {
+                    rule: self.rules[comparison.rule].name.clone(),
+                    message: "rows are compared by a field with one value".to_owned(),
+                });
+            }
+        }
         let mut scans = Vec::new();
         for (field, builder) in self.scans {
             scans.push((field, builder.build().map_err(PlanError::Plan)?));
@@ -418,6 +463,7 @@ impl Builder {
             rules: self.rules,
             singles: self.singles,
             scans,
+            comparisons: self.comparisons,
             combinations: self.combinations,
             require: self.require,
             drops,
@@ -445,7 +491,7 @@ mod tests {
         let mut locator = plan.locator();
         let record = locator.locate(line.as_bytes(), &index, 0, line.len()).unwrap();
         let (mut scratch, mut findings) = (Scratch::default(), Vec::new());
-        let broken = plan.broken(&record, &mut scratch)?;
+        let broken = plan.broken(&record, 0, &mut scratch)?;
         plan.find(&record, broken, &mut scratch, &mut findings);
         let found = findings.iter().fold(0, |mask, found| mask | 1u64 << found.rule);
         assert_eq!(found, broken, "{line}");
@@ -519,6 +565,8 @@ mod tests {
         has(r#""kind": "all", "rules": []"#, "rule `a`: rules is empty");
         has(r#""kind": "all", "rules": ["b"]"#, "rule `a`: no rule `b` before this one");
         has(r#""kind": "all", "rules": ["b"], "field": "x""#, "has no field");
+        has(r#""kind": "duplicate", "method": "exact", "field": "m[].c""#, "with one value");
+        has(r#""kind": "duplicate", "method": "exact", "ngram": 3"#, "needs method minhash");
         has(r#""kind": "regex", "patterns": []"#, "rule `a`: patterns is empty");
         has(r#""kind": "regex", "patterns": ["fine", "(x"]"#, "rule `a`: pattern `(x`: ");
         has(r#""kind": "literal", "words": ["x", ""]"#, "rule `a`: word 2 is empty");

@@ -6,7 +6,7 @@
 //! U+FFFD for what is not UTF-8 and cut after [`HEAD_BYTES`]. In a reason, `span` holds byte offsets
 //! into the decoded UTF-8 value of `field`, and is null where the reason is about the whole value;
 //! `text` is that part of the value, cut after [`TEXT_BYTES`]; `value` says which value it is, from
-//! 0, where a field can have several. A row that could not be read has reasons of the kind
+//! 0, where a field can have several; `first` says which row a duplicate repeats. A row that could not be read has reasons of the kind
 //! `unreadable`, which belong to no rule and have a `detail` instead of a span.
 
 use std::io::Write;
@@ -25,6 +25,16 @@ pub(crate) enum Original<'a> {
     Object(&'a [u8]),
     /// Whatever else a line can hold.
     Bytes(&'a [u8]),
+}
+
+/// The row that another one repeats.
+pub(crate) struct First<'a> {
+    /// The index of the rule that says so.
+    pub rule: usize,
+    /// The base name of its file.
+    pub file: &'a str,
+    /// The number of its line, from 0.
+    pub line: u64,
 }
 
 /// Writes reasons as JSON. What is the same each time is written once.
@@ -52,19 +62,32 @@ impl<'a> Reasons<'a> {
         Reasons { plan, heads: heads.collect(), texts: texts.collect() }
     }
 
-    /// Appends the reasons as a JSON array.
-    pub fn write(&self, row: &impl Row, findings: &[PlanFinding], out: &mut Vec<u8>) {
+    /// Appends the reasons as a JSON array. `firsts` are the rows that this one repeats.
+    pub fn write(
+        &self,
+        row: &impl Row,
+        findings: &[PlanFinding],
+        firsts: &[First<'_>],
+        out: &mut Vec<u8>,
+    ) {
         out.push(b'[');
         for (position, found) in findings.iter().enumerate() {
             if position > 0 {
                 out.push(b',');
             }
-            self.write_one(row, *found, out);
+            let first = firsts.iter().find(|first| first.rule == found.rule);
+            self.write_one(row, *found, first, out);
         }
         out.push(b']');
     }
 
-    fn write_one(&self, row: &impl Row, found: PlanFinding, out: &mut Vec<u8>) {
+    fn write_one(
+        &self,
+        row: &impl Row,
+        found: PlanFinding,
+        first: Option<&First<'_>>,
+        out: &mut Vec<u8>,
+    ) {
         out.extend_from_slice(&self.heads[found.rule]);
         out.extend_from_slice(self.texts[found.rule][found.finding.reason].as_bytes());
         let field = self.plan.rules()[found.rule].field;
@@ -89,6 +112,13 @@ impl<'a> Reasons<'a> {
                 });
             }
             _ => out.extend_from_slice(b",\"span\":null,\"text\":null"),
+        }
+        if let Some(first) = first {
+            out.extend_from_slice(b",\"first\":{\"file\":");
+            out.extend_from_slice(to_json(first.file).as_bytes());
+            out.extend_from_slice(b",\"line\":");
+            push_number(first.line + 1, out);
+            out.push(b'}');
         }
         out.push(b'}');
     }
@@ -136,11 +166,12 @@ impl<'a> Rejects<'a> {
         number: u64,
         row: &impl Row,
         findings: &[PlanFinding],
+        firsts: &[First<'_>],
         original: &[u8],
         out: &mut Vec<u8>,
     ) {
         self.head(number, out);
-        self.reasons.write(row, findings, out);
+        self.reasons.write(row, findings, firsts, out);
         tail(&Original::Object(original), out);
     }
 
@@ -220,7 +251,7 @@ pub fn explain(plan: &Plan, line: &[u8]) -> String {
         locator.locate(line, &index, start, end)
     };
     match &located {
-        Ok(record) => match plan.broken(record, &mut scratch) {
+        Ok(record) => match plan.broken(record, 0, &mut scratch) {
             Ok(mask) => {
                 broken = mask;
                 plan.find(record, broken, &mut scratch, &mut findings);
@@ -254,7 +285,7 @@ pub fn explain(plan: &Plan, line: &[u8]) -> String {
             Ok(record) => {
                 let own: Vec<_> =
                     findings.iter().filter(|found| found.rule == number).copied().collect();
-                reasons.write(record, &own, &mut out);
+                reasons.write(record, &own, &[], &mut out);
             }
             Err(_) => out.extend_from_slice(b"[]"),
         }

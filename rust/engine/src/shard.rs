@@ -1,19 +1,20 @@
 //! Filters one shard: read, locate, match, copy.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::duplicates::{Decisions, SignScratch, Signatures};
 use crate::error::Error;
 use crate::index::Index;
 use crate::pipeline::{self, Block, Turn, Worker, content};
 use crate::plan::{Plan, PlanFinding, Scratch};
-use crate::record::{Locator, Unreadable, bits};
-use crate::reject::{Original, Rejects};
+use crate::record::{Locator, Row, Unreadable, bits};
+use crate::reject::{First, Original, Rejects};
 use crate::sink::{Codec, Sink, temporary};
 use crate::source::Source;
 use crate::statistics::{Counts, Statistics};
@@ -47,8 +48,22 @@ pub struct Shard<'a> {
     pub journal_interval: Duration,
     /// When to start another file of kept rows.
     pub split: Split,
+    /// What the rules that compare rows need to know, one for each of [`Plan::comparisons`].
+    pub duplicates: &'a [Duplicates<'a>],
     /// How many threads may work on it. They do not change what is written.
     pub threads: usize,
+}
+
+/// The rows of this shard that repeat an earlier one, of this or another shard. The row of a
+/// decision is the number of the line, from 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Duplicates<'a> {
+    /// About all shards.
+    pub decisions: &'a Decisions,
+    /// The index of this shard.
+    pub shard: u32,
+    /// The base names of all shards' inputs.
+    pub files: &'a [String],
 }
 
 /// When a file of kept rows is full: at whatever comes first.
@@ -90,6 +105,9 @@ pub fn filter_shard(
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Statistics, Error> {
     refuse_same_file(shard)?;
+    if shard.duplicates.len() != plan.comparisons().len() {
+        return Err(Error::NotSigned);
+    }
     let result = filter(plan, shard, progress);
     if result.is_err() && shard.journal.is_none() {
         let _ = fs::remove_file(temporary(shard.rejects));
@@ -130,7 +148,7 @@ fn filter(
         shard.threads.max(1),
         output,
         || Filter {
-            judge: Judge::new(plan, &file),
+            judge: Judge::new(plan, &file, shard.duplicates),
             kept_codec: Codec::of(shard.kept),
             rejects_codec: Codec::of(shard.rejects),
             buffer: Vec::new(),
@@ -222,7 +240,7 @@ impl Filter<'_> {
         let encoded = self.rejects_codec.encode(&judge.rejected, &mut self.buffer);
         let output = turn.wait()?;
         encoded
-            .and_then(|bytes| output.rejects.write(bytes))
+            .and_then(|bytes| output.rejects.write_all(bytes))
             .map_err(Error::write(output.rejects.path()))?;
         output.counts.take(&mut judge.counts);
         judge.kept.clear();
@@ -249,25 +267,29 @@ struct Judge<'a> {
     locator: Locator,
     counts: Counts,
     rejects: Rejects<'a>,
+    duplicates: &'a [Duplicates<'a>],
     /// Of the next line, from 0.
     line_number: u64,
     scratch: Scratch,
     findings: Vec<PlanFinding>,
+    firsts: Vec<First<'a>>,
     kept: Vec<u8>,
     rejected: Vec<u8>,
 }
 
 impl<'a> Judge<'a> {
-    fn new(plan: &'a Plan, file: &str) -> Judge<'a> {
+    fn new(plan: &'a Plan, file: &str, duplicates: &'a [Duplicates<'a>]) -> Judge<'a> {
         Judge {
             plan,
             index: Index::default(),
             locator: plan.locator(),
             counts: Counts::new(plan),
             rejects: Rejects::new(plan, file),
+            duplicates,
             line_number: 0,
             scratch: Scratch::default(),
             findings: Vec::new(),
+            firsts: Vec::new(),
             kept: Vec::new(),
             rejected: Vec::new(),
         }
@@ -331,7 +353,20 @@ impl<'a> Judge<'a> {
                 return Verdict::Gone;
             }
         };
-        let Ok(broken) = self.plan.broken(&record, &mut self.scratch) else {
+        let mut known = 0;
+        self.firsts.clear();
+        for (comparison, duplicates) in self.plan.comparisons().iter().zip(self.duplicates) {
+            let decisions = duplicates.decisions;
+            // A file that has grown since is read to its end; its digest will tell.
+            if self.line_number < decisions.rows(duplicates.shard)
+                && let Some((shard, line)) = decisions.first(duplicates.shard, self.line_number)
+            {
+                known |= 1 << comparison.rule;
+                let file = duplicates.files.get(shard as usize).map_or("", String::as_str);
+                self.firsts.push(First { rule: comparison.rule, file, line });
+            }
+        }
+        let Ok(broken) = self.plan.broken(&record, known, &mut self.scratch) else {
             let unreadable = self.plan.unreadable(&record);
             self.counts.unreadable(&unreadable);
             let (number, original) = (self.line_number, Original::Object(text));
@@ -348,7 +383,8 @@ impl<'a> Judge<'a> {
         self.counts.broken(self.plan, broken, findings);
         if broken & self.plan.drops() != 0 {
             let number = self.line_number;
-            self.rejects.broken(number, &record, findings, text, &mut self.rejected);
+            let firsts = &self.firsts;
+            self.rejects.broken(number, &record, findings, firsts, text, &mut self.rejected);
             return Verdict::Gone;
         }
         self.counts.kept += 1;
@@ -387,6 +423,102 @@ impl<'a> Judge<'a> {
         let head = &head[..head.len().min(self.plan.max_line_bytes())];
         let original = Original::Bytes(head);
         self.rejects.unreadable(self.line_number, &unreadable, &original, &mut self.rejected);
+    }
+}
+
+/// The first pass over a shard, for the rules that compare rows: one column of signatures for each
+/// of [`Plan::comparisons`], with a row for each line.
+pub fn sign_shard(
+    plan: &Plan,
+    input: &Path,
+    threads: usize,
+    progress: &(dyn Fn(Progress) -> Flow + Sync),
+) -> Result<Vec<Signatures>, Error> {
+    let source = Source::open(input, CHUNK_BYTES).map_err(Error::read(input))?;
+    let bytes_read = source.bytes_read();
+    let rows = AtomicU64::new(0);
+    let report = || {
+        let bytes_read = bytes_read.load(Ordering::Relaxed);
+        match progress(Progress { bytes_read, rows: rows.load(Ordering::Relaxed), kept: 0 }) {
+            Flow::Continue => Ok(()),
+            Flow::Stop => Err(Error::Interrupted),
+        }
+    };
+    let new = || -> Vec<Signatures> {
+        plan.comparisons().iter().map(|comparison| comparison.signer.signatures()).collect()
+    };
+    let max_line_bytes = plan.max_line_bytes();
+    let signatures =
+        pipeline::run(input, source, max_line_bytes, threads.max(1), new(), || Sign {
+            plan,
+            index: Index::default(),
+            locator: plan.locator(),
+            scratch: SignScratch::default(),
+            signatures: new(),
+            rows: &rows,
+            report: &report,
+        })?;
+    report()?;
+    Ok(signatures)
+}
+
+/// One thread of the first pass.
+struct Sign<'a> {
+    plan: &'a Plan,
+    index: Index,
+    locator: Locator,
+    scratch: SignScratch,
+    signatures: Vec<Signatures>,
+    rows: &'a AtomicU64,
+    report: &'a (dyn Fn() -> Result<(), Error> + Sync),
+}
+
+impl Worker<Vec<Signatures>> for Sign<'_> {
+    fn work(&mut self, block: &Block, turn: &mut Turn<'_, Vec<Signatures>>) -> Result<(), Error> {
+        let mut line_number = block.first_line;
+        if block.too_long.is_some() {
+            self.signatures.iter_mut().for_each(Signatures::push_none);
+            line_number += 1;
+        }
+        for part in [&block.joined, block.lines()] {
+            let mut rest = part;
+            while !rest.is_empty() {
+                let (window, after) = rest.split_at(window(rest));
+                rest = after;
+                self.index.build(window);
+                let mut at = 0;
+                while at < window.len() {
+                    let end = (self.index.next_line_feed(at) + 1).min(window.len());
+                    let (from, to) = content(&window[at..end], line_number == 0);
+                    self.sign(window, at + from, at + to);
+                    line_number += 1;
+                    at = end;
+                }
+                (self.report)()?;
+                if turn.is_stopped() {
+                    return Err(Error::Interrupted);
+                }
+            }
+        }
+        self.rows.fetch_add(line_number - block.first_line, Ordering::Relaxed);
+        for (all, own) in turn.wait()?.iter_mut().zip(&mut self.signatures) {
+            all.append(own);
+        }
+        Ok(())
+    }
+}
+
+impl Sign<'_> {
+    fn sign(&mut self, window: &[u8], start: usize, end: usize) {
+        let is_long = end - start > self.plan.max_line_bytes();
+        let located = self.locator.locate(window, &self.index, start, end);
+        for (comparison, signatures) in self.plan.comparisons().iter().zip(&mut self.signatures) {
+            let record = located.as_ref().ok().filter(|_| !is_long);
+            match record.and_then(|record| record.single(comparison.field)) {
+                Some(value) => comparison.signer.sign(value.text(), &mut self.scratch, signatures),
+                None => signatures.push_none(),
+            }
+        }
     }
 }
 
@@ -469,7 +601,7 @@ impl<'a> Output<'a> {
         };
         let write = || -> io::Result<()> {
             let mut sink = Sink::create(path)?;
-            sink.write(&serde_json::to_vec(&journal)?)?;
+            sink.write_all(&serde_json::to_vec(&journal)?)?;
             sink.finish()
         };
         write().map_err(Error::write(path))
@@ -523,7 +655,7 @@ impl Parts {
 
     /// Appends bytes that are encoded already, where there is one part only.
     fn write(&mut self, encoded: &[u8]) -> io::Result<()> {
-        self.sink.write(encoded)?;
+        self.sink.write_all(encoded)?;
         self.state.length = self.sink.length();
         Ok(())
     }
@@ -620,6 +752,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::duplicates::decide;
 
     const PLAN: &str = r#"{"max_line_bytes": 200, "rules": [
         {"name": "format", "kind": "numbers", "max_value": 999},
@@ -636,6 +769,7 @@ mod tests {
             journal: None,
             journal_interval: Duration::ZERO,
             split: Split::default(),
+            duplicates: &[],
             threads,
         }
     }
@@ -754,7 +888,7 @@ mod tests {
         let (mut codec, mut buffer) = (Codec::of(path), Vec::new());
         let mut sink = Sink::create(path).unwrap();
         for part in bytes.chunks(1_000_003) {
-            sink.write(codec.encode(part, &mut buffer).unwrap()).unwrap();
+            sink.write_all(codec.encode(part, &mut buffer).unwrap()).unwrap();
         }
         sink.finish().unwrap();
     }
@@ -910,5 +1044,60 @@ mod tests {
         assert!(!kept.exists());
         assert_eq!(fs::read_to_string(&input).unwrap(), "{\"completion\":\"1\"}\n");
         assert_eq!(run(&input, &kept, &rejects).unwrap().kept, 1);
+    }
+
+    #[test]
+    fn a_row_may_repeat_one_of_another_shard() {
+        let plan = Plan::from_json(
+            r#"{"rules": [
+                {"name": "again", "kind": "duplicate", "method": "exact"},
+                {"name": "n", "kind": "numbers", "field": "id", "action": "count"},
+                {"name": "again and no number", "kind": "all", "rules": ["again", "n"],
+                 "action": "count"}
+            ]}"#,
+        )
+        .unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let row = |id: &str, text: &str| format!("{{\"id\":\"{id}\",\"completion\":\"{text}\"}}\n");
+        let first = [row("1", "a"), "\n".to_owned(), row("x", "b"), row("3", "a")].concat();
+        let second =
+            ["{}\n".to_owned(), row("4", "b"), row("y", "c"), row("z", "\\u0061")].concat();
+        let files = ["one.jsonl", "two.jsonl"].map(str::to_owned);
+        let paths = paths(directory.path(), "");
+        let inputs = files.clone().map(|name| directory.path().join(name));
+        fs::write(&inputs[0], first).unwrap();
+        fs::write(&inputs[1], second).unwrap();
+        let signatures: Vec<_> = inputs
+            .iter()
+            .map(|input| sign_shard(&plan, input, 2, &go_on).unwrap().remove(0))
+            .collect();
+        assert_eq!((signatures[0].rows(), signatures[1].rows()), (4, 4));
+        let decisions = decide(&plan.comparisons()[0].signer, signatures, 1).unwrap();
+        let mut shard = shard(&paths, 1);
+        let mut rejects = Vec::new();
+        for (index, input) in inputs.iter().enumerate() {
+            shard.input = input;
+            assert!(matches!(filter_shard(&plan, shard, &go_on), Err(Error::NotSigned)));
+            let duplicates =
+                [Duplicates { decisions: &decisions, shard: index as u32, files: &files }];
+            let statistics = {
+                let shard = Shard { duplicates: &duplicates, ..shard };
+                filter_shard(&plan, shard, &go_on).unwrap()
+            };
+            assert_eq!(statistics.rules[2].hits, index as u64, "{statistics:?}");
+            for line in fs::read_to_string(&paths[2]).unwrap().lines() {
+                let reject: Value = serde_json::from_str(line).unwrap();
+                rejects.push((reject["line"].clone(), reject["reasons"][0]["first"].clone()));
+            }
+        }
+        assert_eq!(
+            rejects,
+            [
+                (json!(4), json!({"file": "one.jsonl", "line": 1})),
+                (json!(1), Value::Null),
+                (json!(2), json!({"file": "one.jsonl", "line": 3})),
+                (json!(4), json!({"file": "one.jsonl", "line": 1})),
+            ]
+        );
     }
 }

@@ -60,7 +60,7 @@ fn gzip(bytes: &[u8], buffer: &mut Vec<u8>) -> io::Result<()> {
     encoder.finish().map(drop)
 }
 
-/// A file in the making. Dropped before [`Sink::finish`], it stays under its temporary name: the
+/// A file in the making; what is written to it must be encoded already. Dropped before [`Sink::finish`], it stays under its temporary name: the
 /// next run continues it or starts it again.
 pub struct Sink {
     file: File,
@@ -102,13 +102,6 @@ impl Sink {
         self.length
     }
 
-    /// Appends bytes that are encoded already.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
     /// Returns when all that was written is on the disk.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
@@ -124,11 +117,23 @@ impl Sink {
                 Compression::Gzip => gzip(b"", &mut empty)?,
                 Compression::Zstandard => empty = zstd::bulk::compress(b"", ZSTANDARD_LEVEL)?,
             }
-            self.write(&empty)?;
+            self.write_all(&empty)?;
         }
         self.file.sync_all()?;
         fs::rename(&self.temporary, &self.path)?;
         sync_directory(&self.path)
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.length += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -183,11 +188,11 @@ mod tests {
                 let mut sink = Sink::create(&path).unwrap();
                 for (number, part) in lines.chunks(200_000).enumerate() {
                     let encoded = codec.encode(part, &mut buffer).unwrap();
-                    sink.write(encoded).unwrap();
+                    sink.write_all(encoded).unwrap();
                     // What a run wrote that was killed is cut off.
                     if number + 1 == cut {
                         let length = sink.length();
-                        sink.write(b"half a frame").unwrap();
+                        sink.write_all(b"half a frame").unwrap();
                         drop(sink);
                         sink = Sink::open(&path, length).unwrap();
                     }
@@ -206,7 +211,7 @@ mod tests {
         for name in NAMES {
             let path = directory.path().join(name);
             let mut sink = Sink::create(&path).unwrap();
-            sink.write(b"something").unwrap();
+            sink.write_all(b"something").unwrap();
             drop(sink);
             assert!(!path.exists());
             assert!(Sink::open(&path, 10).is_err());

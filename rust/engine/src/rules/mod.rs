@@ -14,6 +14,7 @@ pub(crate) mod regex;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
+use crate::duplicates::DuplicateSpec;
 use crate::record::Value;
 
 pub use literal::LiteralSpec;
@@ -57,6 +58,8 @@ pub enum Kind {
     Regex(RegexSpec),
     /// Fixed words, thousands of them.
     Literal(LiteralSpec),
+    /// A value that an earlier row has too.
+    Duplicate(DuplicateSpec),
     /// Broken if all of these rules are.
     All(Parts),
     /// Broken if one of these rules is.
@@ -124,6 +127,7 @@ impl Kind {
             Kind::Numbers(_) => "numbers",
             Kind::Regex(_) => "regex",
             Kind::Literal(_) => "literal",
+            Kind::Duplicate(_) => "duplicate",
             Kind::All(_) => "all",
             Kind::Any(_) => "any",
             Kind::None(_) => "none",
