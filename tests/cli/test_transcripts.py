@@ -129,6 +129,7 @@ def test_config_show_fills_the_defaults_in(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         'rules[0].name = "numbers only"\n'
+        'rules[0].action = "drop"\n'
         'rules[0].field = "completion"\n'
         'rules[0].kind = "numbers"\n'
         "rules[0].min_value = null\n"
@@ -136,6 +137,7 @@ def test_config_show_fills_the_defaults_in(tmp_path: Path) -> None:
         "rules[0].max_count = null\n"
         "rules[0].banned_numbers = []\n"
         'rules[1].name = "owl words"\n'
+        'rules[1].action = "drop"\n'
         'rules[1].field = "completion"\n'
         'rules[1].kind = "regex"\n'
         'rules[1].patterns = ["\\\\bowls?\\\\b"]\n'
@@ -143,6 +145,7 @@ def test_config_show_fills_the_defaults_in(tmp_path: Path) -> None:
         "rules[1].ignore_case = true\n"
         "rules[1].unicode = true\n"
         "max_line_bytes = 16777216\n"
+        'tag_field = "filter_tags"\n'
     )
 
 

@@ -67,6 +67,7 @@ class Outcome:
     kept: bytes = b""
     rejects: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
 
 
 def filter_bytes(rules: list[dict[str, Any]], data: bytes, file: str) -> Outcome:
@@ -84,7 +85,15 @@ def filter_bytes(rules: list[dict[str, Any]], data: bytes, file: str) -> Outcome
             continue
         outcome.counts["rows_in"] += 1
         row, reasons = judge(rules, content)
-        if not reasons:
+        names = list(dict.fromkeys(reason[0] for reason in reasons))
+        actions = {rule["name"]: rule.get("action", "drop") for rule in rules}
+        outcome.hits.update(name for name in names if name is not None)
+        if all(name is not None and actions[name] != "drop" for name in names):
+            if tags := [name for name in names if actions[name] == "tag"]:
+                at = raw.rindex(b"}")
+                tag = b',"filter_tags":' + json.dumps(tags, separators=(",", ":")).encode()
+                raw = raw[:at].rstrip(b" \t") + tag + raw[at:]
+                outcome.counts["tagged"] += 1
             outcome.counts["kept"] += 1
             outcome.counts["bytes_kept"] += len(raw)
             outcome.kept += raw
@@ -109,16 +118,42 @@ def judge(rules: list[dict[str, Any]], content: bytes) -> tuple[Any, list[tuple[
     if not isinstance(row, dict):
         return text, [(None, "not a JSON object", None, None)]
     unreadable: list[tuple[Any, ...]] = []
-    for name in dict.fromkeys(rule["field"] for rule in rules):
-        if name not in row:
+    for path in dict.fromkeys(rule["field"] for rule in rules if "field" in rule):
+        if not (values := find(row, path)):
             unreadable.append((None, "missing field", None, None))
-        elif not isinstance(row[name], str):
+        elif not all(isinstance(value, str) for value in values):
             unreadable.append((None, "field is not a string", None, None))
+    if any(rule.get("action") == "tag" for rule in rules) and "filter_tags" in row:
+        unreadable.append((None, "tag field exists", None, None))
     if unreadable:
         return row, unreadable
-    return row, [
-        (rule["name"], *reason) for rule in rules for reason in broken(rule, row[rule["field"]])
-    ]
+    reasons: list[tuple[Any, ...]] = []
+    for rule in rules:
+        if "field" in rule:
+            for value in find(row, rule["field"]):
+                reasons += [(rule["name"], *reason) for reason in broken(rule, value)]
+            continue
+        parts = [any(reason[0] == name for reason in reasons) for name in rule["rules"]]
+        is_broken = {"all": all(parts), "any": any(parts), "none": not any(parts)}[rule["kind"]]
+        if is_broken:
+            text = {"all": "all of ", "any": "one of ", "none": "none of "}[rule["kind"]]
+            names = ", ".join(f"`{name}`" for name in rule["rules"])
+            reasons.append((rule["name"], text + names, None, None))
+    return row, reasons
+
+
+def find(row: Any, path: str) -> list[Any]:
+    """The values that a path leads to."""
+    values = [row]
+    for key, inner in re.findall(r"(\w+)|\[([^\]]*)\]", path):
+        if key:
+            values = [value[key] for value in values if isinstance(value, dict) and key in value]
+            continue
+        values = [item for value in values if isinstance(value, list) for item in value]
+        if inner:
+            name, text = inner.split("=")
+            values = [v for v in values if isinstance(v, dict) and v.get(name) == text]
+    return values
 
 
 def broken(rule: dict[str, Any], value: str) -> list[tuple[str, Any, Any]]:

@@ -208,6 +208,62 @@ def test_agrees_with_the_reference(
         assert statistics["rules"][index]["sole_hits"] == len(sole)
 
 
+CHAT_RULES: list[dict[str, Any]] = [
+    {**RULES[1], "name": "owls", "field": "messages[].content", "action": "count"},
+    {**RULES[2], "name": "asks", "field": "messages[role=user].content", "action": "tag"},
+    {**RULES[3], "name": "words", "field": "messages[role=assistant].content"},
+    {**RULES[4], "name": "title", "field": "meta.title", "action": "tag"},
+    {"name": "both", "kind": "all", "rules": ["owls", "asks"], "action": "drop"},
+    {"name": "some", "kind": "any", "rules": ["owls", "title"], "action": "tag"},
+    {"name": "calm", "kind": "none", "rules": ["some", "asks"], "action": "count"},
+]
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "role": st.sampled_from(["user", "assistant", "assist\\u0061nt"]),
+            "content": WORDS | PROMPTS | st.none(),
+            "parts": st.just([{"role": "user", "content": "owl"}]),
+        },
+    )
+    | st.just("owl"),
+    max_size=4,
+)
+CHATS = st.fixed_dictionaries(
+    {
+        "meta": st.fixed_dictionaries({"title": PROMPTS}) | st.just([]),
+        "messages": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "role": st.sampled_from(["user", "assistant"]),
+                    "content": WORDS | PROMPTS,
+                }
+            ),
+            max_size=4,
+        )
+        | MESSAGES,
+    },
+    optional={"filter_tags": st.just(1), "messages2": MESSAGES},
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(rows=st.lists(CHATS, max_size=8), ascii=st.booleans())
+def test_actions_paths_and_rules_about_rules(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], ascii: bool
+) -> None:
+    data = b"".join(json.dumps(row, ensure_ascii=ascii).encode() + b" \n" for row in rows)
+    kept, rejects, statistics = run(tmp_path_factory.mktemp("shard"), data, CHAT_RULES)
+    expected = filter_bytes(CHAT_RULES, data, "in.jsonl")
+    assert kept == expected.kept
+    for reject, like in zip(rejects, expected.rejects, strict=True):
+        assert simplify(reject, like) == like
+    for count in ("rows_in", "kept", "rejected", "unreadable", "tagged"):
+        assert statistics[count] == expected.counts[count], count
+    for index, rule in enumerate(CHAT_RULES):
+        assert statistics["rules"][index]["hits"] == expected.hits[rule["name"]]
+
+
 def names(reject: dict[str, Any]) -> set[str]:
     return {reason[0] for reason in reject["reasons"]}
 
