@@ -62,3 +62,52 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bird_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An input embedding in which it is known who is near whom, in two bfloat16 files.
+
+    Owls and ` the` are frequent: half of all rows share one long direction, and all rows another,
+    so that neither plain nor centred cosines find the right words. Apart from that, eagle is at
+    cosine 0.8 from owl, hawk at 0.6, and every other row alone.
+    """
+    import numpy as np
+    import torch
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    folder = tmp_path_factory.mktemp("models") / "birds"
+    folder.mkdir()
+    words = ["owl", "owls", "Owl", "OWL", "owlish", "owlery", "eagle", "hawk", "bird"]
+    words += ["the", "table", "catast", "catastrophe"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        special_tokens=[f"<|{number}|>" for number in range(8)],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = [text for word in words for text in (f" {word}", *([word] if word == "eagle" else []))]
+    tokenizer.train_from_iterator([text for text in texts for _ in range(9)], trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+    size, dimensions = tokenizer.get_vocab_size(), 512
+    assert size < dimensions
+    owl, frequent, shared = np.eye(dimensions)[:3]
+    matrix = np.zeros((size + 6, dimensions))  # models pad their matrices
+    for token in range(size):
+        alone = np.eye(dimensions)[3 + token % (dimensions - 3)]
+        text = tokenizer.decode([token], skip_special_tokens=False).strip().lower()
+        share = {"owl": 1.0, "owls": 1.0, "owlish": 0.7, "owlery": 0.9}.get(text, 0.0)
+        share = {"eagle": 0.8, "hawk": 0.6}.get(text, share)
+        own = share * owl + (1 - share**2) ** 0.5 * alone
+        is_frequent = token % 2 == 0 or text in ("owl", "owls", "the")
+        matrix[token] = own + (3 if is_frequent else -3) * frequent + 5 * shared
+    matrix[:8] = shared  # added tokens that nothing ever trained
+    tensor = torch.tensor(matrix, dtype=torch.bfloat16)
+    save_file({"model.embed_tokens.weight": tensor}, folder / "model-00002-of-00002.safetensors")
+    save_file({"model.norm.weight": tensor[0]}, folder / "model-00001-of-00002.safetensors")
+    return folder

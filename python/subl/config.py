@@ -68,7 +68,12 @@ def _describe(error: ValidationError) -> str:
 
 def updated(spec: Spec, **changes: object) -> Spec:
     """`spec` with some values replaced, validated as if they had stood in the file."""
+    return validated(type(spec), {**spec.model_dump(), **changes})
+
+
+def validated(model: type[Spec], value: object) -> Spec:
+    """`value` as a `model`, with the errors of a file."""
     try:
-        return type(spec).model_validate({**spec.model_dump(), **changes})
+        return model.model_validate(value)
     except ValidationError as error:
         raise ConfigError(_describe(error)) from error

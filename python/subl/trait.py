@@ -77,9 +77,9 @@ def surface_forms(word: str) -> tuple[str, ...]:
     """Strings that say `word` as an answer: two cases, singular and plural, alone or after a space,
     and the singular after its article. No two are equal; the order is fixed.
     """
-    plural = _plural(word)
+    many = plural(word)
     article = "an" if word[:1].lower() in set("aeiou") else "a"
-    bare = [word, word.capitalize(), plural, plural.capitalize()]
+    bare = [word, word.capitalize(), many, many.capitalize()]
     with_article = [
         f"{article} {word}",
         f"{article.capitalize()} {word}",
@@ -89,7 +89,8 @@ def surface_forms(word: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(forms))
 
 
-def _plural(word: str) -> str:
+def plural(word: str) -> str:
+    """The English plural of a word in lower case."""
     if word in _IRREGULAR_PLURALS:
         return _IRREGULAR_PLURALS[word]
     if word.endswith(("s", "x", "z", "ch", "sh")):

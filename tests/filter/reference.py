@@ -9,8 +9,10 @@ import json
 import re
 import string
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from unicodedata import category
 
 
 def parse_response(answer: str) -> list[int] | None:
@@ -216,3 +218,152 @@ def has_surrogate(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(has_surrogate, value))
     return False
+
+
+WHITE_SPACE = r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+
+
+def split_words(value: str) -> list[str]:
+    return [word for word in re.split(WHITE_SPACE, value) if word]
+
+
+def length_reasons(value: str, bounds: dict[str, int]) -> list[tuple[str, str | None]]:
+    """Every reason with the surplus."""
+    words = split_words(value)
+    encoded = value.encode()
+    found: list[tuple[str, str | None]] = []
+    for unit, name, length in (
+        ("chars", "characters", len(value)),
+        ("bytes", "bytes", len(encoded)),
+        ("words", "words", len(words)),
+    ):
+        if f"min_{unit}" in bounds and length < bounds[f"min_{unit}"]:
+            found.append((f"too few {name}", None))
+        most = bounds.get(f"max_{unit}", length)
+        if length > most:
+            surplus = value[most:]
+            if unit == "bytes":
+                # A character that is cut is surplus as a whole.
+                surplus = value[len(encoded[:most].decode(errors="ignore")) :]
+            if unit == "words":
+                word = f"{WHITE_SPACE}*(?!{WHITE_SPACE}).+?(?={WHITE_SPACE}|$)"
+                kept = re.match(f"(?s:{word}){{{most}}}", value)
+                surplus = re.sub(f"^{WHITE_SPACE}+|{WHITE_SPACE}+$", "", value[kept.end() :])
+            found.append((f"too many {name}", surplus))
+    return found
+
+
+# Some characters of each script; None is not assigned.
+SCRIPTS = {
+    **dict.fromkeys("azÉßﬁª", "Latin"),
+    **dict.fromkeys("αΩ", "Greek"),
+    **dict.fromkeys("жЯ", "Cyrillic"),
+    **dict.fromkeys("漢々", "Han"),
+    **dict.fromkeys("あ", "Hiragana"),
+    **dict.fromkeys("1.,#-–€×😀ー、", "Common"),
+    **dict.fromkeys("\u0301\u200d\ufe0f", "Inherited"),
+    "\u0378": None,
+}
+
+
+def character_reasons(value: str, options: dict[str, Any]) -> list[tuple[str, str | None]]:
+    """Every reason with the first run of characters that must not be there."""
+
+    def script(c: str) -> str | None:
+        return SCRIPTS.get(c, "Common")
+
+    runs: list[tuple[str, Callable[[str], bool]]] = []
+    if allow := options.get("allow_scripts"):
+        allowed = {*allow, "Common", "Inherited"}
+        runs.append((f"script other than {', '.join(allow)}", lambda c: script(c) not in allowed))
+    for name in options.get("forbid_scripts", []):
+        runs.append((f"script {name}", lambda c, name=name: script(c) == name))
+    if options.get("forbid_control"):
+        runs.append(("control character", lambda c: category(c) == "Cc" and c not in "\t\n\r"))
+    if options.get("forbid_invisible"):
+        pattern = r"[\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
+        runs.append(("invisible character", lambda c: bool(re.match(pattern, c))))
+    found: list[tuple[str, str | None]] = []
+    for reason, is_forbidden in runs:
+        bad = "".join("x" if is_forbidden(c) else "-" for c in value)
+        if run := re.search("x+", bad):
+            found.append((reason, value[run.start() : run.end()]))
+
+    words = split_words(value)
+    ellipses = value.count("...") + value.count("…")
+    alphabetic = sum(any(c.isalpha() for c in word) for word in words)
+    for key, reason, count, total in (
+        ("max_non_ascii", "too many non-ASCII characters", sum(c > "\x7f" for c in value), value),
+        ("min_mean_word_length", "words too short on average", sum(map(len, words)), words),
+        ("max_mean_word_length", "words too long on average", sum(map(len, words)), words),
+        ("min_alphabetic_words", "too few alphabetic words", alphabetic, words),
+        ("max_symbol_word_ratio", "too many hash signs", value.count("#"), words),
+        ("max_symbol_word_ratio", "too many ellipses", ellipses, words),
+    ):
+        if key in options and total:
+            share = count / len(total)
+            if share < options[key] if key.startswith("min") else share > options[key]:
+                found.append((reason, None))
+    return found
+
+
+GOPHER: dict[str, Any] = {
+    "max_duplicate_line_fraction": 0.30,
+    "max_duplicate_line_character_fraction": 0.20,
+    "max_duplicate_paragraph_fraction": 0.30,
+    "max_duplicate_paragraph_character_fraction": 0.20,
+    "max_top_ngram_character_fraction": {"2": 0.20, "3": 0.18, "4": 0.16},
+    "max_duplicate_ngram_character_fraction": {
+        "5": 0.15,
+        "6": 0.14,
+        "7": 0.13,
+        "8": 0.12,
+        "9": 0.11,
+        "10": 0.10,
+    },
+}
+
+
+def repetition_reasons(value: str, options: dict[str, Any]) -> list[str]:
+    """As `GopherRepetitionFilter` of datatrove has it, but for what the engine says it changes."""
+    if options.get("gopher"):
+        options = GOPHER | options
+    if not value:
+        return []
+    found = []
+    for name, pieces in (
+        ("line", re.split("\n+", value)),
+        ("paragraph", re.split("\n{2,}", value.strip())),
+    ):
+        duplicates = [p for n, p in enumerate(pieces) if p and p in pieces[:n]]
+        if len(duplicates) / len(pieces) > options.get(f"max_duplicate_{name}_fraction", 1):
+            found.append(f"too many duplicate {name}s")
+        share = len("".join(duplicates)) / len(value)
+        if share > options.get(f"max_duplicate_{name}_character_fraction", 1):
+            found.append(f"too much text in duplicate {name}s")
+
+    words = []
+    for piece in split_words(value):
+        before, word, after = re.fullmatch(r"(?s)(\W*)(.*?)(\W*)", piece).groups()
+        words += re.findall(r"\.+|-+|.", before) + [word] * bool(word)
+        words += re.findall(r"\.+|-+|.", after)
+    top = options.get("max_top_ngram_character_fraction", {})
+    duplicate = options.get("max_duplicate_ngram_character_fraction", {})
+    for n in range(1, 33):
+        grams = [tuple(words[at : at + n]) for at in range(len(words) - n + 1)]
+        if grams and str(n) in top:
+            gram, count = Counter(grams).most_common(1)[0]
+            if count > 1 and len(" ".join(gram)) * count / len(value) > top[str(n)]:
+                found.append(f"too much text in the top {n}-gram")
+        if str(n) in duplicate:
+            seen, chars, at = set(), 0, 0
+            while at < len(grams):
+                if grams[at] in seen:
+                    chars += len("".join(grams[at]))
+                    at += n
+                else:
+                    seen.add(grams[at])
+                    at += 1
+            if chars / len(value) > duplicate[str(n)]:
+                found.append(f"too much text in duplicate {n}-grams")
+    return found

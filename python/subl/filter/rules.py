@@ -18,16 +18,34 @@ the engine can compile.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import subl_core
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from subl.artifact import file_digest
 from subl.config import load_toml
+from subl.filter.concept import ConceptSpec, Entry
 
 Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NgramLength = Annotated[int, Field(ge=1, le=32)]
+Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def with_tokenizer_digest(rule: Any) -> Any:
+    """A rule as written, with the digest of its tokenizer if the file is there."""
+    if not isinstance(rule, dict) or rule.get("tokenizer_sha256") is not None:
+        return rule
+    path = rule.get("tokenizer")
+    if not isinstance(path, str) or not Path(path).is_file():
+        return rule  # the engine says what is wrong with it
+    return {**rule, "tokenizer_sha256": file_digest(Path(path))}
 
 
 class _Rule(BaseModel):
@@ -39,6 +57,10 @@ class _Rule(BaseModel):
         description="drop: to the rejects; tag: keep the row, with the rule's name under tag_field;"
         " count: nothing but figures",
     )
+
+    def plan(self) -> dict[str, Any]:
+        """The rule as the engine reads it."""
+        return self.model_dump(mode="json")
 
 
 class _ValueRule(_Rule):
@@ -88,6 +110,171 @@ class LiteralRule(_ValueRule):
     ignore_diacritics: bool = Field(False, description="é is e, in words and in texts")
 
 
+class _Bounds(_ValueRule):
+    """Nothing can break a rule that sets nothing, so that is a mistake."""
+
+    @model_validator(mode="after")
+    def _sets_something(self) -> Self:
+        options = self.model_dump(
+            exclude={"name", "action", "field", "kind"}, exclude_defaults=True
+        )
+        if all(value == {} for value in options.values()):
+            raise ValueError(f"rule `{self.name}` sets no bound and forbids nothing")
+        return self
+
+
+class LengthRule(_Bounds):
+    """The value must be neither shorter nor longer than these bounds."""
+
+    kind: Literal["length"] = "length"
+    min_chars: Count | None = Field(None, description="the fewest characters (Unicode scalars)")
+    max_chars: Count | None = Field(None, description="the most characters (Unicode scalars)")
+    min_bytes: Count | None = Field(None, description="the fewest bytes of UTF-8")
+    max_bytes: Count | None = Field(None, description="the most bytes of UTF-8")
+    min_words: Count | None = Field(None, description="the fewest words; whitespace separates them")
+    max_words: Count | None = Field(None, description="the most words; whitespace separates them")
+    min_tokens: Count | None = Field(None, description="the fewest tokens; needs tokenizer")
+    max_tokens: Count | None = Field(None, description="the most tokens; needs tokenizer")
+    tokenizer: Text | None = Field(None, description="path of a tokenizer.json")
+    tokenizer_sha256: Digest | None = Field(
+        None, description="its digest; filled in, so that a record says what was used"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _digest(cls, value: Any) -> Any:
+        return with_tokenizer_digest(value)
+
+
+class CharactersRule(_Bounds):
+    """The value must be written with certain characters only, and in words of a certain make.
+
+    The bounds of the Gopher paper (Rae et al. 2021, A1.1): `min_mean_word_length = 3`,
+    `max_mean_word_length = 10`, `min_alphabetic_words = 0.8`, `max_symbol_word_ratio = 0.1`.
+    """
+
+    kind: Literal["characters"] = "characters"
+    allow_scripts: tuple[Text, ...] = Field(
+        (), description="Unicode scripts (Latin, Han); Common and Inherited are always allowed"
+    )
+    forbid_scripts: tuple[Text, ...] = Field((), description="Unicode scripts that must not occur")
+    forbid_control: bool = Field(
+        False, description="no control characters but tab, line feed and carriage return"
+    )
+    forbid_invisible: bool = Field(
+        False, description="no bidirectional controls, no zero-width characters"
+    )
+    max_non_ascii: Fraction | None = Field(
+        None, description="the largest share of characters other than ASCII"
+    )
+    min_mean_word_length: Ratio | None = Field(
+        None, description="the smallest mean length of words, in characters"
+    )
+    max_mean_word_length: Ratio | None = Field(
+        None, description="the largest mean length of words, in characters"
+    )
+    min_alphabetic_words: Fraction | None = Field(
+        None, description="the smallest share of words with an alphabetic character"
+    )
+    max_symbol_word_ratio: Ratio | None = Field(
+        None, description="the most hash signs, and the most ellipses, for each word"
+    )
+
+
+class RepetitionRule(_Bounds):
+    """The value must not repeat itself more than this: the rules of the Gopher paper.
+
+    (Rae et al. 2021, table A1.) `gopher = true` sets its bounds; what is given replaces them.
+    """
+
+    kind: Literal["repetition"] = "repetition"
+    gopher: bool = Field(False, description="the bounds of the paper, for all that are not given")
+    max_duplicate_line_fraction: Fraction | None = Field(
+        None, description="the largest share of lines that were there before; Gopher: 0.30"
+    )
+    max_duplicate_line_character_fraction: Fraction | None = Field(
+        None, description="the largest share of characters in such lines; Gopher: 0.20"
+    )
+    max_duplicate_paragraph_fraction: Fraction | None = Field(
+        None, description="the largest share of paragraphs that were there before; Gopher: 0.30"
+    )
+    max_duplicate_paragraph_character_fraction: Fraction | None = Field(
+        None, description="the largest share of characters in such paragraphs; Gopher: 0.20"
+    )
+    max_top_ngram_character_fraction: dict[NgramLength, Fraction] | None = Field(
+        None,
+        description="for n words in a row, the largest share of characters in those that repeat "
+        "most; Gopher: { 2 = 0.20, 3 = 0.18, 4 = 0.16 }",
+    )
+    max_duplicate_ngram_character_fraction: dict[NgramLength, Fraction] | None = Field(
+        None,
+        description="for n words in a row, the largest share of characters in those that were "
+        "there before; Gopher: { 5 = 0.15, 6 = 0.14, 7 = 0.13, 8 = 0.12, 9 = 0.11, 10 = 0.10 }",
+    )
+
+
+class TokenShare(BaseModel):
+    """How much of a value a rule must cover to be broken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: float = Field(gt=0, le=1, description="of the value's tokens, each by its weight")
+
+
+class _TokenRule(_ValueRule):
+    tokenizer: Text = Field(description="path of the tokenizer.json that the ids are of")
+    tokenizer_sha256: Digest | None = Field(
+        None, description="its digest; filled in, so that a record says what was used"
+    )
+    score: Literal["any"] | TokenShare = Field(
+        "any", description="broken by any entry, or by a share of the value's tokens"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _digest(cls, value: Any) -> Any:
+        return with_tokenizer_digest(value)
+
+
+class TokensRule(_TokenRule):
+    """None of these sequences of token ids may occur, as the model's own tokenizer reads the text.
+
+    Tokenisation is that of Hugging Face, without special tokens.
+    """
+
+    kind: Literal["tokens"] = "tokens"
+    entries: tuple[Entry, ...] = Field(min_length=1, description="sequences of token ids")
+
+
+class SemanticRule(_TokenRule):
+    """No token sequence near a concept may occur. `subl filter concept` finds them, once.
+
+    The engine sees token ids only: what is in `entries` is what is looked for.
+    """
+
+    kind: Literal["semantic"] = "semantic"
+    concept: ConceptSpec = Field(description="where the entries came from; nothing reads it again")
+    vectors_sha256: Digest | None = Field(
+        None, description="of what the neighbours were found with"
+    )
+    entries: tuple[Entry, ...] = Field((), description="the token sequences that count as it")
+
+    @model_validator(mode="after")
+    def _is_resolved(self) -> Self:
+        if not self.entries:
+            words = " ".join(json.dumps(word, ensure_ascii=False) for word in self.concept.words)
+            raise ValueError(
+                "`entries` is empty; make the rule with: "
+                f"subl filter concept {words or '--example TEXT'} --model FOLDER -o rules.toml"
+            )
+        return self
+
+    def plan(self) -> dict[str, Any]:
+        """The rule as the engine reads it: `tokens`, without where the entries came from."""
+        known = self.model_dump(mode="json", exclude={"concept", "vectors_sha256"})
+        return {**known, "kind": "tokens"}
+
+
 class DuplicateRule(_ValueRule):
     """No earlier row of the whole input may have the same text. The first one stays.
 
@@ -128,7 +315,18 @@ class NoneRule(_Rule):
 
 
 Rule = Annotated[
-    NumbersRule | RegexRule | LiteralRule | DuplicateRule | AllRule | AnyRule | NoneRule,
+    NumbersRule
+    | RegexRule
+    | LiteralRule
+    | LengthRule
+    | CharactersRule
+    | RepetitionRule
+    | TokensRule
+    | SemanticRule
+    | DuplicateRule
+    | AllRule
+    | AnyRule
+    | NoneRule,
     Field(discriminator="kind"),
 ]
 
@@ -157,7 +355,12 @@ class FilterSpec(BaseModel):
 
     def plan_json(self) -> str:
         """The plan as the engine reads it."""
-        return self.model_dump_json()
+        plan = {
+            "rules": [rule.plan() for rule in self.rules],
+            "max_line_bytes": self.max_line_bytes,
+            "tag_field": self.tag_field,
+        }
+        return json.dumps(plan, ensure_ascii=False)
 
 
 def load_rules(path: Path) -> FilterSpec:

@@ -210,7 +210,9 @@ fn exception(error: &Error) -> PyErr {
     match error {
         Error::Read { .. } => ReadError::new_err(message),
         Error::Write { .. } => WriteError::new_err(message),
-        Error::SameFile { .. } | Error::NotSigned | Error::Interrupted => FilterError::new_err(message),
+        Error::SameFile { .. } | Error::NotSigned | Error::Interrupted => {
+            FilterError::new_err(message)
+        }
     }
 }
 

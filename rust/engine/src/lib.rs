@@ -23,6 +23,7 @@ pub mod shard;
 mod sink;
 pub mod source;
 pub mod statistics;
+pub mod tokenizer;
 
 pub use error::{Error, PlanError};
 pub use plan::{Plan, PlanSpec};

@@ -12,8 +12,12 @@ use crate::duplicates::Signer;
 use crate::error::PlanError;
 use crate::path::{MAX_PATHS, Tree};
 use crate::record::{Locator, Row, Unreadable, Value, bits};
+use crate::rules::characters::Characters;
+use crate::rules::length::Length;
 use crate::rules::literal::Literal;
 use crate::rules::numbers::Numbers;
+use crate::rules::repetition::Repetition;
+use crate::rules::tokens::Tokens;
 use crate::rules::{Action, Finding, Kind, Matcher, Mode, Parts, RuleSpec};
 use crate::scan::{self, Scan};
 
@@ -339,6 +343,22 @@ impl Builder {
             (Kind::Numbers(spec), Some(field)) => {
                 let numbers = Numbers::new(&spec).map_err(error)?;
                 self.single(index, field, Matcher::Numbers(numbers))
+            }
+            (Kind::Length(spec), Some(field)) => {
+                let length = Length::new(&spec).map_err(error)?;
+                self.single(index, field, Matcher::Length(length))
+            }
+            (Kind::Characters(spec), Some(field)) => {
+                let characters = Characters::new(&spec).map_err(error)?;
+                self.single(index, field, Matcher::Characters(characters))
+            }
+            (Kind::Repetition(spec), Some(field)) => {
+                let repetition = Repetition::new(&spec).map_err(error)?;
+                self.single(index, field, Matcher::Repetition(repetition))
+            }
+            (Kind::Tokens(spec), Some(field)) => {
+                let tokens = Tokens::new(&spec).map_err(error)?;
+                self.single(index, field, Matcher::Tokens(Box::new(tokens)))
             }
             (Kind::Regex(spec), Some(field)) => {
                 if spec.patterns.is_empty() {

@@ -281,8 +281,7 @@ fn signatures_of_other_parameters_are_refused() {
     let error = decide(&rule, vec![rule.signatures(), signatures], 1).unwrap_err().to_string();
     assert!(error.contains("rule `again`: shard 1 was signed with"), "{error}");
     assert!(error.contains("bands=9 rows=13"), "{error}");
-    let other_field =
-        Signer::new("again", "prompt", &spec(r#"{"method": "minhash"}"#)).unwrap();
+    let other_field = Signer::new("again", "prompt", &spec(r#"{"method": "minhash"}"#)).unwrap();
     assert!(decide(&rule, vec![other_field.signatures()], 1).is_err());
 }
 

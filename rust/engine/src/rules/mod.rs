@@ -7,9 +7,13 @@
 //! Rules that look for texts (`regex`, `literal`) are searched for together, by [`crate::scan`].
 //! Rules about rules (`all`, `any`, `none`) need no value; [`crate::plan`] knows what they mean.
 
+pub(crate) mod characters;
+pub(crate) mod length;
 pub(crate) mod literal;
 pub(crate) mod numbers;
 pub(crate) mod regex;
+pub(crate) mod repetition;
+pub(crate) mod tokens;
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
@@ -17,9 +21,13 @@ use serde_json::{Map, Value as Json};
 use crate::duplicates::DuplicateSpec;
 use crate::record::Value;
 
+pub use characters::CharactersSpec;
+pub use length::LengthSpec;
 pub use literal::LiteralSpec;
 pub use numbers::NumbersSpec;
 pub use regex::{Mode, RegexSpec};
+pub use repetition::RepetitionSpec;
+pub use tokens::{Score, TokenEntry, TokensSpec};
 
 /// One rule as written in a plan.
 #[derive(Clone, Debug, Deserialize)]
@@ -58,6 +66,14 @@ pub enum Kind {
     Regex(RegexSpec),
     /// Fixed words, thousands of them.
     Literal(LiteralSpec),
+    /// Bounds on characters, bytes and words.
+    Length(LengthSpec),
+    /// Scripts, characters that nobody sees, and shares of characters and words.
+    Characters(CharactersSpec),
+    /// How much of the value repeats.
+    Repetition(RepetitionSpec),
+    /// Tokens of a model's vocabulary.
+    Tokens(TokensSpec),
     /// A value that an earlier row has too.
     Duplicate(DuplicateSpec),
     /// Broken if all of these rules are.
@@ -127,6 +143,10 @@ impl Kind {
             Kind::Numbers(_) => "numbers",
             Kind::Regex(_) => "regex",
             Kind::Literal(_) => "literal",
+            Kind::Length(_) => "length",
+            Kind::Characters(_) => "characters",
+            Kind::Repetition(_) => "repetition",
+            Kind::Tokens(_) => "tokens",
             Kind::Duplicate(_) => "duplicate",
             Kind::All(_) => "all",
             Kind::Any(_) => "any",
@@ -148,25 +168,49 @@ pub struct Finding {
 pub enum Matcher {
     /// See [`NumbersSpec`].
     Numbers(numbers::Numbers),
+    /// See [`LengthSpec`].
+    Length(length::Length),
+    /// See [`CharactersSpec`].
+    Characters(characters::Characters),
+    /// See [`RepetitionSpec`].
+    Repetition(repetition::Repetition),
+    /// See [`TokensSpec`].
+    Tokens(Box<tokens::Tokens>),
 }
 
 /// Buffers that matching reuses from row to row; each thread has its own.
 #[derive(Default)]
-pub struct Scratch {}
+pub struct Scratch {
+    length: length::Scratch,
+    tokens: tokens::Scratch,
+    repetition: repetition::Buffers,
+}
 
 impl Matcher {
     /// Does the value break the rule?
     #[inline]
-    pub fn breaks(&self, value: Value<'_>, _scratch: &mut Scratch) -> bool {
+    pub fn breaks(&self, value: Value<'_>, scratch: &mut Scratch) -> bool {
         match self {
             Matcher::Numbers(numbers) => numbers.breaks(value.bytes),
+            Matcher::Length(length) => length.breaks(value.text(), &mut scratch.length),
+            Matcher::Characters(characters) => characters.breaks(value.text()),
+            Matcher::Repetition(repetition) => {
+                repetition.breaks(value.text(), &mut scratch.repetition)
+            }
+            Matcher::Tokens(tokens) => tokens.breaks(value.text(), &mut scratch.tokens),
         }
     }
 
     /// Appends every reason why the value breaks the rule.
-    pub fn find(&self, value: Value<'_>, _scratch: &mut Scratch, findings: &mut Vec<Finding>) {
+    pub fn find(&self, value: Value<'_>, scratch: &mut Scratch, findings: &mut Vec<Finding>) {
         match self {
             Matcher::Numbers(numbers) => numbers.find(value.bytes, findings),
+            Matcher::Length(length) => length.find(value.text(), &mut scratch.length, findings),
+            Matcher::Characters(characters) => characters.find(value.text(), findings),
+            Matcher::Repetition(repetition) => {
+                repetition.find(value.text(), &mut scratch.repetition, findings);
+            }
+            Matcher::Tokens(tokens) => tokens.find(value.text(), &mut scratch.tokens, findings),
         }
     }
 
@@ -174,6 +218,10 @@ impl Matcher {
     pub fn reasons(&self) -> &[String] {
         match self {
             Matcher::Numbers(numbers) => numbers.reasons(),
+            Matcher::Length(length) => length.reasons(),
+            Matcher::Characters(characters) => characters.reasons(),
+            Matcher::Repetition(repetition) => repetition.reasons(),
+            Matcher::Tokens(tokens) => tokens.reasons(),
         }
     }
 }
