@@ -170,11 +170,14 @@ fn for_each_number(answer: &[u8], mut each: impl FnMut(Number)) -> bool {
         let start = at;
         let mut value = 0u64;
         while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
-            value = value.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
             at += 1;
         }
         if at == start || at - start > MAX_DIGITS {
             return false;
+        }
+        if at - start > 19 {
+            value = saturating(&bytes[start..at]);
         }
         each(Number { value, span: (offset + start, offset + at) });
         if at == bytes.len() {
@@ -187,15 +190,34 @@ fn for_each_number(answer: &[u8], mut each: impl FnMut(Number)) -> bool {
             if !is_separator(separator) {
                 return false;
             }
-        } else if !bytes[at..].starts_with(separator) {
-            return false;
+        } else {
+            // Nearly all separators have one or two bytes; a call of memcmp for each took 5 % of
+            // the time.
+            let is_same = match (separator, &bytes[at..]) {
+                ([one], [found, ..]) => one == found,
+                ([one, two], [found, next, ..]) => one == found && two == next,
+                (_, found) => found.starts_with(separator),
+            };
+            if !is_same {
+                return false;
+            }
         }
         at += separator.len();
     }
 }
 
+#[cold]
+fn saturating(digits: &[u8]) -> u64 {
+    digits.iter().fold(0, |value: u64, digit| {
+        value.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+    })
+}
+
 /// Is this whitespace with at most one `,` or `;` in it?
 fn is_separator(bytes: &[u8]) -> bool {
+    if matches!(bytes, b", " | b"," | b" " | b"\n" | b"; " | b";") {
+        return true;
+    }
     // What lies between two ASCII digits of a valid text is valid.
     let text = std::str::from_utf8(bytes).unwrap_or("invalid");
     matches!(text.trim_matches(is_python_space), "" | "," | ";")
