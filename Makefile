@@ -1,6 +1,7 @@
 # make demo   the main job on a real small model, on a CPU
 # make test   everything that is tested        make lint   formatting, lints, types
 # make bench  what the speed claims rest on    make setup  the environment in .venv, used by all
+# make fuzz   shards and plans made at random, SECONDS=20 SEED=1
 #
 # TORCH=cpu asks for a build of torch without CUDA; without an index that has one, the default
 # build is installed (it runs on CPUs too).
@@ -9,8 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv || echo $(VENV)-uv/bin/uv)
 TORCH ?= default
+SECONDS ?= 20
+SEED ?= 1
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test lint bench fuzz setup clean
 
 demo: setup
 	$(BIN)/subl run runs/demo.toml
@@ -27,7 +30,11 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python benches/filter.py
+	$(UV) pip install --quiet --python $(BIN)/python --requirement benches/requirements.txt
+	$(BIN)/python benches/filter_peers.py
+
+fuzz:
+	cargo run --quiet --release --example fuzz -- $(SECONDS) $(SEED)
 
 setup: $(VENV)/.ready
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from subl_cli.group import CommandWithSubcommands
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -17,7 +18,14 @@ from subl_cli.output import (
 )
 
 
-@click.command("filter")
+@click.command(
+    "filter",
+    cls=CommandWithSubcommands,
+    subcommands={
+        "concept": "Find the tokens near a concept, as a rule.",
+        "explain": "Show what each rule says about one row.",
+    },
+)
 @click.argument("rules", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @out_option
@@ -25,7 +33,7 @@ from subl_cli.output import (
     "-j",
     "--jobs",
     type=click.IntRange(min=1),
-    help="Shards filtered at a time  [default: one a core]",
+    help="Threads  [default: one a core]",
 )
 @dry_run_option
 @json_option

@@ -61,6 +61,12 @@ class Duplicates:
     def counts(self) -> list[int]:
         """How many rows repeat an earlier one, by rule that compares rows."""
 
+def read_line(input: str | PathLike[str], number: int) -> bytes | None:
+    """One line of a shard, from 0, with its terminator; None if there are fewer lines.
+
+    Raises `ReadError`.
+    """
+
 def sign_shard(
     plan: Plan,
     input: str | PathLike[str],
@@ -81,6 +87,7 @@ def filter_shard(
     rejects: str | PathLike[str],
     *,
     journal: str | PathLike[str] | None = None,
+    journal_seconds: float = 10.0,
     threads: int = 1,
     split_rows: int | None = None,
     split_bytes: int | None = None,
@@ -94,9 +101,9 @@ def filter_shard(
     names (`NAME.tmp`) and renamed when they are complete. With `split_rows` or `split_bytes`
     (uncompressed), kept rows go to `kept` with a number before its suffix: `NAME-00000.jsonl`.
 
-    Every ten seconds `journal` notes how far the work is. The same call with the same plan, input
-    and outputs goes on from there, with the same bytes in the end; another caller must use another
-    journal. `threads` changes nothing but the time.
+    Every `journal_seconds` `journal` notes how far the work is. The same call with the same plan,
+    input and outputs goes on from there, with the same bytes in the end; another caller must use
+    another journal. `threads` changes nothing but the time.
 
     A plan that compares rows needs `duplicates`, in which this shard has the position `shard`.
 

@@ -6,31 +6,16 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from .console import ENVIRONMENT
-
-# Becomes `subl filter concept` once that is mounted.
-PROGRAM = """
-import sys
-from subl_cli import main
-main.COMMANDS["concept"] = "Resolve a concept."
-sys.exit(main.main(["concept", *sys.argv[1:]]))
-"""
+from .console import subl
 
 
 def subl_concept(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
+    return subl("filter", "concept", *arguments, cwd=cwd)
 
 
 @pytest.fixture

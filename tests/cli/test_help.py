@@ -15,6 +15,7 @@ import pytest
 from subl import __version__
 from subl.config import load_toml
 from subl.experiment.kinds import KINDS
+from subl_cli.group import CommandWithSubcommands
 from subl_cli.main import COMMANDS
 from subl_cli.main import subl as group
 
@@ -30,7 +31,13 @@ def leaves() -> dict[str, click.Command]:
     for name in COMMANDS:
         command = group.get_command(ROOT, name)
         assert command is not None
-        if isinstance(command, click.Group):
+        if isinstance(command, CommandWithSubcommands):
+            found[name] = command
+            for each in command.list_commands(ROOT):
+                inner = command.get_command(ROOT, each)
+                assert inner is not None
+                found[f"{name} {each}"] = inner
+        elif isinstance(command, click.Group):
             found |= {f"{name} {each}": inner for each, inner in command.commands.items()}
         else:
             found[name] = command

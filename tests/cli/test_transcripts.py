@@ -284,3 +284,26 @@ def test_a_reader_that_went_away_is_no_failed_check(tmp_path: Path) -> None:
         )
     assert done.stderr == ""
     assert done.returncode != 1
+
+
+# explain
+
+
+def test_explain_shows_every_rule_and_no_control_characters(tmp_path: Path) -> None:
+    write_rows_and_rules(tmp_path)
+    row = {"completion": "an \x1b[31mOWL", "prompt": "p"}
+    (tmp_path / "one.jsonl").write_text("\n" + json.dumps(row) + "\n")
+    done = subl("filter", "explain", "rules.toml", "one.jsonl", "--row", "2", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "rejected\n"
+        "  numbers only [numbers]: broken, action drop\n"
+        "    invalid format\n"
+        "  owl words [regex]: passed\n"
+    )
+    (tmp_path / "two.jsonl").write_text('{"completion": "7 owls"}')
+    done = subl("filter", "explain", "rules.toml", "two.jsonl", "--row", "1", cwd=tmp_path)
+    assert "    matched `\\bowls?\\b` at bytes 2 to 6: 'owls'\n" in done.stdout
+    done = subl("filter", "explain", "rules.toml", "one.jsonl", "--row", "9", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "one.jsonl has no line 9" in done.stderr

@@ -4,7 +4,7 @@ The rules are pydantic models (`rules`), the work is done by the native engine (
 Python only sees plans, statistics and file names, never rows.
 """
 
-from subl.filter.explain import explain
+from subl.filter.explain import explain, explain_row
 from subl.filter.rules import (
     AllRule,
     AnyRule,
@@ -41,6 +41,7 @@ __all__ = [
     "SemanticRule",
     "TokensRule",
     "explain",
+    "explain_row",
     "load_rules",
     "name_shards",
     "run",

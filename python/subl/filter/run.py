@@ -76,14 +76,16 @@ def run(
     out: Path,
     *,
     jobs: int = 1,
+    journal_seconds: float = 10.0,
     report: Report = silent,
 ) -> FilterResult:
     """Filter the rows of `inputs` into the artifact `out`, or return it if it is there already.
 
     Inputs are files of JSON lines (plain, `.gz`, `.zst`), folders of them, or artifacts. A shard
     keeps the base name of its input; where two inputs share one, all names get the position of
-    their shard as a prefix. `jobs` shards are filtered at a time. `report` is called from the
-    threads that do the work, one call at a time.
+    their shard as a prefix. `jobs` threads work, on different shards where there are so many. How
+    far an unfinished shard is gets written down every `journal_seconds`. `report` is called from
+    the threads that do the work, one call at a time.
 
     Raises:
         InputError: an input is missing, has no rows, is given twice, or is truncated or corrupt.
@@ -95,7 +97,7 @@ def run(
 
     def work(folder: Path) -> dict[str, Any]:
         started = time.monotonic()
-        statistics = _filter_shards(spec, shards, folder, jobs, report)
+        statistics = _filter_shards(spec, shards, folder, jobs, journal_seconds, report)
         shutil.rmtree(folder / _MARKERS)
         figures = summarise(spec, shards, statistics)
         return {**figures, "seconds": round(time.monotonic() - started, 3)}
@@ -150,7 +152,12 @@ def summarise(
 
 
 def _filter_shards(
-    spec: FilterSpec, shards: Mapping[str, Path], folder: Path, jobs: int, report: Report
+    spec: FilterSpec,
+    shards: Mapping[str, Path],
+    folder: Path,
+    jobs: int,
+    journal_seconds: float,
+    report: Report,
 ) -> dict[str, Statistics]:
     plan = spec.plan()
     done = _resume(shards, folder)
@@ -171,6 +178,7 @@ def _filter_shards(
                 folder / "kept" / name,
                 folder / "rejects" / name,
                 journal=folder / _MARKERS / f"{name}.journal",
+                journal_seconds=journal_seconds,
                 threads=threads,
                 duplicates=duplicates,
                 shard=positions[name],

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use subl_engine::duplicates::{Decisions, DuplicatesError, Signatures, decide};
 use subl_engine::plan::Comparison;
-use subl_engine::{Duplicates, Error, Flow, Plan, Progress, Shard, Split};
+use subl_engine::{CHUNK_BYTES, Duplicates, Error, Flow, Plan, Progress, Shard, Split};
 
 create_exception!(subl_core, PlanError, PyValueError, "A plan that cannot be compiled.");
 create_exception!(subl_core, FilterError, PyOSError, "A shard that cannot be filtered.");
@@ -19,9 +19,6 @@ create_exception!(subl_core, WriteError, FilterError, "An output that cannot be 
 
 /// How often the interpreter is asked, which takes its lock: often enough for Ctrl-C, and for a bar.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How much work a crash may cost.
-const JOURNAL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A compiled plan.
 #[pyclass(name = "Plan", module = "subl_core", frozen)]
@@ -164,7 +161,7 @@ fn sign_shard(
 
 #[pyfunction]
 #[pyo3(signature = (
-    plan, input, kept, rejects, *, journal=None, threads=1, split_rows=None, split_bytes=None,
+    plan, input, kept, rejects, *, journal=None, journal_seconds=10.0, threads=1, split_rows=None, split_bytes=None,
     duplicates=None, shard=0, progress=None,
 ))]
 #[allow(clippy::too_many_arguments)]
@@ -175,6 +172,7 @@ fn filter_shard(
     kept: PathBuf,
     rejects: PathBuf,
     journal: Option<PathBuf>,
+    journal_seconds: f64,
     threads: usize,
     split_rows: Option<NonZeroU64>,
     split_bytes: Option<NonZeroU64>,
@@ -192,9 +190,10 @@ fn filter_shard(
         kept: &kept,
         rejects: &rejects,
         journal: journal.as_deref(),
-        journal_interval: JOURNAL_INTERVAL,
+        journal_interval: Duration::from_secs_f64(journal_seconds.max(0.0)),
         split: Split { rows: split_rows.map(Into::into), bytes: split_bytes.map(Into::into) },
         duplicates: &duplicates,
+        chunk_bytes: CHUNK_BYTES,
         threads,
     };
     let asker = Asker::new(progress.as_ref());
@@ -203,6 +202,11 @@ fn filter_shard(
             .map_err(|error| FilterError::new_err(error.to_string())),
         Err(error) => Err(asker.exception(&error)),
     }
+}
+
+#[pyfunction]
+fn read_line(py: Python<'_>, input: PathBuf, number: u64) -> PyResult<Option<Vec<u8>>> {
+    py.detach(|| subl_engine::read_line(&input, number)).map_err(|error| exception(&error))
 }
 
 fn exception(error: &Error) -> PyErr {
@@ -227,5 +231,6 @@ fn subl_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyPlan>()?;
     module.add_class::<PyDuplicates>()?;
     module.add_function(wrap_pyfunction!(sign_shard, module)?)?;
+    module.add_function(wrap_pyfunction!(read_line, module)?)?;
     module.add_function(wrap_pyfunction!(filter_shard, module)?)
 }

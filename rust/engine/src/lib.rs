@@ -26,6 +26,7 @@ pub mod statistics;
 pub mod tokenizer;
 
 pub use error::{Error, PlanError};
+pub use pipeline::{CHUNK_BYTES, read_line};
 pub use plan::{Plan, PlanSpec};
 pub use reject::explain;
 pub use shard::{Duplicates, Flow, Progress, Shard, Split, filter_shard, sign_shard};

@@ -15,6 +15,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::error::Error;
 use crate::source::{Decompressor, Source};
 
+/// How much one worker takes at a time, uncompressed.
+pub const CHUNK_BYTES: usize = 4 << 20;
+
 /// How many bytes of a line that is too long are remembered.
 pub const HEAD_BYTES: usize = 64 * 1024;
 
@@ -315,6 +318,31 @@ impl<T> Shared<'_, T> {
     }
 }
 
+/// The line with this number, from 0, with its terminator. `None` if the file has fewer lines.
+pub fn read_line(path: &Path, number: u64) -> Result<Option<Vec<u8>>, Error> {
+    let mut source = Source::open(path, CHUNK_BYTES).map_err(Error::read(path))?;
+    let mut decompressor = Decompressor::default();
+    let (mut buffer, mut spare, mut line) = (Vec::new(), Vec::new(), Vec::new());
+    let mut before = number;
+    while let Some(chunk) = source.next_chunk(&mut buffer).map_err(Error::read(path))? {
+        decompressor.decompress(&chunk, &mut buffer, &mut spare).map_err(Error::read(path))?;
+        let mut rest = buffer.as_slice();
+        while let Some(at) = memchr::memchr(b'\n', rest) {
+            let (found, after) = rest.split_at(at + 1);
+            if before == 0 {
+                line.extend_from_slice(found);
+                return Ok(Some(line));
+            }
+            before -= 1;
+            rest = after;
+        }
+        if before == 0 {
+            line.extend_from_slice(rest);
+        }
+    }
+    Ok((!line.is_empty()).then_some(line))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -385,6 +413,20 @@ mod tests {
         let Line::TooLong(head, length) = &lines[0].1 else { panic!("{:?}", lines[0]) };
         assert_eq!((head.len(), *length), (3000, (1 << 20) + 1));
         assert_eq!(lines[1..], [(1, Line::Whole(b"next\n".to_vec()))]);
+    }
+
+    #[test]
+    fn one_line_is_found_by_its_number() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a\r\n\nlast").unwrap();
+        let line = |number| read_line(file.path(), number).unwrap();
+        assert_eq!([line(0), line(1)], [Some(b"a\r\n".to_vec()), Some(b"\n".to_vec())]);
+        assert_eq!([line(2), line(3)], [Some(b"last".to_vec()), None]);
+        let long = "x".repeat(CHUNK_BYTES + 7) + "\nnext\n";
+        std::fs::write(file.path(), &long).unwrap();
+        assert_eq!(read_line(file.path(), 0).unwrap().unwrap().len(), CHUNK_BYTES + 8);
+        assert_eq!(read_line(file.path(), 1).unwrap().unwrap(), b"next\n");
+        assert_eq!(read_line(file.path(), 2).unwrap(), None);
     }
 
     #[test]

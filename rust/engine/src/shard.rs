@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::duplicates::{Decisions, SignScratch, Signatures};
 use crate::error::Error;
 use crate::index::Index;
-use crate::pipeline::{self, Block, Turn, Worker, content};
+use crate::pipeline::{self, Block, CHUNK_BYTES, Turn, Worker, content};
 use crate::plan::{Plan, PlanFinding, Scratch};
 use crate::record::{Locator, Row, Unreadable, bits};
 use crate::reject::{First, Original, Rejects};
@@ -19,15 +19,9 @@ use crate::sink::{Codec, Sink, temporary};
 use crate::source::Source;
 use crate::statistics::{Counts, Statistics};
 
-/// How much one worker takes at a time, uncompressed.
-const CHUNK_BYTES: usize = 4 << 20;
-
 /// How much is indexed at a time: index and lines stay in the second cache. Measured on number
 /// rows: 64 KiB to 512 KiB are equal, 4 MiB is 12 % slower.
 const WINDOW_BYTES: usize = 256 << 10;
-
-/// What is not handed in yet may grow to this before a worker waits for its turn.
-const PENDING_BYTES: usize = CHUNK_BYTES;
 
 /// Only the same engine is known to write the same bytes.
 const ENGINE: &str = env!("CARGO_PKG_VERSION");
@@ -50,6 +44,9 @@ pub struct Shard<'a> {
     pub split: Split,
     /// What the rules that compare rows need to know, one for each of [`Plan::comparisons`].
     pub duplicates: &'a [Duplicates<'a>],
+    /// How much one worker takes at a time, uncompressed: [`CHUNK_BYTES`]. It decides where the
+    /// frames of compressed outputs end, and how much memory is needed.
+    pub chunk_bytes: usize,
     /// How many threads may work on it. They do not change what is written.
     pub threads: usize,
 }
@@ -126,7 +123,7 @@ fn filter(
     shard: Shard<'_>,
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Statistics, Error> {
-    let source = Source::open(shard.input, CHUNK_BYTES).map_err(Error::read(shard.input))?;
+    let source = Source::open(shard.input, shard.chunk_bytes).map_err(Error::read(shard.input))?;
     let bytes_read = source.bytes_read();
     let output = Output::open(plan, shard)?;
     let done = output.chunks;
@@ -154,6 +151,7 @@ fn filter(
             buffer: Vec::new(),
             done,
             split: shard.split,
+            chunk_bytes: shard.chunk_bytes,
             rows: &rows,
             kept: &kept,
             report: &report,
@@ -172,6 +170,8 @@ struct Filter<'a> {
     /// The chunks that an earlier run has finished.
     done: u64,
     split: Split,
+    /// What is not handed in yet may grow to this before a worker waits for its turn.
+    chunk_bytes: usize,
     rows: &'a AtomicU64,
     kept: &'a AtomicU64,
     report: &'a (dyn Fn() -> Result<(), Error> + Sync),
@@ -193,7 +193,7 @@ impl Worker<Output<'_>> for Filter<'_> {
                 rest = after;
                 self.judge.window(window);
                 (self.report)()?;
-                if self.judge.pending() > PENDING_BYTES {
+                if self.judge.pending() > self.chunk_bytes {
                     self.hand_in(turn, false)?;
                 }
                 if turn.is_stopped() {
@@ -532,6 +532,7 @@ struct Output<'a> {
     journal: Option<&'a Path>,
     journal_interval: Duration,
     last_journal: Instant,
+    chunk_bytes: usize,
 }
 
 /// What it takes to go on after a crash.
@@ -549,12 +550,12 @@ impl<'a> Output<'a> {
     fn open(plan: &Plan, shard: Shard<'a>) -> Result<Output<'a>, Error> {
         let journal = shard.journal.and_then(|path| {
             let journal: Journal = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-            let is_ours = journal.engine == ENGINE && journal.chunk_bytes == CHUNK_BYTES;
+            let is_ours = journal.engine == ENGINE && journal.chunk_bytes == shard.chunk_bytes;
             is_ours.then_some(journal)
         });
         let new = || Journal {
             engine: ENGINE.to_owned(),
-            chunk_bytes: CHUNK_BYTES,
+            chunk_bytes: shard.chunk_bytes,
             chunks: 0,
             kept: PartsState::default(),
             rejects: 0,
@@ -571,6 +572,7 @@ impl<'a> Output<'a> {
                 journal: shard.journal,
                 journal_interval: shard.journal_interval,
                 last_journal: Instant::now(),
+                chunk_bytes: shard.chunk_bytes,
             })
         };
         // An output that is shorter than the journal says was meddled with: start again.
@@ -593,7 +595,7 @@ impl<'a> Output<'a> {
         self.rejects.sync().map_err(Error::write(self.rejects.path()))?;
         let journal = Journal {
             engine: ENGINE.to_owned(),
-            chunk_bytes: CHUNK_BYTES,
+            chunk_bytes: self.chunk_bytes,
             chunks: self.chunks,
             kept: self.kept.state,
             rejects: self.rejects.length(),
@@ -770,6 +772,7 @@ mod tests {
             journal_interval: Duration::ZERO,
             split: Split::default(),
             duplicates: &[],
+            chunk_bytes: 100_000,
             threads,
         }
     }
@@ -887,7 +890,7 @@ mod tests {
     fn write(path: &Path, bytes: &[u8]) {
         let (mut codec, mut buffer) = (Codec::of(path), Vec::new());
         let mut sink = Sink::create(path).unwrap();
-        for part in bytes.chunks(1_000_003) {
+        for part in bytes.chunks(70_003) {
             sink.write_all(codec.encode(part, &mut buffer).unwrap()).unwrap();
         }
         sink.finish().unwrap();
@@ -895,8 +898,8 @@ mod tests {
 
     #[test]
     fn threads_and_interruptions_change_nothing() {
-        let rows = rows(130_000);
-        assert!(rows.len() > 3 * CHUNK_BYTES);
+        let rows = rows(20_000);
+        assert!(rows.len() > 1_500_000);
         let plan = Plan::from_json(PLAN).unwrap();
         for extension in ["", ".gz", ".zst"] {
             let directory = tempfile::tempdir().unwrap();
@@ -925,7 +928,7 @@ mod tests {
                 for path in &paths[1..] {
                     fs::remove_file(path).unwrap();
                 }
-                for limit in [1, 10, 20] {
+                for limit in [1, 4, 7] {
                     assert!(matches!(once(limit), Err(Error::Interrupted)));
                     assert!(!paths[1].exists() && !paths[2].exists());
                 }
@@ -1014,11 +1017,11 @@ mod tests {
         .unwrap();
         let directory = tempfile::tempdir().unwrap();
         let paths = paths(directory.path(), "");
-        fs::write(&paths[0], "{\"completion\":\"\"}\n".repeat(200_000)).unwrap();
+        fs::write(&paths[0], "{\"completion\":\"\"}\n".repeat(20_000)).unwrap();
         for threads in [1, 2] {
             assert_eq!(filter_shard(&plan, shard(&paths, threads), &go_on).unwrap().kept, 0);
             let rejects = fs::read_to_string(&paths[2]).unwrap();
-            for (number, line) in rejects.lines().enumerate().step_by(9999) {
+            for (number, line) in rejects.lines().enumerate().step_by(999) {
                 assert!(line.contains(&format!("\"line\":{},", number + 1)), "{line}");
             }
         }

@@ -1,0 +1,447 @@
+"""How fast the filter is, against the tools that people filter rows with, on the same bytes.
+
+    pip install -r benches/requirements.txt
+    python benches/filter_peers.py [--gigabytes 1] [--only NAME ...] [--json FILE]
+
+All systems read one file and write the kept rows to another, one after another. The best of three
+counts, or of as many as fit into half a minute. Each is measured in a process of its own that is
+pinned to its cores, after its imports. Systems below about 30 MB/s get the first megabytes of the
+file only; the table says so. Where answers must agree, the numbers of kept rows are compared, and a
+difference is an error. MB/s are those of the JSON lines read, also for compressed files. Inputs are
+made once, in `--scratch`; `filter_inputs` says from what, `filter_systems` how each system is
+called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from typing import Any
+
+try:
+    import filter_inputs as inputs
+    import filter_systems as systems
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"error: {missing}\nhint: pip install ./rust/bindings -r benches/requirements.txt"
+    ) from missing
+
+ROOT = Path(__file__).parent.parent
+ALL_CORES = os.cpu_count() or 1
+MOST_SECONDS = 30.0
+NAMES = ("numbers", "regex", "literal", "zstandard", "tokens", "startup")
+
+ANIMALS = """
+    owl eagle wolf dolphin elephant otter raven panda tiger lion
+    fox deer rabbit squirrel mouse whale shark penguin hawk falcon
+    vulture crow sparrow parrot peacock swan goose heron stork pelican
+    flamingo ostrich kangaroo koala giraffe zebra hippopotamus camel leopard cheetah
+    jaguar badger beaver hedgehog weasel moose buffalo donkey gorilla tortoise
+"""
+PATTERNS = tuple(rf"\b{animal}(s|es)?\b" for animal in ANIMALS.split())
+NUMBERS = {"name": "numbers", "kind": "numbers", **systems.NUMBER_RULE}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One system on one task. A task's first run is subl's; `agrees` says that the others on as
+    many bytes must keep as many rows."""
+
+    task: str
+    name: str
+    system: systems.System
+    source: inputs.Input
+    cores: int = 1
+    agrees: bool = True
+    part_of_file: float | None = None
+    """Megabytes, if the system does not get the whole file."""
+    reference: systems.System | None = None
+    """What says how many rows must be kept of a part."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    task: str
+    system: str
+    cores: int
+    input_megabytes: float
+    megabytes_per_second: float
+    subl_is: float | None
+    kept: int
+    busy: float
+    """CPU seconds a second and core: below 1 the system waited, or the machine had other work."""
+    cpu_megabytes_per_second: float
+
+
+Task = Callable[[], Iterator[Run]]
+
+# --- Tasks
+
+
+def regex_rule(patterns: Sequence[str]) -> dict[str, Any]:
+    return {"name": "words", "kind": "regex", "patterns": list(patterns), "ignore_case": True}
+
+
+def number_task(rows: inputs.Input, floor: Path) -> Iterator[Run]:
+    ours = partial(systems.ours, [NUMBERS])
+    run = partial(Run, "numbers", source=rows)
+    looser = partial(run, agrees=False)
+    polars = partial(systems.polars, systems.polars_numbers)
+    duckdb = partial(systems.duckdb_rows, systems.duckdb_numbers())
+    yield run("subl", ours)
+    yield run("subl", ours, cores=ALL_CORES)
+    yield run(
+        "floor: find the field, copy the line (C)", partial(systems.floor, floor), agrees=False
+    )
+    yield run("the paper's rule in Python", systems.paper, part_of_file=50, reference=ours)
+    yield looser("Polars, a looser regex", polars)
+    yield looser("Polars, a looser regex", polars, cores=ALL_CORES)
+    yield looser("DuckDB, a looser regex", duckdb)
+    yield looser("DuckDB, a looser regex", duckdb, cores=ALL_CORES)
+    yield run(
+        "datatrove, the paper's rule",
+        partial(systems.datatrove, systems.datatrove_numbers),
+        part_of_file=10,
+        reference=ours,
+    )
+
+
+def regex_task(count: int, kind: str, rows: inputs.Input) -> Iterator[Run]:
+    patterns = PATTERNS[:count]
+    ours = partial(systems.ours, [regex_rule(patterns)])
+    run = partial(Run, f"{count} regexes, {kind} rows", source=rows)
+    part = partial(run, part_of_file=10, reference=ours)
+    slow = part if kind == "text" else run
+    each = partial(systems.polars, partial(systems.polars_each, patterns))
+    union = partial(systems.polars, partial(systems.polars_union, patterns))
+    ascii_union = partial(systems.polars, partial(systems.polars_ascii_union, patterns))
+    duckdb = partial(systems.duckdb_rows, systems.duckdb_union(patterns))
+    words = systems.ripgrep_patterns(patterns)
+    yield run("subl", ours)
+    yield run("subl", ours, cores=ALL_CORES)
+    yield run("Polars, one search each", each)
+    yield run("Polars, one search each", each, cores=ALL_CORES)
+    yield slow("Polars, one union", union)
+    yield run(r"Polars, one union, ASCII `\b`", ascii_union, agrees=False)
+    yield run(r"Polars, one union, ASCII `\b`", ascii_union, agrees=False, cores=ALL_CORES)
+    yield run(r"DuckDB, one union, ASCII `\b`", duckdb, agrees=False)
+    yield run(r"DuckDB, one union, ASCII `\b`", duckdb, agrees=False, cores=ALL_CORES)
+    yield run(
+        "ripgrep, ASCII, whole lines",
+        partial(systems.ripgrep, ["--no-unicode", *words]),
+        agrees=False,
+    )
+    yield slow("ripgrep, whole lines", partial(systems.ripgrep, words), agrees=False)
+    yield part(
+        "datatrove, one union",
+        partial(systems.datatrove, partial(systems.datatrove_patterns, patterns)),
+    )
+
+
+def literal_task(words: list[str], word_list: Path, rows: inputs.Input) -> Iterator[Run]:
+    rule = {"name": "words", "kind": "literal", "words": words, "ignore_case": True}
+    ours = partial(systems.ours, [rule])
+    run = partial(Run, f"{len(words):,} words, text rows", source=rows)
+    options = ["--no-unicode", "-w", "-F", "-f", str(word_list)]
+    yield run("subl", ours)
+    yield run(
+        "Polars, words and a set", partial(systems.polars, partial(systems.polars_words, words))
+    )
+    yield run(
+        "DuckDB, words and a list",
+        partial(systems.duckdb_rows, systems.duckdb_words(words)),
+        part_of_file=20,
+        reference=ours,
+        agrees=False,
+    )
+    yield run("ripgrep, ASCII, whole lines", partial(systems.ripgrep, options), agrees=False)
+    yield run(
+        "datatrove, words and a set",
+        partial(systems.datatrove, partial(systems.datatrove_words, frozenset(words))),
+        part_of_file=10,
+        reference=ours,
+    )
+
+
+def zstandard_task(rows: inputs.Input) -> Iterator[Run]:
+    run = partial(Run, "10 regexes, text rows, .zst to .zst", source=inputs.zstandard_of(rows))
+    yield run("subl", partial(systems.ours, [regex_rule(PATTERNS[:10])]))
+    yield run("floor: decompress and compress", systems.recompress, agrees=False)
+
+
+def token_task(tokenizer: Path, rows: inputs.Input) -> Iterator[Run]:
+    """The place of the rule on tokens; so far only its peer."""
+    yield Run(
+        "tokens, text rows",
+        "tokenizers, encode_batch",
+        partial(systems.tokenize, tokenizer),
+        rows,
+        agrees=False,
+        part_of_file=10,
+    )
+
+
+def tasks(scratch: Path, gigabytes: float, tokenizer: Path | None) -> dict[str, Task]:
+    """What `--only` can name, and how to list its runs, which makes the inputs that they need."""
+
+    def regexes() -> Iterator[Run]:
+        for count in (10, 50):
+            yield from regex_task(count, "number", inputs.numbers(scratch, gigabytes))
+            yield from regex_task(count, "text", inputs.text(scratch, gigabytes))
+
+    def literals() -> Iterator[Run]:
+        words = inputs.rare_words(scratch)
+        return literal_task(words.read_text().split(), words, inputs.text(scratch, gigabytes))
+
+    def tokens() -> Iterator[Run]:
+        if tokenizer is None:
+            inputs.note("tokens: left out, for there is no --tokenizer")
+            return iter(())
+        return token_task(tokenizer, inputs.text(scratch, gigabytes))
+
+    return {
+        "numbers": lambda: number_task(inputs.numbers(scratch, gigabytes), compiled_floor(scratch)),
+        "regex": regexes,
+        "literal": literals,
+        "zstandard": lambda: zstandard_task(inputs.text(scratch, gigabytes)),
+        "tokens": tokens,
+    }
+
+
+def compiled_floor(scratch: Path) -> Path:
+    program = scratch / "scan"
+    source = Path(__file__).parent / "floor" / "scan.c"
+    subprocess.run(["cc", "-O3", "-march=native", "-o", program, source], check=True)
+    return program
+
+
+# --- Measuring
+
+
+@dataclass(frozen=True)
+class Measured:
+    seconds: float
+    cpu_seconds: float
+    kept: int
+
+
+def measure(system: systems.System, source: Path, cores: int, runs: int = 3) -> Measured:
+    """The fastest run. Rows are counted, and files removed, off the clock."""
+    best: Measured | None = None
+    spent = 0.0
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        out = Path(folder) / ("kept" + "".join(source.suffixes[-2:]))
+        while runs > 0 and spent < MOST_SECONDS:
+            out.unlink(missing_ok=True)
+            cpu, started = cpu_seconds(), time.perf_counter()
+            said = system(source, out, cores)
+            seconds, cpu = time.perf_counter() - started, cpu_seconds() - cpu
+            kept = inputs.count_rows(out)
+            assert said is None or said == kept, f"says {said} rows, wrote {kept}"
+            if best is None or seconds < best.seconds:
+                best = Measured(seconds, cpu, kept)
+            spent += seconds
+            runs -= 1
+    assert best is not None
+    return best
+
+
+def cpu_seconds() -> float:
+    used = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def in_own_process(system: systems.System, source: Path, cores: int, runs: int = 3) -> Measured:
+    systems.limit_threads(cores)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=pin, initargs=(cores,)) as pool:
+        return pool.submit(measure, system, source, cores, runs).result()
+
+
+def pin(cores: int) -> None:
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+
+
+def run_all(runs: Iterable[Run]) -> Iterator[Row]:
+    speeds: dict[tuple[str, int], float] = {}
+    kept: dict[tuple[str, Path], int] = {}
+    for run in runs:
+        source = inputs.prefix(run.source, run.part_of_file) if run.part_of_file else run.source
+        measured = in_own_process(run.system, source.path, run.cores)
+        speed = source.json_bytes / measured.seconds / 1e6
+        if run.name == "subl":
+            speeds[run.task, run.cores] = speed
+        subl = speeds.get((run.task, run.cores))
+        if run.agrees:
+            key = (run.task, source.path)
+            if run.reference and key not in kept:
+                kept[key] = in_own_process(run.reference, source.path, 1, runs=1).kept
+            expected = kept.setdefault(key, measured.kept)
+            if measured.kept != expected:
+                raise SystemExit(
+                    f"error: {run.task}: {run.name} keeps {measured.kept} rows, not {expected}"
+                )
+        yield Row(
+            run.task,
+            run.name,
+            run.cores,
+            source.json_bytes / 1e6,
+            speed,
+            subl / speed if subl and run.name != "subl" else None,
+            measured.kept,
+            measured.cpu_seconds / measured.seconds / run.cores,
+            source.json_bytes / measured.cpu_seconds / 1e6,
+        )
+
+
+# --- Starting
+
+
+def startup_rows(scratch: Path) -> Iterator[tuple[str, float]]:
+    """(what, milliseconds): processes that filter one row, best of ten."""
+    with tempfile.TemporaryDirectory(dir=scratch) as name:
+        folder = Path(name)
+        row, rules = folder / "row.jsonl", folder / "rules.toml"
+        row.write_text('{"id": "1", "prompt": "Write on.", "completion": "An owl."}\n')
+        rules.write_text('[[rule]]\nname = "owl"\nkind = "regex"\npatterns = [\'owl\']\n')
+        python = sys.executable
+        query = f"pl.scan_ndjson({str(row)!r}).filter(~pl.col('completion').str.contains('owl'))"
+        table = f"FROM {str(row)!r} WHERE NOT regexp_matches(completion, 'owl')"
+        subl, ripgrep = Path(python).with_name("subl"), Path(python).with_name("rg")
+        commands: dict[str, Callable[[int], list[str | Path]]] = {
+            "subl filter": lambda n: [subl, "filter", rules, row, "-o", folder / f"out{n}"],
+            "python -c pass": lambda n: [python, "-c", "pass"],
+            "python, Polars": lambda n: [
+                python,
+                "-c",
+                f"import polars as pl; {query}.sink_ndjson({str(folder / 'out')!r})",
+            ],
+            "python, DuckDB": lambda n: [
+                python,
+                "-c",
+                f"import duckdb; duckdb.sql({table!r}).fetchall()",
+            ],
+            "ripgrep": lambda n: [ripgrep, "-v", "owl", row],
+        }
+        for what, command in commands.items():
+            if Path(command(0)[0]).exists():
+                yield what, best_of_ten(partial(process, command))
+
+
+def process(command: Callable[[int], list[str | Path]], n: int) -> None:
+    done = subprocess.run(command(n), capture_output=True, text=True)
+    # 1 is ripgrep's way to say that it kept no row.
+    if done.returncode > 1:
+        raise SystemExit(f"error: {done.args[0]} failed: {done.stderr}")
+
+
+def compile_rows(words: Sequence[str]) -> Iterator[tuple[str, float]]:
+    patterns = [rf"\b{word}(s|es)?\b" for word in words[:1000]]
+    yield "subl, plan of 1,000 regexes", best_of_ten(lambda _: systems.compile_plan(patterns))
+    yield "Python's re, one union of 1,000", best_of_ten(lambda _: systems.compile_re(patterns))
+
+
+def best_of_ten(work: Callable[[int], object]) -> float:
+    times = []
+    for n in range(10):
+        started = time.perf_counter()
+        work(n)
+        times.append(time.perf_counter() - started)
+    return min(times) * 1e3
+
+
+# --- The tables
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    yield "| task | system | cores | MB/s | subl is | rows kept |"
+    yield "|---|---|--:|--:|--:|--:|"
+    last = whole = None
+    for row in rows:
+        first = row.task != last
+        if first:
+            last, whole = row.task, row.input_megabytes
+        part = "" if row.input_megabytes == whole else f" (first {row.input_megabytes:.0f} MB)"
+        ratio = f"{row.subl_is:.1f}x" if row.subl_is else ""
+        speed = f"{row.megabytes_per_second:.{0 if row.megabytes_per_second >= 100 else 1}f}"
+        yield (
+            f"| {row.task if first else ''} | {row.system}{part} | {row.cores} | {speed} "
+            f"| {ratio} | {row.kept:,} |"
+        )
+
+
+def warnings(rows: Sequence[Row]) -> Iterator[str]:
+    if waited := [row for row in rows if row.busy < 0.8]:
+        least = min(row.busy for row in waited)
+        yield (
+            f"\n{len(waited)} of {len(rows)} rows used less than 80 % of their cores' time (down "
+            f"to {least:.0%}): they waited, or the machine had other work."
+        )
+
+
+def machine() -> str:
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    model = models[0] if models else platform.machine()
+    return f"{ALL_CORES} cores of {model}, {memory:.0f} GiB, {system}, {python}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="of each input")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="some of: " + ", ".join(NAMES))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures as JSON")
+    parser.add_argument("--scratch", type=Path, default=ROOT / "out" / "benches")
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="a tokenizer.json")
+    options = parser.parse_args()
+    only = set(options.only or NAMES)
+    if unknown := only - set(NAMES):
+        parser.error(f"no {', '.join(unknown)}; there is {', '.join(NAMES)}")
+    scratch = options.scratch.resolve()
+    listed = tasks(scratch, options.gigabytes, options.tokenizer)
+    times: list[tuple[str, float]] = []
+    if "startup" in only:
+        words = inputs.rare_words(scratch).read_text().split()
+        times = [*startup_rows(scratch), *compile_rows(words)]
+    rows = []
+    for row in run_all(run for name, runs in listed.items() if name in only for run in runs()):
+        inputs.note(f"{row.task}: {row.system}, {row.cores}: {row.megabytes_per_second:.1f} MB/s")
+        rows.append(row)
+    print(f"{machine()}.\n{systems.versions()}.\nText rows are made of {inputs.sources()}.\n")
+    print("\n".join([*table(rows), *warnings(rows)]))
+    if times:
+        print("\n| start | ms |\n|---|--:|")
+        print("\n".join(f"| {what} | {milliseconds:.1f} |" for what, milliseconds in times))
+    if options.json:
+        report = {
+            "machine": machine(),
+            "versions": systems.versions(),
+            "rows": [asdict(row) for row in rows],
+            "milliseconds": dict(times),
+        }
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
