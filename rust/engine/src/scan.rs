@@ -455,34 +455,30 @@ fn hash(key: u64, shift: u32) -> usize {
     (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> shift) as usize
 }
 
-/// Four bytes, letters in lower case; zeros after the end.
+/// The bytes from `at` on; zeros after the end.
+#[inline(always)]
+fn load<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let rest = &bytes[at..];
+    match rest.first_chunk() {
+        Some(found) => *found,
+        None => {
+            let mut padded = [0; N];
+            padded[..rest.len()].copy_from_slice(rest);
+            padded
+        }
+    }
+}
+
+/// Four bytes, letters in lower case.
 #[inline(always)]
 fn first_four(bytes: &[u8], at: usize) -> u32 {
-    let four = match bytes.get(at..at + 4) {
-        Some(four) => four.try_into().expect("four bytes"),
-        None => {
-            let mut four = [0; 4];
-            let rest = &bytes[at..];
-            four[..rest.len()].copy_from_slice(rest);
-            four
-        }
-    };
-    u32::from_le_bytes(four) | 0x2020_2020
+    u32::from_le_bytes(load(bytes, at)) | 0x2020_2020
 }
 
 /// A word's first eight bytes, letters in lower case, and its length.
 #[inline(always)]
 fn word_key(bytes: &[u8], at: usize, length: usize) -> u64 {
-    let eight = match bytes.get(at..at + 8) {
-        Some(eight) => eight.try_into().expect("eight bytes"),
-        None => {
-            let mut eight = [0; 8];
-            let rest = &bytes[at..];
-            eight[..rest.len()].copy_from_slice(rest);
-            eight
-        }
-    };
-    let mut eight = u64::from_le_bytes(eight) | 0x2020_2020_2020_2020;
+    let mut eight = u64::from_le_bytes(load(bytes, at)) | 0x2020_2020_2020_2020;
     if length < 8 {
         eight &= (1 << (8 * length)) - 1;
     }
