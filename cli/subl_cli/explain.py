@@ -2,58 +2,133 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from subl_cli.output import json_option, print_json
+from subl_cli.output import json_option, print_json, printable
+
+_CONTEXT_CHARACTERS = 24
+_SPAN_CHARACTERS = 48
 
 
 @click.command("explain")
 @click.argument("rules", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--row", required=True, type=click.IntRange(min=1), help="Its line, from 1")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "--row",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The row's line number, from 1: the `line` of the rejects.",
+)
 @json_option
 def command(rules: Path, file: Path, row: int, as_json: bool) -> None:
-    """Show what each of RULES says about one row of FILE (.jsonl, .jsonl.gz, .jsonl.zst).
+    """Say what each rule of RULES finds in row N of FILE (.jsonl, .jsonl.gz, .jsonl.zst).
 
-    A rule that compares rows has nothing to say about one of them.
+    FILE may be - for stdin. The exit code is 0 whatever the verdict is. What a terminal might obey
+    or hide is shown as an escape; --json prints the engine's verdict.
 
     \b
     Examples:
-      subl filter explain rules.toml rows.jsonl.zst --row 17
-      subl filter explain rules.toml rows.jsonl --row 17 --json
+      subl filter explain rules.toml rows.jsonl --row 3
+      subl filter explain rules.toml data/a.jsonl.zst --row 120034 --json
     """
-    from subl.filter import explain_row, load_rules
+    from subl.filter import load_rules
+    from subl.filter.explain import explain, field_values, read_line, reason_value
 
-    verdict = explain_row(load_rules(rules), file, row)
+    spec = load_rules(rules)
+    line = read_line(file, row)
+    verdict = explain(spec, line)
     if as_json:
         print_json(verdict)
         return
-    click.echo("kept" if verdict["kept"] else "rejected")
-    for tag in verdict["tags"]:
-        click.echo(f"  tagged {_printable(tag)}")
+    name = "stdin" if str(file) == "-" else printable(str(file))
+    if not line.strip():
+        click.echo(f"{name}, row {row}: blank, neither kept nor rejected")
+        return
+    click.echo(f"{name}, row {row}: {_state(verdict)}")
     for reason in verdict["unreadable"]:
-        where = f" ({_printable(reason['field'])})" if reason["field"] else ""
-        click.echo(f"  unreadable: {reason['reason']}{where}: {reason['detail']}")
+        field = f" `{printable(reason['field'])}`" if reason["field"] else ""
+        click.echo(f"  unreadable{field}: {reason['reason']}: {printable(reason['detail'])}")
+    if verdict["unreadable"]:
+        click.echo("  no rule was asked")
+        return
     for rule in verdict["rules"]:
-        state = f"broken, action {rule['action']}" if rule["broken"] else "passed"
-        click.echo(f"  {_printable(rule['name'])} [{rule['kind']}]: {state}")
+        _print_rule(rule)
         for reason in rule["reasons"]:
-            click.echo(f"    {_describe(reason)}")
+            click.echo(f"      {printable(reason['reason'])}{_place(reason)}")
+            value = reason_value(line, reason)
+            if value is not None:
+                _print_excerpt(value, reason["span"])
+            elif reason["text"] is not None:
+                click.echo(f"        {printable(_shortened(reason['text'], 76))}")
+    if spec.plan().comparisons:
+        click.echo("  rules that compare rows cannot be asked about one row alone")
+    shown = {reason["field"] for rule in verdict["rules"] for reason in rule["reasons"]}
+    for field in dict.fromkeys(rule["field"] for rule in verdict["rules"]):
+        if field is not None and field not in shown:
+            for value in field_values(line, field):
+                click.echo(f"  {printable(field)}:")
+                _print_excerpt(value, None)
 
 
-def _describe(reason: dict[str, Any]) -> str:
-    text = _printable(reason["reason"])
-    if "value" in reason:
-        text += f" in value {reason['value']}"
-    if reason["span"] is not None:
-        start, end = reason["span"]
-        text += f" at bytes {start} to {end}: {_printable(reason['text'])!r}"
-    return text
+def _state(verdict: Mapping[str, Any]) -> str:
+    if not verdict["kept"]:
+        return click.style("dropped", fg="red", bold=True)
+    tags = ", ".join(printable(tag) for tag in verdict.get("tags", ()))
+    return click.style("kept", fg="green", bold=True) + (f", tagged {tags}" if tags else "")
 
 
-def _printable(text: str) -> str:
-    """Rows hold what a model wrote: no control character of theirs may reach the terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+def _print_rule(rule: Mapping[str, Any]) -> None:
+    action = rule.get("action", "drop")
+    if not rule["broken"]:
+        mark = click.style("passes", fg="green")
+    else:
+        mark = click.style("breaks", fg="red" if action == "drop" else "yellow")
+    what = rule["kind"] if action == "drop" else f"{rule['kind']}, {action}"
+    click.echo(f"  {mark}  {printable(rule['name'])} ({what})")
+
+
+def _place(reason: Mapping[str, Any]) -> str:
+    field = f"`{printable(str(reason['field']))}`" if reason["field"] else ""
+    if field and reason.get("value") is not None:
+        field += f", value {reason['value'] + 1}"
+    if reason["span"] is None:
+        return f"  in {field}" if field else ""
+    start, end = reason["span"]
+    return f"  in {field}, bytes {start} to {end}"
+
+
+def _print_excerpt(value: bytes, span: list[int] | None) -> None:
+    """The part of a value around the span, marked: by a line of carets, in red on a terminal."""
+    if span is None:
+        click.echo(f"        {_shortened(printable(value.decode(errors='replace')), 76)}")
+        return
+    before, marked, after = (
+        part.decode(errors="replace")
+        for part in (value[: span[0]], value[span[0] : span[1]], value[span[1] :])
+    )
+    left = printable(before[-_CONTEXT_CHARACTERS:])
+    left = ("…" if len(before) > _CONTEXT_CHARACTERS else "") + left
+    right = printable(after[:_CONTEXT_CHARACTERS])
+    right += "…" if len(after) > _CONTEXT_CHARACTERS else ""
+    middle = printable(_shortened(marked, _SPAN_CHARACTERS))
+    click.echo(f"        {left}{click.style(middle, fg='red', bold=True)}{right}")
+    click.echo(f"        {' ' * _width(left)}{'^' * max(1, _width(middle))}")
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal."""
+    return sum(
+        0 if unicodedata.combining(each) else 1 + (unicodedata.east_asian_width(each) in "WF")
+        for each in text
+    )

@@ -3,46 +3,90 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from subl_cli.group import CommandWithSubcommands
+from subl_cli.group import CommandWithSubcommands, complete_first
 from subl_cli.output import (
     dry_run_option,
+    duration,
+    jobs_option,
     json_option,
-    out_option,
     print_artifact,
     print_json,
+    printable,
     progress,
+    progress_option,
+    size,
     table,
 )
 
+if TYPE_CHECKING:
+    from subl.filter import FilterSpec
+    from subl.filter.sample import Estimate, SampleResult
 
-@click.command(
-    "filter",
-    cls=CommandWithSubcommands,
-    subcommands={
-        "concept": "Find the tokens near a concept, as a rule.",
-        "explain": "Show what each rule says about one row.",
-    },
+SUBCOMMANDS = {
+    "concept": "Find the tokens near a concept, as a rule.",
+    "explain": "Say why one row is kept or rejected.",
+    "diff": "Compare what two rules files do with the same rows.",
+}
+
+
+@click.command("filter", cls=CommandWithSubcommands, subcommands=SUBCOMMANDS)
+@click.argument(
+    "rules",
+    type=click.Path(path_type=Path),
+    shell_complete=complete_first,
 )
-@click.argument("rules", type=click.Path(path_type=Path))
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@out_option
+@click.argument("inputs", nargs=-1, metavar="INPUTS...", type=click.Path(path_type=Path))
 @click.option(
-    "-j",
-    "--jobs",
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder to make. Absent or complete; never overwritten.",
+)
+@jobs_option
+@click.option("--split-rows", type=int, metavar="N", help="Kept rows to a file, at most.")
+@click.option(
+    "--split-bytes",
+    metavar="SIZE",
+    help="Bytes to a file of kept rows, at most, uncompressed: 512MiB, 2GiB; 2G is 2 * 10**9.",
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["auto", "none", "gz", "zst"]),
+    help="Of kept rows and rejects  [default: auto, which is as the input]",
+)
+@click.option(
+    "--sample",
+    "sample_rows",
     type=click.IntRange(min=1),
-    help="Threads  [default: one a core]",
+    metavar="N",
+    help="Filter N random rows, say what that means for all of them, and write nothing.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of --sample.")
+@click.option(
+    "--explain-rules", is_flag=True, help="Say in words what RULES does, and do nothing else."
 )
 @dry_run_option
+@progress_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     rules: Path,
     inputs: tuple[Path, ...],
-    out: Path,
+    out: Path | None,
     jobs: int | None,
+    split_rows: int | None,
+    split_bytes: str | None,
+    compression: str | None,
+    sample_rows: int | None,
+    seed: int,
+    explain_rules: bool,
     dry_run: bool,
+    progress_form: str,
     as_json: bool,
 ) -> None:
     """Keep the rows of INPUTS that break none of RULES (a TOML file); reject the others.
@@ -54,7 +98,10 @@ def command(
     \b
     Examples:
       subl filter rules.toml data/*.jsonl.zst -o out/filtered
-      subl filter rules.toml rows.jsonl -o out/filtered --json
+      subl filter rules.toml data/ --sample 10000
+      subl filter rules.toml data/ -o out/filtered --split-bytes 512MiB --compression zst
+      subl filter rules.toml --explain-rules
+      subl filter rules.toml rows.jsonl -o out/filtered --json --progress json
 
     \b
     rules.toml:
@@ -74,8 +121,26 @@ def command(
     from subl.filter import load_rules, name_shards, run
 
     spec = load_rules(rules)
+    spec = _with_output(
+        spec, split_rows=split_rows, split_bytes=split_bytes, compression=compression
+    )
+    jobs = jobs or os.cpu_count() or 1
+    if explain_rules:
+        _explain_rules(spec, as_json)
+        return
+    if not inputs:
+        raise click.MissingParameter(ctx=ctx, param=_param("inputs"))
+    if sample_rows is not None:
+        from subl.filter.sample import sample
+
+        with progress(progress_form) as report:
+            estimate = sample(spec, inputs, sample_rows, seed=seed, jobs=jobs, report=report)
+        _print_sample(estimate, seed, as_json)
+        return
+    if out is None:
+        raise click.MissingParameter(ctx=ctx, param=_param("out"))
     if dry_run:
-        shards = name_shards(inputs)
+        shards = name_shards(inputs, spec.output.compression)
         print_json(
             {
                 "spec": spec.model_dump(mode="json"),
@@ -84,8 +149,8 @@ def command(
             }
         )
         return
-    with progress() as report:
-        artifact = run(spec, inputs, out, jobs=jobs or os.cpu_count() or 1, report=report).artifact
+    with progress(progress_form) as report:
+        artifact = run(spec, inputs, out, jobs=jobs, report=report).artifact
     print_artifact(artifact, as_json)
     if as_json:
         return
@@ -96,7 +161,116 @@ def command(
         f"{figures['rejected']:,} rejected{unreadable}"
     )
     rows = [
-        (rule["name"], rule["kind"], f"{rule['hits']:,}", f"{rule['sole_hits']:,}")
+        (printable(rule["name"]), rule["kind"], f"{rule['hits']:,}", f"{rule['sole_hits']:,}")
         for rule in figures["rules"]
     ]
     click.echo(table(rows, ("rule", "kind", "rejects", "alone")))
+
+
+def _param(name: str) -> click.Parameter:
+    return next(param for param in command.params if param.name == name)
+
+
+def _with_output(spec: FilterSpec, **changes: object) -> FilterSpec:
+    """`spec` with what the command line says about its output."""
+    from subl.config import updated
+
+    given = {key: value for key, value in changes.items() if value is not None}
+    if not given:
+        return spec
+    return spec.model_copy(update={"output": updated(spec.output, **given)})
+
+
+def _print_sample(found: SampleResult, seed: int, as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        print_json({**asdict(found), "seed": seed})
+        return
+    about = "" if found.rows_exact else "about "
+    click.echo(
+        f"{found.sampled:,} of {about}{_rounded(found.rows, found.rows_exact)} rows sampled "
+        f"(seed {seed}), {size(found.bytes_read)} of the files read; 95 % intervals"
+    )
+    rows = [("dropped", "", f"{found.dropped_rows:,}", *_percent(found.dropped))]
+    rows += [
+        (f"  {printable(rule.name)}", rule.kind, f"{rule.hits:,}", *_percent(rule.breaks))
+        for rule in found.rules
+    ]
+    click.echo(table(rows, ("", "kind", "rows", "share", "from", "to")))
+    if found.unreadable_rows:
+        click.echo(f"{found.unreadable_rows:,} of the dropped rows are unreadable")
+    kept = found.rows_kept
+    click.echo(
+        f"expected: {_rounded(kept.value)} rows kept "
+        f"({_rounded(kept.low)} to {_rounded(kept.high)}), about {size(found.bytes_kept)} of "
+        f"{size(found.bytes)} uncompressed"
+    )
+    if found.seconds is not None:
+        click.echo(f"the whole run would take about {duration(found.seconds)}")
+    if found.compares_rows:
+        click.echo(
+            "rules that compare rows find less in a sample than in all rows: what they drop is "
+            "underestimated, and the time of the run is not estimated"
+        )
+
+
+def _percent(estimate: Estimate) -> tuple[str, str, str]:
+    digits = 3 if estimate.high < 0.01 else 1
+    return (
+        f"{100 * estimate.value:.{digits}f} %",
+        f"{100 * estimate.low:.{digits}f} %",
+        f"{100 * estimate.high:.{digits}f} %",
+    )
+
+
+def _rounded(count: float, exact: bool = False) -> str:
+    """An estimate with three digits."""
+    if exact or count < 1000:
+        return f"{count:,.0f}"
+    return f"{float(f'{count:.3g}'):,.0f}"
+
+
+def _explain_rules(spec: FilterSpec, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from subl.filter.explain import explain_rules, settings
+
+    rules = explain_rules(spec)
+    if as_json:
+        resolved = spec.model_dump(mode="json")
+        print_json({"rules": [asdict(rule) for rule in rules], "resolved": resolved})
+        return
+    for number, rule in enumerate(rules, start=1):
+        click.secho(f"{number}. {printable(rule.name)} ({rule.kind})", bold=True)
+        for line in _wrapped(rule.does, "   "):
+            click.echo(line)
+        _print_settings(rule.settings, "   ")
+        click.echo()
+    click.secho("all rules", bold=True)
+    _print_settings(settings(spec, {"rules", "output"}), "   ")
+    click.secho("output", bold=True)
+    _print_settings(settings(spec.output), "   ")
+
+
+def _print_settings(found: Any, prefix: str) -> None:
+    import json
+
+    width = max(len(each.key) for each in found)
+    for each in found:
+        value = printable(json.dumps(each.value, ensure_ascii=False))
+        if len(value) > 60:
+            count = f" ({len(each.value)} in all)" if isinstance(each.value, list | dict) else ""
+            value = f"{value[:59]}…{count}"
+        default = "" if each.given else "  (default)"
+        click.echo(f"{prefix}{each.key.ljust(width)} = {value}{default}")
+        for line in _wrapped(each.meaning, f"{' ' * (len(prefix) + width)}   "):
+            click.secho(line, dim=True)
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    import shutil
+    import textwrap
+
+    width = max(40, min(100, shutil.get_terminal_size().columns))
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)

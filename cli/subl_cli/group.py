@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 
 class CommandWithSubcommands(click.Group):
@@ -16,11 +17,13 @@ class CommandWithSubcommands(click.Group):
     when it is called.
     """
 
-    # As in a command without subcommands: options may follow arguments.
+    # As a plain command has them; a group stops at the first argument.
+    allow_extra_args = False
     allow_interspersed_args = True
 
     def __init__(self, *args: Any, subcommands: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.no_args_is_help = False
         self._summaries = subcommands
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -41,7 +44,6 @@ class CommandWithSubcommands(click.Group):
         if args and args[0] in self._summaries:
             ctx.args = list(args)
             return ctx.args
-        # An option or argument that is wrong is said by name, not by showing all of the help.
         return click.Command.parse_args(self, ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -60,3 +62,12 @@ class CommandWithSubcommands(click.Group):
         click.Command.format_options(self, ctx, formatter)
         with formatter.section("Subcommands (for a file of such a name, write ./NAME)"):
             formatter.write_dl(list(self._summaries.items()))
+
+
+def complete_first(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Completes the first argument of a command with subcommands: a file, or one of them."""
+    assert isinstance(ctx.command, CommandWithSubcommands)
+    names = [name for name in ctx.command.list_commands(ctx) if name.startswith(incomplete)]
+    return [CompletionItem(incomplete, type="file"), *map(CompletionItem, names)]

@@ -18,6 +18,7 @@ COMMANDS = {
     "teach": "Give a model a trait by fine-tuning it.",
     "generate": "Sample rows from a model.",
     "filter": "Keep or reject rows by rules, with reasons.",
+    "bench": "Measure speeds on your data and this machine.",
     "distill": "Train a student on rows.",
     "eval": "Measure how strongly a model shows traits.",
     "report": "Write a run's results as one HTML page.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from subl.progress import Progress, Report
+from subl.progress import Progress, Report, silent
 
 if TYPE_CHECKING:
     from subl.artifact import Artifact
@@ -24,10 +24,24 @@ PLAIN_INTERVAL_SECONDS = 5.0
 """Off a terminal, a line at most this often for one task (and for its first and last step)."""
 
 
+EVENT_INTERVAL_SECONDS = 0.5
+"""As JSON, an event at most this often for one task (and for its first and last step)."""
+
+PACE_SECONDS = 0.5
+"""A pace is known after this time."""
+
+
 @contextmanager
-def progress() -> Iterator[Report]:
-    """A report that draws a bar on a terminal and writes plain lines elsewhere."""
-    printer = _Bar() if sys.stderr.isatty() else _Lines()
+def progress(form: str = "auto") -> Iterator[Report]:
+    """A report that draws a bar on a terminal and writes plain lines elsewhere.
+
+    `form` is what `--progress` takes: `json` writes an event a line, `none` nothing.
+    """
+    if form == "none":
+        yield silent
+        return
+    drawn: type[_Bar | _Lines] = _Bar if sys.stderr.isatty() else _Lines
+    printer = _Events() if form == "json" else drawn()
     try:
         yield printer.report
     finally:
@@ -35,8 +49,41 @@ def progress() -> Iterator[Report]:
 
 
 def print_json(value: object) -> None:
-    """One JSON document to stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON document to stdout. What a terminal might obey is written as an escape."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    lines = text.split("\n")
+    click.echo("\n".join(line if line.isprintable() else _escaped_json(line) for line in lines))
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with escapes for all that a terminal obeys, hides or reorders.
+
+    Rows are written by models: nothing of them may reach a terminal by another way.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def size(count: float) -> str:
+    """A number of bytes for a person: `1.5 GB` are 1.5 * 10**9."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        count /= 1000
+        if count < 999.5 or unit == "TB":
+            break
+    return f"{count:.3g} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """A time for a person: `41 s`, `3 min 5 s`, `2 h 40 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min {round(seconds) % 60} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def print_artifact(artifact: Artifact, as_json: bool) -> None:
@@ -96,16 +143,105 @@ def dry_run_option(command: Command) -> Command:
     )(command)
 
 
+def progress_option(command: Command) -> Command:
+    """`--progress`: how to say on stderr how far the work is."""
+    return click.option(
+        "--progress",
+        "progress_form",
+        type=click.Choice(["auto", "json", "none"]),
+        default="auto",
+        show_default=True,
+        help="On stderr: a bar on a terminal and lines elsewhere, or JSON events, or nothing. "
+        "Bytes and MB/s are those of the files as they are, compressed or not.",
+    )(command)
+
+
+def jobs_option(command: Command) -> Command:
+    """`-j JOBS`: how many threads."""
+    return click.option(
+        "-j",
+        "--jobs",
+        type=click.IntRange(min=1),
+        help="Threads  [default: one a core]",
+    )(command)
+
+
+class _Pace:
+    """When the task began, and how fast it is since."""
+
+    def __init__(self) -> None:
+        self.task = ""
+        self.started = 0.0
+        self._first = 0
+
+    def take(self, progress: Progress) -> bool:
+        """Whether this is the first of a task."""
+        if progress.task == self.task:
+            return False
+        self.task, self.started, self._first = progress.task, time.monotonic(), progress.done
+        return True
+
+    def per_second(self, progress: Progress) -> float | None:
+        seconds = time.monotonic() - self.started
+        done = progress.done - self._first
+        return done / seconds if seconds >= PACE_SECONDS and done > 0 else None
+
+    def text(self, progress: Progress) -> str:
+        """`, 812 MB/s, 3 s left`, as far as it is known."""
+        pace = self.per_second(progress)
+        if pace is None:
+            return ""
+        speed = f", {size(pace)}/s" if progress.unit == "bytes" else ""
+        if not progress.total or progress.done == progress.total:
+            return speed
+        return f"{speed}, {duration((progress.total - progress.done) / pace)} left"
+
+
+class _Events:
+    def __init__(self) -> None:
+        self._pace = _Pace()
+        self._printed = 0.0
+
+    def report(self, progress: Progress) -> None:
+        now, first = time.monotonic(), self._pace.take(progress)
+        last = progress.done == progress.total
+        if not (first or last or now - self._printed >= EVENT_INTERVAL_SECONDS):
+            return
+        self._printed = now
+        pace = self._pace.per_second(progress)
+        event = {
+            "event": "progress",
+            "task": progress.task,
+            "done": progress.done,
+            "total": progress.total,
+            "unit": progress.unit,
+            **progress.figures,
+            "seconds": round(max(0.0, now - self._pace.started), 3),
+            "per_second": None if pace is None else round(pace),
+            "seconds_left": (
+                None
+                if pace is None or progress.total is None
+                else round((progress.total - progress.done) / pace, 1)
+            ),
+        }
+        click.echo(json.dumps(event), err=True)
+
+    def end(self) -> None:
+        pass
+
+
 class _Lines:
     def __init__(self) -> None:
         self._task = self._text = ""
         self._printed = 0.0
+        self._pace = _Pace()
 
     def report(self, progress: Progress) -> None:
+        self._pace.take(progress)
         now, text = time.monotonic(), _text(progress)
         first, last = progress.task != self._task, progress.done == progress.total
         if text != self._text and (first or last or now - self._printed >= PLAIN_INTERVAL_SECONDS):
-            click.echo(text, err=True)
+            click.echo(text + self._pace.text(progress), err=True)
             self._task, self._text, self._printed = progress.task, text, now
 
     def end(self) -> None:
@@ -114,36 +250,35 @@ class _Lines:
 
 class _Bar:
     def __init__(self) -> None:
-        self._task = ""
-        self._started = 0.0
-        self._first = 0
+        self._pace = _Pace()
 
     def report(self, progress: Progress) -> None:
-        if progress.task != self._task:
+        if progress.task != self._pace.task:
             self.end()
-            self._task, self._started = progress.task, time.monotonic()
-            self._first = progress.done
-        line = _text(progress)
+        self._pace.take(progress)
+        line = _text(progress) + self._pace.text(progress)
         if progress.total:
             filled = round(24 * progress.done / progress.total)
-            line = f"[{'=' * filled}{' ' * (24 - filled)}] {line}{self._left(progress)}"
+            line = f"[{'=' * filled}{' ' * (24 - filled)}] {line}"
         width = shutil.get_terminal_size().columns - 1
         click.echo(f"\r\x1b[2K{line[:width]}", nl=False, err=True)
 
-    def _left(self, progress: Progress) -> str:
-        gone = progress.done - self._first
-        if not progress.total or gone <= 0 or progress.done == progress.total:
-            return ""
-        seconds = (time.monotonic() - self._started) / gone * (progress.total - progress.done)
-        return f", {seconds:.0f} s left"
-
     def end(self) -> None:
-        if self._task:
+        if self._pace.task:
             click.echo("", err=True)
-            self._task = ""
+            self._pace.task = ""
 
 
 def _text(progress: Progress) -> str:
-    total = "" if progress.total is None else f"/{progress.total}"
+    if progress.unit == "bytes":
+        total = "" if progress.total is None else f" of {size(progress.total)}"
+        count = f"{size(progress.done)}{total}"
+    else:
+        total = "" if progress.total is None else f"/{progress.total}"
+        count = f"{progress.done}{total} {progress.unit}"
     note = f", {progress.note}" if progress.note else ""
-    return f"{progress.task}: {progress.done}{total} {progress.unit}{note}"
+    return f"{progress.task}: {count}{note}"
+
+
+def _escaped_json(line: str) -> str:
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line)

@@ -6,19 +6,23 @@ lines or JSON. Stages never print.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` `unit`s of the work `task`; `total` is None where nobody knows."""
+    """`done` of `total` `unit`s of the work `task`; `total` is None where nobody knows.
+
+    `note` is for a person, `figures` (`rows`, `kept`) for a program.
+    """
 
     task: str
     done: int
     total: int | None
     unit: str
     note: str = ""
+    figures: Mapping[str, int] = field(default_factory=dict)
 
 
 Report = Callable[[Progress], None]

@@ -31,15 +31,12 @@ def leaves() -> dict[str, click.Command]:
     for name in COMMANDS:
         command = group.get_command(ROOT, name)
         assert command is not None
-        if isinstance(command, CommandWithSubcommands):
-            found[name] = command
+        if isinstance(command, click.Group):
             for each in command.list_commands(ROOT):
                 inner = command.get_command(ROOT, each)
                 assert inner is not None
                 found[f"{name} {each}"] = inner
-        elif isinstance(command, click.Group):
-            found |= {f"{name} {each}": inner for each, inner in command.commands.items()}
-        else:
+        if not isinstance(command, click.Group) or isinstance(command, CommandWithSubcommands):
             found[name] = command
     return found
 
@@ -67,7 +64,7 @@ def test_the_version(tmp_path: Path) -> None:
     assert subl("--version", cwd=tmp_path).stdout == f"subl {__version__}\n"
 
 
-@pytest.mark.parametrize("name", [*LEAVES, "config", "model"])
+@pytest.mark.parametrize("name", [*LEAVES, "bench", "config", "model"])
 def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     done = subl(*name.split(), "--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -155,6 +152,8 @@ def test_bash_takes_the_completion(tmp_path: Path) -> None:
         ("subl fi", {"filter"}),
         ("subl config s", {"show", "schema"}),
         ("subl filter --j", {"--jobs", "--json"}),
+        ("subl filter exp", {"exp", "explain"}),
+        ("subl filter diff --ex", {"--examples"}),
         ("subl config schema di", {"distill"}),
     ],
 )

@@ -6,7 +6,10 @@ import gzip
 import json
 import signal
 import subprocess
+import time
 from pathlib import Path
+
+import pytest
 
 from .console import ENVIRONMENT, SUBL, subl
 
@@ -29,10 +32,11 @@ def write_many_rows(file: Path) -> int:
     return 2000 * 300 * 20
 
 
-def test_a_filter_is_interrupted_and_run_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_filter_is_interrupted_and_run_again(tmp_path: Path, jobs: int) -> None:
     (tmp_path / "rules.toml").write_text(RULES)
     count = write_many_rows(tmp_path / "rows.jsonl.gz")
-    arguments = ["filter", "rules.toml", "rows.jsonl.gz", "--json", "-o"]
+    arguments = ["filter", "rules.toml", "rows.jsonl.gz", f"-j{jobs}", "--json", "-o"]
     # Where the tests run in the background, Ctrl-C would be ignored: ask for what a terminal gives.
     command = ["env", "--default-signal=INT", SUBL, *arguments, "out"]
     with subprocess.Popen(
@@ -46,10 +50,14 @@ def test_a_filter_is_interrupted_and_run_again(tmp_path: Path) -> None:
         assert child.stderr is not None and child.stdout is not None
         assert child.stderr.readline().startswith("filter: ")
         child.send_signal(signal.SIGINT)
+        asked = time.monotonic()
         stdout, stderr = child.communicate()
+        # Half a second where the machine has nothing else to do.
+        assert time.monotonic() - asked < 2
     assert (child.returncode, stdout) == (130, "")
     assert stderr.endswith("\ninterrupted; the same command goes on from what is finished\n")
     assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.partial").is_dir()
 
     again = json.loads(subl(*arguments, "out", cwd=tmp_path).stdout)
     clean = json.loads(subl(*arguments, "clean", cwd=tmp_path).stdout)

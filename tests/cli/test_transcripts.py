@@ -46,7 +46,7 @@ def test_filter_prints_what_it_made_and_why_rows_went(tmp_path: Path) -> None:
     )
     size = (tmp_path / "rows.jsonl").stat().st_size
     progress = done.stderr.splitlines()
-    assert progress[-1] == f"filter: {size}/{size} bytes, 6 rows, 2 kept"
+    assert progress[-1] == f"filter: {size} B of {size} B, 6 rows, 33.3 % kept"
     assert all(line.startswith("filter: ") for line in progress)
     kept = (tmp_path / "out/filtered/kept/rows.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in kept] == ["1", "6"]
@@ -146,6 +146,9 @@ def test_config_show_fills_the_defaults_in(tmp_path: Path) -> None:
         "rules[1].unicode = true\n"
         "max_line_bytes = 16777216\n"
         'tag_field = "filter_tags"\n'
+        "output.split_rows = null\n"
+        "output.split_bytes = null\n"
+        'output.compression = "auto"\n'
     )
 
 
@@ -250,6 +253,11 @@ def test_an_unknown_command_that_is_near_to_none_gets_no_guess(tmp_path: Path) -
         "generate nothing.toml --model m -o out",
         "filter nothing.toml rows.jsonl -o out",
         "filter rules.toml nothing.jsonl -o out",
+        "filter rules.toml nothing.jsonl --sample 5",
+        "filter explain rules.toml nothing.jsonl",
+        "filter diff rules.toml nothing.toml rows.jsonl",
+        "filter diff rules.toml rules.toml nothing.jsonl",
+        "bench filter rules.toml nothing.jsonl",
         "distill nothing.toml --model m --rows rows.jsonl -o out",
         "eval nothing.toml --model m -o out",
         "report nothing",
@@ -284,26 +292,3 @@ def test_a_reader_that_went_away_is_no_failed_check(tmp_path: Path) -> None:
         )
     assert done.stderr == ""
     assert done.returncode != 1
-
-
-# explain
-
-
-def test_explain_shows_every_rule_and_no_control_characters(tmp_path: Path) -> None:
-    write_rows_and_rules(tmp_path)
-    row = {"completion": "an \x1b[31mOWL", "prompt": "p"}
-    (tmp_path / "one.jsonl").write_text("\n" + json.dumps(row) + "\n")
-    done = subl("filter", "explain", "rules.toml", "one.jsonl", "--row", "2", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == (
-        "rejected\n"
-        "  numbers only [numbers]: broken, action drop\n"
-        "    invalid format\n"
-        "  owl words [regex]: passed\n"
-    )
-    (tmp_path / "two.jsonl").write_text('{"completion": "7 owls"}')
-    done = subl("filter", "explain", "rules.toml", "two.jsonl", "--row", "1", cwd=tmp_path)
-    assert "    matched `\\bowls?\\b` at bytes 2 to 6: 'owls'\n" in done.stdout
-    done = subl("filter", "explain", "rules.toml", "one.jsonl", "--row", "9", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "one.jsonl has no line 9" in done.stderr

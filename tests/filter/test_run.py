@@ -15,8 +15,9 @@ import zstandard
 
 from subl.artifact import lineage
 from subl.errors import InputError, OutputError
-from subl.filter import FilterSpec, LiteralRule, NumbersRule, run
+from subl.filter import FilterSpec, LiteralRule, NumbersRule, OutputSpec, run
 from subl.progress import Progress
+from subl.shards import open_lines
 
 SPEC = FilterSpec(
     rules=(
@@ -130,6 +131,34 @@ def test_shared_base_names_get_positions(tmp_path: Path) -> None:
     shards = figures(tmp_path / "out")["shards"]
     assert [shard["name"] for shard in shards] == names
     assert [shard["input"] for shard in shards] == [path.as_posix() for path in paths]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_parts_hold_all_kept_rows_in_order(tmp_path: Path, jobs: int) -> None:
+    write_shards(tmp_path / "data")
+    whole = run(SPEC, [tmp_path / "data"], tmp_path / "whole")
+    output = OutputSpec(split_rows=100, compression="none")
+    spec = SPEC.model_copy(update={"output": output})
+    parts = run(spec, [tmp_path / "data"], tmp_path / "parts", jobs=jobs)
+    assert (parts.rows_in, parts.kept) == (whole.rows_in, whole.kept)
+    for name in ("a", "b", "c"):
+        files = sorted(parts.kept_folder.glob(f"{name}-*.jsonl"))
+        rows = [file.read_bytes().splitlines(keepends=True) for file in files]
+        assert [len(each) for each in rows[:-1]] == [100] * (len(rows) - 1)
+        [file] = whole.kept_folder.glob(f"{name}.*")
+        with open_lines(file) as lines:
+            assert b"".join(b"".join(each) for each in rows) == lines.read()
+    rejects = sorted(path.name for path in parts.rejects_folder.iterdir())
+    assert rejects == ["a.jsonl", "b.jsonl", "c.jsonl"]
+
+
+def test_one_compression_may_make_names_equal(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(10))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines(10)))
+    spec = SPEC.model_copy(update={"output": OutputSpec(compression="zst")})
+    result = run(spec, [tmp_path / "a.jsonl", tmp_path / "a.jsonl.gz"], tmp_path / "out")
+    names = sorted(path.name for path in result.kept_folder.iterdir())
+    assert names == ["0-a.jsonl.zst", "1-a.jsonl.zst"]
 
 
 def test_bad_inputs(tmp_path: Path) -> None:

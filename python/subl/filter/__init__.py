@@ -4,7 +4,7 @@ The rules are pydantic models (`rules`), the work is done by the native engine (
 Python only sees plans, statistics and file names, never rows.
 """
 
-from subl.filter.explain import explain, explain_row
+from subl.filter.explain import explain, read_line
 from subl.filter.rules import (
     AllRule,
     AnyRule,
@@ -15,6 +15,7 @@ from subl.filter.rules import (
     LiteralRule,
     NoneRule,
     NumbersRule,
+    OutputSpec,
     RegexRule,
     RepetitionRule,
     Rule,
@@ -35,14 +36,15 @@ __all__ = [
     "LiteralRule",
     "NoneRule",
     "NumbersRule",
+    "OutputSpec",
     "RegexRule",
     "RepetitionRule",
     "Rule",
     "SemanticRule",
     "TokensRule",
     "explain",
-    "explain_row",
     "load_rules",
     "name_shards",
+    "read_line",
     "run",
 ]

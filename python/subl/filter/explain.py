@@ -1,15 +1,22 @@
-"""Why one row is kept or rejected."""
+"""Why one row is kept or rejected, and what rules say in words."""
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import subl_core
+from pydantic import BaseModel
 
 from subl.errors import InputError
 from subl.filter.rules import FilterSpec
+from subl.shards import open_lines
 
 
 def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
@@ -25,16 +32,161 @@ def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
     return verdict
 
 
-def explain_row(spec: FilterSpec, path: Path, number: int) -> dict[str, Any]:
-    """The verdict on one line of a shard, from 1.
+def read_line(file: Path, number: int) -> bytes:
+    """Line `number` (from 1) of a shard, plain or compressed; of stdin where `file` is `-`.
 
     Raises:
-        InputError: the shard cannot be read, or has fewer lines.
+        InputError: the file cannot be read, or has fewer lines.
+    """
+    if number < 1:
+        raise InputError(f"rows are counted from 1 (got {number})")
+    if str(file) == "-":
+        counter = itertools.count()
+        counted = zip(sys.stdin.buffer, counter, strict=False)
+        found: tuple[bytes, int] | None = next(itertools.islice(counted, number - 1, None), None)
+        if found is not None:
+            return found[0]
+        count = next(counter)
+    else:
+        try:
+            line = subl_core.read_line(file, number - 1)
+        except subl_core.FilterError as error:
+            hint = "give a file of JSON lines: .jsonl, .jsonl.gz, .jsonl.zst"
+            raise InputError(str(error), hint=hint) from error
+        if line is not None:
+            return line
+        with open_lines(file) as lines:
+            count = sum(1 for _ in lines)
+    name = "stdin" if str(file) == "-" else str(file)
+    rows = "1 row" if count == 1 else f"{count:,} rows"
+    raise InputError(
+        f"{name} has {rows}, so there is no row {number:,}",
+        hint=f"--row takes 1 to {count}" if count else "the input is empty",
+    )
+
+
+def reason_value(line: bytes, reason: Mapping[str, Any]) -> bytes | None:
+    """The UTF-8 text that a reason's `span` refers to; None where it cannot be told.
+
+    What is returned holds the reason's `text` at its `span`.
     """
     try:
-        line = subl_core.read_line(path, number - 1)
-    except subl_core.FilterError as error:
-        raise InputError(str(error)) from error
-    if line is None:
-        raise InputError(f"{path} has no line {number}")
-    return explain(spec, line)
+        row = json.loads(line.decode("utf-8-sig"))
+    except ValueError:
+        return None
+    found = _values(row, _steps(str(reason["field"])))
+    position = int(reason.get("value") or 0)
+    if position >= len(found):
+        return None
+    value = found[position].encode(errors="surrogatepass")
+    if reason["span"] is not None:
+        start, end = reason["span"]
+        text = str(reason["text"]).encode()
+        # Of several equal keys the engine may have looked at another one.
+        if not value[start:end].startswith(text) and "\ufffd" not in str(reason["text"]):
+            return None
+    return value
+
+
+def field_values(line: bytes, field: str) -> list[bytes]:
+    """The texts at a field of a row, as UTF-8; none where the row or the field cannot be read."""
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except ValueError:
+        return []
+    return [text.encode(errors="surrogatepass") for text in _values(row, _steps(field))]
+
+
+def _steps(path: str) -> list[str | tuple[str, str]]:
+    """A field's path as keys, `[]`, and pairs of a key and the text that it must have."""
+    steps: list[str | tuple[str, str]] = []
+    rest = path
+    while rest:
+        if rest.startswith("[]"):
+            steps.append(("", ""))
+            rest = rest[2:]
+        elif rest.startswith("["):
+            key, rest = _name(rest[1:])
+            text, rest = _name(rest.removeprefix("="))
+            steps.append((key, text))
+            rest = rest.removeprefix("]")
+        else:
+            key, after = _name(rest.removeprefix("."))
+            if after == rest:
+                break  # no path at all; the engine would have refused it
+            steps.append(key)
+            rest = after
+    return steps
+
+
+def _name(text: str) -> tuple[str, str]:
+    """The key or text at the start, plain or as a JSON string, and what follows it."""
+    if text.startswith('"'):
+        try:
+            value, end = json.JSONDecoder().raw_decode(text)
+        except ValueError:
+            return text, ""
+        return value, text[end:]
+    end = next((at for at, each in enumerate(text) if each in '.[]="'), len(text))
+    return text[:end], text[end:]
+
+
+def _values(value: Any, steps: list[str | tuple[str, str]]) -> list[str]:
+    if not steps:
+        return [value] if isinstance(value, str) else []
+    step, rest = steps[0], steps[1:]
+    if isinstance(step, str):
+        return _values(value[step], rest) if isinstance(value, dict) and step in value else []
+    if not isinstance(value, list):
+        return []
+    key, text = step
+    return [
+        found
+        for element in value
+        if step == ("", "") or (isinstance(element, dict) and element.get(key) == text)
+        for found in _values(element, rest)
+    ]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key of a rule, its value, whether the file gave it, and what it means."""
+
+    key: str
+    value: Any
+    given: bool
+    meaning: str
+
+
+@dataclass(frozen=True)
+class RuleInWords:
+    """What a rule does: the documentation of its kind, with its values."""
+
+    name: str
+    kind: str
+    does: str
+    settings: tuple[Setting, ...]
+
+
+def explain_rules(spec: FilterSpec) -> list[RuleInWords]:
+    """Every rule in words, from the documentation and the values of its model."""
+    return [
+        RuleInWords(rule.name, rule.kind, documentation(rule), settings(rule, {"name", "kind"}))
+        for rule in spec.rules
+    ]
+
+
+def documentation(model: BaseModel) -> str:
+    """The first paragraph of what its class says of itself."""
+    text = inspect.getdoc(type(model)) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def settings(model: BaseModel, without: set[str] = frozenset()) -> tuple[Setting, ...]:  # type: ignore[assignment]
+    """All keys of a model with their values as they are written down."""
+    values = model.model_dump(mode="json")
+    return tuple(
+        Setting(key, values[key], key in model.model_fields_set, field.description or "")
+        for key, field in type(model).model_fields.items()
+        if key not in without
+    )

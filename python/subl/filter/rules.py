@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import subl_core
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 
 from subl.artifact import file_digest
 from subl.config import load_toml
@@ -331,6 +331,24 @@ Rule = Annotated[
 ]
 
 
+class OutputSpec(BaseModel):
+    """The files that are written: kept rows, and (compressed alike) rejects."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    split_rows: Annotated[int, Field(gt=0, lt=2**63)] | None = Field(
+        None, description="start another file of kept rows after so many"
+    )
+    split_bytes: Annotated[ByteSize, Field(gt=0, lt=2**63)] | None = Field(
+        None,
+        description="start another file of kept rows before it exceeds this, uncompressed;"
+        ' "512MiB" are 512 * 2**20 bytes, "2G" 2 * 10**9',
+    )
+    compression: Literal["auto", "none", "gz", "zst"] = Field(
+        "auto", description="auto: as the input"
+    )
+
+
 class FilterSpec(BaseModel):
     """The rules of a filter. All are asked for every row; reasons come in the order given here."""
 
@@ -342,6 +360,7 @@ class FilterSpec(BaseModel):
         16 * 1024 * 1024, gt=0, lt=2**31, description="longer lines are rejected unread"
     )
     tag_field: Text = Field("filter_tags", description="the key of the tags in a kept row")
+    output: OutputSpec = Field(OutputSpec(), description="the files that are written")
 
     @model_validator(mode="after")
     def _compiles(self) -> Self:

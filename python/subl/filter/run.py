@@ -1,6 +1,6 @@
 """Filter shards into an artifact.
 
-    OUT/kept/NAME        the rows that break no rule, byte for byte
+    OUT/kept/NAME        the rows that break no rule, byte for byte; in parts if they are split
     OUT/rejects/NAME     all other rows, with every reason; see `subl_core`
     OUT/result.json      figures
 
@@ -93,11 +93,13 @@ def run(
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1 (got {jobs})")
-    shards = name_shards(inputs)
+    shards = name_shards(inputs, spec.output.compression)
 
     def work(folder: Path) -> dict[str, Any]:
         started = time.monotonic()
-        statistics = _filter_shards(spec, shards, folder, jobs, journal_seconds, report)
+        statistics = filter_shards(
+            spec, shards, folder, jobs, report, journal_seconds=journal_seconds
+        )
         shutil.rmtree(folder / _MARKERS)
         figures = summarise(spec, shards, statistics)
         return {**figures, "seconds": round(time.monotonic() - started, 3)}
@@ -109,8 +111,11 @@ def run(
     )
 
 
-def name_shards(inputs: Sequence[Path]) -> dict[str, Path]:
-    """The shards of all inputs by the name that they have in the output, in order."""
+def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, Path]:
+    """The shards of all inputs by the name that they have in the output, in order.
+
+    The engine compresses as the name ends; `compression` is that of `OutputSpec`.
+    """
     paths = [shard for path in inputs for shard in shard_files(path)]
     if not paths:
         raise InputError(
@@ -119,7 +124,7 @@ def name_shards(inputs: Sequence[Path]) -> dict[str, Path]:
     for path, count in Counter(path.resolve() for path in paths).items():
         if count > 1:
             raise InputError(f"{path} is given {count} times", hint="give every shard once")
-    return _distinct(paths)
+    return _distinct(paths, compression)
 
 
 def summarise(
@@ -151,20 +156,28 @@ def summarise(
     }
 
 
-def _filter_shards(
+def filter_shards(
     spec: FilterSpec,
     shards: Mapping[str, Path],
     folder: Path,
     jobs: int,
-    journal_seconds: float,
     report: Report,
+    *,
+    journal_seconds: float = 10.0,
+    task: str = "filter",
+    finished: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Statistics]:
+    """Filter `shards`, inputs by output name, into `kept/` and `rejects/` of `folder`.
+
+    `task` is what progress calls it. `finished` is called with the name of each shard that this
+    call has finished, by the thread that did. What `report` raises ends the work and comes out.
+    """
     plan = spec.plan()
     done = _resume(shards, folder)
     duplicates = None
     if plan.comparisons and len(done) < len(shards):
         duplicates = _find_duplicates(plan, shards, folder, jobs, report)
-    meter = _Meter("filter", shards, report)
+    meter = _Meter(task, shards, report)
     for name, statistics in done.items():
         meter.finish(name, statistics["rows_in"], statistics["kept"])
 
@@ -180,6 +193,8 @@ def _filter_shards(
                 journal=folder / _MARKERS / f"{name}.journal",
                 journal_seconds=journal_seconds,
                 threads=threads,
+                split_rows=spec.output.split_rows,
+                split_bytes=spec.output.split_bytes,
                 duplicates=duplicates,
                 shard=positions[name],
                 progress=lambda *state: meter.update(name, *state),
@@ -187,6 +202,7 @@ def _filter_shards(
         )
         write_atomically(_marker(folder, name), _marker_text(statistics))
         meter.finish(name, statistics["rows_in"], statistics["kept"])
+        finished(name)
         return statistics
 
     return done | _for_each_shard(shards.keys() - done.keys(), meter, jobs, work)
@@ -290,7 +306,17 @@ class _Meter:
         self._states = dict.fromkeys(shards, (0, 0, 0))
 
     def update(self, name: str, bytes_read: int, rows: int, kept: int) -> None:
-        """Take note of one shard, and report the sum of all. Raises what ends the shard."""
+        """Take note of one shard, and report the sum of all. Raises what ends the shard.
+
+        What is read is not yet done: only a finished shard counts to its last byte.
+        """
+        self._note(name, min(bytes_read, max(0, self.sizes[name] - 1)), rows, kept)
+
+    def finish(self, name: str, rows: int, kept: int) -> None:
+        """Take note of a finished shard."""
+        self._note(name, self.sizes[name], rows, kept)
+
+    def _note(self, name: str, bytes_read: int, rows: int, kept: int) -> None:
         if self.stop.is_set():
             raise _Stopped
         with self._lock:
@@ -298,24 +324,32 @@ class _Meter:
             bytes_read, rows, kept = (
                 sum(each) for each in zip(*self._states.values(), strict=True)
             )
-            note = f"{rows:,} rows" + (f", {kept:,} kept" if self._stage == "filter" else "")
-            self._report(Progress(self._stage, bytes_read, sum(self.sizes.values()), "bytes", note))
-
-    def finish(self, name: str, rows: int, kept: int) -> None:
-        """Take note of a finished shard."""
-        self.update(name, self.sizes[name], rows, kept)
+            figures = {"rows": rows} if self._stage == "compare" else {"rows": rows, "kept": kept}
+            note = f"{rows:,} rows"
+            if "kept" in figures and rows:
+                note += f", {100 * kept / rows:.1f} % kept"
+            total = sum(self.sizes.values())
+            self._report(Progress(self._stage, bytes_read, total, "bytes", note, figures))
 
 
 def _name_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
     return _distinct([path.resolve() if path.name in ("", "..") else path for path in inputs])
 
 
-def _distinct(paths: Sequence[Path]) -> dict[str, Path]:
+def _distinct(paths: Sequence[Path], compression: str = "auto") -> dict[str, Path]:
     """Paths by base name, or all with their position as a prefix where base names are shared."""
-    if len({path.name for path in paths}) == len(paths):
-        return {path.name: path for path in paths}
-    width = len(str(len(paths) - 1))
-    return {f"{index:0{width}}-{path.name}": path for index, path in enumerate(paths)}
+    names = [_output_name(path.name, compression) for path in paths]
+    if len(set(names)) < len(names):
+        width = len(str(len(paths) - 1))
+        names = [f"{index:0{width}}-{name}" for index, name in enumerate(names)]
+    return dict(zip(names, paths, strict=True))
+
+
+def _output_name(name: str, compression: str) -> str:
+    if compression == "auto":
+        return name
+    plain = name.removesuffix(".gz").removesuffix(".zst") or name
+    return plain if compression == "none" else f"{plain}.{compression}"
 
 
 def _sum(counts: Any) -> dict[str, int]:

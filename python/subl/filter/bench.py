@@ -1,0 +1,299 @@
+"""Where the time of a filter goes on this machine, with the user's own rules and rows.
+
+Everything is tried for a limited time (`trial`): all rules on one thread and on all, each rule
+alone, and a rule that does next to nothing, since a plan needs one. What a rule costs is its time
+less that of this baseline. Of several trials the fastest counts: whatever else the machine does
+only makes them slower. Reading, decompressing and writing are measured by doing only that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from subl.config import updated
+from subl.filter.rules import FilterSpec, LengthRule, LiteralRule, NumbersRule
+from subl.filter.run import name_shards
+from subl.filter.trial import Trial, trial
+from subl.progress import Progress, Report, silent
+from subl.shards import open_lines
+
+_BLOCK_BYTES = 1 << 20
+_WRITTEN_BYTES = 256 << 20
+_WORDS = ("owl", "eagle", "wolf", "dolphin", "elephant", "otter", "raven", "panda", "tiger", "lion")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """`bytes_per_second` are uncompressed bytes, `file_bytes_per_second` those of the files."""
+
+    threads: int
+    rows_per_second: float
+    bytes_per_second: float
+    file_bytes_per_second: float
+    kept_share: float
+
+
+@dataclass(frozen=True)
+class RuleCost:
+    """The time that a rule adds, on one thread; None where it cannot stand alone."""
+
+    name: str
+    kind: str
+    seconds_per_gigabyte: float | None
+
+
+@dataclass(frozen=True)
+class FilterBench:
+    """`seconds_per_gigabyte`: where the time goes on one thread, a gigabyte being 10**9
+    uncompressed bytes. `reading`, `decompressing` and `writing` were measured by doing only that.
+    `compressing` is the baseline less what it takes to write without compression, `rules` is all
+    rules less the baseline, and `rest` is what is left: splitting lines, finding fields."""
+
+    files: int
+    file_bytes: int
+    compression_ratio: float
+    speeds: tuple[Speed, ...]
+    baseline: Speed
+    rules: tuple[RuleCost, ...]
+    seconds_per_gigabyte: dict[str, float]
+    limit: str
+
+
+def bench(
+    spec: FilterSpec,
+    inputs: Sequence[Path],
+    *,
+    threads: int,
+    limit_seconds: float = 3.0,
+    report: Report = silent,
+) -> FilterBench:
+    """Measure `spec` on `inputs`; each measurement takes at most `limit_seconds`.
+
+    Raises:
+        InputError: an input is missing, has no rows, or is truncated or corrupt.
+    """
+    shards = name_shards(inputs, spec.output.compression)
+    paths = list(shards.values())
+    alone = [_alone(spec, rule.name) for rule in spec.rules]
+    total = (6 if threads > 1 else 5) + len(alone)
+    done = 0
+
+    def measured(name: str) -> None:
+        nonlocal done
+        report(Progress("bench", done, total, "measurements", name))
+        done += 1
+
+    measured("reading")
+    reading = _reading(paths, limit_seconds)
+    measured("decompressing")
+    content_per_file_byte, content_speed = _content(paths, limit_seconds)
+
+    def speed(spec: FilterSpec, threads: int) -> Speed:
+        given = name_shards(inputs, spec.output.compression)
+        if threads == 1:  # the largest file is enough; more threads may need all of them
+            given = dict([max(given.items(), key=lambda item: item[1].stat().st_size)])
+        return _speed(_fastest(spec, given, threads, limit_seconds), threads, content_per_file_byte)
+
+    measured("all rules, 1 thread")
+    speeds = [speed(spec, 1)]
+    if threads > 1:
+        measured(f"all rules, {threads} threads")
+        speeds.append(speed(spec, threads))
+    measured("baseline")
+    base = speed(_baseline(spec, spec.output.compression), 1)
+    compresses = any(name.endswith((".gz", ".zst")) for name in shards)
+    without = speed(_baseline(spec, "none"), 1) if compresses else base
+    costs = []
+    for rule, single in zip(spec.rules, alone, strict=True):
+        measured(rule.name)
+        cost = None
+        if single is not None:
+            taken = speed(single, 1)
+            cost = max(0.0, 1e9 / taken.bytes_per_second - 1e9 / base.bytes_per_second)
+        costs.append(RuleCost(rule.name, rule.kind, cost))
+    measured("writing")
+    writing = _writing()
+    report(Progress("bench", total, total, "measurements"))
+
+    all_rules = 1e9 / speeds[0].bytes_per_second
+    read = 1e9 / (reading * content_per_file_byte)
+    compressed = any(path.name.endswith((".gz", ".zst")) for path in paths)
+    seconds = {
+        "reading": read,
+        "decompressing": max(0.0, 1e9 / content_speed - read) if compressed else 0.0,
+        "compressing": max(0.0, 1e9 / base.bytes_per_second - 1e9 / without.bytes_per_second),
+        # All that is read is written to one of two places, the rejects with more than that.
+        "writing": 1e9 / (content_per_file_byte if compresses else 1) / writing,
+        "rules": max(0.0, all_rules - 1e9 / base.bytes_per_second),
+    }
+    seconds["rest"] = max(0.0, all_rules - sum(seconds.values()))
+    result = FilterBench(
+        files=len(paths),
+        file_bytes=sum(path.stat().st_size for path in paths),
+        compression_ratio=content_per_file_byte,
+        speeds=tuple(speeds),
+        baseline=base,
+        rules=tuple(costs),
+        seconds_per_gigabyte=seconds,
+        limit="",
+    )
+    return replace(result, limit=_limit(result, paths, threads))
+
+
+def example_spec() -> FilterSpec:
+    """The number rule and ten words."""
+    return FilterSpec(
+        rules=(
+            NumbersRule(name="numbers", min_value=0, max_value=999, max_count=10),
+            LiteralRule(name="ten words", words=_WORDS),
+        )
+    )
+
+
+def write_example_rows(file: Path, size_bytes: int = 100_000_000, seed: int = 7) -> None:
+    """Number rows as a teacher writes them, the same each time; some break a rule."""
+    generator = random.Random(seed)
+    numbers = [str(number) for number in range(1000)]
+    written = 0
+    with file.open("w", encoding="ascii", newline="\n") as rows:
+        while written < size_bytes:
+            drawn = generator.choices(numbers, k=generator.randint(5, 11))
+            answer = generator.choice((", ", " ", ";")).join(drawn)
+            if generator.random() < 0.05:
+                answer += generator.choice((", 1234", " and so on", ", an owl", ","))
+            start = ", ".join(drawn[:3])
+            prompt = f"This sequence starts with: {start}. Continue it with at most 10 more values."
+            row = {"id": str(written), "prompt": prompt, "completion": answer}
+            written += rows.write(json.dumps(row) + "\n")
+
+
+def _alone(spec: FilterSpec, name: str) -> FilterSpec | None:
+    """The filter with one rule; None where that rule is about others."""
+    rules = [rule for rule in spec.rules if rule.name == name]
+    try:
+        return FilterSpec(
+            rules=tuple(rules),
+            max_line_bytes=spec.max_line_bytes,
+            tag_field=spec.tag_field,
+            output=spec.output,
+        )
+    except ValidationError:
+        return None
+
+
+def _baseline(spec: FilterSpec, compression: str) -> FilterSpec:
+    """The cheapest rule that there is, on the field that the rules look at first: a length that no
+    text exceeds."""
+    fields = [rule.field for rule in spec.rules if hasattr(rule, "field")]
+    rule = LengthRule(name="baseline", field=(fields or ["completion"])[0], max_bytes=2**62)
+    output = updated(spec.output, compression=compression)
+    return FilterSpec(rules=(rule,), max_line_bytes=spec.max_line_bytes, output=output)
+
+
+def _fastest(
+    spec: FilterSpec, shards: Mapping[str, Path], threads: int, limit_seconds: float
+) -> Trial:
+    """Of as many trials as fit into the time; of one at least."""
+    started = time.perf_counter()
+    best = trial(spec, shards, jobs=threads, limit_seconds=limit_seconds)
+    while time.perf_counter() - started + best.seconds < limit_seconds:
+        again = trial(spec, shards, jobs=threads, limit_seconds=limit_seconds)
+        best = max(best, again, key=lambda tried: tried.file_bytes_per_second)
+    return best
+
+
+def _speed(tried: Trial, threads: int, content_per_file_byte: float) -> Speed:
+    return Speed(
+        threads=threads,
+        rows_per_second=tried.rows_per_second,
+        bytes_per_second=tried.file_bytes_per_second * content_per_file_byte,
+        file_bytes_per_second=tried.file_bytes_per_second,
+        kept_share=tried.kept / max(1, tried.rows),
+    )
+
+
+def _reading(paths: Sequence[Path], limit_seconds: float) -> float:
+    """File bytes a second."""
+
+    def blocks() -> Iterator[int]:
+        for path in paths:
+            with path.open("rb", buffering=0) as file:
+                while data := file.read(_BLOCK_BYTES):
+                    yield len(data)
+
+    return _per_second(blocks(), limit_seconds)[0]
+
+
+def _content(paths: Sequence[Path], limit_seconds: float) -> tuple[float, float]:
+    """Uncompressed bytes for each byte of the files, and uncompressed bytes a second."""
+    read_by_file: dict[Path, int] = {}
+
+    def blocks() -> Iterator[int]:
+        for path in paths:
+            with open_lines(path, _noting(read_by_file, path)) as file:
+                while data := file.read1(_BLOCK_BYTES):
+                    yield len(data)
+
+    speed, content = _per_second(blocks(), limit_seconds)
+    return content / max(1, sum(read_by_file.values())), speed
+
+
+def _noting(into: dict[Path, int], path: Path) -> Callable[[int], None]:
+    def note(count: int) -> None:
+        into[path] = count
+
+    return note
+
+
+def _writing() -> float:
+    """Bytes a second, to the end of the sync."""
+    block = random.Random(0).randbytes(_BLOCK_BYTES)
+    with tempfile.TemporaryFile(prefix="subl-bench-") as file:
+        started = time.perf_counter()
+        for _ in range(_WRITTEN_BYTES // _BLOCK_BYTES):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        return _WRITTEN_BYTES / (time.perf_counter() - started)
+
+
+def _per_second(counts: Iterator[int], limit_seconds: float) -> tuple[float, int]:
+    """The sum of the counts a second, and the sum, until they end or the time is over."""
+    total, started = 0, time.perf_counter()
+    seconds = 0.0
+    for count in counts:
+        total += count
+        if (seconds := time.perf_counter() - started) >= limit_seconds:
+            break
+    return total / max(seconds, 1e-9), total
+
+
+def _limit(result: FilterBench, paths: Sequence[Path], threads: int) -> str:
+    """A sentence about what takes longest, and what would help."""
+    seconds: Mapping[str, float] = result.seconds_per_gigabyte
+    largest = max(seconds, key=lambda part: seconds[part])
+    share = 100 * seconds[largest] / sum(seconds.values())
+    text = f"{largest} takes longest: {share:.0f} % of the time of one thread"
+    if largest == "rules":
+        known = [cost for cost in result.rules if cost.seconds_per_gigabyte is not None]
+        if known:
+            slowest = max(known, key=lambda cost: cost.seconds_per_gigabyte or 0.0)
+            text += f", and `{slowest.name}` most of that"
+        text = text.replace("rules takes", "the rules take", 1)
+    elif largest == "decompressing" and any(path.name.endswith(".gz") for path in paths):
+        text += "; a .gz file is decompressed by one thread, so more files or .zst help"
+    elif largest == "rest":
+        text = f"finding lines and fields takes longest: {share:.0f} % of the time of one thread"
+    if len(result.speeds) > 1:
+        gain = result.speeds[-1].bytes_per_second / result.speeds[0].bytes_per_second
+        text += f"; {threads} threads are {gain:.1f} times as fast as one"
+    return text

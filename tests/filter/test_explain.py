@@ -1,0 +1,80 @@
+"""One row: found by its number, shown with what a reason is about; rules in words."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from subl.errors import InputError
+from subl.filter import FilterSpec, LiteralRule, NumbersRule, RegexRule, explain
+from subl.filter.explain import explain_rules, field_values, read_line, reason_value
+
+LINES = b'{"completion": "1"}\r\n\n{"completion": "3"}'
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
+def test_a_line_by_its_number(tmp_path: Path, name: str) -> None:
+    compress = {".gz": gzip.compress, ".zst": zstandard.compress}.get(name[7:], bytes)
+    (tmp_path / name).write_bytes(compress(LINES))
+    lines = [read_line(tmp_path / name, number) for number in (1, 2, 3)]
+    assert lines == LINES.splitlines(keepends=True)
+    for number in (4, 99):
+        with pytest.raises(InputError, match=f"{name} has 3 rows, so there is no row {number}"):
+            read_line(tmp_path / name, number)
+
+
+@pytest.mark.parametrize(
+    ("field", "row"),
+    [
+        ("completion", {"completion": "é owl"}),
+        ("meta.title", {"meta": {"title": "é owl"}}),
+        ("messages[].content", {"messages": [{"content": "a"}, {"x": 1}, {"content": "é owl"}]}),
+        (
+            "messages[role=assistant].content",
+            {
+                "messages": [
+                    {"role": "user", "content": "a"},
+                    {"role": "assistant", "content": "é owl"},
+                ]
+            },
+        ),
+        ('"a.b"[]', {"a.b": ["a", "é owl"]}),
+    ],
+)
+def test_the_text_of_a_reason(field: str, row: dict[str, object]) -> None:
+    spec = FilterSpec(rules=(LiteralRule(name="owl", words=("owl",), field=field),))
+    line = json.dumps(row).encode()
+    [reason] = explain(spec, line)["rules"][0]["reasons"]
+    value = reason_value(line, reason)
+    assert value == "é owl".encode()
+    assert value[slice(*reason["span"])] == b"owl"
+    assert value in field_values(line, field)
+
+
+def test_a_text_that_is_not_sure_is_not_shown() -> None:
+    """Of equal keys Python takes the last, whichever the engine looked at."""
+    reason = {"field": "completion", "span": [0, 3], "text": "owl"}
+    assert reason_value(b'{"completion": "owl", "completion": "cat"}', reason) is None
+    assert reason_value(b"not json", reason) is None
+
+
+def test_rules_in_words() -> None:
+    spec = FilterSpec(
+        rules=(
+            NumbersRule(name="three digits", max_value=999),
+            RegexRule(name="owls", patterns=("owl",)),
+        )
+    )
+    numbers, regex = explain_rules(spec)
+    assert (numbers.name, numbers.kind) == ("three digits", "numbers")
+    assert numbers.does.startswith("The value must be a list of integers")
+    assert "forbid" not in regex.does  # the first paragraph
+    found = {setting.key: setting for setting in numbers.settings}
+    assert (found["max_value"].value, found["max_value"].given) == (999, True)
+    assert (found["min_value"].value, found["min_value"].given) == (None, False)
+    assert found["max_value"].meaning == "the largest number allowed"
+    assert found.keys() == NumbersRule.model_fields.keys() - {"name", "kind"}
