@@ -49,7 +49,9 @@ def command(out: Path | None, as_json: bool, **given: Any) -> None:
     from subl.artifact import write_atomically
     from subl.config import validated
     from subl.errors import OutputError
-    from subl.filter.concept import ConceptSpec, quoted, resolve, rule_toml
+    from subl.filter.concept.document import quoted, rule_toml
+    from subl.filter.concept.resolve import resolve
+    from subl.filter.concept.spec import ConceptSpec
 
     spec = validated(ConceptSpec, given)
     with progress() as report:

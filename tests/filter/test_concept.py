@@ -21,9 +21,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from subl.errors import ConfigError, DependencyError, InputError
 from subl.filter import FilterSpec, SemanticRule
-from subl.filter.concept import Concept, ConceptSpec, quoted, resolve, rule_toml
+from subl.filter.concept.document import quoted, rule_toml
 from subl.filter.concept.embedding import EmbeddingSpace, find_embedding
+from subl.filter.concept.resolve import resolve
 from subl.filter.concept.sentence import SentenceModel, sentence_model_folder
+from subl.filter.concept.spec import Concept, ConceptSpec
 from subl.filter.concept.vocabulary import load_vocabulary
 from subl.filter.concept.words import Guard, only_spelled_like, surface_forms
 

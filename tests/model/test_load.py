@@ -91,7 +91,7 @@ def test_a_local_folder_is_used_as_it_is(tiny_model: Path, tmp_path: Path) -> No
     [
         ("nowhere", InputError, "no model at nowhere"),
         ("missing.gguf", InputError, r"no model at missing\.gguf"),
-        ("package:pytest", InputError, "ships 0 GGUF files"),
+        ("package:pytest", InputError, "ships 0 files"),
         ("package:no-such-package-here", DependencyError, "not installed"),
         ("package:no.such.package", DependencyError, "not installed"),
         ("package:", DependencyError, "not installed"),

