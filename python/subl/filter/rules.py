@@ -159,7 +159,7 @@ class CharactersRule(_Bounds):
         False, description="no control characters but tab, line feed and carriage return"
     )
     forbid_invisible: bool = Field(
-        False, description="no bidirectional controls, no zero-width characters"
+        False, description="no bidirectional controls, no zero-width or tag characters, no soft hyphens"
     )
     max_non_ascii: Fraction | None = Field(
         None, description="the largest share of characters other than ASCII"

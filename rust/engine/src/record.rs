@@ -126,7 +126,7 @@ pub struct Locator {
 /// What all lines of a file mostly have in common: the bytes between their values. A line with the
 /// same bytes there needs no other look than at its values.
 ///
-/// Measured on number rows: 520 MB/s instead of 458 with the number rule.
+/// Measured with the number rule: 539 MB/s instead of 443 on number rows, 611 instead of 576 on text.
 #[derive(Default)]
 struct Shape {
     parts: Vec<Part>,

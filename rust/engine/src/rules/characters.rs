@@ -9,7 +9,9 @@
 //!
 //! A control character is one of the category `Cc` other than tab, line feed and carriage return.
 //! Invisible are the bidirectional controls U+202A to U+202E and U+2066 to U+2069, the zero-width
-//! characters and marks U+200B to U+200F, the word joiner U+2060 and the byte order mark U+FEFF.
+//! characters and marks U+200B to U+200F, the word joiner and the invisible operators U+2060 to
+//! U+2064, the soft hyphen U+00AD, the byte order mark U+FEFF, and the tag characters U+E0000 to
+//! U+E007F, which can spell out a whole text.
 //! Persian, the scripts of India and joined emoji do need some of these.
 //!
 //! Four of the shares are rules of the Gopher paper (Rae et al. 2021, arXiv:2112.11446, appendix
@@ -165,11 +167,13 @@ impl Characters {
         }
         if spec.forbid_invisible {
             let ranges = [
+                ('\u{ad}', '\u{ad}'),
                 ('\u{200b}', '\u{200f}'),
                 ('\u{202a}', '\u{202e}'),
-                ('\u{2060}', '\u{2060}'),
+                ('\u{2060}', '\u{2064}'),
                 ('\u{2066}', '\u{2069}'),
                 ('\u{feff}', '\u{feff}'),
+                ('\u{e0000}', '\u{e007f}'),
             ];
             forbidden.push(Set(ranges.to_vec()));
             reasons.push("invisible character".to_owned());
@@ -438,9 +442,11 @@ mod tests {
             assert_eq!(!find(&control, &c.to_string()).is_empty(), expected, "{c:?}");
         }
         let invisible = rule(json!({"forbid_invisible": true})).unwrap();
-        let invisibles = "\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\
+        let invisibles = "\u{ad}\u{2061}\u{2062}\u{2063}\u{2064}\u{e0000}\u{e0041}\u{e007f}\
+                          \u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\
                           \u{202e}\u{2060}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}";
-        for c in ('\0'..='\u{3000}').chain('\u{fe00}'..='\u{ffff}') {
+        let tags = ['\u{dffff}', '\u{e0000}', '\u{e0041}', '\u{e007f}', '\u{e0080}'];
+        for c in ('\0'..='\u{3000}').chain('\u{fe00}'..='\u{ffff}').chain(tags) {
             let expected = invisibles.contains(c);
             assert_eq!(!find(&invisible, &format!("a{c}")).is_empty(), expected, "{c:?}");
         }
