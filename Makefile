@@ -32,6 +32,7 @@ lint: setup
 bench: setup
 	$(UV) pip install --quiet --python $(BIN)/python --requirement benches/requirements.txt
 	$(BIN)/python benches/filter_peers.py
+	$(BIN)/python benches/parquet.py
 
 fuzz:
 	cargo run --quiet --release --example fuzz -- $(SECONDS) $(SEED)

@@ -91,9 +91,10 @@ def command(
 ) -> None:
     """Keep the rows of INPUTS that break none of RULES (a TOML file); reject the others.
 
-    INPUTS are files of JSON lines (.jsonl, .jsonl.gz, .jsonl.zst) or folders of them. OUT/kept/
-    gets the kept lines byte for byte, OUT/rejects/ the other rows, each with every rule that it
-    breaks and where, OUT/result.json the figures. The same command continues an interrupted run.
+    INPUTS are files of JSON lines (.jsonl, .jsonl.gz, .jsonl.zst) or Parquet (.parquet), or folders
+    of them. OUT/kept/ gets the kept rows (lines byte for byte, Parquet with all columns, types and
+    metadata), OUT/rejects/ the other rows, each with every rule that it breaks and where,
+    OUT/result.json the figures. The same command continues an interrupted run.
 
     \b
     Examples:

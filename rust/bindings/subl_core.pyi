@@ -1,4 +1,4 @@
-"""The native filter engine of subl: one shard from bytes to bytes.
+"""The native filter engine of subl: shards from bytes to bytes, and batches in memory.
 
 A plan is JSON: `{"rules": [{"name": ..., "kind": ..., ...}], "max_line_bytes": 16777216,
 "tag_field": "filter_tags"}`; the models in `subl.filter` write it. All functions release the GIL.
@@ -6,9 +6,14 @@ A plan is JSON: `{"rules": [{"name": ..., "kind": ..., ...}], "max_line_bytes": 
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import final
+from typing import Any, Protocol, final
 
 __version__: str
+
+class ArrowStream(Protocol):
+    """Rows in any library that speaks Arrow: a frame of Polars, a table of pyarrow, and so on."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
 class PlanError(ValueError):
     """A plan that cannot be compiled; the message names the rule, and the pattern if it is one."""
@@ -35,6 +40,22 @@ class Plan:
     def explain(self, line: bytes) -> str:
         """The verdict on one line as JSON: kept, tags, unreadable (reasons) and rules (name, kind,
         action, field, broken, reasons). A rule that compares rows is never broken here."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The top-level keys or columns that the rules look at, or into."""
+
+    def match_batch(self, data: ArrowStream, *, reasons: bool = False) -> Matches:
+        """Match rows that are in memory; nothing is copied and nothing is written.
+
+        `data` is a stream of structs (a table). A null is a missing field, so a row with a null
+        where a rule looks is unreadable, and not kept. A column named like `tag_field` is ignored.
+
+        Raises:
+            TypeError: `data` is no Arrow stream, or not one of structs.
+            PlanError: the plan compares rows.
+            ValueError: the stream was consumed before, or its producer failed.
+        """
 
 @final
 class Duplicates:
@@ -80,6 +101,15 @@ def sign_shard(
     Returns the number of lines. `progress` and errors as in `filter_shard`.
     """
 
+@final
+class Matches:
+    """A row for each row of the data, as an Arrow stream: kept (bool), broken (uint64: bit `i` for
+    rule `i`, 0 if the row cannot be read), tags (list of strings: the `tag` rules that a kept row
+    breaks), and if they were asked for reasons (string or null: the JSON array of the rejects)."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> object: ...
+    def __len__(self) -> int: ...
+
 def filter_shard(
     plan: Plan,
     input: str | PathLike[str],
@@ -95,11 +125,18 @@ def filter_shard(
     shard: int = 0,
     progress: Callable[[int, int, int], object] | None = None,
 ) -> str:
-    """Filter the JSON lines of `input` into `kept` (byte-identical) and `rejects` (with reasons).
+    """Filter the rows of `input` into `kept` (unchanged) and `rejects` (with reasons).
 
-    File names ending in `.gz` and `.zst` are compressed. Both outputs are written to temporary
-    names (`NAME.tmp`) and renamed when they are complete. With `split_rows` or `split_bytes`
-    (uncompressed), kept rows go to `kept` with a number before its suffix: `NAME-00000.jsonl`.
+    Either all three file names end in `.parquet`, or all hold JSON lines, compressed where a name
+    ends in `.gz` or `.zst`. Both outputs are written to temporary names (`NAME.tmp`) and renamed
+    when they are complete. With `split_rows` or `split_bytes` (uncompressed), kept rows go to
+    `kept` with a number before its suffix: `NAME-00000.jsonl`.
+
+    Of Parquet, kept rows keep schema, metadata, codecs and row groups; row groups that lose no row
+    are copied as they are. Tags are a column of lists. Rejects have the columns file, line (of the
+    row, from 1), reasons (JSON) and row (a struct). A null is a missing field, `max_line_bytes`
+    does not apply, bytes are those of the column chunks, and neither `split_bytes` nor a journal
+    is possible: an interrupted shard starts again. A thread holds a row group at a time.
 
     Every `journal_seconds` `journal` notes how far the work is. The same call with the same plan,
     input and outputs goes on from there, with the same bytes in the end; another caller must use
@@ -117,5 +154,6 @@ def filter_shard(
 
     Raises:
         ReadError, WriteError: a file cannot be read (missing, truncated, corrupt) or written.
-        FilterError: two of the three are the same file.
+        FilterError: two of the three are the same file, or the plan or the outputs do not fit the
+            input (only one of them is Parquet, or it has a column named like `tag_field`).
     """

@@ -281,7 +281,10 @@ def character_reasons(value: str, options: dict[str, Any]) -> list[tuple[str, st
     if options.get("forbid_control"):
         runs.append(("control character", lambda c: category(c) == "Cc" and c not in "\t\n\r"))
     if options.get("forbid_invisible"):
-        pattern = r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
+        pattern = (
+            r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+            r"\U000e0000-\U000e007f]"
+        )
         runs.append(("invisible character", lambda c: bool(re.match(pattern, c))))
     found: list[tuple[str, str | None]] = []
     for reason, is_forbidden in runs:

@@ -1,12 +1,14 @@
-"""A data set is files of JSON lines: the same rows however they are packed, and none is lost."""
+"""A data set is files of rows: the same rows however they are packed, and none is lost."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 import zstandard
 from hypothesis import given
@@ -18,10 +20,18 @@ from subl.shards import SUFFIXES, Row, read_rows, shard_files
 
 GOOD = b'{"prompt": "p", "completion": "c"}\n'
 
+
+def parquet(lines: bytes) -> bytes:
+    file = io.BytesIO()
+    pl.read_ndjson(lines).write_parquet(file)
+    return file.getvalue()
+
+
 PACK: dict[str, Callable[[bytes], bytes]] = {
     ".jsonl": bytes,
     ".jsonl.gz": gzip.compress,
     ".jsonl.zst": zstandard.compress,
+    ".parquet": parquet,
 }
 
 
@@ -48,7 +58,7 @@ def test_rows_are_the_same_however_they_are_packed(tmp_path: Path, suffix: str) 
     ]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES[1:])
+@pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst"])
 def test_packed_files_may_have_several_parts(tmp_path: Path, suffix: str) -> None:
     """As `cat a.gz b.gz` makes them."""
     file = tmp_path / f"rows{suffix}"
@@ -155,7 +165,7 @@ def test_no_rows_is_an_error_that_says_what_rows_are(tmp_path: Path, what: str) 
     if what != "nothing":
         folder.mkdir()
     if what == "a folder of other files":
-        (folder / "rows.parquet").touch()
+        (folder / "rows.csv").touch()
     with pytest.raises(InputError) as caught:
         shard_files(folder)
     assert str(folder) in caught.value.message

@@ -1,9 +1,17 @@
-"""Filter rows by rules: what passes is kept byte for byte, what does not is kept with the reasons.
+"""Filter rows by rules: what passes is kept as it is, what does not is kept with the reasons.
 
 The rules are pydantic models (`rules`), the work is done by the native engine (`subl_core`), and
-Python only sees plans, statistics and file names, never rows.
+Python only sees plans, statistics and file names, never rows. Rows that other libraries hold in
+memory are matched in place (`batch`).
 """
 
+from subl.filter.batch import (
+    expression,
+    for_datasets,
+    for_datatrove,
+    for_ray,
+    match_batch,
+)
 from subl.filter.explain import explain, read_line
 from subl.filter.rules import (
     AllRule,
@@ -43,7 +51,12 @@ __all__ = [
     "SemanticRule",
     "TokensRule",
     "explain",
+    "expression",
+    "for_datasets",
+    "for_datatrove",
+    "for_ray",
     "load_rules",
+    "match_batch",
     "name_shards",
     "read_line",
     "run",

@@ -56,7 +56,8 @@ class FilterBench:
     """`seconds_per_gigabyte`: where the time goes on one thread, a gigabyte being 10**9
     uncompressed bytes. `reading`, `decompressing` and `writing` were measured by doing only that.
     `compressing` is the baseline less what it takes to write without compression, `rules` is all
-    rules less the baseline, and `rest` is what is left: splitting lines, finding fields."""
+    rules less the baseline, and `rest` is what is left: splitting lines and finding fields, or
+    decoding and encoding Parquet, whose bytes are those of the file."""
 
     files: int
     file_bytes: int
@@ -239,8 +240,13 @@ def _content(paths: Sequence[Path], limit_seconds: float) -> tuple[float, float]
 
     def blocks() -> Iterator[int]:
         for path in paths:
-            with open_lines(path, _noting(read_by_file, path)) as file:
+            note = _noting(read_by_file, path)
+            # Rows of Parquet are never lines: what counts are its own bytes.
+            is_parquet = path.suffix == ".parquet"
+            with path.open("rb") if is_parquet else open_lines(path, note) as file:
                 while data := file.read1(_BLOCK_BYTES):
+                    if is_parquet:
+                        note(file.tell())
                     yield len(data)
 
     speed, content = _per_second(blocks(), limit_seconds)
@@ -292,7 +298,10 @@ def _limit(result: FilterBench, paths: Sequence[Path], threads: int) -> str:
     elif largest == "decompressing" and any(path.name.endswith(".gz") for path in paths):
         text += "; a .gz file is decompressed by one thread, so more files or .zst help"
     elif largest == "rest":
-        text = f"finding lines and fields takes longest: {share:.0f} % of the time of one thread"
+        work = "finding lines and fields"
+        if all(path.suffix == ".parquet" for path in paths):
+            work = "decoding and encoding columns"
+        text = f"{work} takes longest: {share:.0f} % of the time of one thread"
     if len(result.speeds) > 1:
         gain = result.speeds[-1].bytes_per_second / result.speeds[0].bytes_per_second
         text += f"; {threads} threads are {gain:.1f} times as fast as one"

@@ -23,6 +23,7 @@ from typing import Any, Literal
 from subl.filter.rules import FilterSpec, OutputSpec
 from subl.filter.run import filter_shards, name_shards
 from subl.progress import Progress, Report, silent
+from subl.shards import open_lines
 
 Kind = Literal["kept to dropped", "dropped to kept", "other reasons", "other tags"]
 _REPORTED_BYTES = 8 << 20
@@ -119,7 +120,8 @@ def diff(
     inputs_by_name = name_shards(inputs)
     width = len(str(len(inputs_by_name)))
     shards = {
-        f"{position:0{width}}.jsonl": path for position, path in enumerate(inputs_by_name.values())
+        f"{position:0{width}}{'.parquet' if path.suffix == '.parquet' else '.jsonl'}": path
+        for position, path in enumerate(inputs_by_name.values())
     }
     with tempfile.TemporaryDirectory(prefix="subl-diff-") as name:
         folder = Path(name)
@@ -308,12 +310,22 @@ class _Side:
         tagging: tuple[str, frozenset[str]] | None,
         on_read: Callable[[int], None],
     ) -> Iterator[_Found]:
-        with file.open("rb") as records:
+        with open_lines(file) as records:
             for record in records:
+                if file.suffix == ".parquet":
+                    record = _like_jsonl(record)
                 on_read(len(record))
                 head = _HEAD.match(record)
                 assert head is not None, record[:200]
                 yield _Found(record, head.end(), int(head[1]), tagging)
+
+
+def _like_jsonl(record: bytes) -> bytes:
+    """A row of Parquet rejects, as JSON, as a line of those of JSON lines: reasons are JSON."""
+    row = json.loads(record)
+    head = json.dumps({"file": row["file"], "line": row["line"]}, separators=(",", ":"))
+    original = json.dumps(row["row"], ensure_ascii=False)
+    return f'{head[:-1]},"reasons":{row["reasons"]},"row":{original}}}\n'.encode()
 
 
 def _rule(reason: Mapping[str, Any]) -> str:

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 
 from subl.errors import InputError
 from subl.filter.rules import FilterSpec
-from subl.shards import open_lines
+from subl.shards import SUFFIXES, open_lines
+from subl.shards.parquet import json_line, read_frames
 
 
 def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
@@ -33,7 +34,9 @@ def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
 
 
 def read_line(file: Path, number: int) -> bytes:
-    """Line `number` (from 1) of a shard, plain or compressed; of stdin where `file` is `-`.
+    """Line `number` (from 1) of a shard, or of stdin where `file` is `-`.
+
+    A row of Parquet comes as JSON.
 
     Raises:
         InputError: the file cannot be read, or has fewer lines.
@@ -48,11 +51,7 @@ def read_line(file: Path, number: int) -> bytes:
             return found[0]
         count = next(counter)
     else:
-        try:
-            line = subl_core.read_line(file, number - 1)
-        except subl_core.FilterError as error:
-            hint = "give a file of JSON lines: .jsonl, .jsonl.gz, .jsonl.zst"
-            raise InputError(str(error), hint=hint) from error
+        line = _read_row(file, number) if file.suffix == ".parquet" else _read_line(file, number)
         if line is not None:
             return line
         with open_lines(file) as lines:
@@ -63,6 +62,23 @@ def read_line(file: Path, number: int) -> bytes:
         f"{name} has {rows}, so there is no row {number:,}",
         hint=f"--row takes 1 to {count}" if count else "the input is empty",
     )
+
+
+def _read_line(file: Path, number: int) -> bytes | None:
+    try:
+        line: bytes | None = subl_core.read_line(file, number - 1)
+    except subl_core.FilterError as error:
+        hint = f"give a file that ends in {', '.join(SUFFIXES)}"
+        raise InputError(str(error), hint=hint) from error
+    return line
+
+
+def _read_row(file: Path, number: int) -> bytes | None:
+    for frame in read_frames(file):
+        if number <= len(frame):
+            return json_line(frame.row(number - 1, named=True))
+        number -= len(frame)
+    return None
 
 
 def reason_value(line: bytes, reason: Mapping[str, Any]) -> bytes | None:

@@ -159,7 +159,8 @@ class CharactersRule(_Bounds):
         False, description="no control characters but tab, line feed and carriage return"
     )
     forbid_invisible: bool = Field(
-        False, description="no bidirectional controls, no zero-width or tag characters, no soft hyphens"
+        False,
+        description="no bidirectional controls, no zero-width or tag characters, no soft hyphens",
     )
     max_non_ascii: Fraction | None = Field(
         None, description="the largest share of characters other than ASCII"
@@ -337,7 +338,7 @@ class OutputSpec(BaseModel):
         ' "512MiB" are 512 * 2**20 bytes, "2G" 2 * 10**9',
     )
     compression: Literal["auto", "none", "gz", "zst"] = Field(
-        "auto", description="auto: as the input"
+        "auto", description="auto: as the input; Parquet keeps its own whatever is said here"
     )
 
 

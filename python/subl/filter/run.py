@@ -1,13 +1,15 @@
 """Filter shards into an artifact.
 
-    OUT/kept/NAME        the rows that break no rule, byte for byte; in parts if they are split
+    OUT/kept/NAME        the rows that no rule drops, byte for byte (Parquet: value for value); in
+                         parts if they are split
     OUT/rejects/NAME     all other rows, with every reason; see `subl_core`
     OUT/result.json      figures
 
 A shard is one unit of work: a thread hands its file names to the engine, which runs without the
 interpreter's lock. A finished shard leaves a marker in the partial directory, written after its two
 files are on the disk, and an unfinished one a journal, so that a run that was killed goes on where
-it was. Rules that compare rows need a first pass over all shards; it leaves their signatures.
+it was (an unfinished Parquet shard starts again). Rules that compare rows need a first pass over
+all shards; it leaves their signatures.
 """
 
 from __future__ import annotations
@@ -81,7 +83,8 @@ def run(
 ) -> FilterResult:
     """Filter the rows of `inputs` into the artifact `out`, or return it if it is there already.
 
-    Inputs are files of JSON lines (plain, `.gz`, `.zst`), folders of them, or artifacts. A shard
+    Inputs are files of JSON lines (plain, `.gz`, `.zst`) or `.parquet`, folders of them, or
+    artifacts. A shard
     keeps the base name of its input; where two inputs share one, all names get the position of
     their shard as a prefix. `jobs` threads work, on different shards where there are so many. How
     far an unfinished shard is gets written down every `journal_seconds`. `report` is called from
@@ -119,7 +122,7 @@ def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, 
     paths = [shard for path in inputs for shard in shard_files(path)]
     if not paths:
         raise InputError(
-            "no input", hint="give files, or folders of *.jsonl, *.jsonl.gz, *.jsonl.zst"
+            "no input", hint="give files, or folders of *.jsonl, *.jsonl.gz, *.jsonl.zst, *.parquet"
         )
     for path, count in Counter(path.resolve() for path in paths).items():
         if count > 1:
@@ -346,7 +349,7 @@ def _distinct(paths: Sequence[Path], compression: str = "auto") -> dict[str, Pat
 
 
 def _output_name(name: str, compression: str) -> str:
-    if compression == "auto":
+    if compression == "auto" or name.endswith(".parquet"):
         return name
     plain = name.removesuffix(".gz").removesuffix(".zst") or name
     return plain if compression == "none" else f"{plain}.{compression}"

@@ -1,12 +1,12 @@
 """What a filter would do, from a random sample of the rows.
 
-Every row has the same chance to be drawn. Compressed shards, and plain ones that are small, are
-read once, and a reservoir holds a uniform sample of their rows (Li 1994, algorithm L). Of plain
-shards that are large, windows at random positions are read: all rows that *begin* in one belong to
-it. A position falls before a row's first byte as often for a long row as for a short one, whereas
-the row *at* a random position is a long one more often. How many rows of the sample come from
-either part is binomial, by their numbers of rows; that of the windows' part is estimated from how
-many rows began in the windows.
+Every row has the same chance to be drawn. Compressed shards and Parquet, and plain ones that are
+small, are read once, and a reservoir holds a uniform sample of their rows (Li 1994, algorithm L).
+Of plain shards that are large, windows at random positions are read: all rows that *begin* in one
+belong to it. A position falls before a row's first byte as often for a long row as for a short one,
+whereas the row *at* a random position is a long one more often. How many rows of the sample come
+from either part is binomial, by their numbers of rows; that of the windows' part is estimated from
+how many rows began in the windows.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ WINDOW_ABOVE_BYTES = 64 << 10
 """Plain shards are read in windows where they have more bytes than this for each row asked for: to
 read on is faster than to seek below."""
 
+_PACKED = (".gz", ".zst", ".parquet")
 _TRIAL_SECONDS = 1.0
 _PILOT_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -169,7 +170,7 @@ def draw(
     if count < 1:
         raise InputError(f"a sample needs at least 1 row (got {count})")
     generator = random.Random(seed)
-    plain = [path for path in paths if not path.name.endswith((".gz", ".zst"))]
+    plain = [path for path in paths if not _ending(path)]
     in_windows = sum(path.stat().st_size for path in plain) > window_above_bytes * count
     streamed = [path for path in paths if not (in_windows and path in plain)]
     reservoir = _Reservoir(streamed, count, generator, report)
@@ -336,7 +337,7 @@ def _filter(spec: FilterSpec, lines: Sequence[bytes]) -> dict[str, Any]:
 def _seconds(spec: FilterSpec, shards: Mapping[str, Path], jobs: int) -> float:
     """The time of the whole run: each sort of file is tried for a moment."""
     total = 0.0
-    for ending in (".gz", ".zst", ""):
+    for ending in (*_PACKED, ""):
         group = {name: path for name, path in shards.items() if _ending(path) == ending}
         size = sum(path.stat().st_size for path in group.values())
         if size:
@@ -346,4 +347,4 @@ def _seconds(spec: FilterSpec, shards: Mapping[str, Path], jobs: int) -> float:
 
 
 def _ending(path: Path) -> str:
-    return path.suffix if path.suffix in (".gz", ".zst") else ""
+    return path.suffix if path.suffix in _PACKED else ""

@@ -1,4 +1,4 @@
-"""The bytes of a shard as they were before it was compressed, as a stream.
+"""The lines of a shard, whatever it is packed in, as a stream of bytes.
 
 For what looks at some lines of a shard. The filter itself never comes here.
 """
@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from subl.errors import InputError
+from subl.shards.parquet import count_rows, json_line, read_frames
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 _BLOCK_BYTES = 1 << 20
 
@@ -28,9 +31,11 @@ _FRAME_BLOCK_BYTES = 16 << 10
 def open_lines(
     path: Path, on_read: Callable[[int], None] = lambda count: None
 ) -> Iterator[io.BufferedReader]:
-    """Open a shard (plain, `.gz`, `.zst`) to read its uncompressed bytes.
+    """Open a shard (plain, `.gz`, `.zst`) to read its uncompressed bytes; of `.parquet` the rows as
+    lines of JSON.
 
-    `on_read` is called with the bytes that were read from the file so far, before decompression.
+    `on_read` is called with the bytes that were read from the file so far, before decompression;
+    of Parquet, with the part of the file that the rows are.
 
     Raises:
         InputError: here or while reading: the file is missing, truncated or corrupt.
@@ -40,7 +45,7 @@ def open_lines(
     except OSError as error:
         raise InputError(
             f"cannot read {path}: {error.strerror}",
-            hint="give a file of JSON lines: .jsonl, .jsonl.gz, .jsonl.zst",
+            hint=f"give a file that ends in {', '.join(SUFFIXES)}",
         ) from error
     with file:
         raw = _Watched(file, on_read)
@@ -49,6 +54,8 @@ def open_lines(
             source = gzip.GzipFile(fileobj=io.BufferedReader(raw, _BLOCK_BYTES))
         elif path.name.endswith(".zst"):
             source = _Frames(raw)
+        elif path.name.endswith(".parquet"):
+            source = _Rows(path, on_read)
         yield io.BufferedReader(_Content(path, source), _BLOCK_BYTES)
 
 
@@ -92,6 +99,33 @@ class _Watched(io.RawIOBase):
         self._count += len(data)
         self._on_read(self._count)
         return len(data)
+
+
+class _Rows(io.RawIOBase):
+    """The rows of a Parquet file as lines of JSON."""
+
+    def __init__(self, path: Path, on_read: Callable[[int], None]) -> None:
+        self._on_read, self._size = on_read, path.stat().st_size
+        self._frames = read_frames(path)
+        self._total, self._rows = count_rows(path), 0
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        while not self._rest:
+            frame = next(self._frames, None)
+            if frame is None:
+                return 0
+            self._rest = b"".join(map(json_line, frame.iter_rows(named=True)))
+            self._rows += len(frame)
+            self._on_read(self._size * self._rows // max(1, self._total))
+        target = memoryview(buffer)
+        count = min(len(target), len(self._rest))
+        target[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
 
 
 class _Frames(io.RawIOBase):

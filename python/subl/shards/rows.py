@@ -1,4 +1,4 @@
-"""Read rows for training. The filter never comes here: it works on bytes, in Rust."""
+"""Read rows for training. The filter never comes here: it works on files, in Rust."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from subl.errors import InputError
+from subl.shards.lines import SUFFIXES
+from subl.shards.parquet import read_frames
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 _EXPECTED = f"give a file or a folder of files that end in {', '.join(SUFFIXES)}"
 
 
@@ -47,10 +49,17 @@ def shard_files(path: Path) -> list[Path]:
 
 
 def read_rows(paths: Sequence[Path]) -> Iterator[Row]:
-    """Rows of all shards in order. Raises `InputError` naming file, line and key."""
+    """Rows of all shards in order. Raises `InputError` naming file, line or row, and key."""
     for path in paths:
         for file in shard_files(path):
-            yield from _read_file(file)
+            yield from _read_parquet(file) if file.suffix == ".parquet" else _read_file(file)
+
+
+def _read_parquet(file: Path) -> Iterator[Row]:
+    frames = read_frames(file, ["id", "prompt", "completion"])
+    rows = (row for frame in frames for row in frame.iter_rows(named=True))
+    for number, value in enumerate(rows, start=1):
+        yield _checked(value, f"{file}, row {number}")
 
 
 def _read_file(file: Path) -> Iterator[Row]:
@@ -75,6 +84,10 @@ def _row(line: str, where: str) -> Row:
         raise InputError(f"{where}: not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected a JSON object, got {type(value).__name__}")
+    return _checked(value, where)
+
+
+def _checked(value: dict[str, Any], where: str) -> Row:
     for key in ("prompt", "completion"):
         if not isinstance(value.get(key), str):
             got = "nothing" if key not in value else type(value[key]).__name__

@@ -1,5 +1,7 @@
 //! The Python module `subl_core`: conversion and errors, nothing else. `subl_core.pyi` documents it.
 
+mod arrow;
+
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -41,6 +43,16 @@ impl PyPlan {
 
     fn explain(&self, py: Python<'_>, line: &[u8]) -> String {
         py.detach(|| subl_engine::explain(&self.0, line))
+    }
+
+    #[getter]
+    fn columns(&self) -> Vec<&str> {
+        self.0.columns().collect()
+    }
+
+    #[pyo3(signature = (data, *, reasons=false))]
+    fn match_batch(&self, data: &Bound<'_, PyAny>, reasons: bool) -> PyResult<arrow::Matches> {
+        arrow::match_batch(&self.0, data, reasons)
     }
 }
 
@@ -214,7 +226,7 @@ fn exception(error: &Error) -> PyErr {
     match error {
         Error::Read { .. } => ReadError::new_err(message),
         Error::Write { .. } => WriteError::new_err(message),
-        Error::SameFile { .. } | Error::NotSigned | Error::Interrupted => {
+        Error::SameFile { .. } | Error::NotSigned | Error::Unfit { .. } | Error::Interrupted => {
             FilterError::new_err(message)
         }
     }
@@ -232,5 +244,6 @@ fn subl_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyDuplicates>()?;
     module.add_function(wrap_pyfunction!(sign_shard, module)?)?;
     module.add_function(wrap_pyfunction!(read_line, module)?)?;
+    module.add_class::<arrow::Matches>()?;
     module.add_function(wrap_pyfunction!(filter_shard, module)?)
 }

@@ -60,6 +60,14 @@ pub enum Error {
     /// The plan compares rows, and nobody said which of them repeat others.
     #[error("the plan has a duplicate rule: all shards must be signed first")]
     NotSigned,
+    /// The plan or the outputs do not fit the input.
+    #[error("cannot filter {path}: {message}", path = path.display())]
+    Unfit {
+        /// The input.
+        path: PathBuf,
+        /// What does not fit.
+        message: String,
+    },
     /// The progress callback asked to stop. The outputs were not made.
     #[error("interrupted")]
     Interrupted,

@@ -1,17 +1,20 @@
 //! The filter engine of `subl`: from the bytes of a shard to the bytes of its kept rows.
 //!
-//! A shard is JSON lines, plain, gzip or zstandard. Each row is judged by the rules of a [`Plan`].
+//! A shard is JSON lines (plain, gzip or zstandard) or Parquet. Each row is judged by the rules of a [`Plan`].
 //! A row that no rule drops is written back byte by byte; any other row is written to the rejects
 //! with every rule that it breaks and the span that broke it. A line that cannot be read is
 //! rejected too, so that `rows_in == kept + rejected` always.
 //!
 //! The hot path: threads take chunks of the file ([`source`], [`pipeline`]), mark the bytes that
 //! matter ([`index`]), locate the needed fields without building a document ([`path`], [`record`]),
-//! match ([`plan`], [`scan`], [`rules`]), and copy whole runs of lines ([`shard`]).
+//! match ([`plan`], [`scan`], [`rules`]), and copy whole runs of lines ([`shard`]). In Parquet the
+//! chunks are row groups ([`parquet`]); the same rules look at Arrow arrays ([`batch`]).
 
+pub mod batch;
 pub mod duplicates;
 pub mod error;
 pub mod index;
+mod parquet;
 pub mod path;
 pub mod pipeline;
 pub mod plan;
@@ -25,6 +28,7 @@ pub mod source;
 pub mod statistics;
 pub mod tokenizer;
 
+pub use batch::BatchMatcher;
 pub use error::{Error, PlanError};
 pub use pipeline::{CHUNK_BYTES, read_line};
 pub use plan::{Plan, PlanSpec};

@@ -133,18 +133,18 @@ impl Carry {
 }
 
 /// Something that one thread at a time may use, in the order of the chunks.
-struct InOrder<T> {
+pub(crate) struct InOrder<T> {
     state: Mutex<(u64, T)>,
     changed: Condvar,
 }
 
 impl<T> InOrder<T> {
-    fn new(value: T) -> InOrder<T> {
+    pub fn new(value: T) -> InOrder<T> {
         InOrder { state: Mutex::new((0, value)), changed: Condvar::new() }
     }
 
     /// Waits until all chunks before this one have passed. `None` if the work was stopped.
-    fn wait(&self, chunk: u64, stopped: &AtomicBool) -> Option<MutexGuard<'_, (u64, T)>> {
+    pub fn wait(&self, chunk: u64, stopped: &AtomicBool) -> Option<MutexGuard<'_, (u64, T)>> {
         let mut state = lock(&self.state);
         loop {
             if stopped.load(Ordering::Relaxed) {
@@ -157,20 +157,25 @@ impl<T> InOrder<T> {
         }
     }
 
-    fn pass(&self, mut state: MutexGuard<'_, (u64, T)>) {
+    pub fn pass(&self, mut state: MutexGuard<'_, (u64, T)>) {
         state.0 += 1;
         drop(state);
         self.changed.notify_all();
     }
 
+    /// What all of them left.
+    pub fn into_inner(self) -> T {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).1
+    }
+
     /// Wakes whoever waits, so that it sees that the work was stopped.
-    fn wake(&self) {
+    pub fn wake(&self) {
         drop(lock(&self.state));
         self.changed.notify_all();
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A worker that panicked stops the others; the panic comes out of the scope.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -243,7 +248,7 @@ pub fn run<T: Send, W: Worker<T>>(
     });
     match lock(&shared.failure).take() {
         Some(error) => Err(error),
-        None => Ok(shared.results.state.into_inner().unwrap_or_else(PoisonError::into_inner).1),
+        None => Ok(shared.results.into_inner()),
     }
 }
 

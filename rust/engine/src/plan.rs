@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::duplicates::Signer;
+use crate::duplicates::{SignScratch, Signatures, Signer};
 use crate::error::PlanError;
 use crate::path::{MAX_PATHS, Tree};
 use crate::record::{Locator, Row, Unreadable, Value, bits};
@@ -181,6 +181,19 @@ impl Plan {
         &self.fields
     }
 
+    /// All paths that the rules and the tags need.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The top-level keys that the rules look at, or into, in the order of the rules.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        let fields = u64::MAX >> (u64::BITS as usize - self.fields.len().max(1));
+        let keys = self.tree.node(0).keys.iter();
+        keys.filter(move |(_, child)| self.tree.node(*child).below & fields != 0)
+            .map(|(key, _)| key.as_str())
+    }
+
     /// Can the field with this index have several values in a row?
     pub fn is_list(&self, field: usize) -> bool {
         self.tree.is_list(field)
@@ -260,6 +273,26 @@ impl Plan {
             mask |= u64::from((combination.test)(mask, combination.parts)) << combination.rule;
         }
         Ok(mask)
+    }
+
+    /// Columns of signatures without rows, one for each of [`Plan::comparisons`].
+    pub fn no_signatures(&self) -> Vec<Signatures> {
+        self.comparisons.iter().map(|comparison| comparison.signer.signatures()).collect()
+    }
+
+    /// Appends the signatures of the next row; a row that cannot be read is compared with none.
+    pub fn sign(
+        &self,
+        row: Option<&impl Row>,
+        scratch: &mut SignScratch,
+        signatures: &mut [Signatures],
+    ) {
+        for (comparison, signatures) in self.comparisons.iter().zip(signatures) {
+            match row.and_then(|row| row.single(comparison.field)) {
+                Some(value) => comparison.signer.sign(value.text(), scratch, signatures),
+                None => signatures.push_none(),
+            }
+        }
     }
 
     /// Replaces `findings` by every reason why the row breaks rules, in declared order; `broken` is

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::duplicates::{Decisions, SignScratch, Signatures};
 use crate::error::Error;
 use crate::index::Index;
+use crate::parquet;
 use crate::pipeline::{self, Block, CHUNK_BYTES, Turn, Worker, content};
 use crate::plan::{Plan, PlanFinding, Scratch};
-use crate::record::{Locator, Row, Unreadable, bits};
+use crate::record::{Locator, Unreadable, bits};
 use crate::reject::{First, Original, Rejects};
 use crate::sink::{Codec, Sink, temporary};
 use crate::source::Source;
@@ -26,17 +27,18 @@ const WINDOW_BYTES: usize = 256 << 10;
 /// Only the same engine is known to write the same bytes.
 const ENGINE: &str = env!("CARGO_PKG_VERSION");
 
-/// The files of one shard. Names decide about compression: `.gz`, `.zst`, or none.
+/// The files of one shard. Names decide about the format: Parquet if all of them end in `.parquet`,
+/// otherwise JSON lines, compressed if they end in `.gz` or `.zst`.
 #[derive(Clone, Copy, Debug)]
 pub struct Shard<'a> {
-    /// JSON lines.
+    /// The rows.
     pub input: &'a Path,
-    /// Where the rows go that no rule drops, byte by byte. With `split`, the name of every part is
+    /// Where the rows go that no rule drops: byte by byte, or value by value in Parquet. With `split`, the name of every part is
     /// this one with a number: `NAME-00000.jsonl`.
     pub kept: &'a Path,
     /// Where all other rows go, with the reasons; [`crate::explain`] shows the same reasons.
     pub rejects: &'a Path,
-    /// Where to note how far the work is, so that it can go on after a crash.
+    /// Where to note how far the work is, so that it can go on after a crash. Parquet starts again.
     pub journal: Option<&'a Path>,
     /// How often to do that. It costs a sync of the outputs.
     pub journal_interval: Duration,
@@ -63,12 +65,36 @@ pub struct Duplicates<'a> {
     pub files: &'a [String],
 }
 
+/// The rules that compare rows and are broken by the row with this number, from 0; `firsts` are
+/// replaced by the rows that it repeats.
+pub(crate) fn repeated<'a>(
+    plan: &Plan,
+    duplicates: &[Duplicates<'a>],
+    number: u64,
+    firsts: &mut Vec<First<'a>>,
+) -> u64 {
+    firsts.clear();
+    let mut broken = 0;
+    for (comparison, duplicates) in plan.comparisons().iter().zip(duplicates) {
+        let decisions = duplicates.decisions;
+        // A file that has grown since is read to its end; its digest will tell.
+        if number < decisions.rows(duplicates.shard)
+            && let Some((shard, line)) = decisions.first(duplicates.shard, number)
+        {
+            broken |= 1 << comparison.rule;
+            let file = duplicates.files.get(shard as usize).map_or("", String::as_str);
+            firsts.push(First { rule: comparison.rule, file, line });
+        }
+    }
+    broken
+}
+
 /// When a file of kept rows is full: at whatever comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Split {
     /// So many rows.
     pub rows: Option<u64>,
-    /// So many bytes, uncompressed; a single row may be larger.
+    /// So many bytes, uncompressed; a single row may be larger. Not for Parquet.
     pub bytes: Option<u64>,
 }
 
@@ -104,6 +130,15 @@ pub fn filter_shard(
     refuse_same_file(shard)?;
     if shard.duplicates.len() != plan.comparisons().len() {
         return Err(Error::NotSigned);
+    }
+    if parquet::is_parquet(shard.input) {
+        return parquet::filter(plan, shard, progress);
+    }
+    for path in [shard.kept, shard.rejects] {
+        if parquet::is_parquet(path) {
+            let message = format!("it is not Parquet, so {} cannot be", path.display());
+            return Err(Error::Unfit { path: shard.input.to_owned(), message });
+        }
     }
     let result = filter(plan, shard, progress);
     if result.is_err() && shard.journal.is_none() {
@@ -353,19 +388,7 @@ impl<'a> Judge<'a> {
                 return Verdict::Gone;
             }
         };
-        let mut known = 0;
-        self.firsts.clear();
-        for (comparison, duplicates) in self.plan.comparisons().iter().zip(self.duplicates) {
-            let decisions = duplicates.decisions;
-            // A file that has grown since is read to its end; its digest will tell.
-            if self.line_number < decisions.rows(duplicates.shard)
-                && let Some((shard, line)) = decisions.first(duplicates.shard, self.line_number)
-            {
-                known |= 1 << comparison.rule;
-                let file = duplicates.files.get(shard as usize).map_or("", String::as_str);
-                self.firsts.push(First { rule: comparison.rule, file, line });
-            }
-        }
+        let known = repeated(self.plan, self.duplicates, self.line_number, &mut self.firsts);
         let Ok(broken) = self.plan.broken(&record, known, &mut self.scratch) else {
             let unreadable = self.plan.unreadable(&record);
             self.counts.unreadable(&unreadable);
@@ -434,6 +457,9 @@ pub fn sign_shard(
     threads: usize,
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Vec<Signatures>, Error> {
+    if parquet::is_parquet(input) {
+        return parquet::sign(plan, input, progress);
+    }
     let source = Source::open(input, CHUNK_BYTES).map_err(Error::read(input))?;
     let bytes_read = source.bytes_read();
     let rows = AtomicU64::new(0);
@@ -444,19 +470,18 @@ pub fn sign_shard(
             Flow::Stop => Err(Error::Interrupted),
         }
     };
-    let new = || -> Vec<Signatures> {
-        plan.comparisons().iter().map(|comparison| comparison.signer.signatures()).collect()
-    };
     let max_line_bytes = plan.max_line_bytes();
     let signatures =
-        pipeline::run(input, source, max_line_bytes, threads.max(1), new(), || Sign {
-            plan,
-            index: Index::default(),
-            locator: plan.locator(),
-            scratch: SignScratch::default(),
-            signatures: new(),
-            rows: &rows,
-            report: &report,
+        pipeline::run(input, source, max_line_bytes, threads.max(1), plan.no_signatures(), || {
+            Sign {
+                plan,
+                index: Index::default(),
+                locator: plan.locator(),
+                scratch: SignScratch::default(),
+                signatures: plan.no_signatures(),
+                rows: &rows,
+                report: &report,
+            }
         })?;
     report()?;
     Ok(signatures)
@@ -512,13 +537,8 @@ impl Sign<'_> {
     fn sign(&mut self, window: &[u8], start: usize, end: usize) {
         let is_long = end - start > self.plan.max_line_bytes();
         let located = self.locator.locate(window, &self.index, start, end);
-        for (comparison, signatures) in self.plan.comparisons().iter().zip(&mut self.signatures) {
-            let record = located.as_ref().ok().filter(|_| !is_long);
-            match record.and_then(|record| record.single(comparison.field)) {
-                Some(value) => comparison.signer.sign(value.text(), &mut self.scratch, signatures),
-                None => signatures.push_none(),
-            }
-        }
+        let record = located.as_ref().ok().filter(|_| !is_long);
+        self.plan.sign(record, &mut self.scratch, &mut self.signatures);
     }
 }
 
@@ -721,7 +741,7 @@ impl Parts {
 }
 
 /// `rows.jsonl.zst` is `rows-00000.jsonl.zst` if it has parts.
-fn part_path(path: &Path, split: Split, part: u64) -> PathBuf {
+pub(crate) fn part_path(path: &Path, split: Split, part: u64) -> PathBuf {
     if split == Split::default() {
         return path.to_owned();
     }

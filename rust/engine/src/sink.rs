@@ -13,7 +13,7 @@ use flate2::GzBuilder;
 use crate::source::Compression;
 
 /// The default of the zstandard library.
-const ZSTANDARD_LEVEL: i32 = 3;
+pub const ZSTANDARD_LEVEL: i32 = 3;
 
 /// Compresses; each worker has its own.
 pub struct Codec {
