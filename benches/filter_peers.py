@@ -185,18 +185,23 @@ def zstandard_task(rows: inputs.Input) -> Iterator[Run]:
 
 
 def token_task(tokenizer: Path, rows: inputs.Input) -> Iterator[Run]:
-    """The place of the rule on tokens; so far only its peer."""
-    yield Run(
-        "tokens, text rows",
-        "tokenizers, encode_batch",
-        partial(systems.tokenize, tokenizer),
-        rows,
-        agrees=False,
-        part_of_file=10,
-    )
+    """Three concepts; with these words about one row in a hundred is hit."""
+    rules = [systems.concept_rule(word, tokenizer) for word in ("owl", "wolf", "eagle")]
+    ours = partial(systems.ours, rules)
+    run = partial(Run, "3 concepts as tokens, text rows", source=rows)
+    yield run("subl", ours)
+    yield run("subl", ours, cores=ALL_CORES)
+    for cores in (1, ALL_CORES):
+        yield run(
+            "tokenizers, encode_batch of all rows",
+            partial(systems.tokenize, tokenizer),
+            cores=cores,
+            agrees=False,
+            part_of_file=10,
+        )
 
 
-def tasks(scratch: Path, gigabytes: float, tokenizer: Path | None) -> dict[str, Task]:
+def tasks(scratch: Path, gigabytes: float) -> dict[str, Task]:
     """What `--only` can name, and how to list its runs, which makes the inputs that they need."""
 
     def regexes() -> Iterator[Run]:
@@ -209,10 +214,7 @@ def tasks(scratch: Path, gigabytes: float, tokenizer: Path | None) -> dict[str, 
         return literal_task(words.read_text().split(), words, inputs.text(scratch, gigabytes))
 
     def tokens() -> Iterator[Run]:
-        if tokenizer is None:
-            inputs.note("tokens: left out, for there is no --tokenizer")
-            return iter(())
-        return token_task(tokenizer, inputs.text(scratch, gigabytes))
+        return token_task(inputs.tokenizer(scratch), inputs.text(scratch, gigabytes))
 
     return {
         "numbers": lambda: number_task(inputs.numbers(scratch, gigabytes), compiled_floor(scratch)),
@@ -413,13 +415,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of: " + ", ".join(NAMES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures as JSON")
     parser.add_argument("--scratch", type=Path, default=ROOT / "out" / "benches")
-    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="a tokenizer.json")
     options = parser.parse_args()
     only = set(options.only or NAMES)
     if unknown := only - set(NAMES):
         parser.error(f"no {', '.join(unknown)}; there is {', '.join(NAMES)}")
     scratch = options.scratch.resolve()
-    listed = tasks(scratch, options.gigabytes, options.tokenizer)
+    listed = tasks(scratch, options.gigabytes)
     times: list[tuple[str, float]] = []
     if "startup" in only:
         words = inputs.rare_words(scratch).read_text().split()

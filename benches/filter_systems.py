@@ -27,6 +27,10 @@ from datatrove.pipeline.writers import JsonlWriter
 from loguru import logger
 from tokenizers import Tokenizer
 
+from subl.filter import SemanticRule
+from subl.filter.concept.resolve import resolve
+from subl.filter.concept.spec import ConceptSpec, Entry
+
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "filter"))
 from reference import reject_reasons
 
@@ -45,6 +49,15 @@ def ours(rules: list[dict[str, Any]], source: Path, out: Path, threads: int) -> 
     rejects = out.with_name("rejects" + "".join(out.suffixes))
     statistics = subl_core.filter_shard(plan, source, out, rejects, threads=threads)
     return int(json.loads(statistics)["kept"])
+
+
+def concept_rule(word: str, tokenizer: Path) -> dict[str, Any]:
+    """The forms of a word as sequences of tokens."""
+    concept = ConceptSpec(words=(word,), tokenizer=str(tokenizer.parent), top_k=0)
+    found = resolve(concept)
+    entries = tuple(Entry(tokens=each.tokens, label=each.label) for each in found.entries)
+    rule = SemanticRule(name=word, concept=concept, tokenizer=found.tokenizer, entries=entries)
+    return rule.plan()
 
 
 def compile_plan(patterns: Sequence[str]) -> None:

