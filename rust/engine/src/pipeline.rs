@@ -18,6 +18,10 @@ use crate::source::{Decompressor, Source};
 /// How much one worker takes at a time, uncompressed.
 pub const CHUNK_BYTES: usize = 4 << 20;
 
+/// How much of it is looked at together: index and lines stay in the second cache. Measured on
+/// number rows: 64 KiB to 1 MiB are equal within 5 %, and 4 MiB is hardly slower.
+const WINDOW_BYTES: usize = 256 << 10;
+
 /// How many bytes of a line that is too long are remembered.
 pub const HEAD_BYTES: usize = 64 * 1024;
 
@@ -43,6 +47,29 @@ impl Block {
     /// The lines that lie in this chunk alone.
     pub fn lines(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
+    }
+
+    /// All lines that were kept in memory, in order, in parts of some whole lines each.
+    pub fn windows(&self) -> impl Iterator<Item = &[u8]> {
+        [self.joined.as_slice(), self.lines()].into_iter().flat_map(|mut rest| {
+            std::iter::from_fn(move || {
+                let (window, after) = rest.split_at(window(rest));
+                rest = after;
+                (!window.is_empty()).then_some(window)
+            })
+        })
+    }
+}
+
+/// The length of the next lines to look at together: whole lines, at least one if there is any.
+fn window(rest: &[u8]) -> usize {
+    if rest.len() <= WINDOW_BYTES {
+        return rest.len();
+    }
+    match memchr::memrchr(b'\n', &rest[..WINDOW_BYTES]) {
+        Some(at) => at + 1,
+        None => memchr::memchr(b'\n', &rest[WINDOW_BYTES..])
+            .map_or(rest.len(), |at| WINDOW_BYTES + at + 1),
     }
 }
 

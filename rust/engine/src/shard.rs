@@ -1,31 +1,23 @@
-//! Filters one shard: read, locate, match, copy.
+//! Filters one shard: read, judge, write.
 
 use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::duplicates::{Decisions, SignScratch, Signatures};
+use crate::duplicates::Decisions;
 use crate::error::Error;
-use crate::index::Index;
+use crate::judge::Judge;
+use crate::output::{Output, remove_unfinished};
 use crate::parquet;
-use crate::pipeline::{self, Block, CHUNK_BYTES, Turn, Worker, content};
-use crate::plan::{Plan, PlanFinding, Scratch};
-use crate::record::{Locator, Unreadable, bits};
-use crate::reject::{First, Original, Rejects};
-use crate::sink::{Codec, Sink, temporary};
+use crate::pipeline::{self, Block, Turn, Worker};
+use crate::plan::Plan;
+use crate::reject::First;
+use crate::sink::Codec;
 use crate::source::Source;
-use crate::statistics::{Counts, Statistics};
-
-/// How much is indexed at a time: index and lines stay in the second cache. Measured on number
-/// rows: 64 KiB to 1 MiB are equal within 5 %, and 4 MiB is hardly slower.
-const WINDOW_BYTES: usize = 256 << 10;
-
-/// Only the same engine is known to write the same bytes.
-const ENGINE: &str = env!("CARGO_PKG_VERSION");
+use crate::statistics::Statistics;
 
 /// The files of one shard. Names decide about the format: Parquet if all of them end in `.parquet`,
 /// otherwise JSON lines, compressed if they end in `.gz` or `.zst`.
@@ -33,8 +25,8 @@ const ENGINE: &str = env!("CARGO_PKG_VERSION");
 pub struct Shard<'a> {
     /// The rows.
     pub input: &'a Path,
-    /// Where the rows go that no rule drops: byte by byte, or value by value in Parquet. With `split`, the name of every part is
-    /// this one with a number: `NAME-00000.jsonl`.
+    /// Where the rows go that no rule drops: byte by byte, or value by value in Parquet. With
+    /// `split`, the name of every part is this one with a number: `NAME-00000.jsonl`.
     pub kept: &'a Path,
     /// Where all other rows go, with the reasons; [`crate::explain`] shows the same reasons.
     pub rejects: &'a Path,
@@ -46,7 +38,7 @@ pub struct Shard<'a> {
     pub split: Split,
     /// What the rules that compare rows need to know, one for each of [`Plan::comparisons`].
     pub duplicates: &'a [Duplicates<'a>],
-    /// How much one worker takes at a time, uncompressed: [`CHUNK_BYTES`]. It decides where the
+    /// How much one worker takes at a time, uncompressed: [`crate::CHUNK_BYTES`]. It decides where the
     /// frames of compressed outputs end, and how much memory is needed.
     pub chunk_bytes: usize,
     /// How many threads may work on it. They do not change what is written.
@@ -118,6 +110,40 @@ pub enum Flow {
     Stop,
 }
 
+/// What all threads that work on a shard have done, and whom to tell.
+pub(crate) struct Meter<'a> {
+    bytes_read: Arc<AtomicU64>,
+    rows: AtomicU64,
+    kept: AtomicU64,
+    progress: &'a (dyn Fn(Progress) -> Flow + Sync),
+}
+
+impl<'a> Meter<'a> {
+    /// `bytes_read` is counted by whoever reads.
+    pub fn new(
+        bytes_read: Arc<AtomicU64>,
+        progress: &'a (dyn Fn(Progress) -> Flow + Sync),
+    ) -> Meter<'a> {
+        Meter { bytes_read, rows: AtomicU64::new(0), kept: AtomicU64::new(0), progress }
+    }
+
+    /// Counts rows.
+    pub fn add(&self, rows: u64, kept: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.kept.fetch_add(kept, Ordering::Relaxed);
+    }
+
+    /// Says how far the work is, and fails if it shall stop.
+    pub fn report(&self) -> Result<(), Error> {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (bytes_read, rows, kept) = (load(&self.bytes_read), load(&self.rows), load(&self.kept));
+        match (self.progress)(Progress { bytes_read, rows, kept }) {
+            Flow::Continue => Ok(()),
+            Flow::Stop => Err(Error::Interrupted),
+        }
+    }
+}
+
 /// Filters one shard. On any error, neither output appears under its name; what there is of them
 /// stays under temporary names if there is a journal.
 ///
@@ -142,13 +168,7 @@ pub fn filter_shard(
     }
     let result = filter(plan, shard, progress);
     if result.is_err() && shard.journal.is_none() {
-        let _ = fs::remove_file(temporary(shard.rejects));
-        let part = |part| temporary(&part_path(shard.kept, shard.split, part));
-        for number in 0.. {
-            if fs::remove_file(part(number)).is_err() || shard.split == Split::default() {
-                break;
-            }
-        }
+        remove_unfinished(shard);
     }
     result
 }
@@ -159,19 +179,10 @@ fn filter(
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Statistics, Error> {
     let source = Source::open(shard.input, shard.chunk_bytes).map_err(Error::read(shard.input))?;
-    let bytes_read = source.bytes_read();
+    let meter = Meter::new(source.bytes_read(), progress);
     let output = Output::open(plan, shard)?;
     let done = output.chunks;
-    let rows = AtomicU64::new(output.counts.rows_in);
-    let kept = AtomicU64::new(output.counts.kept);
-    let report = || {
-        let bytes_read = bytes_read.load(Ordering::Relaxed);
-        let (rows, kept) = (rows.load(Ordering::Relaxed), kept.load(Ordering::Relaxed));
-        match progress(Progress { bytes_read, rows, kept }) {
-            Flow::Continue => Ok(()),
-            Flow::Stop => Err(Error::Interrupted),
-        }
-    };
+    meter.add(output.counts.rows_in, output.counts.kept);
     let file = shard.input.file_name().unwrap_or(shard.input.as_os_str()).to_string_lossy();
     let output = pipeline::run(
         shard.input,
@@ -187,12 +198,10 @@ fn filter(
             done,
             split: shard.split,
             chunk_bytes: shard.chunk_bytes,
-            rows: &rows,
-            kept: &kept,
-            report: &report,
+            meter: &meter,
         },
     )?;
-    report()?;
+    meter.report()?;
     output.finish(plan)
 }
 
@@ -207,48 +216,29 @@ struct Filter<'a> {
     split: Split,
     /// What is not handed in yet may grow to this before a worker waits for its turn.
     chunk_bytes: usize,
-    rows: &'a AtomicU64,
-    kept: &'a AtomicU64,
-    report: &'a (dyn Fn() -> Result<(), Error> + Sync),
+    meter: &'a Meter<'a>,
 }
 
 impl Worker<Output<'_>> for Filter<'_> {
     fn work(&mut self, block: &Block, turn: &mut Turn<'_, Output<'_>>) -> Result<(), Error> {
         if block.chunk < self.done {
-            return (self.report)();
+            return self.meter.report();
         }
         self.judge.line_number = block.first_line;
         if let Some(long) = &block.too_long {
             self.judge.too_long(&long.head, long.length);
         }
-        for part in [&block.joined, block.lines()] {
-            let mut rest = part;
-            while !rest.is_empty() {
-                let (window, after) = rest.split_at(window(rest));
-                rest = after;
-                self.judge.window(window);
-                (self.report)()?;
-                if self.judge.pending() > self.chunk_bytes {
-                    self.hand_in(turn, false)?;
-                }
-                if turn.is_stopped() {
-                    return Err(Error::Interrupted);
-                }
+        for window in block.windows() {
+            self.judge.window(window);
+            self.meter.report()?;
+            if self.judge.pending() > self.chunk_bytes {
+                self.hand_in(turn, false)?;
+            }
+            if turn.is_stopped() {
+                return Err(Error::Interrupted);
             }
         }
         self.hand_in(turn, true)
-    }
-}
-
-/// The length of the next lines to look at together: whole lines, at least one.
-fn window(rest: &[u8]) -> usize {
-    if rest.len() <= WINDOW_BYTES {
-        return rest.len();
-    }
-    match memchr::memrchr(b'\n', &rest[..WINDOW_BYTES]) {
-        Some(at) => at + 1,
-        None => memchr::memchr(b'\n', &rest[WINDOW_BYTES..])
-            .map_or(rest.len(), |at| WINDOW_BYTES + at + 1),
     }
 }
 
@@ -256,8 +246,7 @@ impl Filter<'_> {
     /// Compresses what is pending, waits for the turn, and writes it.
     fn hand_in(&mut self, turn: &mut Turn<'_, Output<'_>>, is_end: bool) -> Result<(), Error> {
         let judge = &mut self.judge;
-        self.rows.fetch_add(judge.counts.rows_in, Ordering::Relaxed);
-        self.kept.fetch_add(judge.counts.kept, Ordering::Relaxed);
+        self.meter.add(judge.counts.rows_in, judge.counts.kept);
         if self.split == Split::default() {
             let encoded = self.kept_codec.encode(&judge.kept, &mut self.buffer);
             let output = turn.wait()?;
@@ -284,472 +273,6 @@ impl Filter<'_> {
     }
 }
 
-/// What becomes of a line.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// It is kept as it is.
-    Kept,
-    /// It is kept with tags; its object ends at `brace`.
-    Tagged { brace: usize, broken: u64 },
-    /// It was written to the rejects, or is blank.
-    Gone,
-}
-
-/// Decides about lines, counts them, and copies them to one of two places.
-struct Judge<'a> {
-    plan: &'a Plan,
-    index: Index,
-    locator: Locator,
-    counts: Counts,
-    rejects: Rejects<'a>,
-    duplicates: &'a [Duplicates<'a>],
-    /// Of the next line, from 0.
-    line_number: u64,
-    scratch: Scratch,
-    findings: Vec<PlanFinding>,
-    firsts: Vec<First<'a>>,
-    kept: Vec<u8>,
-    rejected: Vec<u8>,
-}
-
-impl<'a> Judge<'a> {
-    fn new(plan: &'a Plan, file: &str, duplicates: &'a [Duplicates<'a>]) -> Judge<'a> {
-        Judge {
-            plan,
-            index: Index::default(),
-            locator: plan.locator(),
-            counts: Counts::new(plan),
-            rejects: Rejects::new(plan, file),
-            duplicates,
-            line_number: 0,
-            scratch: Scratch::default(),
-            findings: Vec::new(),
-            firsts: Vec::new(),
-            kept: Vec::new(),
-            rejected: Vec::new(),
-        }
-    }
-
-    fn pending(&self) -> usize {
-        self.kept.len() + self.rejected.len()
-    }
-
-    /// Decides about whole lines. Neighbours that are kept are copied together.
-    fn window(&mut self, window: &[u8]) {
-        self.index.build(window);
-        self.counts.bytes_in += window.len() as u64;
-        let mut at = 0;
-        let mut run = 0;
-        while at < window.len() {
-            let line_feed = self.index.next_line_feed(at);
-            let end = (line_feed + 1).min(window.len());
-            let verdict = self.judge(window, at, end);
-            if verdict != Verdict::Kept {
-                self.kept.extend_from_slice(&window[run..at]);
-                run = end;
-            }
-            if let Verdict::Tagged { brace, broken } = verdict {
-                let length = self.kept.len();
-                self.tag(&window[at..end], brace, broken);
-                self.counts.bytes_kept += (self.kept.len() - length) as u64;
-            }
-            self.line_number += 1;
-            at = end;
-        }
-        self.kept.extend_from_slice(&window[run..]);
-    }
-
-    /// Decides about the line `window[start..end]`. What is not kept is written to the rejects.
-    #[inline]
-    fn judge(&mut self, window: &[u8], start: usize, end: usize) -> Verdict {
-        let line = &window[start..end];
-        let (from, to) = content(line, self.line_number == 0);
-        let text = &line[from..to];
-        if text.first() != Some(&b'{')
-            && text.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
-        {
-            self.counts.blank_lines += 1;
-            return Verdict::Gone;
-        }
-        if text.len() > self.plan.max_line_bytes() {
-            self.counts.bytes_in -= line.len() as u64;
-            self.reject_long(text, line.len() as u64);
-            return Verdict::Gone;
-        }
-        self.counts.rows_in += 1;
-        let located = self.locator.locate(window, &self.index, start + from, start + to);
-        let record = match located {
-            Ok(record) => record,
-            Err(unreadable) => {
-                self.counts.unreadable(std::slice::from_ref(&unreadable));
-                let original = Original::Bytes(text);
-                let number = self.line_number;
-                self.rejects.unreadable(number, &[unreadable], &original, &mut self.rejected);
-                return Verdict::Gone;
-            }
-        };
-        let known = repeated(self.plan, self.duplicates, self.line_number, &mut self.firsts);
-        let Ok(broken) = self.plan.broken(&record, known, &mut self.scratch) else {
-            let unreadable = self.plan.unreadable(&record);
-            self.counts.unreadable(&unreadable);
-            let (number, original) = (self.line_number, Original::Object(text));
-            self.rejects.unreadable(number, &unreadable, &original, &mut self.rejected);
-            return Verdict::Gone;
-        };
-        if broken == 0 {
-            self.counts.kept += 1;
-            self.counts.bytes_kept += line.len() as u64;
-            return Verdict::Kept;
-        }
-        let findings = &mut self.findings;
-        self.plan.find(&record, broken, &mut self.scratch, findings);
-        self.counts.broken(self.plan, broken, findings);
-        if broken & self.plan.drops() != 0 {
-            let number = self.line_number;
-            let firsts = &self.firsts;
-            self.rejects.broken(number, &record, findings, firsts, text, &mut self.rejected);
-            return Verdict::Gone;
-        }
-        self.counts.kept += 1;
-        if broken & self.plan.tags() == 0 {
-            self.counts.bytes_kept += line.len() as u64;
-            return Verdict::Kept;
-        }
-        self.counts.tagged += 1;
-        let brace = text.iter().rposition(|&byte| byte == b'}').expect("an object has an end");
-        Verdict::Tagged { brace: from + brace, broken }
-    }
-
-    /// Copies a line with its tags as the last key of the object that ends at `brace`.
-    fn tag(&mut self, line: &[u8], brace: usize, broken: u64) {
-        self.kept.extend_from_slice(line[..brace].trim_ascii_end());
-        let key = serde_json::Value::from(self.plan.tag_field());
-        let rules = bits(broken & self.plan.tags());
-        let names: Vec<&str> = rules.map(|rule| self.plan.rules()[rule].name.as_str()).collect();
-        let tags = format!(",{key}:{}", serde_json::Value::from(names));
-        self.kept.extend_from_slice(tags.as_bytes());
-        self.kept.extend_from_slice(&line[brace..]);
-    }
-
-    /// Rejects a line that was not read.
-    fn too_long(&mut self, head: &[u8], length: u64) {
-        let (from, to) = content(head, self.line_number == 0);
-        self.reject_long(&head[from..to], length);
-        self.line_number += 1;
-    }
-
-    fn reject_long(&mut self, head: &[u8], length: u64) {
-        self.counts.rows_in += 1;
-        self.counts.bytes_in += length;
-        let unreadable = [Unreadable::LineTooLong { length }];
-        self.counts.unreadable(&unreadable);
-        let head = &head[..head.len().min(self.plan.max_line_bytes())];
-        let original = Original::Bytes(head);
-        self.rejects.unreadable(self.line_number, &unreadable, &original, &mut self.rejected);
-    }
-}
-
-/// The first pass over a shard, for the rules that compare rows: one column of signatures for each
-/// of [`Plan::comparisons`], with a row for each line.
-pub fn sign_shard(
-    plan: &Plan,
-    input: &Path,
-    threads: usize,
-    progress: &(dyn Fn(Progress) -> Flow + Sync),
-) -> Result<Vec<Signatures>, Error> {
-    if parquet::is_parquet(input) {
-        return parquet::sign(plan, input, progress);
-    }
-    let source = Source::open(input, CHUNK_BYTES).map_err(Error::read(input))?;
-    let bytes_read = source.bytes_read();
-    let rows = AtomicU64::new(0);
-    let report = || {
-        let bytes_read = bytes_read.load(Ordering::Relaxed);
-        match progress(Progress { bytes_read, rows: rows.load(Ordering::Relaxed), kept: 0 }) {
-            Flow::Continue => Ok(()),
-            Flow::Stop => Err(Error::Interrupted),
-        }
-    };
-    let max_line_bytes = plan.max_line_bytes();
-    let signatures =
-        pipeline::run(input, source, max_line_bytes, threads.max(1), plan.no_signatures(), || {
-            Sign {
-                plan,
-                index: Index::default(),
-                locator: plan.locator(),
-                scratch: SignScratch::default(),
-                signatures: plan.no_signatures(),
-                rows: &rows,
-                report: &report,
-            }
-        })?;
-    report()?;
-    Ok(signatures)
-}
-
-/// One thread of the first pass.
-struct Sign<'a> {
-    plan: &'a Plan,
-    index: Index,
-    locator: Locator,
-    scratch: SignScratch,
-    signatures: Vec<Signatures>,
-    rows: &'a AtomicU64,
-    report: &'a (dyn Fn() -> Result<(), Error> + Sync),
-}
-
-impl Worker<Vec<Signatures>> for Sign<'_> {
-    fn work(&mut self, block: &Block, turn: &mut Turn<'_, Vec<Signatures>>) -> Result<(), Error> {
-        let mut line_number = block.first_line;
-        if block.too_long.is_some() {
-            self.signatures.iter_mut().for_each(Signatures::push_none);
-            line_number += 1;
-        }
-        for part in [&block.joined, block.lines()] {
-            let mut rest = part;
-            while !rest.is_empty() {
-                let (window, after) = rest.split_at(window(rest));
-                rest = after;
-                self.index.build(window);
-                let mut at = 0;
-                while at < window.len() {
-                    let end = (self.index.next_line_feed(at) + 1).min(window.len());
-                    let (from, to) = content(&window[at..end], line_number == 0);
-                    self.sign(window, at + from, at + to);
-                    line_number += 1;
-                    at = end;
-                }
-                (self.report)()?;
-                if turn.is_stopped() {
-                    return Err(Error::Interrupted);
-                }
-            }
-        }
-        self.rows.fetch_add(line_number - block.first_line, Ordering::Relaxed);
-        for (all, own) in turn.wait()?.iter_mut().zip(&mut self.signatures) {
-            all.append(own);
-        }
-        Ok(())
-    }
-}
-
-impl Sign<'_> {
-    fn sign(&mut self, window: &[u8], start: usize, end: usize) {
-        let is_long = end - start > self.plan.max_line_bytes();
-        let located = self.locator.locate(window, &self.index, start, end);
-        let record = located.as_ref().ok().filter(|_| !is_long);
-        self.plan.sign(record, &mut self.scratch, &mut self.signatures);
-    }
-}
-
-/// Where all workers hand in what they made of a block, in order.
-struct Output<'a> {
-    kept: Parts,
-    rejects: Sink,
-    counts: Counts,
-    /// The chunks that are finished.
-    chunks: u64,
-    journal: Option<&'a Path>,
-    journal_interval: Duration,
-    last_journal: Instant,
-    chunk_bytes: usize,
-}
-
-/// What it takes to go on after a crash.
-#[derive(Deserialize, Serialize)]
-struct Journal {
-    engine: String,
-    chunk_bytes: usize,
-    chunks: u64,
-    kept: PartsState,
-    rejects: u64,
-    counts: Counts,
-}
-
-impl<'a> Output<'a> {
-    fn open(plan: &Plan, shard: Shard<'a>) -> Result<Output<'a>, Error> {
-        let journal = shard.journal.and_then(|path| {
-            let journal: Journal = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-            let is_ours = journal.engine == ENGINE && journal.chunk_bytes == shard.chunk_bytes;
-            is_ours.then_some(journal)
-        });
-        let new = || Journal {
-            engine: ENGINE.to_owned(),
-            chunk_bytes: shard.chunk_bytes,
-            chunks: 0,
-            kept: PartsState::default(),
-            rejects: 0,
-            counts: Counts::new(plan),
-        };
-        let open = |journal: Journal| -> Result<Output<'a>, Error> {
-            Ok(Output {
-                kept: Parts::open(shard.kept, shard.split, journal.kept)
-                    .map_err(Error::write(shard.kept))?,
-                rejects: Sink::open(shard.rejects, journal.rejects)
-                    .map_err(Error::write(shard.rejects))?,
-                counts: journal.counts,
-                chunks: journal.chunks,
-                journal: shard.journal,
-                journal_interval: shard.journal_interval,
-                last_journal: Instant::now(),
-                chunk_bytes: shard.chunk_bytes,
-            })
-        };
-        // An output that is shorter than the journal says was meddled with: start again.
-        journal.and_then(|journal| open(journal).ok()).map_or_else(|| open(new()), Ok)
-    }
-
-    fn end_of_chunk(&mut self) -> Result<(), Error> {
-        self.chunks += 1;
-        if let Some(path) = self.journal
-            && self.last_journal.elapsed() > self.journal_interval
-        {
-            self.write_journal(path)?;
-            self.last_journal = Instant::now();
-        }
-        Ok(())
-    }
-
-    fn write_journal(&self, path: &Path) -> Result<(), Error> {
-        self.kept.sync().map_err(Error::write(&self.kept.path()))?;
-        self.rejects.sync().map_err(Error::write(self.rejects.path()))?;
-        let journal = Journal {
-            engine: ENGINE.to_owned(),
-            chunk_bytes: self.chunk_bytes,
-            chunks: self.chunks,
-            kept: self.kept.state,
-            rejects: self.rejects.length(),
-            counts: self.counts.clone(),
-        };
-        let write = || -> io::Result<()> {
-            let mut sink = Sink::create(path)?;
-            sink.write_all(&serde_json::to_vec(&journal)?)?;
-            sink.finish()
-        };
-        write().map_err(Error::write(path))
-    }
-
-    fn finish(self, plan: &Plan) -> Result<Statistics, Error> {
-        let path = self.kept.path();
-        self.kept.finish().map_err(Error::write(&path))?;
-        let path = self.rejects.path().to_owned();
-        self.rejects.finish().map_err(Error::write(&path))?;
-        if let Some(path) = self.journal {
-            // Without the outputs under their temporary names it says nothing.
-            let _ = fs::remove_file(path);
-        }
-        Ok(self.counts.finish(plan))
-    }
-}
-
-/// The kept rows in one file, or in several.
-struct Parts {
-    path: PathBuf,
-    split: Split,
-    sink: Sink,
-    state: PartsState,
-}
-
-/// Where the next row goes.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-struct PartsState {
-    part: u64,
-    /// In this part, uncompressed.
-    rows: u64,
-    bytes: u64,
-    /// Of the file.
-    length: u64,
-}
-
-impl Parts {
-    fn open(path: &Path, split: Split, state: PartsState) -> io::Result<Parts> {
-        let sink = Sink::open(&part_path(path, split, state.part), state.length)?;
-        Ok(Parts { path: path.to_owned(), split, sink, state })
-    }
-
-    fn path(&self) -> PathBuf {
-        self.sink.path().to_owned()
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.sink.sync()
-    }
-
-    /// Appends bytes that are encoded already, where there is one part only.
-    fn write(&mut self, encoded: &[u8]) -> io::Result<()> {
-        self.sink.write_all(encoded)?;
-        self.state.length = self.sink.length();
-        Ok(())
-    }
-
-    /// Appends whole rows, and starts another part wherever one is full.
-    fn write_rows(
-        &mut self,
-        mut rows: &[u8],
-        codec: &mut Codec,
-        buffer: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        while !rows.is_empty() {
-            let (now, after) = rows.split_at(self.room(rows));
-            if now.is_empty() {
-                self.next_part()?;
-                continue;
-            }
-            self.write(codec.encode(now, buffer)?)?;
-            rows = after;
-        }
-        Ok(())
-    }
-
-    /// How many bytes of these rows still fit in this part. Counts them as written.
-    fn room(&mut self, rows: &[u8]) -> usize {
-        let mut taken = 0;
-        while taken < rows.len() {
-            let row = memchr::memchr(b'\n', &rows[taken..]).map_or(rows.len() - taken, |at| at + 1);
-            let state = &mut self.state;
-            let is_full = self.split.rows.is_some_and(|limit| state.rows >= limit)
-                || (state.rows > 0
-                    && self.split.bytes.is_some_and(|limit| state.bytes + row as u64 > limit));
-            if is_full {
-                break;
-            }
-            state.rows += 1;
-            state.bytes += row as u64;
-            taken += row;
-        }
-        taken
-    }
-
-    fn next_part(&mut self) -> io::Result<()> {
-        self.sink.sync()?;
-        self.state = PartsState { part: self.state.part + 1, ..PartsState::default() };
-        self.sink = Sink::create(&part_path(&self.path, self.split, self.state.part))?;
-        Ok(())
-    }
-
-    /// Gives all parts their names.
-    fn finish(self) -> io::Result<()> {
-        for part in 0..self.state.part {
-            let path = part_path(&self.path, self.split, part);
-            // A run that was killed here has renamed some of them.
-            if temporary(&path).exists() {
-                fs::rename(temporary(&path), &path)?;
-            }
-        }
-        self.sink.finish()
-    }
-}
-
-/// `rows.jsonl.zst` is `rows-00000.jsonl.zst` if it has parts.
-pub(crate) fn part_path(path: &Path, split: Split, part: u64) -> PathBuf {
-    if split == Split::default() {
-        return path.to_owned();
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let dot = name.char_indices().skip(1).find(|(_, c)| *c == '.').map_or(name.len(), |(at, _)| at);
-    path.with_file_name(format!("{}-{part:05}{}", &name[..dot], &name[dot..]))
-}
-
 /// Writing over the input, or both outputs over each other, would lose rows.
 fn refuse_same_file(shard: Shard<'_>) -> Result<(), Error> {
     let same = |one: &Path, other: &Path| {
@@ -771,10 +294,14 @@ fn refuse_same_file(shard: Shard<'_>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use serde_json::{Value, json};
 
     use super::*;
     use crate::duplicates::decide;
+    use crate::sign_shard;
+    use crate::sink::Sink;
 
     const PLAN: &str = r#"{"max_line_bytes": 200, "rules": [
         {"name": "format", "kind": "numbers", "max_value": 999},

@@ -18,7 +18,7 @@
 mod columns;
 mod output;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -40,13 +40,13 @@ use self::output::{Layout, Output, to_io};
 use crate::batch::Batch;
 use crate::duplicates::{SignScratch, Signatures};
 use crate::error::Error;
+use crate::output::remove_unfinished;
 use crate::path::Tree;
 use crate::pipeline::{InOrder, lock};
 use crate::plan::{Plan, PlanFinding, Scratch};
 use crate::record::bits;
 use crate::reject::Reasons;
-use crate::shard::{Flow, Progress, Shard, Split, part_path, repeated};
-use crate::sink::temporary;
+use crate::shard::{Flow, Meter, Progress, Shard, Split, repeated};
 use crate::statistics::{Counts, Statistics};
 
 /// Is a file Parquet? Its name says so.
@@ -85,6 +85,7 @@ pub fn filter(
     };
     let (kept, rejects) = catch(shard.input, || layouts().map_err(to_io))?;
     let run = || -> Result<Statistics, Error> {
+        let bytes_read = Arc::new(AtomicU64::new(0));
         let results = Results {
             kept: Output::create(shard.kept, shard.split, &kept)?,
             rejects: Output::create(shard.rejects, Split::default(), &rejects)?,
@@ -101,10 +102,8 @@ pub fn filter(
             results: InOrder::new(results),
             stopped: AtomicBool::new(false),
             failure: Mutex::new(None),
-            bytes_read: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
-            rows_kept: AtomicU64::new(0),
-            progress,
+            bytes_read: Arc::clone(&bytes_read),
+            meter: Meter::new(bytes_read, progress),
         };
         let threads = shard.threads.clamp(1, input.groups().len().max(1));
         std::thread::scope(|scope| {
@@ -122,17 +121,7 @@ pub fn filter(
         results.rejects.finish()?;
         Ok(results.counts.finish(plan))
     };
-    let result = run();
-    if result.is_err() {
-        let _ = fs::remove_file(temporary(shard.rejects));
-        for part in 0.. {
-            let path = temporary(&part_path(shard.kept, shard.split, part));
-            if fs::remove_file(path).is_err() || shard.split == Split::default() {
-                break;
-            }
-        }
-    }
-    result
+    run().inspect_err(|_| remove_unfinished(shard))
 }
 
 /// The first pass of [`crate::sign_shard`], on one thread.
@@ -145,7 +134,8 @@ pub fn sign(
     let file = File::open(path).map_err(Error::read(path))?;
     let mut signatures = plan.no_signatures();
     let mut scratch = SignScratch::default();
-    let mut done = Progress { bytes_read: 0, rows: 0, kept: 0 };
+    let bytes_read = Arc::new(AtomicU64::new(0));
+    let meter = Meter::new(Arc::clone(&bytes_read), progress);
     for (index, group) in input.groups().iter().enumerate() {
         catch(path, || {
             for rows in input.rows(&file, index)? {
@@ -154,14 +144,12 @@ pub fn sign(
                 for row in 0..rows.len() {
                     plan.sign(Some(&batch.row(row)), &mut scratch, &mut signatures);
                 }
-                done.rows += rows.len() as u64;
+                meter.add(rows.len() as u64, 0);
             }
             Ok(())
         })?;
-        done.bytes_read += group.compressed_size().max(0) as u64;
-        if progress(done) == Flow::Stop {
-            return Err(Error::Interrupted);
-        }
+        bytes_read.fetch_add(group.compressed_size().max(0) as u64, Ordering::Relaxed);
+        meter.report()?;
     }
     Ok(signatures)
 }
@@ -276,10 +264,8 @@ struct Run<'a> {
     results: InOrder<Results<'a>>,
     stopped: AtomicBool,
     failure: Mutex<Option<Error>>,
-    bytes_read: AtomicU64,
-    rows: AtomicU64,
-    rows_kept: AtomicU64,
-    progress: &'a (dyn Fn(Progress) -> Flow + Sync),
+    bytes_read: Arc<AtomicU64>,
+    meter: Meter<'a>,
 }
 
 /// What was decided about the rows of a row group.
@@ -337,13 +323,7 @@ impl Run<'_> {
         if self.stopped.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let bytes_read = load(&self.bytes_read);
-        let (rows, kept) = (load(&self.rows), load(&self.rows_kept));
-        match (self.progress)(Progress { bytes_read, rows, kept }) {
-            Flow::Continue => Ok(()),
-            Flow::Stop => Err(Error::Interrupted),
-        }
+        self.meter.report()
     }
 
     fn unreadable(&self) -> impl Fn(ParquetError) -> Error {
@@ -397,8 +377,7 @@ impl Run<'_> {
                 }
                 verdicts.take(plan, first, broken.unwrap_or(0), &text);
             }
-            self.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
-            self.rows_kept.fetch_add(verdicts.counts.kept - before, Ordering::Relaxed);
+            self.meter.add(rows.len() as u64, verdicts.counts.kept - before);
             self.report()?;
         }
         let group = &self.input.groups()[index];

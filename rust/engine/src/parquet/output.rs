@@ -18,7 +18,8 @@ use parquet::schema::types::{ColumnPath, SchemaDescriptor, Type, TypePtr};
 
 use super::columns::{Chunk, Description};
 use crate::error::Error;
-use crate::shard::{Split, part_path};
+use crate::output::part_path;
+use crate::shard::Split;
 use crate::sink::{Sink, ZSTANDARD_LEVEL, temporary};
 
 /// The schema and the properties of one output.
