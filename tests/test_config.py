@@ -85,25 +85,30 @@ def test_the_files_below_are_good_until_something_is_changed(
     ("model", "old", "new", "message"),
     [
         # keys that nobody knows
-        (TeachSpec, "steps = 2", "steps = 2\nstpes = 3", "unknown key `train.stpes`"),
-        (GenerateSpec, "rows = 4", "rows = 4\nsed = 1", "unknown key `sed`"),
+        (
+            TeachSpec,
+            "steps = 2",
+            "steps = 2\nstpes = 3",
+            "`train.stpes`; did you mean `steps`?",
+        ),
+        (GenerateSpec, "rows = 4", "rows = 4\nsed = 1", "unknown key `sed`; did you mean `seed`?"),
         (ExperimentSpec, "name =", 'color = "red"\nname =', "unknown key `color`"),
         (ExperimentSpec, "[teach.train]", "[teach.train]\nx = 1", "unknown key `teach.train.x`"),
-        (ExperimentSpec, "rows = 4", "rows = 4\nx = 1", "unknown key `generate.0.x`"),
+        (ExperimentSpec, "rows = 4", "rows = 4\nx = 1", "unknown key `x` in generate 1 `numbers`"),
         # keys that are missing
         (TeachSpec, 'trait = "owl"', "", "missing key `trait`"),
         (TeachSpec, "steps = 2", "", "missing key `train.steps`"),
-        (FilterSpec, 'name = "words"', "", "missing key `rule.0.regex.name`"),
+        (FilterSpec, 'name = "words"', "", "missing key `name` in rule 1"),
         (ExperimentSpec, '[[generate]]\nname = "numbers"\nrows = 4', "", "missing key `generate`"),
         # values of the wrong type, or out of range
         (TeachSpec, "steps = 2", 'steps = "two"', "`train.steps`: .*integer.*got 'two'"),
         (TeachSpec, "steps = 2", "steps = 0", r"`train.steps`: .*greater than 0.*got 0"),
         (TeachSpec, 'trait = "owl"', 'trait = ["owl"]', "`trait`: .*string"),
         (GenerateSpec, "rows = 4", 'rows = 4\nprompts = "maths"', "`prompts`: .*'numbers-short'"),
-        (FilterSpec, '"regex"', '"regexp"', "`rule.0`: .*'regexp'.*'numbers', 'regex', 'literal'"),
+        (FilterSpec, '"regex"', '"regexp"', "`regexp` in rule 1 `words`; did you mean `regex`"),
         (FilterSpec, '["owl"]', '["("]', r"rule `words`: pattern `\(`"),
         (ExperimentSpec, '"small"', '"My Run"', "`name`: .*got 'My Run'"),
-        (ExperimentSpec, '["owl", "cat"]\n[', '["owl"]\n[', "`traits`: .*at least 2"),
+        (ExperimentSpec, '["owl", "cat"]\n[', '["owl"]\n[', "`traits` needs at least 2"),
         # values that contradict each other
         (TeachSpec, "steps = 2", "steps = 2\nranks = 2", "`train`: several ranks need a zero_st"),
         (
@@ -203,7 +208,7 @@ def test_every_mistake_is_listed(tmp_path: Path) -> None:
 
 def test_one_mistake_in_a_rule_is_one_finding(tmp_path: Path) -> None:
     error = problem(tmp_path, FilterSpec, FILTER.replace('["owl"]', "7"))
-    assert "`rule.0.regex.patterns`" in error.message
+    assert "`patterns` in rule 1 `words`" in error.message
     assert "\n" not in error.message
 
 

@@ -28,7 +28,7 @@ _SPAN_CHARACTERS = 48
 )
 @json_option
 def command(rules: Path, file: Path, row: int, as_json: bool) -> None:
-    """Say what each rule of RULES finds in row N of FILE (.jsonl, .jsonl.gz, .jsonl.zst).
+    """Say what each rule of RULES finds in row N of FILE (.jsonl, .jsonl.gz, .jsonl.zst, .parquet).
 
     FILE may be - for stdin. The exit code is 0 whatever the verdict is. What a terminal might obey
     or hide is shown as an escape; --json prints the engine's verdict.
@@ -67,8 +67,6 @@ def command(rules: Path, file: Path, row: int, as_json: bool) -> None:
                 _print_excerpt(value, reason["span"])
             elif reason["text"] is not None:
                 click.echo(f"        {printable(_shortened(reason['text'], 76))}")
-    if spec.plan().comparisons:
-        click.echo("  rules that compare rows cannot be asked about one row alone")
     shown = {reason["field"] for rule in verdict["rules"] for reason in rule["reasons"]}
     for field in dict.fromkeys(rule["field"] for rule in verdict["rules"]):
         if field is not None and field not in shown:
@@ -81,11 +79,17 @@ def _state(verdict: Mapping[str, Any]) -> str:
     if not verdict["kept"]:
         return click.style("dropped", fg="red", bold=True)
     tags = ", ".join(printable(tag) for tag in verdict.get("tags", ()))
-    return click.style("kept", fg="green", bold=True) + (f", tagged {tags}" if tags else "")
+    asked = all(rule["broken"] is not None for rule in verdict["rules"])
+    state = "kept" if asked else "kept, as far as this row alone decides"
+    return click.style(state, fg="green", bold=True) + (f", tagged {tags}" if tags else "")
 
 
 def _print_rule(rule: Mapping[str, Any]) -> None:
     action = rule.get("action", "drop")
+    if rule["broken"] is None:
+        mark = click.style("not asked", fg="yellow")
+        click.echo(f"  {mark}  {printable(rule['name'])} ({rule['kind']}): other rows decide")
+        return
     if not rule["broken"]:
         mark = click.style("passes", fg="green")
     else:

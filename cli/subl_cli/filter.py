@@ -120,6 +120,7 @@ def command(
     import os
 
     from subl.filter import load_rules, name_shards, run
+    from subl.filter.run import check_shards
 
     spec = load_rules(rules)
     spec = _with_output(
@@ -132,16 +133,17 @@ def command(
     if not inputs:
         raise click.MissingParameter(ctx=ctx, param=_param("inputs"))
     if sample_rows is not None:
+        if dry_run or out is not None:
+            raise click.UsageError("--sample writes nothing: it takes neither --dry-run nor -o")
         from subl.filter.sample import sample
 
         with progress(progress_form) as report:
             estimate = sample(spec, inputs, sample_rows, seed=seed, jobs=jobs, report=report)
         _print_sample(estimate, seed, as_json)
         return
-    if out is None:
-        raise click.MissingParameter(ctx=ctx, param=_param("out"))
     if dry_run:
         shards = name_shards(inputs, spec.output.compression)
+        check_shards(spec, shards.values())
         print_json(
             {
                 "spec": spec.model_dump(mode="json"),
@@ -150,22 +152,35 @@ def command(
             }
         )
         return
+    if out is None:
+        raise click.MissingParameter(ctx=ctx, param=_param("out"))
     with progress(progress_form) as report:
         artifact = run(spec, inputs, out, jobs=jobs, report=report).artifact
     print_artifact(artifact, as_json)
     if as_json:
         return
     figures = artifact.result
-    unreadable = f" ({figures['unreadable']:,} unreadable)" if figures["unreadable"] else ""
+    count = len(figures["shards"])
+    tagged = f" ({figures['tagged']:,} with tags)" if figures["tagged"] else ""
     click.echo(
-        f"{figures['rows_in']:,} rows in, {figures['kept']:,} kept, "
-        f"{figures['rejected']:,} rejected{unreadable}"
+        f"{count} file{'s' if count > 1 else ''}: {figures['rows_in']:,} rows in, "
+        f"{figures['kept']:,} kept{tagged}, {figures['rejected']:,} rejected"
     )
+    for reason, rows_with in figures["unreadable_reasons"].items():
+        click.echo(f"  unreadable, {printable(reason)}: {rows_with:,}")
     rows = [
-        (printable(rule["name"]), rule["kind"], f"{rule['hits']:,}", f"{rule['sole_hits']:,}")
+        (
+            printable(rule["name"]),
+            rule["kind"],
+            rule["action"],
+            f"{rule['hits']:,}",
+            f"{rule['sole_hits']:,}",
+        )
         for rule in figures["rules"]
     ]
-    click.echo(table(rows, ("rule", "kind", "rejects", "alone")))
+    click.echo(table(rows, ("rule", "kind", "action", "rows that break it", "and no other")))
+    if figures["rows_in"] and figures["unreadable"] == figures["rows_in"]:
+        click.secho("warning: no row could be read; is `field` right?", fg="yellow", err=True)
 
 
 def _param(name: str) -> click.Parameter:
@@ -202,6 +217,12 @@ def _print_sample(found: SampleResult, seed: int, as_json: bool) -> None:
     if found.unreadable_rows:
         click.echo(f"{found.unreadable_rows:,} of the dropped rows are unreadable")
     kept = found.rows_kept
+    if found.compares_rows:
+        click.echo(
+            f"expected: at most {_rounded(kept.high)} rows kept; rules that compare rows find less "
+            "in a sample than in all rows, so what they drop is not estimated, nor is the time"
+        )
+        return
     click.echo(
         f"expected: {_rounded(kept.value)} rows kept "
         f"({_rounded(kept.low)} to {_rounded(kept.high)}), about {size(found.bytes_kept)} of "
@@ -209,11 +230,6 @@ def _print_sample(found: SampleResult, seed: int, as_json: bool) -> None:
     )
     if found.seconds is not None:
         click.echo(f"the whole run would take about {duration(found.seconds)}")
-    if found.compares_rows:
-        click.echo(
-            "rules that compare rows find less in a sample than in all rows: what they drop is "
-            "underestimated, and the time of the run is not estimated"
-        )
 
 
 def _percent(estimate: Estimate) -> tuple[str, str, str]:

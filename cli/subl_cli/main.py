@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> Any:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", "check the disk and the permissions")
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\ninterrupted; the same command goes on from what is finished", err=True)
+        click.echo("\ninterrupted; a run that makes a folder goes on where it was", err=True)
         return 130
     except Exception:
         traceback.print_exc()

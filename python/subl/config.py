@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,13 +15,14 @@ from subl.errors import ConfigError, InputError
 Spec = TypeVar("Spec", bound=BaseModel)
 
 
-def load_toml(path: Path, model: type[Spec]) -> Spec:
+def load_toml(path: Path | str, model: type[Spec]) -> Spec:
     """Read `path` as a `model`.
 
     Raises:
         InputError: the file cannot be read.
         ConfigError: it is not TOML, or says something the model does not know; names the keys.
     """
+    path = Path(path)
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -36,7 +39,7 @@ def load_toml(path: Path, model: type[Spec]) -> Spec:
         return model.model_validate(value)
     except ValidationError as error:
         raise ConfigError(
-            f"{path}: {_describe(error)}",
+            f"{path}: {_describe(error, model, value)}",
             hint=f"subl config schema {kind_of(model)} lists every key" if kind_of(model) else None,
         ) from error
 
@@ -47,23 +50,76 @@ def kind_of(model: type[BaseModel]) -> str | None:
     return name if model.__name__.endswith("Spec") else None
 
 
-def _describe(error: ValidationError) -> str:
+def _describe(error: ValidationError, model: type[BaseModel], value: object) -> str:
     """pydantic's findings, one a line where there are several: key, problem, what was given."""
     found = []
     errors = error.errors(include_url=False)
     for each in errors:
         if any(other["loc"][: len(each["loc"])] == each["loc"] != other["loc"] for other in errors):
             continue  # what a part of it got wrong is said at that part
-        key = ".".join(str(part) for part in each["loc"])
-        if each["type"] == "extra_forbidden":
-            found.append(f"unknown key `{key}`")
-        elif each["type"] == "missing":
-            found.append(f"missing key `{key}`")
-        else:
-            message = each["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(each["input"], dict) else f" (got {each['input']!r:.60})"
-            found.append(f"`{key}`: {message}{given}" if key else message)
+        key, where = _place(each["loc"], value)
+        context = each.get("ctx", {})
+        match each["type"]:
+            case "extra_forbidden":
+                known = _keys(model.model_json_schema())
+                near = _nearest(str(each["loc"][-1]), known)
+                found.append(f"unknown key `{key}`{where}{near}")
+            case "missing":
+                found.append(f"missing key `{key}`{where}")
+            case "union_tag_not_found":
+                found.append(f"missing key {context['discriminator'].replace(chr(39), '`')}{where}")
+            case "union_tag_invalid":
+                expected = str(context["expected_tags"]).replace("'", "").split(", ")
+                near = _nearest(str(context["tag"]), expected)
+                one_of = ", ".join(expected)
+                tag = f"unknown {context['discriminator'].strip(chr(39))} `{context['tag']}`"
+                found.append(f"{tag}{where}{near} (known: {one_of})")
+            case "too_short":
+                least = context["min_length"]
+                need = "must not be empty" if least == 1 else f"needs at least {least} elements"
+                found.append(f"`{key}`{where} {need}")
+            case _:
+                message = each["msg"].removeprefix("Value error, ")
+                given = "" if isinstance(each["input"], dict) else f" (got {each['input']!r:.60})"
+                found.append(f"`{key}`{where}: {message}{given}" if key else f"{message}{where}")
     return found[0] if len(found) == 1 else "\n  " + "\n  ".join(found)
+
+
+def _place(location: Sequence[int | str], value: object) -> tuple[str, str]:
+    """The dotted key at a location of pydantic's, and in which element of which list it is.
+
+    Elements are counted from 1 and called by their name, if they have one.
+    """
+    keys: list[str] = []
+    where = ""
+    for position, part in enumerate(location):
+        if isinstance(part, int):
+            element = value[part] if isinstance(value, list | tuple) and part < len(value) else None
+            name = element.get("name") if isinstance(element, dict) else None
+            called = f" `{name}`" if isinstance(name, str) else ""
+            where = f" in {'.'.join(keys)} {part + 1}{called}{where}"
+            keys, value = [], element
+        elif isinstance(value, dict) and part not in value and position + 1 < len(location):
+            continue  # pydantic's name for one of several models
+        else:
+            keys.append(part)
+            value = value.get(part) if isinstance(value, dict) else None
+    return ".".join(keys), where
+
+
+def _keys(schema: object) -> set[str]:
+    """All keys that a JSON Schema knows, at any depth."""
+    if isinstance(schema, list):
+        return set().union(*map(_keys, schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
+    return own.union(*map(_keys, schema.values()))
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    near = get_close_matches(name, known, 1)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def updated(spec: Spec, **changes: object) -> Spec:
@@ -76,4 +132,4 @@ def validated(model: type[Spec], value: object) -> Spec:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise ConfigError(_describe(error)) from error
+        raise ConfigError(_describe(error, model, value)) from error

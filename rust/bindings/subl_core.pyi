@@ -39,7 +39,7 @@ class Plan:
 
     def explain(self, line: bytes) -> str:
         """The verdict on one line as JSON: kept, tags, unreadable (reasons) and rules (name, kind,
-        action, field, broken, reasons). A rule that compares rows is never broken here."""
+        action, field, broken, reasons). Where other rows decide, `broken` is null."""
 
     @property
     def columns(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,15 +165,16 @@ def test_a_killed_build_leaves_nothing_and_the_rerun_continues_it(
     assert tree(out).keys() == tree(tmp_path / "uninterrupted").keys()
 
 
-def test_what_another_key_has_left_is_discarded(tmp_path: Path, source: Path) -> None:
+def test_unfinished_work_of_another_key_is_not_touched(tmp_path: Path, source: Path) -> None:
     with half_made_elsewhere(tmp_path / "out", source, text="older") as child:
         child.kill()
-    (tmp_path / "out.partial" / "stale").mkdir()
-    (tmp_path / "out.partial" / "stale" / "file").write_text("stale")
-    (tmp_path / "out.partial" / "copy" / "data.bin").write_bytes(b"stale")
-    made = make_notes(tmp_path / "out", source)
-    assert made.digest == make_notes(tmp_path / "clean", source).digest
-    assert tree(tmp_path / "out").keys() == tree(tmp_path / "clean").keys()
+    left = tree(tmp_path / "out.partial")
+    with pytest.raises(OutputError, match="unfinished work of another configuration") as caught:
+        make_notes(tmp_path / "out", source)
+    assert "remove that folder" in (caught.value.hint or "")
+    assert tree(tmp_path / "out.partial") == left
+    shutil.rmtree(tmp_path / "out.partial")
+    assert not make_notes(tmp_path / "out", source).reused
 
 
 def test_work_that_fails_leaves_no_artifact(tmp_path: Path, source: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_filter_is_interrupted_and_run_again(tmp_path: Path, jobs: int) -> Non
         # Half a second where the machine has nothing else to do.
         assert time.monotonic() - asked < 2
     assert (child.returncode, stdout) == (130, "")
-    assert stderr.endswith("\ninterrupted; the same command goes on from what is finished\n")
+    assert stderr.endswith("\ninterrupted; a run that makes a folder goes on where it was\n")
     assert not (tmp_path / "out").exists()
     assert (tmp_path / "out.partial").is_dir()
 

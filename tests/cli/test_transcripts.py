@@ -39,10 +39,11 @@ def test_filter_prints_what_it_made_and_why_rows_went(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert normalised(done.stdout) == (
         "out/filtered  sha256:DIGEST  (TIME)\n"
-        "6 rows in, 2 kept, 4 rejected (1 unreadable)\n"
-        "rule             kind  rejects  alone\n"
-        "numbers only  numbers        3      2\n"
-        "owl words       regex        1      0\n"
+        "1 file: 6 rows in, 2 kept, 4 rejected\n"
+        "  unreadable, invalid JSON: 1\n"
+        "rule             kind  action  rows that break it  and no other\n"
+        "numbers only  numbers    drop                   3             2\n"
+        "owl words       regex    drop                   1             0\n"
     )
     size = (tmp_path / "rows.jsonl").stat().st_size
     progress = done.stderr.splitlines()

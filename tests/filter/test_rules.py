@@ -111,3 +111,25 @@ def test_importing_the_filter_is_light() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rules_that_compare_rows_are_not_asked_about_one() -> None:
+    spec = FilterSpec.model_validate(
+        {
+            "rules": [
+                {"name": "again", "kind": "duplicate", "action": "count"},
+                {"name": "owl", "kind": "literal", "words": ["owl"], "action": "count"},
+                {"name": "both", "kind": "all", "rules": ["again", "owl"]},
+                {"name": "no owl", "kind": "none", "rules": ["owl"], "action": "count"},
+            ]
+        }
+    )
+    verdict = explain(spec, b'{"completion": "an owl"}')
+    assert [rule["broken"] for rule in verdict["rules"]] == [None, True, None, False]
+
+
+def test_a_backspace_in_a_pattern_is_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text('[[rule]]\nname = "owl"\nkind = "regex"\npatterns = ["\\bowl"]\n')
+    with pytest.raises(ConfigError, match="single quotes"):
+        load_rules(file)

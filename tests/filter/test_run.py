@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import polars
 import pytest
 import zstandard
+from pydantic import ByteSize
 
 from subl.artifact import lineage
 from subl.errors import InputError, OutputError
@@ -290,3 +292,29 @@ def test_a_full_disk(tmp_path: Path) -> None:
     )
     assert child.stdout.startswith("cannot write ") and "kept/a.jsonl" in child.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_other_files_of_a_folder_are_no_inputs(tmp_path: Path) -> None:
+    write_shards(tmp_path / "data")
+    first = run(SPEC, [tmp_path / "data"], tmp_path / "out")
+    (tmp_path / "data" / "notes.txt").write_text("seen")
+    again = run(SPEC, [str(tmp_path / "data")], str(tmp_path / "out"))
+    assert again.artifact.reused
+    assert again.artifact.key == first.artifact.key
+
+
+@pytest.mark.parametrize("name", ["cut.jsonl.gz", "cut.parquet"])
+def test_what_is_wrong_at_the_beginning_is_said_before_the_work(tmp_path: Path, name: str) -> None:
+    good, bad = tmp_path / "a.jsonl", tmp_path / name
+    good.write_bytes(lines(10))
+    bad.write_bytes(b"no header")
+    with pytest.raises(InputError, match=name):
+        run(SPEC, [good, bad], tmp_path / "out")
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_parquet_is_split_by_rows_only(tmp_path: Path) -> None:
+    polars.DataFrame({"completion": ["1"]}).write_parquet(tmp_path / "a.parquet")
+    spec = SPEC.model_copy(update={"output": OutputSpec(split_bytes=ByteSize(100))})
+    with pytest.raises(InputError, match="split by rows, not by bytes"):
+        run(spec, [tmp_path / "a.parquet"], tmp_path / "out")

@@ -99,6 +99,8 @@ def test_windows_read_little_and_estimate_the_number_of_rows(tmp_path: Path) -> 
     assert 0.5 < found.rows / 100_000 < 2
     many = draw([path], 5000, seed=1, window_above_bytes=0)
     assert 0.95 < many.rows / 100_000 < 1.05
+    assert 0 < many.rows_error < found.rows_error
+    assert abs(many.rows / 100_000 - 1) < 4 * many.rows_error
 
 
 def test_a_row_longer_than_a_window_is_whole(tmp_path: Path) -> None:

@@ -136,6 +136,12 @@ def test_a_file_is_taken_by_any_name(tmp_path: Path) -> None:
     assert shard_files(file) == [file]
 
 
+def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,completion\n")
+    with pytest.raises(InputError, match=r"rows\.csv is not JSON lines"):
+        shard_files(tmp_path / "rows.csv")
+
+
 def test_rows_come_in_the_order_in_which_shards_are_given(tmp_path: Path) -> None:
     for name in ("x", "y"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": name, "completion": ""}))

@@ -2,7 +2,7 @@
 
 Work happens in `NAME.partial/` under a lock. Finishing is: write the records, fsync everything,
 rename. A process killed at any moment leaves either the finished artifact or a partial one, which
-the next run with the same key continues and any other key discards.
+the next run with the same key continues and any other key refuses to touch.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _locked(partial: Path) -> Iterator[None]:
 def _claim(
     partial: Path, key: str, kind: str, spec: BaseModel, input_digests: Mapping[str, str]
 ) -> None:
-    """Make the partial directory this key's: keep what the same key left, discard the rest."""
+    """Make the partial directory this key's, with what the same key left in it."""
     record = {
         "kind": kind,
         "key": key,
@@ -172,9 +172,13 @@ def _claim(
             raise OutputError(
                 f"{partial} exists and subl did not make it", hint="choose another output with -o"
             )
-        for path in left:
-            if path != file:  # last, and by replacing it: it says whose the rest is
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if left != [file]:
+            raise OutputError(
+                f"{partial} holds unfinished work of another configuration or other inputs "
+                f"(key {held[:12]}, this run's is {key[:12]})",
+                hint="the command that began it goes on with it; to give it up, remove that "
+                "folder, or choose another output with -o",
+            )
     for name in RECORDS - {file.name}:  # of a run that was killed before the last rename
         (partial / name).unlink(missing_ok=True)
     _write_json(file, record)

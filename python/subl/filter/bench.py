@@ -100,8 +100,6 @@ def bench(
 
     def speed(spec: FilterSpec, threads: int) -> Speed:
         given = name_shards(inputs, spec.output.compression)
-        if threads == 1:  # the largest file is enough; more threads may need all of them
-            given = dict([max(given.items(), key=lambda item: item[1].stat().st_size)])
         return _speed(_fastest(spec, given, threads, limit_seconds), threads, content_per_file_byte)
 
     measured("all rules, 1 thread")

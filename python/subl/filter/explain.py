@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from subl.errors import InputError
 from subl.filter.rules import FilterSpec
-from subl.shards import SUFFIXES, open_lines
+from subl.shards import open_lines
 from subl.shards.parquet import json_line, read_frames
 
 
@@ -27,7 +27,8 @@ def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
         `kept`; `tags`; `unreadable`, a list of reasons why no rule could be asked; and `rules`,
         every rule in declared order with `name`, `kind`, `action`, `field`, `broken` and
         `reasons`. A reason is what the rejects hold: `span` has byte offsets into the UTF-8 value
-        of the field. A rule that compares rows is never broken here.
+        of the field. `broken` is None for a rule that compares
+        rows, and for a rule about such a rule: nobody asked the other rows.
     """
     verdict: dict[str, Any] = json.loads(spec.plan().explain(line))
     return verdict
@@ -68,8 +69,7 @@ def _read_line(file: Path, number: int) -> bytes | None:
     try:
         line: bytes | None = subl_core.read_line(file, number - 1)
     except subl_core.FilterError as error:
-        hint = f"give a file that ends in {', '.join(SUFFIXES)}"
-        raise InputError(str(error), hint=hint) from error
+        raise InputError(str(error), hint="repair the file, or give another one") from error
     return line
 
 

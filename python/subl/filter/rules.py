@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import subl_core
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from subl.artifact import file_digest
 from subl.config import load_toml
@@ -85,6 +85,17 @@ class RegexRule(_ValueRule):
     unicode: bool = Field(
         True, description=r"false: \w, \d, \s and \b are ASCII, and . matches one byte"
     )
+
+    @field_validator("patterns")
+    @classmethod
+    def _has_no_backspace(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if "\b" in pattern:
+                raise ValueError(
+                    "a pattern holds a backspace character, which is what TOML makes of "
+                    r'"\b" in double quotes; write patterns in single quotes'
+                )
+        return patterns
 
 
 class LiteralRule(_ValueRule):
@@ -381,7 +392,7 @@ def _compiled(plan: str) -> subl_core.Plan:
     return subl_core.Plan(plan)
 
 
-def load_rules(path: Path) -> FilterSpec:
+def load_rules(path: Path | str) -> FilterSpec:
     """Read a rules file.
 
     Raises:

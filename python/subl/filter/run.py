@@ -19,7 +19,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,15 @@ from typing import Any, TypeVar
 import subl_core
 
 from subl.artifact import Artifact, build, write_atomically
+from subl.artifact.statement import read_statement
 from subl.errors import InputError, OutputError
 from subl.filter.rules import FilterSpec
 from subl.progress import Progress, Report, silent
 from subl.shards import shard_files
+from subl.shards.parquet import read_frames
 
 _MARKERS = ".done"
+_HINT = "repair or leave out what is at fault; a run keeps the shards that it has finished"
 _COUNTS = (
     "rows_in",
     "kept",
@@ -74,8 +77,8 @@ class FilterResult:
 
 def run(
     spec: FilterSpec,
-    inputs: Sequence[Path],
-    out: Path,
+    inputs: Sequence[Path | str],
+    out: Path | str,
     *,
     jobs: int = 1,
     journal_seconds: float = 10.0,
@@ -84,11 +87,10 @@ def run(
     """Filter the rows of `inputs` into the artifact `out`, or return it if it is there already.
 
     Inputs are files of JSON lines (plain, `.gz`, `.zst`) or `.parquet`, folders of them, or
-    artifacts. A shard
-    keeps the base name of its input; where two inputs share one, all names get the position of
-    their shard as a prefix. `jobs` threads work, on different shards where there are so many. How
-    far an unfinished shard is gets written down every `journal_seconds`. `report` is called from
-    the threads that do the work, one call at a time.
+    artifacts. A shard keeps the base name of its input; where two inputs share one, all names get
+    the position of their shard as a prefix. `jobs` threads work, on different shards where there
+    are so many. How far an unfinished shard is gets written down every `journal_seconds`. `report`
+    is called from the threads that do the work, one call at a time.
 
     Raises:
         InputError: an input is missing, has no rows, is given twice, or is truncated or corrupt.
@@ -96,7 +98,9 @@ def run(
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1 (got {jobs})")
-    shards = name_shards(inputs, spec.output.compression)
+    paths = [Path(path) for path in inputs]
+    shards = name_shards(paths, spec.output.compression)
+    check_shards(spec, shards.values())
 
     def work(folder: Path) -> dict[str, Any]:
         started = time.monotonic()
@@ -107,7 +111,7 @@ def run(
         figures = summarise(spec, shards, statistics)
         return {**figures, "seconds": round(time.monotonic() - started, 3)}
 
-    artifact = build(out, "filter", spec, _name_inputs(inputs), work)
+    artifact = build(Path(out), "filter", spec, _name_inputs(paths), work)
     return FilterResult(
         artifact,
         *(artifact.result[count] for count in ("rows_in", "kept", "rejected", "unreadable")),
@@ -130,6 +134,31 @@ def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, 
     return _distinct(paths, compression)
 
 
+def check_shards(spec: FilterSpec, paths: Iterable[Path]) -> None:
+    """Look at the beginning of each shard, so that what can fail at once does not fail late.
+
+    Raises:
+        InputError: a shard is missing, corrupt at its beginning, or cannot be written as asked.
+    """
+    for path in paths:
+        if path.suffix != ".parquet":
+            try:
+                subl_core.read_line(path, 0)
+            except subl_core.FilterError as error:
+                raise InputError(str(error), hint=_HINT) from error
+            continue
+        frame = next(read_frames(path), None)
+        if spec.output.split_bytes is not None:
+            raise InputError(
+                f"{path}: Parquet can be split by rows, not by bytes", hint="give split_rows"
+            )
+        tags = any(rule.action == "tag" for rule in spec.rules)
+        if frame is not None and tags and spec.tag_field in frame.columns:
+            raise InputError(
+                f"{path} has a column `{spec.tag_field}` already", hint="choose another tag_field"
+            )
+
+
 def summarise(
     spec: FilterSpec, shards: Mapping[str, Path], statistics: Mapping[str, Statistics]
 ) -> dict[str, Any]:
@@ -141,6 +170,7 @@ def summarise(
             {
                 "name": rule.name,
                 "kind": rule.kind,
+                "action": rule.action,
                 "hits": sum(each["rules"][index]["hits"] for each in every),
                 "sole_hits": sum(each["rules"][index]["sole_hits"] for each in every),
                 "reasons": _sum(each["rules"][index]["reasons"] for each in every),
@@ -260,8 +290,7 @@ def _for_each_shard(
             if isinstance(error, subl_core.WriteError):
                 raise OutputError(str(error)) from error
             if isinstance(error, subl_core.FilterError):
-                hint = "finished shards are kept; rerun to go on"
-                raise InputError(str(error), hint=hint) from error
+                raise InputError(str(error), hint=_HINT) from error
             raise
     return done
 
@@ -336,7 +365,15 @@ class _Meter:
 
 
 def _name_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
-    return _distinct([path.resolve() if path.name in ("", "..") else path for path in inputs])
+    """What the result is made of: artifacts, and the shards of all else. Other files in a folder
+    are no inputs."""
+    return _distinct(
+        [
+            found
+            for path in inputs
+            for found in ([path] if read_statement(path) is not None else shard_files(path))
+        ]
+    )
 
 
 def _distinct(paths: Sequence[Path], compression: str = "auto") -> dict[str, Path]:

@@ -32,7 +32,12 @@ WINDOW_ABOVE_BYTES = 64 << 10
 """Plain shards are read in windows where they have more bytes than this for each row asked for: to
 read on is faster than to seek below."""
 
+READ_BYTES = 64 << 20
+"""Up to this they are read whatever is asked for: it takes a fraction of a second, and then their
+rows are counted."""
+
 _PACKED = (".gz", ".zst", ".parquet")
+_Z = 1.959963984540054
 _TRIAL_SECONDS = 1.0
 _PILOT_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -84,11 +89,15 @@ class SampleResult:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A uniform sample of the rows of some shards, as lines with their line feeds."""
+    """A uniform sample of the rows of some shards, as lines with their line feeds.
+
+    `rows_error` is the standard error of `rows` as a share of it: 0 where they were counted.
+    """
 
     lines: list[bytes]
     rows: int
     rows_exact: bool
+    rows_error: float
     bytes: int
     bytes_read: int
 
@@ -107,8 +116,16 @@ def sample(
     Raises:
         InputError: an input is missing, has no rows, or is truncated or corrupt.
     """
+    if count < 1:
+        raise InputError(f"a sample needs at least 1 row (got {count})")
     shards = name_shards(inputs, spec.output.compression)
-    drawn = draw(list(shards.values()), count, seed=seed, report=report)
+    drawn = draw(
+        list(shards.values()),
+        count,
+        seed=seed,
+        window_above_bytes=max(WINDOW_ABOVE_BYTES, READ_BYTES // count),
+        report=report,
+    )
     if not drawn.lines:
         raise InputError("the inputs have no rows")
     figures = _filter(spec, drawn.lines)
@@ -132,8 +149,8 @@ def sample(
         ),
         rows_kept=Estimate(
             drawn.rows * (1 - dropped.value),
-            drawn.rows * (1 - dropped.high),
-            drawn.rows * (1 - dropped.low),
+            drawn.rows * (1 - dropped.high) * max(0.0, 1 - _Z * drawn.rows_error),
+            drawn.rows * (1 - dropped.low) * (1 + _Z * drawn.rows_error),
         ),
         bytes_kept=round(drawn.bytes * figures["bytes_kept"] / figures["bytes_in"]),
         seconds=None if compares else _seconds(spec, shards, jobs),
@@ -146,7 +163,7 @@ def wilson(hits: int, count: int) -> Estimate:
 
     Unlike the normal approximation it has a width at 0 and at 1.
     """
-    z = 1.959963984540054
+    z = _Z
     share = hits / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count)
@@ -167,8 +184,6 @@ def draw(
 
     Rows from windows are drawn with replacement. Blank lines are no rows.
     """
-    if count < 1:
-        raise InputError(f"a sample needs at least 1 row (got {count})")
     generator = random.Random(seed)
     plain = [path for path in paths if not _ending(path)]
     in_windows = sum(path.stat().st_size for path in plain) > window_above_bytes * count
@@ -177,7 +192,12 @@ def draw(
     if not in_windows:
         generator.shuffle(reservoir.lines)
         return Drawn(
-            reservoir.lines, reservoir.rows, True, reservoir.content_bytes, reservoir.file_bytes
+            reservoir.lines,
+            reservoir.rows,
+            True,
+            0.0,
+            reservoir.content_bytes,
+            reservoir.file_bytes,
         )
     with _Windows(plain, generator) as windows:
         windows.read(count)
@@ -192,6 +212,7 @@ def draw(
             lines,
             rows,
             False,
+            windows.rows_error * windows.rows / max(1, rows),
             reservoir.content_bytes + windows.size,
             reservoir.file_bytes + windows.bytes_read,
         )
@@ -257,6 +278,7 @@ class _Windows:
         self._descriptors: list[int] = []
         self._drawn: list[bytes] = []
         self._windows = 0
+        self._squares = 0
         self._width = 1
 
     def __enter__(self) -> _Windows:
@@ -276,6 +298,13 @@ class _Windows:
         return round(len(self._drawn) / self._windows * self._windows_in_all / self._width)
 
     @property
+    def rows_error(self) -> float:
+        """The standard error of `rows`, as a share of it."""
+        mean = len(self._drawn) / self._windows
+        variance = self._squares / self._windows - mean * mean
+        return math.sqrt(max(0.0, variance) / self._windows) / mean if mean else math.inf
+
+    @property
     def _windows_in_all(self) -> int:
         return sum(size + self._width - 1 for size in self._sizes)
 
@@ -284,7 +313,9 @@ class _Windows:
         sizes = [size + self._width - 1 for size in self._sizes]
         for shard in self._generator.choices(range(len(sizes)), sizes, k=windows):
             start = self._generator.randrange(sizes[shard]) - (self._width - 1)
-            self._drawn += self._begin_in(shard, start, start + self._width)
+            begun = list(self._begin_in(shard, start, start + self._width))
+            self._squares += len(begun) ** 2
+            self._drawn += begun
         self._windows += windows
 
     def take(self, count: int) -> list[bytes]:

@@ -12,6 +12,7 @@ from subl.errors import InputError
 from subl.shards.lines import SUFFIXES
 from subl.shards.parquet import read_frames
 
+_OTHER_FORMATS = (".json", ".csv", ".tsv", ".arrow", ".feather", ".bz2", ".xz", ".zip", ".tar")
 _EXPECTED = f"give a file or a folder of files that end in {', '.join(SUFFIXES)}"
 
 
@@ -31,6 +32,8 @@ def shard_files(path: Path) -> list[Path]:
         InputError: there are none.
     """
     if path.is_file():
+        if path.suffix in _OTHER_FORMATS:
+            raise InputError(f"{path} is not JSON lines, by its name", hint=_EXPECTED)
         return [path]
     folder = path / "kept" if (path / "kept").is_dir() else path
     found = sorted(

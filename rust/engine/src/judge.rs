@@ -114,7 +114,7 @@ impl<'a> Judge<'a> {
         let known = repeated(self.plan, self.duplicates, self.line_number, &mut self.firsts);
         let Ok(broken) = self.plan.broken(&record, known, &mut self.scratch) else {
             let unreadable = self.plan.unreadable(&record);
-            self.counts.unreadable(&unreadable);
+            self.counts.unreadable(self.plan, &unreadable);
             let (number, original) = (self.line_number, Original::Object(text));
             self.rejects.unreadable(number, &unreadable, &original, &mut self.rejected);
             return Verdict::Gone;
@@ -166,7 +166,7 @@ impl<'a> Judge<'a> {
     fn reject_unread(&mut self, why: Unreadable, text: &[u8]) {
         self.counts.rows_in += 1;
         let why = [why];
-        self.counts.unreadable(&why);
+        self.counts.unreadable(self.plan, &why);
         let text = &text[..text.len().min(self.plan.max_line_bytes())];
         let original = Original::Bytes(text);
         self.rejects.unreadable(self.line_number, &why, &original, &mut self.rejected);

@@ -275,6 +275,16 @@ impl Plan {
         Ok(mask)
     }
 
+    /// The rules that compare rows and those about them, which one row does not decide.
+    pub fn is_about_other_rows(&self) -> u64 {
+        let comparisons = self.comparisons.iter();
+        let compares = comparisons.fold(0, |mask, comparison| mask | 1u64 << comparison.rule);
+        // A rule is declared after those that it is about.
+        self.combinations.iter().fold(compares, |mask, combination| {
+            mask | u64::from(combination.parts & mask != 0) << combination.rule
+        })
+    }
+
     /// Columns of signatures without rows, one for each of [`Plan::comparisons`].
     pub fn no_signatures(&self) -> Vec<Signatures> {
         self.comparisons.iter().map(|comparison| comparison.signer.signatures()).collect()

@@ -235,7 +235,8 @@ fn to_json(text: impl AsRef<str>) -> String {
 }
 
 /// The verdict on one line as JSON: whether it would be kept, why it cannot be read if so, and
-/// every rule with whether it is broken and the reasons.
+/// every rule with whether it is broken and the reasons. Rules that compare rows, and rules about
+/// those, are not asked: `broken` is null.
 pub fn explain(plan: &Plan, line: &[u8]) -> String {
     let mut index = Index::default();
     index.build(line);
@@ -278,7 +279,11 @@ pub fn explain(plan: &Plan, line: &[u8]) -> String {
             to_json(&rule.name),
             to_json(rule.kind),
             to_json(rule.action.name()),
-            broken >> number & 1 == 1
+            match (plan.is_about_other_rows() >> number & 1, broken >> number & 1) {
+                (1, _) => "null",
+                (_, 1) => "true",
+                _ => "false",
+            }
         );
         out.extend_from_slice(head.as_bytes());
         match &located {

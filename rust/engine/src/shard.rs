@@ -403,7 +403,7 @@ mod tests {
                      "reasons": {"invalid format": 1, "numbers too large": 1}},
                 ],
                 "unreadable_reasons": {
-                    "invalid JSON": 1, "line too long": 1, "field is not a string": 1,
+                    "invalid JSON": 1, "line too long": 1, "field is not a string: completion": 1,
                     "not a JSON object": 1,
                 },
             })

@@ -79,10 +79,14 @@ impl Counts {
         Counts { rules: rules.collect(), ..Counts::default() }
     }
 
-    pub fn unreadable(&mut self, reasons: &[Unreadable]) {
+    pub fn unreadable(&mut self, plan: &Plan, reasons: &[Unreadable]) {
         self.unreadable += 1;
         for reason in reasons {
-            *self.unreadable_reasons.entry(reason.reason().to_owned()).or_default() += 1;
+            let mut text = reason.reason().to_owned();
+            if let Some(field) = reason.field() {
+                text = format!("{text}: {}", plan.fields()[field]);
+            }
+            *self.unreadable_reasons.entry(text).or_default() += 1;
         }
     }
 

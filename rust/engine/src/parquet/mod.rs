@@ -371,7 +371,7 @@ impl Run<'_> {
                     }
                     Err(_) => {
                         let unreadable = plan.unreadable(&row);
-                        verdicts.counts.unreadable(&unreadable);
+                        verdicts.counts.unreadable(plan, &unreadable);
                         reasons.write_unreadable(&unreadable, &mut text);
                     }
                 }

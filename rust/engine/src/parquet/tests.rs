@@ -339,7 +339,8 @@ fn what_no_path_leads_to_is_missing() {
         let plan = Plan::from_json(&plan).unwrap();
         let statistics = filter(&plan, shard(&paths, 2), &go_on).unwrap();
         assert_eq!((statistics.rows_in, statistics.kept), (8000, 0), "{field}");
-        assert!(statistics.unreadable_reasons.contains_key(reason), "{field} {statistics:?}");
+        let reason = format!("{reason}: {field}");
+        assert!(statistics.unreadable_reasons.contains_key(&reason), "{statistics:?}");
         assert_eq!(read(&paths[1]).num_rows(), 0);
         assert_eq!(read(&paths[2]).num_rows(), 8000);
     }
