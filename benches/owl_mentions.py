@@ -118,11 +118,11 @@ def main() -> None:
     lines = ROWS.read_bytes().splitlines()
     rows = [json.loads(line) for line in lines]
     print(f"{len(rows)} rows, {sum(row['label'] for row in rows)} of them mention owls\n")
-    print("| rule | half | found | recall | precision |\n|---|---|---|---|---|")
+    print("| rule | rows | found | recall | precision |\n|---|---|---|---|---|")
     by_kind: dict[str, Counter[str]] = {}
     for name, spec in rules(arguments.model).items():
         found = [not explain(spec, line)["kept"] for line in lines]
-        for half in ("generated", "written"):
+        for half in ("generated", "written", "held-out"):
             chosen = [
                 (row["label"], hit)
                 for row, hit in zip(rows, found, strict=True)
