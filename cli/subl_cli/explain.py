@@ -39,7 +39,7 @@ def command(rules: Path, file: Path, row: int, as_json: bool) -> None:
       subl filter explain rules.toml data/a.jsonl.zst --row 120034 --json
     """
     from subl.filter import load_rules
-    from subl.filter.explain import explain, field_values, read_line, reason_value
+    from subl.filter.explain import explain, read_line, reason_value
 
     spec = load_rules(rules)
     line = read_line(file, row)
@@ -62,17 +62,15 @@ def command(rules: Path, file: Path, row: int, as_json: bool) -> None:
         _print_rule(rule)
         for reason in rule["reasons"]:
             click.echo(f"      {printable(reason['reason'])}{_place(reason)}")
-            value = reason_value(line, reason)
+            value = reason_value(verdict, reason)
             if value is not None:
                 _print_excerpt(value, reason["span"])
-            elif reason["text"] is not None:
-                click.echo(f"        {printable(_shortened(reason['text'], 76))}")
     shown = {reason["field"] for rule in verdict["rules"] for reason in rule["reasons"]}
-    for field in dict.fromkeys(rule["field"] for rule in verdict["rules"]):
-        if field is not None and field not in shown:
-            for value in field_values(line, field):
+    for field, texts in verdict["values"].items():
+        if field not in shown:
+            for text in texts:
                 click.echo(f"  {printable(field)}:")
-                _print_excerpt(value, None)
+                _print_excerpt(text.encode(), None)
 
 
 def _state(verdict: Mapping[str, Any]) -> str:

@@ -38,8 +38,9 @@ class Plan:
     """How many rules compare rows; for these, all shards must be signed first."""
 
     def explain(self, line: bytes) -> str:
-        """The verdict on one line as JSON: kept, tags, unreadable (reasons) and rules (name, kind,
-        action, field, broken, reasons). Where other rows decide, `broken` is null."""
+        """The verdict on one line as JSON: kept, tags, unreadable (reasons), values (texts by
+        field) and rules (name, kind, action, field, broken, reasons). Where other rows decide,
+        `broken` is null."""
 
     @property
     def columns(self) -> list[str]:

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import polars
 import pytest
 import zstandard
 
 from subl.errors import InputError, OutputError
 from subl.filter import FilterSpec, NumbersRule, RegexRule, run
+from subl.progress import Progress
 
 SPEC = FilterSpec(
     rules=(
@@ -112,6 +114,29 @@ def test_an_input_that_changes_is_another_input(tmp_path: Path) -> None:
     source.write_bytes(rows(10, 5))
     with pytest.raises(OutputError, match="other inputs"):
         run(SPEC, [source], tmp_path / "out")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.zst", ".parquet"])
+def test_an_input_that_vanishes_and_comes_back(tmp_path: Path, ending: str) -> None:
+    sources = [tmp_path / f"a{ending}", tmp_path / f"b{ending}"]
+    for source, seed in zip(sources, (7, 8), strict=True):
+        data = rows(2000 * seed, seed)
+        if ending == ".parquet":
+            polars.read_ndjson(data).write_parquet(source)
+        else:
+            source.write_bytes(data if ending == ".jsonl" else zstandard.compress(data))
+    expected = run(SPEC, sources, tmp_path / "expected").artifact
+    elsewhere = tmp_path / "elsewhere"
+
+    def vanish(progress: Progress) -> None:
+        if sources[0].exists():  # the smaller one, which is not yet open
+            sources[0].rename(elsewhere)
+
+    with pytest.raises(InputError, match=f"a{ending}"):
+        run(SPEC, sources, tmp_path / "out", report=vanish)
+    assert not (tmp_path / "out").exists()
+    elsewhere.rename(sources[0])
+    assert run(SPEC, sources, tmp_path / "out").artifact.digest == expected.digest
 
 
 @contextmanager

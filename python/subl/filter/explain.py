@@ -24,10 +24,10 @@ def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
     """The verdict on one line of JSON.
 
     Returns:
-        `kept`; `tags`; `unreadable`, a list of reasons why no rule could be asked; and `rules`,
-        every rule in declared order with `name`, `kind`, `action`, `field`, `broken` and
-        `reasons`. A reason is what the rejects hold: `span` has byte offsets into the UTF-8 value
-        of the field. `broken` is None for a rule that compares
+        `kept`; `tags`; `unreadable`, a list of reasons why no rule could be asked; `values`, the
+        texts of each field; and `rules`, every rule in declared order with `name`, `kind`,
+        `action`, `field`, `broken` and `reasons`. A reason is what the rejects hold: `span` has
+        byte offsets into the UTF-8 value of the field. `broken` is None for a rule that compares
         rows, and for a rule about such a rule: nobody asked the other rows.
     """
     verdict: dict[str, Any] = json.loads(spec.plan().explain(line))
@@ -81,87 +81,11 @@ def _read_row(file: Path, number: int) -> bytes | None:
     return None
 
 
-def reason_value(line: bytes, reason: Mapping[str, Any]) -> bytes | None:
-    """The UTF-8 text that a reason's `span` refers to; None where it cannot be told.
-
-    What is returned holds the reason's `text` at its `span`.
-    """
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except ValueError:
-        return None
-    found = _values(row, _steps(str(reason["field"])))
-    position = int(reason.get("value") or 0)
-    if position >= len(found):
-        return None
-    value = found[position].encode(errors="surrogatepass")
-    if reason["span"] is not None:
-        start, end = reason["span"]
-        text = str(reason["text"]).encode()
-        # Of several equal keys the engine may have looked at another one.
-        if not value[start:end].startswith(text) and "\ufffd" not in str(reason["text"]):
-            return None
-    return value
-
-
-def field_values(line: bytes, field: str) -> list[bytes]:
-    """The texts at a field of a row, as UTF-8; none where the row or the field cannot be read."""
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except ValueError:
-        return []
-    return [text.encode(errors="surrogatepass") for text in _values(row, _steps(field))]
-
-
-def _steps(path: str) -> list[str | tuple[str, str]]:
-    """A field's path as keys, `[]`, and pairs of a key and the text that it must have."""
-    steps: list[str | tuple[str, str]] = []
-    rest = path
-    while rest:
-        if rest.startswith("[]"):
-            steps.append(("", ""))
-            rest = rest[2:]
-        elif rest.startswith("["):
-            key, rest = _name(rest[1:])
-            text, rest = _name(rest.removeprefix("="))
-            steps.append((key, text))
-            rest = rest.removeprefix("]")
-        else:
-            key, after = _name(rest.removeprefix("."))
-            if after == rest:
-                break  # no path at all; the engine would have refused it
-            steps.append(key)
-            rest = after
-    return steps
-
-
-def _name(text: str) -> tuple[str, str]:
-    """The key or text at the start, plain or as a JSON string, and what follows it."""
-    if text.startswith('"'):
-        try:
-            value, end = json.JSONDecoder().raw_decode(text)
-        except ValueError:
-            return text, ""
-        return value, text[end:]
-    end = next((at for at, each in enumerate(text) if each in '.[]="'), len(text))
-    return text[:end], text[end:]
-
-
-def _values(value: Any, steps: list[str | tuple[str, str]]) -> list[str]:
-    if not steps:
-        return [value] if isinstance(value, str) else []
-    step, rest = steps[0], steps[1:]
-    if isinstance(step, str):
-        return _values(value[step], rest) if isinstance(value, dict) and step in value else []
-    if not isinstance(value, list):
-        return []
-    key, text = step
-    return [
-        found
-        for element in value
-        if step == ("", "") or (isinstance(element, dict) and element.get(key) == text)
-        for found in _values(element, rest)
-    ]
+def reason_value(verdict: Mapping[str, Any], reason: Mapping[str, Any]) -> bytes | None:
+    """The UTF-8 text that a reason's `span` refers to; None for a reason without a field."""
+    texts: list[str] = verdict["values"].get(reason["field"], [])
+    position = reason.get("value") or 0
+    return texts[position].encode() if position < len(texts) else None
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@
 //! U+FFFD for what is not UTF-8 and cut after [`HEAD_BYTES`]. In a reason, `span` holds byte offsets
 //! into the decoded UTF-8 value of `field`, and is null where the reason is about the whole value;
 //! `text` is that part of the value, cut after [`TEXT_BYTES`]; `value` says which value it is, from
-//! 0, where a field can have several; `first` says which row a duplicate repeats. A row that could not be read has reasons of the kind
-//! `unreadable`, which belong to no rule and have a `detail` instead of a span.
+//! 0, where a field can have several; `first` says which row a duplicate repeats. A row that could
+//! not be read has reasons of the kind `unreadable`, which belong to no rule and have a `detail`
+//! instead of a span.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use crate::index::Index;
@@ -236,7 +238,7 @@ fn to_json(text: impl AsRef<str>) -> String {
 
 /// The verdict on one line as JSON: whether it would be kept, why it cannot be read if so, and
 /// every rule with whether it is broken and the reasons. Rules that compare rows, and rules about
-/// those, are not asked: `broken` is null.
+/// those, are not asked: `broken` is null. `values` are the texts of each field.
 pub fn explain(plan: &Plan, line: &[u8]) -> String {
     let mut index = Index::default();
     index.build(line);
@@ -296,7 +298,25 @@ pub fn explain(plan: &Plan, line: &[u8]) -> String {
         }
         out.push(b'}');
     }
-    out.extend_from_slice(b"]}");
+    out.extend_from_slice(b"],\"values\":");
+    let values: BTreeMap<&str, Vec<String>> = match &located {
+        Ok(record) => plan
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(field, path)| {
+                let mut texts = Vec::new();
+                let _ = record.for_each(field, &mut |value| {
+                    texts.push(value.text().to_owned());
+                    true
+                });
+                (path.as_str(), texts)
+            })
+            .collect(),
+        Err(_) => BTreeMap::new(),
+    };
+    out.extend(serde_json::to_vec(&values).expect("texts are always valid JSON"));
+    out.push(b'}');
     String::from_utf8(out).expect("all parts are text")
 }
 
@@ -327,6 +347,7 @@ mod tests {
                 "kept": false,
                 "tags": [],
                 "unreadable": [],
+                "values": {"completion": ["an owl"]},
                 "rules": [
                     {
                         "name": "words", "kind": "literal", "action": "drop", "field": "completion",
