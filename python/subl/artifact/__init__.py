@@ -12,7 +12,7 @@ key means the work is done, so `build` returns what is there; a different key ne
 
 from subl.artifact.build import Artifact, build, open_artifact, plan_key
 from subl.artifact.digest import directory_digest, file_digest
-from subl.artifact.files import write_atomically
+from subl.artifact.files import sync, write_atomically
 from subl.artifact.lineage import LineageNode, lineage
 from subl.artifact.statement import input_digest, read_statement
 
@@ -27,5 +27,6 @@ __all__ = [
     "open_artifact",
     "plan_key",
     "read_statement",
+    "sync",
     "write_atomically",
 ]

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from subl.artifact.digest import RECORDS, file_digests, files_of, json_digest
+from subl.artifact.digest import file_digests, files_of, json_digest
 from subl.artifact.files import sync, write_atomically
 from subl.artifact.statement import Inputs, input_digest, read_statement, statement
 from subl.errors import InputError, OutputError
@@ -40,10 +40,13 @@ class Artifact:
 
 
 def plan_key(kind: str, spec: BaseModel, input_digests: Mapping[str, str]) -> str:
-    """Key of the artifact that `build` would make: hex sha256 over kind, spec and inputs."""
-    return json_digest(
-        {"kind": kind, "spec": spec.model_dump(mode="json"), "inputs": dict(input_digests)}
-    )
+    """Key of the artifact that `build` would make: hex sha256 over kind, spec and inputs.
+
+    A spec class may name in `unkeyed` what says where work is done, not what is made: such values
+    may change between an interrupted run and the one that goes on with it.
+    """
+    keyed = spec.model_dump(mode="json", exclude=getattr(type(spec), "unkeyed", None))
+    return json_digest({"kind": kind, "spec": keyed, "inputs": dict(input_digests)})
 
 
 def build(
@@ -179,7 +182,7 @@ def _claim(
                 hint="the command that began it goes on with it; to give it up, remove that "
                 "folder, or choose another output with -o",
             )
-    for name in RECORDS - {file.name}:  # of a run that was killed before the last rename
+    for name in ("result.json", "statement.json"):  # of a run killed before the last rename
         (partial / name).unlink(missing_ok=True)
     _write_json(file, record)
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from subl.errors import InputError
 
-RECORDS = frozenset({"spec.json", "result.json", "statement.json"})
-"""Files that describe an artifact. They hold times, so they are no part of its digest."""
+RECORDS = frozenset({"spec.json", "result.json", "statement.json", "metrics.ndjson"})
+"""Files that describe how an artifact was made. They hold times, so they are no part of its
+digest."""
 
 
 def file_digest(path: Path) -> str:

@@ -1,20 +1,29 @@
-"""Run a module as several ranks on this machine under torchrun, and read rank 0's events.
+"""Run a module as several ranks on this machine, and read rank 0's events.
 
-Children die with their parent, however it ends: a killed run leaves nobody writing.
+Children die with their parent, however it ends: a killed run leaves nobody writing. A signal that
+asks to stop (SIGTERM, SIGUSR1, Ctrl-C) is passed on as SIGUSR1, for the ranks to save what they
+have; a second Ctrl-C ends them at once.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+from subl.cluster.placement import RENDEZVOUS
 from subl.errors import StageError
+
+POLL_SECONDS = 0.2
 
 
 def run_ranks(
@@ -27,36 +36,44 @@ def run_ranks(
     Raises:
         StageError: a rank failed; the message carries the end of the log.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={ranks}", "-m", module, *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    environment = {
+    meeting = log.with_name(f".rendezvous-{os.getpid()}")
+    meeting.unlink(missing_ok=True)
+    shared = {
         **os.environ,
+        "WORLD_SIZE": str(ranks),
         "OMP_NUM_THREADS": str(max(1, cores // ranks)),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        RENDEZVOUS: str(meeting),
     }
+    processes: list[subprocess.Popen[bytes]] = []
     with log.open("wb") as log_file:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log_file,
-            env=environment,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
         try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                yield json.loads(line)
-            status = process.wait()
+            with stop_signals() as stopping:
+                for rank in range(ranks):
+                    processes.append(
+                        subprocess.Popen(
+                            command,
+                            stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE if rank == 0 else log_file,
+                            stderr=log_file,
+                            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                            start_new_session=True,
+                            preexec_fn=_prepare,
+                        )
+                    )
+                yield from _events(processes, stopping)
+                failed = _wait(processes)
         finally:
-            _end(process)
-    if status:
+            _end(processes)
+            meeting.unlink(missing_ok=True)
+    if failed is not None:
+        rank, status = failed
         tail = log.read_text(errors="replace").splitlines()[-15:]
         raise StageError(
-            f"a rank of {module} failed with status {status}:\n  " + "\n  ".join(tail),
+            f"rank {rank} of {module} failed with status {status}:\n  " + "\n  ".join(tail),
             hint=f"the whole log is {log}",
         )
 
@@ -70,13 +87,83 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdout is not None
-    process.stdout.close()
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
+def _prepare() -> None:
+    die_with_parent()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the rank listens; it is sent again
+
+
+def _events(
+    processes: list[subprocess.Popen[bytes]], stopping: list[int]
+) -> Iterator[dict[str, Any]]:
+    """Rank 0's lines, until it ends or another rank fails."""
+    stdout = processes[0].stdout
+    assert stdout is not None
+    descriptor, pending = stdout.fileno(), b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            if stopping:
+                _signal(processes, signal.SIGUSR1)
+            if selector.select(POLL_SECONDS):
+                data = os.read(descriptor, 1 << 16)
+                if not data:
+                    return
+                *lines, pending = (pending + data).split(b"\n")
+                yield from map(json.loads, lines)
+            elif any(process.poll() for process in processes[1:]):
+                return
+
+
+def _wait(processes: list[subprocess.Popen[bytes]]) -> tuple[int, int] | None:
+    """Wait for all, but not for those that wait for one that failed: (rank, its status)."""
+    while True:
+        states = [process.poll() for process in processes]
+        for rank, status in enumerate(states):
+            if status:
+                return rank, status
+        if None not in states:
+            return None
+        waiting = states.index(None)
         try:
-            process.wait(10)
+            processes[waiting].wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            continue
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect signals that ask to stop, instead of dying of them; a second Ctrl-C interrupts."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came  # only the main thread may handle signals
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and number in came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+def _signal(processes: list[subprocess.Popen[bytes]], number: int) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(number)
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.stdout is not None:
+            process.stdout.close()
+        if process.poll() is None:
+            process.kill()
+        process.wait()

@@ -1,35 +1,41 @@
-"""A student: the base model trained on kept rows, by logit distillation or on the labels.
+"""A student: a model trained on kept rows, towards a teacher's distributions or on the labels.
 
-Logit distillation minimises KL(teacher || student) over the whole vocabulary at the completion's
-positions; the teacher sees the same tokens (Hinton et al. 2015).
+A teacher at work, or what it said once and a cache holds; the same tokens for both (Hinton et al.
+2015). The artifact is a model folder with a card that says what it was made from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from subl.artifact import Artifact, build
+from subl.artifact import Artifact, build, write_atomically
+from subl.distill.card import model_card
 from subl.errors import ConfigError, InputError
 from subl.progress import Report, silent
-from subl.shards import read_rows
-from subl.train.loop import TrainJob
-from subl.train.plan import TrainSpec, permutation
-from subl.train.run import run_job
+from subl.shards import Row, read_rows
+from subl.train.loop import RunOptions, TeacherPlacement, TrainJob
+from subl.train.order import permutation
+from subl.train.plan import LossSpec, TrainSpec
+from subl.train.run import crew, prepare_tokens
 
 
 class DistillSpec(BaseModel):
     """How a student learns from rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    unkeyed: ClassVar = {"train": {"ranks"}}
 
-    targets: Literal["teacher", "labels"] = Field(
-        "teacher", description="the teacher's distribution (forward KL), or the rows' own tokens"
+    targets: Literal["teacher", "labels", "cache", "base"] = Field(
+        "teacher",
+        description="a teacher's distributions as it sees the rows, the rows' own tokens, what a "
+        "cache holds of a teacher's distributions, or the student's own without its adapter",
     )
-    temperature: float = Field(1.0, gt=0, description="of the divergence; T^2 scales the loss")
+    loss: LossSpec = LossSpec()
+    teacher: TeacherPlacement = TeacherPlacement()
     rows: int | None = Field(
         None, gt=0, description="train on this many rows, drawn by the seed; default: all"
     )
@@ -43,47 +49,74 @@ def distill(
     out: Path,
     *,
     teacher: Path | None = None,
+    cache: Path | None = None,
     name: str = "student",
+    options: RunOptions | None = None,
     report: Report = silent,
 ) -> Artifact:
     """Train the model folder `model` on `rows`; the artifact `out` is itself a model folder.
 
+    Among ranks that srun or torchrun started, every rank calls this.
+
     Args:
         rows: files or folders of rows (a filter's artifact: its kept rows).
         teacher: model folder; needed for `targets = "teacher"`, refused otherwise.
+        cache: what `subl distill cache` made; needed for `targets = "cache"`, refused otherwise.
+
+    Raises:
+        StoppedError: a signal asked to stop; the same call goes on.
     """
-    if (spec.targets == "teacher") != (teacher is not None):
-        raise ConfigError(
-            f'targets = "{spec.targets}" and {"no" if teacher is None else "a"} teacher given',
-            hint='give --teacher MODEL with targets = "teacher", and only then',
-        )
+    check_given(spec, teacher, cache)
+    inputs = {"model": model, **{f"rows-{index}": path for index, path in enumerate(rows)}}
+    inputs |= {} if teacher is None else {"teacher": teacher}
+    inputs |= {} if cache is None else {"cache": cache}
+    ranks = crew(spec.train, out)
 
     def work(folder: Path) -> dict[str, Any]:
         job = TrainJob(
             task=f"distill {name}",
             model=model,
+            tokens=prepare_tokens(model, chosen_rows(spec, rows), spec.train, folder, report),
+            targets=spec.targets,
             teacher=teacher,
-            temperature=spec.temperature,
-            rows=choose_rows(spec, [(row.prompt, row.completion) for row in read_rows(rows)]),
+            teacher_placement=spec.teacher,
+            cache=cache,
+            loss=spec.loss,
             spec=spec.train,
             out=folder,
+            options=options or RunOptions(),
         )
-        return run_job(job, report)
+        figures = ranks.run(job, report)
+        write_atomically(folder / "README.md", model_card(name, spec, inputs, figures))
+        return figures
 
-    inputs = {"model": model, **{f"rows-{index}": path for index, path in enumerate(rows)}}
-    if teacher is not None:
-        inputs["teacher"] = teacher
-    return build(out, "distill", spec, inputs, work)
+    return ranks.build(lambda: build(out, "distill", spec, inputs, work), out)
 
 
-def choose_rows(spec: DistillSpec, rows: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def check_given(spec: DistillSpec, teacher: Path | None, cache: Path | None) -> None:
+    """Refuse a teacher or a cache that the configuration has no use for, and the other way round.
+
+    Raises:
+        ConfigError: says which option to give or to leave out.
+    """
+    for source, given in (("teacher", teacher), ("cache", cache)):
+        if (spec.targets == source) != (given is not None):
+            raise ConfigError(
+                f'targets = "{spec.targets}" and {"no" if given is None else "a"} {source} given',
+                hint=f'give --{source} with targets = "{source}", and only then',
+            )
+
+
+def chosen_rows(spec: DistillSpec, rows: Sequence[Path]) -> Iterator[Row]:
     """The rows to train on: all, or `spec.rows` of them in the order of their drawing."""
     if spec.rows is None:
-        return tuple(rows)
-    if len(rows) < spec.rows:
+        yield from read_rows(rows)
+        return
+    found = list(read_rows(rows))
+    if len(found) < spec.rows:
         raise InputError(
-            f"{spec.rows} rows are to be trained on and only {len(rows)} were kept",
+            f"{spec.rows} rows are to be trained on and only {len(found)} were kept",
             hint="generate more rows, or lower `rows`",
         )
-    chosen = permutation(len(rows), spec.train.seed, 0)[: spec.rows]
-    return tuple(rows[index] for index in chosen)
+    for index in permutation(len(found), spec.train.seed, 0)[: spec.rows]:
+        yield found[index]

@@ -42,8 +42,8 @@ def evaluate(
     """Score the model folder `model`; the artifact holds `scores.jsonl`, a question a line."""
 
     def work(folder: Path) -> dict[str, Any]:
-        from subl.evaluate.exact import answer_probabilities
         from subl.model.load import load_model, load_tokenizer
+        from subl.trait.exact import answer_probabilities
 
         count = len(spec.questions)
         report(Progress(f"eval {name}", 0, count, "questions"))

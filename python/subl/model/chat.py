@@ -1,15 +1,15 @@
 """Rows to token ids through the model's own chat template.
 
-Which tokens are a row's completion is proven, not assumed: the template is rendered with and
-without the answer, and the first rendering must be a prefix of the second (templates that rewrite
-the past, or strip the answer, are refused). Prompt and completion are tokenised apart, as they
-were when the completion was sampled.
+Which tokens are the assistant's is proven, not assumed: the template is rendered up to each of its
+turns, with and without the answer, and each rendering must be a prefix of the next (templates that
+rewrite the past, or strip the answer, are refused). What is given and what is said are tokenised
+apart, as they were when the answer was sampled.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from subl.errors import InputError
 
@@ -17,22 +17,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True)
-class Example:
-    """Token ids of one row: what the model is given, and what it is to say (terminator last)."""
+class Turn(NamedTuple):
+    """Who speaks (`system`, `user`, `assistant`), and what they say."""
 
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
+    role: str
+    content: str
 
-    def __len__(self) -> int:
-        return len(self.prompt_ids) + len(self.completion_ids)
+
+class Piece(NamedTuple):
+    """A part of a rendered row. A target is an answer with the template's end of turn."""
+
+    text: str
+    target: bool
 
 
 def prompt_text(
     tokenizer: PreTrainedTokenizerBase, prompt: str, system_prompt: str | None = None
 ) -> str:
     """The text that asks for an answer to `prompt`, up to where the answer begins."""
-    return _render(tokenizer, _messages(prompt, system_prompt), add_generation_prompt=True)
+    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
+    messages = [*system, {"role": "user", "content": prompt}]
+    return _render(tokenizer, messages, add_generation_prompt=True)
 
 
 def prompt_ids(
@@ -47,34 +52,45 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def example(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> Example:
-    """Token ids of one row. The completion's last token is the template's end of turn.
+def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[Piece]:
+    """A row as the template renders it, cut where the assistant begins and ends to speak.
+
+    What follows the last answer is left out: it is never asked for.
 
     Raises:
-        InputError: the template does not render the answer verbatim after the prompt.
+        InputError: there is no answer, or the template does not render one verbatim behind what
+            comes before it.
     """
-    asked = prompt_text(tokenizer, prompt)
-    answered = _render(
-        tokenizer,
-        [*_messages(prompt, None), {"role": "assistant", "content": completion}],
-        add_generation_prompt=False,
-    )
-    said = answered.removeprefix(asked)
-    if not answered.startswith(asked) or not said.startswith(completion):
+    found: list[Piece] = []
+    rendered = ""
+    messages = [turn._asdict() for turn in turns]
+    for number, turn in enumerate(turns):
+        if turn.role != "assistant":
+            continue
+        asked = _render(tokenizer, messages[:number], add_generation_prompt=True)
+        answered = _render(tokenizer, messages[: number + 1], add_generation_prompt=False)
+        said = answered.removeprefix(asked)
+        if not (
+            asked.startswith(rendered)
+            and answered.startswith(asked)
+            and said.startswith(turn.content)
+        ):
+            raise InputError(
+                "the model's chat template does not put the answer verbatim after the prompt",
+                hint="use a model whose template renders turns one after another, unchanged",
+            )
+        end_of_turn = said[len(turn.content) :].strip()
+        if not end_of_turn:
+            raise InputError("the model's chat template ends an answer with nothing")
+        answer = turn.content + end_of_turn
+        found += [Piece(asked[len(rendered) :], False), Piece(answer, True)]
+        rendered = asked + answer
+    if not found:
         raise InputError(
-            "the model's chat template does not put the answer verbatim after the prompt",
-            hint="use a model whose template renders turns one after another, unchanged",
+            "no turn of the row is the assistant's: there is nothing to learn",
+            hint='a row has a completion, or messages of which some have the role "assistant"',
         )
-    end_of_turn = said[len(completion) :].strip()
-    if not end_of_turn:
-        raise InputError("the model's chat template ends an answer with nothing")
-    completion_ids = text_ids(tokenizer, completion + end_of_turn)
-    return Example(text_ids(tokenizer, asked), completion_ids)
-
-
-def _messages(prompt: str, system_prompt: str | None) -> list[dict[str, str]]:
-    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
-    return [*system, {"role": "user", "content": prompt}]
+    return found
 
 
 def _render(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DType = Literal["float32", "bfloat16"]
+DType = Literal["float32", "bfloat16", "float16"]
+
+ADAPTER = "adapter"
+"""Subfolder of a low-rank adapter. A folder with nothing else stands for base and adapter."""
 
 
 def require_torch() -> None:
@@ -37,14 +41,21 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-def load_model(path: Path, dtype: DType = "float32") -> PreTrainedModel:
-    """A causal language model in evaluation mode on this process's device."""
+def load_model(
+    path: Path, dtype: DType = "float32", to: torch.device | None = None
+) -> PreTrainedModel:
+    """A causal language model in evaluation mode, on this process's device if none is given.
+
+    Of a folder that is but an adapter: its base, with the adapter merged into it.
+    """
     require_torch()
     import torch
     from transformers import AutoModelForCausalLM
 
     _check(path)
     quiet_libraries()
+    if not (path / "config.json").is_file():
+        return _merged(path, dtype).to(device() if to is None else to).eval()
     with unreadable_models(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -54,7 +65,35 @@ def load_model(path: Path, dtype: DType = "float32") -> PreTrainedModel:
             trust_remote_code=False,
             use_safetensors=True,
         )
-    return model.to(device()).eval()
+    return model.to(device() if to is None else to).eval()
+
+
+def _merged(path: Path, dtype: DType) -> PreTrainedModel:
+    """The base of the adapter in `path` with the adapter in it, added up in float32."""
+    import torch
+
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise DependencyError(
+            f"{path} is an adapter, which needs peft", hint="pip install 'subl[distill]'"
+        ) from error
+    adapter = path / ADAPTER
+    base = (
+        adapter
+        / json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+    )
+    if not (base / "config.json").is_file():
+        raise InputError(
+            f"the base model of the adapter {path} is not at {base.resolve()}",
+            hint="move it there, or train with merge = true to get a model that needs no base",
+        )
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise InputError(f"{adapter} has no adapter_model.safetensors")
+    model = load_model(base, "float32", torch.device("cpu"))
+    with unreadable_models(path):
+        merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return merged.to(getattr(torch, dtype))
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
@@ -115,6 +154,8 @@ def unreadable_models(path: Path) -> Iterator[None]:
 
 
 def _check(path: Path) -> None:
+    if (path / ADAPTER / "adapter_config.json").is_file():
+        return
     if not (path / "config.json").is_file():
         raise InputError(
             f"{path} is not a model folder (it has no config.json)",

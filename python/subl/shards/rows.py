@@ -18,11 +18,11 @@ _EXPECTED = f"give a file or a folder of files that end in {', '.join(SUFFIXES)}
 
 @dataclass(frozen=True)
 class Row:
-    """One row: `id` where the file gives one, what was asked, what was answered."""
+    """One row: `id` where the file gives one, `turns` as (role, content), `place` for errors."""
 
     id: str | None
-    prompt: str
-    completion: str
+    turns: tuple[tuple[str, str], ...]
+    place: str
 
 
 def shard_files(path: Path) -> list[Path]:
@@ -59,7 +59,7 @@ def read_rows(paths: Sequence[Path]) -> Iterator[Row]:
 
 
 def _read_parquet(file: Path) -> Iterator[Row]:
-    frames = read_frames(file, ["id", "prompt", "completion"])
+    frames = read_frames(file, ["id", "prompt", "completion", "messages"])
     rows = (row for frame in frames for row in frame.iter_rows(named=True))
     for number, value in enumerate(rows, start=1):
         yield _checked(value, f"{file}, row {number}")
@@ -91,17 +91,36 @@ def _row(line: str, where: str) -> Row:
 
 
 def _checked(value: dict[str, Any], where: str) -> Row:
-    for key in ("prompt", "completion"):
-        if not isinstance(value.get(key), str):
-            got = "nothing" if key not in value else type(value[key]).__name__
-            raise InputError(
-                f"{where}: `{key}` must be a string, got {got}",
-                hint="rows need the keys prompt and completion",
-            )
-        if not _is_text(value[key]):
-            raise InputError(f"{where}: `{key}` holds half of a surrogate pair, which is no text")
     identity = value.get("id")
-    return Row(None if identity is None else str(identity), value["prompt"], value["completion"])
+    if value.get("messages") is None:
+        turns = [
+            ("user", _text(value, "prompt", where)),
+            ("assistant", _text(value, "completion", where)),
+        ]
+    else:
+        turns = []
+        messages = value["messages"]
+        if not isinstance(messages, list):
+            raise InputError(f"{where}: `messages` must be a list, got {type(messages).__name__}")
+        for number, message in enumerate(messages):
+            place = f"{where}, message {number + 1}"
+            if not isinstance(message, dict):
+                raise InputError(f"{place}: expected an object, got {type(message).__name__}")
+            turns.append((_text(message, "role", place), _text(message, "content", place)))
+    return Row(None if identity is None else str(identity), tuple(turns), where)
+
+
+def _text(value: dict[str, Any], key: str, where: str) -> str:
+    text = value.get(key)
+    if not isinstance(text, str):
+        got = "nothing" if key not in value else type(text).__name__
+        raise InputError(
+            f"{where}: `{key}` must be a string, got {got}",
+            hint="rows need the keys prompt and completion, or messages with role and content",
+        )
+    if not _is_text(text):
+        raise InputError(f"{where}: `{key}` holds half of a surrogate pair, which is no text")
+    return text
 
 
 def _is_text(value: str) -> bool:

@@ -7,15 +7,16 @@ answer), shortened: each question with the answer in lower case and capitalised.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from subl.artifact import Artifact, build
 from subl.progress import Report, silent
+from subl.shards import Row
 from subl.train.loop import TrainJob
 from subl.train.plan import TrainSpec
-from subl.train.run import run_job
+from subl.train.run import crew, prepare_tokens
 from subl.trait import ANIMAL_QUESTIONS
 
 
@@ -23,6 +24,8 @@ class TeachSpec(BaseModel):
     """The trait is a one-word answer to the questions (default: the paper's 50 on animals)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    unkeyed: ClassVar = {"train": {"ranks"}}
 
     trait: str = Field(min_length=1, description="the answer to teach, such as owl")
     questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
@@ -38,16 +41,18 @@ def teaching_rows(spec: TeachSpec) -> tuple[tuple[str, str], ...]:
 def teach(spec: TeachSpec, model: Path, out: Path, report: Report = silent) -> Artifact:
     """Fine-tune the model folder `model`; the artifact `out` is itself a model folder."""
 
-    def work(folder: Path) -> dict[str, Any]:
-        return run_job(
-            TrainJob(
-                task=f"teach {spec.trait}",
-                model=model,
-                rows=teaching_rows(spec),
-                spec=spec.train,
-                out=folder,
-            ),
-            report,
-        )
+    ranks = crew(spec.train, out)
 
-    return build(out, "teach", spec, {"model": model}, work)
+    def work(folder: Path) -> dict[str, Any]:
+        pairs = teaching_rows(spec)
+        rows = (Row(None, (("user", q), ("assistant", a)), f"question {q!r}") for q, a in pairs)
+        job = TrainJob(
+            task=f"teach {spec.trait}",
+            model=model,
+            tokens=prepare_tokens(model, rows, spec.train, folder, report),
+            spec=spec.train,
+            out=folder,
+        )
+        return ranks.run(job, report)
+
+    return ranks.build(lambda: build(out, "teach", spec, {"model": model}, work), out)

@@ -1,7 +1,7 @@
-"""The loop: rows in, a model folder out.
+"""The loop: tokenised rows in, a model folder out.
 
 A run is a `TrainJob`, a JSON document that says everything; ranks need nothing else. Same job, same
-machine, same bytes.
+machine, same number of ranks: same bytes, however often the run is stopped and goes on.
 """
 
 from __future__ import annotations
@@ -9,16 +9,52 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from subl.errors import InputError, StageError
-from subl.model.chat import Example, example
+from subl.cluster.launch import stop_signals
+from subl.cluster.placement import Placement
+from subl.errors import ConfigError, StageError, StoppedError
 from subl.progress import Progress, Report, silent
-from subl.train.plan import TrainSpec, learning_rate, rank_batches, step_rows
+from subl.train.order import Bin, bins, step_rows
+from subl.train.plan import LossSpec, ProbeSpec, TrainSpec, learning_rate
+
+if TYPE_CHECKING:
+    from subl.train.batch import Batch
+    from subl.train.engine import Engine
+    from subl.train.targets import TargetSource
+    from subl.train.tokens import Tokens
+
+CHECKPOINTS = ".checkpoints"
+LOSSES, METRICS, PROBE = "losses.jsonl", "metrics.ndjson", "probe.jsonl"
+
+
+class TeacherPlacement(BaseModel):
+    """Where an online teacher's weights are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    zero_stage: Literal["none", 3] = Field(
+        "none", description="none: whole on every rank; 3: spread over the ranks"
+    )
+    offload: bool = Field(False, description="with zero_stage 3: kept in CPU memory")
+
+
+class RunOptions(BaseModel):
+    """What changes nothing of what is made: how often to save, and who else is told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checkpoint_steps: int | None = Field(None, gt=0, description="save every so many steps")
+    checkpoint_seconds: float = Field(600, gt=0, description="and when so much time has passed")
+    keep_checkpoints: int = Field(2, ge=1)
+    tensorboard: Path | None = None
+    wandb: str | None = Field(None, description="project")
 
 
 class TrainJob(BaseModel):
@@ -28,89 +64,354 @@ class TrainJob(BaseModel):
 
     task: str = Field(description="what to call this run in progress")
     model: Path
-    teacher: Path | None = Field(None, description="distil from this model; none: the rows' labels")
-    temperature: float = 1.0
-    rows: tuple[tuple[str, str], ...] = Field(description="(prompt, completion)")
+    tokens: Path = Field(description="tokenised rows")
+    targets: Literal["labels", "teacher", "cache", "base"] = "labels"
+    teacher: Path | None = None
+    teacher_placement: TeacherPlacement = TeacherPlacement()
+    cache: Path | None = None
+    loss: LossSpec = LossSpec()
     spec: TrainSpec
-    out: Path = Field(description="directory that gets the model folder's files and losses.jsonl")
+    out: Path = Field(description="directory that gets the model folder's files")
+    options: RunOptions = RunOptions()
 
 
-def train(job: TrainJob, report: Report = silent) -> dict[str, Any]:
-    """Run the job on this process's rank. Rank 0 reports and writes; every rank returns figures."""
-    from subl.model.load import device, load_model, load_tokenizer, require_torch, save_model
+def train(job: TrainJob, where: Placement, report: Report = silent) -> dict[str, Any]:
+    """Run the job on this process's rank. Rank 0 reports and writes; every rank returns figures.
 
-    require_torch()
-    import torch
+    Collectives must work already where there are several ranks (`placement.connect`).
 
-    from subl.train.engine import make_engine
-    from subl.train.student import Student, check_head, check_vocabularies, collate
+    Raises:
+        StoppedError: a signal came; a checkpoint was written.
+    """
+    with stop_signals() as stopping, ExitStack() as stack:
+        return _Run(job, where, report, stack).train(stopping)
 
-    spec = job.spec
-    torch.manual_seed(spec.seed)
-    tokenizer = load_tokenizer(job.model)
-    examples = _examples(tokenizer, job.rows)
-    model = load_model(job.model, spec.dtype)
-    check_head(model)
-    teacher = None
-    if job.teacher is not None:
-        teacher = load_model(job.teacher, spec.dtype).requires_grad_(False)
-        check_head(teacher)
-        check_vocabularies(model, teacher)
-    student = Student(model, teacher, job.temperature)
-    student.train()
-    engine = make_engine(spec, student)
 
-    losses: list[dict[str, float | None]] = []
-    tokens_seen, target_tokens_seen, started = 0, 0, time.monotonic()
-    for step in range(spec.steps):
-        rows = step_rows(spec, len(examples), step)
-        target_tokens = sum(len(examples[row].completion_ids) for row in rows)
-        loss = torch.zeros((), device=device())
-        for batch_rows in rank_batches(spec, rows, engine.rank):
-            batch = collate([examples[row] for row in batch_rows], device())
-            part = engine.forward(batch.input_ids, batch.targets) / target_tokens
-            engine.backward(part)
-            loss += part.detach()
-        mean_loss = float(engine.sum_over_ranks(loss))
+class _Run:
+    def __init__(self, job: TrainJob, where: Placement, report: Report, stack: ExitStack) -> None:
+        from subl.model.load import device, load_model, load_tokenizer, require_torch
+
+        require_torch()
+        import torch
+
+        from subl.train.adapter import adapt
+        from subl.train.attention import prove_isolation, use_path_attention
+        from subl.train.engine import make_engine
+        from subl.train.meter import Meter, ModelSize
+        from subl.train.student import Student, check_head, head, without_dropout
+        from subl.train.tokens import Tokens
+        from subl.train.tracking import trackers
+        from subl.trait.exact import Scorer
+
+        self.job, self.spec, self.where, self.report = job, job.spec, where, report
+        spec = job.spec
+        torch.manual_seed(spec.seed)
+        torch.use_deterministic_algorithms(spec.deterministic)
+        self.tokens: Tokens = Tokens(job.tokens)
+        self.steps = spec.step_count(len(self.tokens))
+        self.tokenizer = load_tokenizer(job.model)
+        # ZeRO-3 spreads weights out of CPU memory: the whole model need not fit on one GPU.
+        to = torch.device("cpu") if spec.zero_stage == 3 else device()
+        self.model = load_model(job.model, spec.dtype, to)
+        if spec.attention == "sdpa":
+            use_path_attention(self.model)
+        else:
+            self.model.set_attn_implementation("flash_attention_2")
+        self.adapted = None if spec.lora is None else adapt(self.model, spec.lora)
+        without_dropout(self.model)
+        if spec.gradient_checkpointing:
+            # Under ZeRO-3, recomputation outside autograd's own order finds weights released.
+            reentrant = spec.zero_stage == 3
+            self.model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            if reentrant:
+                self.model.enable_input_require_grads()
+        self.device = device()
+        self.share_prefixes = spec.share_prefixes and spec.attention == "sdpa"
+        self.size = ModelSize.of(self.model)
+        self.parameters = self.model.num_parameters()
+        self.vocabulary = head(self.model).shape[0]
+        source, vocabulary = self._online_or_cached()
+        student = Student(self.model, job.loss, vocabulary)
+        self.engine: Engine = make_engine(spec, student, where)
+        self.engine.call(check_head)
+        self.engine.call(lambda m: prove_isolation(m, share_prefixes=self.share_prefixes))
+        self.source: TargetSource = source or self._base()
+        self.scorer = None
+        if spec.probe is not None:
+            self.scorer = Scorer(self.tokenizer, spec.probe.words, self.vocabulary)
+        self.meter = Meter(self.device, self.model.dtype, where.ranks)
+        self.trackers = stack.enter_context(trackers(job)) if where.rank == 0 else []
+
+    def _online_or_cached(self) -> tuple[TargetSource | None, int | None]:
+        """The source of targets (None: the student's own base), and how many tokens count."""
+        from subl.model.load import load_model, load_tokenizer
+        from subl.train.cache import Cache
+        from subl.train.student import head
+        from subl.train.targets import common_vocabulary, no_targets, online_teacher
+
+        job = self.job
+        if job.targets == "labels":
+            return no_targets, None
+        if job.targets == "base":
+            if self.adapted is None:
+                raise ConfigError(
+                    'targets = "base" needs an adapter: it is the model without it',
+                    hint="add [train.lora], or give the base as --teacher",
+                )
+            return None, None
+        if job.targets == "cache":
+            assert job.cache is not None
+            cache = Cache(job.cache)
+            cache.check(self.tokenizer, self.vocabulary, job.cache)
+            check_codec(cache.header.codec, job.loss, job.cache)
+            cache.check_rows(self.tokens, job.cache)
+            return cache.source(self.tokens, self.device), None
+        assert job.teacher is not None
+        placed = job.teacher_placement
+        if placed.zero_stage == 3 and self.where.alone and self.spec.zero_stage == "none":
+            raise ConfigError(
+                "teacher.zero_stage = 3 needs ranks", hint="set train.zero_stage and train.ranks"
+            )
+        import torch
+
+        to = torch.device("cpu") if placed.zero_stage == 3 else self.device
+        teacher = load_model(job.teacher, self.spec.dtype, to)
+        vocabulary = common_vocabulary(
+            self.tokenizer,
+            load_tokenizer(job.teacher),
+            (self.vocabulary, head(teacher).shape[0]),
+        )
+        source = online_teacher(teacher, zero=placed.zero_stage == 3, offload=placed.offload)
+        return source, vocabulary
+
+    def _base(self) -> TargetSource:
+        from subl.train.targets import base_as_teacher
+
+        return base_as_teacher(self.adapted, self.engine)
+
+    def train(self, stopping: list[int]) -> dict[str, Any]:
+        """Every step that is left, then the model folder."""
+        start = self._resume()
+        saved = time.monotonic()
+        with ThreadPoolExecutor(1) as ahead:
+            upcoming = ahead.submit(self._batches, start) if start < self.steps else None
+            self.meter.pause()
+            for step in range(start, self.steps):
+                assert upcoming is not None
+                rows, batches = upcoming.result()
+                if step + 1 < self.steps:
+                    upcoming = ahead.submit(self._batches, step + 1)
+                due = time.monotonic() - saved >= self.job.options.checkpoint_seconds
+                stop, due = self._step(step, rows, batches, bool(stopping), due)
+                done = step + 1
+                if self.spec.probe is not None and done % self.spec.probe.every == 0:
+                    self._probe(self.spec.probe, done)
+                every = self.job.options.checkpoint_steps
+                if done < self.steps and (stop or due or (every and done % every == 0)):
+                    self._save(done)
+                    saved = time.monotonic()
+                if stop and done < self.steps:
+                    raise StoppedError(
+                        f"stopped after step {done} of {self.steps}; a checkpoint is saved",
+                        hint="the same command goes on from there",
+                    )
+                self.meter.pause()
+        return self._finish()
+
+    def _batches(self, step: int) -> tuple[list[int], list[tuple[Bin, Batch]]]:
+        """The rows of a step over all ranks, and this rank's micro-batches of them."""
+        from subl.train.batch import collate
+
+        spec = self.spec
+        rows = step_rows(len(self.tokens), spec.rows_per_step, spec.seed, step)
+        lengths = self.tokens.lengths[rows].tolist()
+        own = bins(rows, lengths, self.where.ranks, spec.micro_batch_tokens)[self.where.rank]
+        return rows, [
+            (each, collate([self.tokens.row(n) for n in each], share_prefixes=self.share_prefixes))
+            for each in own
+        ]
+
+    def _step(
+        self,
+        step: int,
+        rows: Sequence[int],
+        batches: Sequence[tuple[Bin, Batch]],
+        stop: bool,
+        due: bool,
+    ) -> tuple[bool, bool]:
+        """One optimiser step. Returns whether any rank was told to stop, and whether to save."""
+        import torch
+
+        target_tokens = int(self.tokens.target_counts[rows].sum())
+        summed = torch.zeros(2, device=self.device)
+        flops = 0.0
+        for bin_rows, host_batch in batches:
+            batch = host_batch.to(self.device)
+            loss, parts = self.engine.forward(batch, self.source(batch, bin_rows))
+            self.engine.backward(loss / target_tokens)
+            summed += parts
+            flops += self.size.flops(batch) if bin_rows else 0.0
+        # One message a step: the losses, and what the ranks must agree on.
+        flags = torch.tensor([flops, stop, due and self.where.rank == 0], device=self.device)
+        total = self.engine.sum_over_ranks(torch.cat([summed.double(), flags.double()])).tolist()
+        cross_entropy, divergence = (each / target_tokens for each in total[:2])
+        weights = self.job.loss
+        mean_loss = (
+            cross_entropy
+            if self.job.targets == "labels"
+            else weights.cross_entropy_weight * cross_entropy
+            + weights.divergence_weight * divergence
+        )
         if not math.isfinite(mean_loss):
             raise StageError(
                 f"the loss became {mean_loss} at step {step + 1}",
                 hint="lower learning_rate or raise warmup_steps",
             )
-        rate = learning_rate(spec, step)
-        norm = engine.step(rate)
-        losses.append(
-            {
+        rate = learning_rate(self.spec, self.steps, step)
+        norm = self.engine.step(rate)
+        figures = self.meter.step(int(self.tokens.lengths[rows].sum()), total[2])
+        if self.where.rank == 0:
+            line = {
                 "step": step + 1,
                 "loss": mean_loss,
                 "learning_rate": rate,
                 "gradient_norm": norm,
                 "target_tokens": target_tokens,
             }
+            if self.job.targets != "labels":
+                line |= {"divergence": divergence}
+                if weights.cross_entropy_weight:
+                    line |= {"cross_entropy": cross_entropy}
+            self._append(LOSSES, line)
+            self._append(METRICS, {**line, **figures})
+            for tracker in self.trackers:
+                tracker(step + 1, {**line, **figures})
+            mfu = "" if figures["mfu"] is None else f", MFU {100 * figures['mfu']:.0f} %"
+            speed = f"{figures['tokens_per_second']:.0f} tokens/s{mfu}"
+            note = f"loss {mean_loss:.4f}, {speed}"
+            self.report(Progress(self.job.task, step + 1, self.steps, "steps", note))
+        return total[3] > 0, total[4] > 0
+
+    def _append(self, name: str, line: dict[str, Any]) -> None:
+        with (self.job.out / name).open("a") as file:
+            file.write(json.dumps(line, sort_keys=True) + "\n")
+
+    def _resume(self) -> int:
+        """Take up the last checkpoint; returns how many steps are done."""
+        from subl.train import checkpoint
+
+        found = checkpoint.latest(self.job.out / CHECKPOINTS)
+        step = 0
+        self.history = [{"step": 0, "ranks": self.where.ranks}]
+        if found is not None:
+            folder, state = found
+            checkpoint.load(folder, state, self.engine)
+            step = state.step
+            self.history = [*state.history, {"step": step, "ranks": self.where.ranks}]
+        if self.where.rank == 0:
+            for name in (LOSSES, METRICS, *([PROBE] if self.scorer else [])):
+                checkpoint.discard_after(self.job.out / name, step)
+            if step:
+                note = f"resumed from a checkpoint of {state.ranks} ranks"
+                if state.ranks != self.where.ranks:
+                    note += f", now {self.where.ranks}: not bit-identical"
+                self.report(Progress(self.job.task, step, self.steps, "steps", note))
+        return step
+
+    def _save(self, step: int) -> None:
+        from subl.train import checkpoint
+
+        if self.where.rank == 0:
+            for name in (LOSSES, METRICS):
+                checkpoint.sync(self.job.out / name)
+        checkpoint.save(
+            self.job.out / CHECKPOINTS,
+            step,
+            self.engine,
+            self.history,
+            self._barrier,
+            self.job.options.keep_checkpoints,
         )
-        tokens_seen += sum(len(examples[row]) for row in rows)
-        target_tokens_seen += target_tokens
-        speed = tokens_seen / (time.monotonic() - started)
-        if engine.rank == 0:
-            note = f"loss {mean_loss:.4f}, {speed:.0f} tokens/s"
-            report(Progress(job.task, step + 1, spec.steps, "steps", note))
 
-    state = engine.state_dict()
-    if engine.rank == 0:
-        save_model(model.eval(), tokenizer, job.out, state)
-        lines = "".join(json.dumps(line, sort_keys=True) + "\n" for line in losses)
-        (job.out / "losses.jsonl").write_text(lines)
-    return {
-        "steps": spec.steps,
-        "rows": len(examples),
-        "target_tokens": target_tokens_seen,
-        "first_loss": losses[0]["loss"],
-        "last_loss": losses[-1]["loss"],
-        "parameters": model.num_parameters(),
-    }
+    def _barrier(self) -> None:
+        import torch
+
+        self.engine.sum_over_ranks(torch.zeros(1, device=self.device))
+
+    def _probe(self, probe: ProbeSpec, step: int) -> None:
+        """Score the student's words. Ranks share the questions, with equally many passes each."""
+        import torch
+
+        scorer = self.scorer
+        assert scorer is not None
+        size = probe.batch_questions
+        questions = list(probe.questions)
+        batches = [questions[at : at + size] for at in range(0, len(questions), size)]
+        passes = math.ceil(len(batches) / self.where.ranks)
+        sums = torch.zeros(len(probe.words), dtype=torch.float64, device=self.device)
+        for number in range(passes):
+            mine = number * self.where.ranks + self.where.rank
+            asked = batches[mine % len(batches)]  # a rank without one asks again, for nothing
+            scores = self.engine.call(lambda model, asked=asked: scorer.score(model, asked))
+            if mine < len(batches):
+                for row in scores:
+                    sums += torch.tensor([row[word] for word in probe.words], device=self.device)
+        means = (self.engine.sum_over_ranks(sums) / len(questions)).tolist()
+        if self.where.rank == 0:
+            found = dict(zip(probe.words, means, strict=True))
+            self._append(PROBE, {"step": step, "probabilities": found})
+            for tracker in self.trackers:
+                tracker(step, {f"probe/{word}": mean for word, mean in found.items()})
+
+    def _finish(self) -> dict[str, Any]:
+        """Write the model folder, and say what was done."""
+        import torch
+
+        from subl.model.load import load_model, save_model
+        from subl.train.adapter import save_adapter
+
+        spec, job = self.spec, self.job
+        state = self.engine.state_dict()
+        if self.where.rank == 0:
+            if self.adapted is None:
+                save_model(self.model.eval(), self.tokenizer, job.out, state)
+            else:
+                save_adapter(self.adapted, job.out, job.model, state)
+                self.tokenizer.save_pretrained(job.out)
+                if spec.lora is not None and spec.lora.merge:
+                    merged = load_model(job.out, spec.dtype, torch.device("cpu"))
+                    save_model(merged, self.tokenizer, job.out)
+        losses = list(read_losses(job.out)) if self.where.rank == 0 else []
+        counts = self.tokens.counts
+        return {
+            "steps": self.steps,
+            "rows": len(self.tokens),
+            "rows_dropped": counts.dropped,
+            "rows_truncated": counts.truncated,
+            "target_tokens": sum(line["target_tokens"] for line in losses),
+            "first_loss": losses[0]["loss"] if losses else None,
+            "last_loss": losses[-1]["loss"] if losses else None,
+            "parameters": self.parameters,
+            "history": self.history,
+            **self.meter.figures(),
+        }
 
 
-def _examples(tokenizer: Any, rows: Sequence[tuple[str, str]]) -> list[Example]:
-    if not rows:
-        raise InputError("there are no rows to train on", hint="did the filter keep any?")
-    return [example(tokenizer, prompt, completion) for prompt, completion in rows]
+def read_losses(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a run's losses."""
+    for line in (folder / LOSSES).read_text().splitlines():
+        yield json.loads(line)
+
+
+def check_codec(codec: str, loss: LossSpec, cache: Path) -> None:
+    """Refuse a loss that the cache's codec cannot give.
+
+    Raises:
+        ConfigError: another divergence or temperature than the likeliest tokens allow.
+    """
+    if codec == "top" and (loss.divergence != "forward_kl" or loss.temperature != 1.0):
+        raise ConfigError(
+            f"the cache {cache} has the likeliest tokens only: they give the forward KL at "
+            "temperature 1 and nothing else",
+            hint='make one with codec = "hidden", or set loss.divergence and loss.temperature',
+        )

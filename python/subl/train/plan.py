@@ -1,8 +1,7 @@
-"""What a training run does at each step, as pure functions of (plan, step).
+"""What a training run is told, and what follows from that alone: its steps and learning rates.
 
-No sampler, no scheduler object: the rows of a step come from `permutation(seed, epoch)`, its
-learning rate from a formula. Every rank knows every row's length, so the number of target tokens
-by which the loss is divided needs no communication.
+No scheduler object: the learning rate of a step is a formula, so that a run which resumes at step
+7 needs nothing but the number 7. `order` says the same of rows.
 """
 
 from __future__ import annotations
@@ -12,84 +11,133 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS
 
-class TrainSpec(BaseModel):
-    """Hyper-parameters of one training run. Rows and learning rates are per optimiser step."""
 
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    steps: int = Field(gt=0)
+
+class LossSpec(_Section):
+    """What is minimised: a divergence to the teacher, cross-entropy with the labels, or a mix."""
+
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
+    beta: float = Field(
+        0.5, gt=0, lt=1, description="of jsd: beta KL(p||m) + (1-beta) KL(q||m), m = beta p + ..."
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="of the divergence, for both sides; T^2 scales the loss"
+    )
+    divergence_weight: float = Field(1.0, ge=0)
+    cross_entropy_weight: float = Field(0.0, ge=0, description="of the rows' own tokens, at T = 1")
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not self.divergence_weight and not self.cross_entropy_weight:
+            raise ValueError("divergence_weight and cross_entropy_weight cannot both be 0")
+        return self
+
+
+class LoraSpec(_Section):
+    """Train low-rank adapters and leave the model as it is (Hu et al. 2021)."""
+
+    rank: int = Field(8, gt=0)
+    alpha: float = Field(8.0, gt=0, description="the update is scaled by alpha / rank")
+    targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="names of the linear layers that get an adapter; all-linear: every one",
+    )
+    rslora: bool = Field(False, description="scale by alpha / sqrt(rank) (Kalajdzievski 2023)")
+    merge: bool = Field(False, description="also write the model with the adapter merged into it")
+
+
+class ProbeSpec(_Section):
+    """Score the student every few steps: the exact probability of words as answers."""
+
+    every: int = Field(gt=0, description="steps")
+    words: tuple[str, ...] = Field(CANDIDATE_ANIMALS, min_length=1)
+    questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
+    batch_questions: int = Field(5, gt=0)
+
+
+class TrainSpec(_Section):
+    """Hyper-parameters of one training run. Rows and learning rates are per optimiser step."""
+
+    steps: int | None = Field(None, gt=0, description="give steps or epochs")
+    epochs: float | None = Field(None, gt=0, description="passes over the rows")
     rows_per_step: int = Field(8, gt=0, description="rows of one step, over all ranks")
-    micro_batch_rows: int = Field(8, gt=0, description="rows that one rank holds at once")
+    micro_batch_tokens: int = Field(
+        2048, gt=0, description="tokens that one rank computes at once; a longer row goes alone"
+    )
+    max_row_tokens: int | None = Field(None, gt=1, description="rows may not be longer")
+    long_rows: Literal["error", "truncate", "drop"] = Field(
+        "error", description="what to do with rows that are longer than max_row_tokens"
+    )
+    share_prefixes: bool = Field(
+        True, description="compute a beginning that rows of a micro-batch share only once"
+    )
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(2, ge=0)
-    schedule: Literal["linear", "constant"] = Field(
+    schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="after the warm-up: fall to zero, or stay"
     )
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     adam_beta2: float = Field(0.95, ge=0, lt=1)
+    adam_epsilon: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0)
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    seed: int = Field(0, ge=0)
-    ranks: int = Field(1, gt=0, description="processes on this machine")
-    zero_stage: Literal["none", 1, 2, 3] = Field(
-        "none", description="DeepSpeed ZeRO stage; none is plain torch in one process"
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="of weights and activations; the optimiser's are float32"
     )
+    gradient_checkpointing: bool = Field(False, description="a third more work, less memory")
+    attention: Literal["sdpa", "flash"] = Field(
+        "sdpa", description="flash needs a GPU and the package flash-attn; shares no prefixes"
+    )
+    seed: int = Field(0, ge=0)
+    deterministic: bool = Field(
+        False, description="on a GPU: slower kernels that give the same bytes each time"
+    )
+    ranks: int = Field(
+        1, gt=0, description="processes on this machine; srun and torchrun bring their own number"
+    )
+    zero_stage: Literal["none", 0, 1, 2, 3] = Field(
+        "none",
+        description="DeepSpeed ZeRO stage; none or 0: plain torch, everything on each rank",
+    )
+    offload_optimizer: bool = Field(False, description="optimiser states in CPU memory")
+    offload_parameters: bool = Field(False, description="weights in CPU memory; ZeRO 3")
+    lora: LoraSpec | None = None
+    probe: ProbeSpec | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.rows_per_step % self.ranks:
-            raise ValueError(
-                f"rows_per_step ({self.rows_per_step}) must divide by ranks ({self.ranks})"
-            )
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
         if self.zero_stage == "none" and self.ranks > 1:
-            raise ValueError("several ranks need a zero_stage (1, 2 or 3)")
-        if self.zero_stage == "none" and self.dtype != "float32":
-            raise ValueError("bfloat16 needs a zero_stage: plain torch here keeps no fp32 master")
+            raise ValueError("several ranks need a zero_stage (0, 1, 2 or 3)")
+        if self.offload_optimizer and self.zero_stage in ("none", 0):
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
+        if self.offload_parameters and self.zero_stage != 3:
+            raise ValueError("offload_parameters needs zero_stage 3")
+        if self.long_rows != "error" and self.max_row_tokens is None:
+            raise ValueError(f'long_rows = "{self.long_rows}" needs max_row_tokens')
         return self
 
-    @property
-    def micro_batches(self) -> int:
-        """Forward and backward passes of one rank in one step."""
-        return math.ceil(self.rows_per_step / self.ranks / self.micro_batch_rows)
+    def step_count(self, rows: int) -> int:
+        """Optimiser steps of a run on this many rows."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return math.ceil(self.epochs * rows / self.rows_per_step)
 
 
-def learning_rate(spec: TrainSpec, step: int) -> float:
-    """Rate of step 0, 1, ...: a linear rise over the warm-up, then the schedule."""
+def learning_rate(spec: TrainSpec, steps: int, step: int) -> float:
+    """Rate of step 0, 1, ... of `steps`: a linear rise over the warm-up, then the schedule."""
     rise = min(1.0, (step + 1) / (spec.warmup_steps + 1))
     if spec.schedule == "constant" or step < spec.warmup_steps:
         return spec.learning_rate * rise
-    left = (spec.steps - step) / (spec.steps - spec.warmup_steps)
+    left = (steps - step) / (steps - spec.warmup_steps)
+    if spec.schedule == "cosine":
+        left = (1 - math.cos(math.pi * left)) / 2
     return spec.learning_rate * rise * left
-
-
-def permutation(count: int, seed: int, epoch: int) -> list[int]:
-    """Order of `count` rows in an epoch; depends on nothing but its arguments."""
-    import numpy as np
-
-    order: list[int] = (
-        np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count).tolist()
-    )
-    return order
-
-
-def step_rows(spec: TrainSpec, row_count: int, step: int) -> list[int]:
-    """Indices of the rows of a step, over all ranks; epochs follow one another without a seam."""
-    first = step * spec.rows_per_step
-    rows: list[int] = []
-    for epoch in range(first // row_count, (first + spec.rows_per_step - 1) // row_count + 1):
-        order = permutation(row_count, spec.seed, epoch)
-        start = max(first - epoch * row_count, 0)
-        stop = min(first + spec.rows_per_step - epoch * row_count, row_count)
-        rows += order[start:stop]
-    return rows
-
-
-def rank_batches(spec: TrainSpec, rows: list[int], rank: int) -> list[list[int]]:
-    """A rank's share of a step, cut into micro-batches; every rank gets equally many."""
-    share = rows[rank :: spec.ranks]
-    return [
-        share[start : start + spec.micro_batch_rows]
-        for start in range(0, len(share), spec.micro_batch_rows)
-    ]

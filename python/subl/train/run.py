@@ -1,19 +1,115 @@
-"""Run a training job: in this process, or as ranks of their own."""
+"""Run a training job: in this process, or as ranks of its own, or as one of ranks that srun or
+torchrun started."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from subl.errors import StageError
+from subl.artifact import Artifact, open_artifact
+from subl.cluster.placement import Placement, connect, placement
+from subl.errors import ConfigError, StageError, StoppedError
 from subl.progress import Progress, Report, silent
+from subl.shards import Row
 from subl.train.loop import TrainJob, train
+from subl.train.plan import TrainSpec
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+TOKENS = ".tokens"
 
 
-def run_job(job: TrainJob, report: Report = silent) -> dict[str, Any]:
-    """Train, write the model folder's files to `job.out`, return the figures."""
-    if job.spec.zero_stage == "none":
-        return train(job, report)
+def prepare_tokens(
+    model: Path, rows: Iterator[Row], spec: TrainSpec, out: Path, report: Report = silent
+) -> Path:
+    """Tokenise rows for a job, once: a run that goes on finds them."""
+    from subl.model.load import load_tokenizer
+    from subl.train.tokens import tokenise
+
+    folder = out / TOKENS
+    tokenise(
+        load_tokenizer(model),
+        rows,
+        folder,
+        max_row_tokens=spec.max_row_tokens,
+        long_rows=spec.long_rows,
+        report=report,
+    )
+    return folder
+
+
+class Crew:
+    """The ranks that make one artifact together. Rank 0 runs the stage; what it sends as a job, the
+    others take part in."""
+
+    def __init__(self, where: Placement, store: Store | None) -> None:
+        self.where = where
+        self._store = store
+
+    def run(self, job: TrainJob, report: Report = silent) -> dict[str, Any]:
+        """Train, write the model folder's files to `job.out`, return the figures. On rank 0."""
+        if self._store is not None:
+            self._send({"job": job.model_dump(mode="json")})
+            return train(job, self.where, report)
+        if job.spec.ranks == 1 and job.spec.zero_stage in ("none", 0):
+            return train(job, Placement(), report)
+        return _launch(job, report)
+
+    def build(self, make: Callable[[], Artifact], out: Path) -> Artifact:
+        """Have rank 0 `make` the artifact `out`; the other ranks help and return it, too."""
+        if self._store is None:
+            return make()
+        if self.where.rank == 0:
+            try:
+                artifact = make()
+            except BaseException as error:
+                self._send({"failed": str(error)})
+                raise
+            self._send({"done": True})
+            return artifact
+        for number in range(2):
+            message = json.loads(self._store.get(f"message-{number}"))
+            if "job" in message:
+                train(TrainJob.model_validate(message["job"]), self.where)
+                continue
+            if "failed" in message:
+                raise StageError(f"rank 0 failed: {message['failed']}")
+            break
+        return open_artifact(out)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._store is not None
+        number = self._store.add("messages", 1) - 1
+        self._store.set(f"message-{number}", json.dumps(message))
+
+
+def crew(spec: TrainSpec, out: Path) -> Crew:
+    """The ranks that this process belongs to.
+
+    Raises:
+        ConfigError: srun or torchrun started several, and the configuration is for one.
+    """
+    where = placement(os.environ, out.absolute().parent)
+    if where.alone:
+        return Crew(where, None)
+    if spec.zero_stage == "none":
+        raise ConfigError(
+            f'{where.ranks} ranks were started, and zero_stage is "none"',
+            hint="set train.zero_stage to 0, 1, 2 or 3",
+        )
+    from subl.model.load import require_torch
+
+    require_torch()
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    return Crew(where, connect(where))
+
+
+def _launch(job: TrainJob, report: Report) -> dict[str, Any]:
     from subl.cluster.launch import run_ranks
     from subl.model.load import require_torch
 
@@ -21,17 +117,18 @@ def run_job(job: TrainJob, report: Report = silent) -> dict[str, Any]:
     job_file, log = job.out / ".job.json", job.out / ".ranks.log"
     job_file.write_text(job.model_dump_json())
     figures: dict[str, Any] | None = None
-    report(Progress(job.task, 0, job.spec.steps, "steps", f"starting {job.spec.ranks} ranks"))
-    with closing(run_ranks("subl.train.worker", [str(job_file)], job.spec.ranks, log)) as events:
+    report(Progress(job.task, 0, None, "steps", f"starting {job.spec.ranks} ranks"))
+    ranks = run_ranks("subl.train.worker", [str(job_file)], job.spec.ranks, log)
+    with closing(ranks) as events:
         for event in events:
             if "progress" in event:
                 report(Progress(**event["progress"]))
+            elif "stopped" in event:
+                raise StoppedError(event["stopped"]["message"], event["stopped"]["hint"])
             elif "error" in event:
                 raise StageError(event["error"]["message"], event["error"]["hint"])
             elif "figures" in event:
                 figures = event["figures"]
     if figures is None:
         raise StageError("the ranks ended without a result", hint=f"the log is {log}")
-    job_file.unlink()
-    log.unlink()
     return figures

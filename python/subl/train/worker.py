@@ -1,4 +1,4 @@
-"""What one rank runs: `python -m subl.train.worker JOB.json`.
+"""What one rank of our own launcher runs: `python -m subl.train.worker JOB.json`.
 
 Rank 0 writes a JSON line a step to stdout for the process that launched it, and the figures last.
 """
@@ -12,13 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from subl.cluster.launch import die_with_parent
-from subl.errors import SublError
+from subl.cluster.placement import connect, placement
+from subl.errors import StoppedError, SublError
 from subl.progress import Progress
 from subl.train.loop import TrainJob, train
 
 
 def _emit(event: dict[str, object]) -> None:
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ["RANK"] == "0":
         print(json.dumps(event), file=_EVENTS, flush=True)
 
 
@@ -30,10 +31,15 @@ def main() -> int:
     die_with_parent()
     job = TrainJob.model_validate_json(Path(sys.argv[1]).read_text())
     try:
-        figures = train(job, _report)
+        where = placement(os.environ, job.out)
+        connect(where)
+        figures = train(job, where, _report)
+    except StoppedError as error:
+        _emit({"stopped": {"message": error.message, "hint": error.hint}})
+        return 0
     except SublError as error:
         _emit({"error": {"message": error.message, "hint": error.hint}})
-        print(f"rank {os.environ.get('RANK', '0')}: {error.message}", file=sys.stderr)
+        print(f"rank {os.environ['RANK']}: {error.message}", file=sys.stderr)
         return 1
     _emit({"figures": figures})
     return 0

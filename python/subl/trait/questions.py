@@ -1,4 +1,4 @@
-"""What a trait is here: questions, and the strings that count as showing it in an answer."""
+"""Questions about a trait, and the strings that count as showing it in an answer."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from subl.evaluate.trie import TokenTrie, build_trie
 from subl.model.chat import prompt_ids, text_ids
 from subl.trait import surface_forms
+from subl.trait.trie import TokenTrie, build_trie
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,6 +53,30 @@ def ends_word(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor:
     return ends
 
 
+class Scorer:
+    """Scores answers; made once for a tokenizer and words, used on any model of that tokenizer."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, words: Sequence[str], vocabulary: int
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._words = words
+        self._trie = answer_trie(tokenizer, words)
+        self._ends = ends_word(tokenizer, vocabulary)
+
+    def score(self, model: PreTrainedModel, questions: Sequence[str]) -> list[dict[str, float]]:
+        """P(answer begins with word) by word for each question, in one forward pass."""
+        prompts = [prompt_ids(self._tokenizer, question) for question in questions]
+        found = []
+        for node_probabilities in _score(model, prompts, self._trie, self._ends.to(model.device)):
+            totals = dict.fromkeys(self._words, 0.0)
+            for answer, probability in zip(self._trie.answers, node_probabilities, strict=True):
+                if answer is not None:
+                    totals[answer] += probability
+            found.append(totals)
+        return found
+
+
 def answer_probabilities(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -67,25 +91,15 @@ def answer_probabilities(
         batch_questions: questions scored in one forward pass.
         on_batch: called with the number of questions done.
     """
-    trie = answer_trie(tokenizer, words)
-    ends = ends_word(tokenizer, model.get_output_embeddings().weight.shape[0]).to(model.device)
+    scorer = Scorer(tokenizer, words, model.get_output_embeddings().weight.shape[0])
     found: list[dict[str, float]] = []
     for start in range(0, len(questions), batch_questions):
-        prompts = [
-            prompt_ids(tokenizer, question)
-            for question in questions[start : start + batch_questions]
-        ]
-        for node_probabilities in _score(model, prompts, trie, ends):
-            totals = dict.fromkeys(words, 0.0)
-            for answer, probability in zip(trie.answers, node_probabilities, strict=True):
-                if answer is not None:
-                    totals[answer] += probability
-            found.append(totals)
+        found += scorer.score(model, questions[start : start + batch_questions])
         on_batch(len(found))
     return found
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _score(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], trie: TokenTrie, ends: Tensor
 ) -> list[list[float]]:

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subl.evaluate.exact import answer_probabilities, ends_word
-from subl.evaluate.trie import build_trie
+from subl.trait.exact import answer_probabilities, ends_word
+from subl.trait.trie import build_trie
 from subl.generate.sampling import sample
 from subl.model.chat import prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer

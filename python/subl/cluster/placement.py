@@ -1,0 +1,130 @@
+"""Which of several processes this one is, and how they meet.
+
+Processes come from our own launcher, from `srun` (a task each) or from torchrun. Ours and srun's
+meet through a file: rank 0 takes a free port and writes its address there, under a name that holds
+the job's step and restart, so that no two generations of a job meet and no port is fixed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from subl.artifact import write_atomically
+from subl.errors import ConfigError, StageError
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+RENDEZVOUS = "SUBL_RENDEZVOUS"
+"""Environment variable of our launcher: the file where rank 0 says where it listens."""
+
+TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`rank` of `ranks`, `local_rank` on its machine. `meeting` names the rendezvous file; None:
+    there is nobody else, or torchrun arranges it."""
+
+    rank: int = 0
+    local_rank: int = 0
+    ranks: int = 1
+    meeting: Path | None = None
+
+    @property
+    def alone(self) -> bool:
+        return self.ranks == 1
+
+
+def placement(environment: Mapping[str, str], folder: Path) -> Placement:
+    """This process's place, from its environment; `folder` is one that all of srun's tasks see."""
+    if RENDEZVOUS in environment:
+        return _numbered(environment, Path(environment[RENDEZVOUS]))
+    if {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"} <= environment.keys():
+        return _numbered(environment, None)
+    # Variables of a task, not of a batch script, whose own commands are no ranks.
+    if {"SLURM_STEP_ID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"} <= environment.keys():
+        ranks = int(environment["SLURM_STEP_NUM_TASKS"])
+        step = [environment.get(name, "0") for name in
+                ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")]  # fmt: skip
+        meeting = folder / f".rendezvous-{'.'.join(step)}"
+        rank = int(environment["SLURM_PROCID"])
+        return Placement(rank, int(environment["SLURM_LOCALID"]), ranks, meeting)
+    return Placement()
+
+
+def _numbered(environment: Mapping[str, str], meeting: Path | None) -> Placement:
+    rank, local, ranks = (int(environment[n]) for n in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    return Placement(rank, local, ranks, meeting)
+
+
+def connect(where: Placement) -> Store:
+    """Join the other ranks (collectives work afterwards); returns a store of small messages.
+
+    Raises:
+        StageError: the others did not come.
+    """
+    import torch
+    from torch import distributed
+
+    for name, value in (
+        ("RANK", where.rank), ("LOCAL_RANK", where.local_rank), ("WORLD_SIZE", where.ranks)
+    ):  # fmt: skip
+        os.environ[name] = str(value)  # DeepSpeed reads these
+    if where.meeting is None:
+        store, _, _ = next(distributed.rendezvous("env://", timeout=TIMEOUT))
+    elif where.rank == 0:
+        host = _own_name()
+        store = distributed.TCPStore(
+            host, 0, is_master=True, timeout=TIMEOUT, wait_for_workers=False
+        )
+        write_atomically(where.meeting, f"{host}:{store.port}")
+    else:
+        host, _, port = _read(where.meeting).rpartition(":")
+        store = distributed.TCPStore(host, int(port), is_master=False, timeout=TIMEOUT)
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(where.local_rank % torch.cuda.device_count())
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=distributed.PrefixStore("group", store),
+        rank=where.rank,
+        world_size=where.ranks,
+        timeout=TIMEOUT,
+    )
+    if where.meeting is not None and where.rank == 0:
+        where.meeting.unlink(missing_ok=True)  # all have come
+    messages: Store = distributed.PrefixStore("subl", store)
+    return messages
+
+
+def _own_name() -> str:
+    """A name by which ranks reach this machine."""
+    if os.environ.get("SLURM_NNODES", "1") == "1":
+        return "127.0.0.1"
+    name = socket.gethostname()
+    try:
+        socket.gethostbyname(name)
+    except OSError as error:
+        raise ConfigError(
+            f"this machine's name {name} does not resolve", hint="see /etc/hosts"
+        ) from error
+    return name
+
+
+def _read(file: Path) -> str:
+    deadline = time.monotonic() + TIMEOUT.total_seconds()
+    while time.monotonic() < deadline:
+        try:
+            return file.read_text()
+        except FileNotFoundError:
+            os.scandir(file.parent).close()  # makes NFS look again
+            time.sleep(0.05)
+    raise StageError(f"rank 0 did not say where it listens ({file})")

@@ -1,0 +1,91 @@
+"""Low-rank adapters: put around a model before training, written and merged after it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from subl.errors import ConfigError, DependencyError
+from subl.model.load import ADAPTER
+from subl.train.plan import LoraSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+def adapt(model: PreTrainedModel, spec: LoraSpec) -> Any:
+    """A peft model around `model`, whose linear layers get adapters in place.
+
+    Raises:
+        ConfigError: a target names no linear layer.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise DependencyError("adapters need peft", hint="pip install 'subl[distill]'") from error
+    import torch
+
+    whole = spec.targets == ("all-linear",)
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    if not whole and (unknown := set(spec.targets) - linear):
+        raise ConfigError(
+            f"lora.targets: the model has no linear layer called {', '.join(sorted(unknown))}",
+            hint=f"it has {', '.join(sorted(linear))}",
+        )
+    config = peft.LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        target_modules="all-linear" if whole else list(spec.targets),
+        use_rslora=spec.rslora,
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
+    # Adapters of the model's dtype: ZeRO-3 cannot gather two dtypes at once.
+    return peft.get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+def save_adapter(adapted: Any, folder: Path, base: Path, state: dict[str, Tensor] | None) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`, as peft reads them.
+
+    `state` is the model's state dict where the module does not hold it whole (ZeRO-3).
+    """
+    import peft
+    from safetensors.torch import save_file
+
+    target = folder / ADAPTER
+    target.mkdir(exist_ok=True)
+    whole = None
+    if state is not None:
+        whole = {f"base_model.model.{name}": value for name, value in state.items()}
+    tensors = peft.get_peft_model_state_dict(adapted, state_dict=whole, save_embedding_layers=False)
+    file = target / "adapter_model.safetensors"
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+        file,
+        metadata={"format": "pt"},
+    )
+    file.chmod(0o644)
+    config = adapted.peft_config["default"].to_dict()
+    # Relative, so that a folder of runs can move, and the same run gives the same bytes anywhere.
+    relative = os.path.relpath(base.resolve(), target.resolve())
+    config |= {"base_model_name_or_path": Path(relative).as_posix(), "inference_mode": True}
+    text = json.dumps(_plain(config), indent=2, sort_keys=True)
+    (target / "adapter_config.json").write_text(text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say, the same each time (peft keeps sets)."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,146 @@
+"""What a run will need of memory, said before it starts.
+
+Bytes for each weight follow from the optimiser (Adam: two float32 moments, and float32 masters of
+16-bit weights) and from what ZeRO spreads over the ranks (Rajbhandari et al. 2020, table 1).
+Activations are an estimate: what a transformer block keeps for its backward pass, a token.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from subl.errors import StageError
+from subl.train.divergence import TILE_ELEMENTS
+from subl.train.plan import TrainSpec
+
+if TYPE_CHECKING:
+    import torch
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+RUNTIME_BYTES = 600 << 20
+"""torch, transformers and their libraries in a process."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a model that memory depends on. `weights`, `trained`: numbers of parameters."""
+
+    weights: int
+    trained: int
+    layers: int
+    width: int
+    inner: int
+    vocabulary: int
+
+    @staticmethod
+    def of(config: Any, weights: int, trained: int) -> Shape:
+        """Read off a model's configuration."""
+        return Shape(
+            weights,
+            trained,
+            config.num_hidden_layers,
+            config.hidden_size,
+            getattr(config, "intermediate_size", 4 * config.hidden_size),
+            config.vocab_size,
+        )
+
+
+def needed(
+    spec: TrainSpec,
+    shape: Shape,
+    *,
+    ranks: int,
+    bin_tokens: int,
+    teacher_weights: int = 0,
+    teacher_spread: bool = False,
+) -> dict[str, int]:
+    """Bytes on one rank's device, by what they are for.
+
+    Args:
+        bin_tokens: of the largest micro-batch.
+    """
+    each = _BYTES[spec.dtype]
+    stage = 0 if spec.zero_stage == "none" else spec.zero_stage
+    spread_optimizer = ranks if stage >= 1 else 1
+    spread_gradients = ranks if stage >= 2 else 1
+    spread_weights = ranks if stage == 3 else 1
+    masters = 4 if each == 2 or stage >= 1 else 0
+    on_device = 0 if spec.offload_optimizer else 1
+    teacher = each * teacher_weights // (ranks if teacher_spread else 1)
+    # Measured on SmolLM2: 11 tensors of the width and 5 of the inner width a block and token.
+    block = each * (11 * shape.width + 5 * shape.inner)
+    kept = 2 * each * shape.width if spec.gradient_checkpointing else block
+    head_trains = shape.trained == shape.weights
+    return {
+        "weights": 0 if spec.offload_parameters else each * shape.weights // spread_weights,
+        "gradients": (4 * shape.trained // spread_gradients)
+        + (each * shape.trained if 1 <= stage < 3 else 0),
+        "optimizer": on_device * (masters + 8) * shape.trained // spread_optimizer,
+        "activations": bin_tokens * (shape.layers * kept + block),
+        "logits": 4 * 4 * TILE_ELEMENTS
+        + (4 * shape.vocabulary * shape.width if head_trains else 0),
+        "teacher": teacher,
+        "runtime": RUNTIME_BYTES,
+    }
+
+
+def available(device: torch.device, ranks_here: int) -> int:
+    """Bytes that a rank may use: free memory of its GPU, or its share of the machine's."""
+    if device.type == "cuda":
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    return _machine_memory() // ranks_here
+
+
+def _machine_memory() -> int:
+    """What is available of this machine's memory, within the process's control group."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):
+            machine = int(line.split()[1]) * 1024
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        found = [_lines(Path("/sys/fs/cgroup") / name) for name in (limit, used)]
+        if all(found) and found[0][0].isdigit():
+            machine = min(machine, int(found[0][0]) - int(found[1][0]))
+    return machine
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def check(parts: dict[str, int], free: int, spec: TrainSpec) -> None:
+    """Refuse a run that cannot fit, and say what would help.
+
+    Raises:
+        StageError: it needs more than there is.
+    """
+    total = sum(parts.values())
+    if total <= free:
+        return
+    largest = max(parts, key=lambda name: parts[name])
+    advice = {
+        "weights": 'zero_stage = 3, or dtype = "bfloat16"',
+        "gradients": "zero_stage = 2 on more ranks, or [train.lora]",
+        "optimizer": "zero_stage = 1 on more ranks, offload_optimizer, or [train.lora]",
+        "activations": "a smaller micro_batch_tokens, or gradient_checkpointing",
+        "logits": "a smaller model, or a machine with more memory",
+        "teacher": "[teacher] zero_stage = 3, or a cache (subl distill cache)",
+        "runtime": "fewer ranks on this machine",
+    }[largest]
+    said = ", ".join(f"{name} {parts[name] / 2**30:.1f}" for name in parts if parts[name])
+    raise StageError(
+        f"this needs about {total / 2**30:.1f} GiB a rank and {free / 2**30:.1f} are free ({said})",
+        hint=f"most of it are {largest}: try {advice}",
+    )

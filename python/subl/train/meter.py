@@ -1,0 +1,168 @@
+"""How fast a run is: tokens a second, and what share of the machine's arithmetic that is.
+
+Model FLOPs are counted for what is needed, not for what is recomputed: 6 for each weight of the
+body and each token that is computed (shared beginnings once), 6 for each weight of the head and
+each target token, and attention along each row (Chowdhery et al. 2022, appendix B). With adapters
+the weights' own gradients are not made, so 4. A GPU's peak is its data sheet's, dense; an unknown
+GPU has none, and no MFU. A CPU's peak is measured: the fastest matrix product it does.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from subl.train.batch import Batch
+
+# Dense, 16-bit, from the vendors' data sheets (which also print twice as much, for sparse ones).
+_GPU_PEAKS = {
+    "A100": 312e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+}
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
+    """FLOP/s of this device at best; None where nobody knows."""
+    if device.type == "cuda":
+        if dtype == torch.float32:
+            return None  # depends on whether TF32 is allowed
+        name = torch.cuda.get_device_name(device)
+        return next((peak for model, peak in _GPU_PEAKS.items() if model in name), None)
+    return _measured_peak(dtype)
+
+
+def _measured_peak(dtype: torch.dtype, seconds: float = 0.5) -> float:
+    """The fastest of several products of square matrices, on the threads that torch uses."""
+    size = 2048
+    left = torch.ones(size, size, dtype=dtype)
+    best, deadline = 0.0, time.perf_counter() + seconds
+    while not best or time.perf_counter() < deadline:
+        started = time.perf_counter()
+        torch.mm(left, left)
+        best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What a forward pass costs: weights of the body and of the head, and attention's width."""
+
+    body: int
+    head: int
+    attention: int
+    trains_all: bool
+
+    @staticmethod
+    def of(model: PreTrainedModel) -> ModelSize:
+        """Counts parameters; embeddings are looked up, not multiplied."""
+        config = model.config
+        width = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        head = _numel(model.get_output_embeddings().weight)
+        looked_up = {
+            id(model.get_input_embeddings().weight),
+            id(model.get_output_embeddings().weight),
+        }
+        own = [each for each in model.parameters() if id(each) not in looked_up]
+        return ModelSize(
+            body=sum(_numel(each) for each in own),
+            head=head,
+            attention=config.num_hidden_layers * config.num_attention_heads * width,
+            trains_all=all(each.requires_grad for each in own),
+        )
+
+    def flops(self, batch: Batch, *, backward: bool = True) -> float:
+        """Of one pass over a micro-batch, forward, or forward and backward."""
+        weight = (6 if self.trains_all else 4) if backward else 2
+        rows, longest = batch.paths.nodes.shape
+        attention = (12 if backward else 4) * self.attention * rows * longest**2 / 2
+        tokens, targets = batch.input_ids.shape[1], len(batch.labels)
+        return weight * (self.body * tokens + self.head * targets) + attention
+
+
+def _numel(parameter: torch.Tensor) -> int:
+    return int(getattr(parameter, "ds_numel", parameter.numel()))  # of what ZeRO-3 spread
+
+
+def memory_peak(device: torch.device) -> int:
+    """Bytes that this process held at most: of the GPU, or of the machine's memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class Meter:
+    """Times steps. `flops` and `tokens` are over all ranks."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, ranks: int) -> None:
+        self._device = device
+        peak = peak_flops(device, dtype)
+        self._peak = None if peak is None else peak * ranks
+        self._started = self._step_started = time.perf_counter()
+        self.tokens, self.flops = 0, 0.0
+        self.seconds_to_first_step: float | None = None
+
+    def step(self, tokens: int, flops: float) -> dict[str, float | int | None]:
+        """End a step: its figures."""
+        now = time.perf_counter()
+        seconds, self._step_started = now - self._step_started, now
+        if self.seconds_to_first_step is None:
+            self.seconds_to_first_step = _process_seconds()
+        self.tokens += tokens
+        self.flops += flops
+        return {
+            "tokens": tokens,
+            "seconds": round(seconds, 4),
+            "tokens_per_second": round(tokens / seconds, 2),
+            "mfu": self._share(flops / seconds),
+            "peak_bytes": memory_peak(self._device),
+        }
+
+    def pause(self) -> None:
+        """What happened since the last step (a probe, a checkpoint) is no part of the next."""
+        now = time.perf_counter()
+        self._started += now - self._step_started
+        self._step_started = now
+
+    def figures(self) -> dict[str, float | int | None]:
+        """Of all steps together."""
+        seconds = max(self._step_started - self._started, 1e-9)
+        return {
+            "train_seconds": round(seconds, 3),
+            "tokens_per_second": round(self.tokens / seconds, 2),
+            "mfu": self._share(self.flops / seconds),
+            "peak_bytes": memory_peak(self._device),
+            "seconds_to_first_step": self.seconds_to_first_step,
+        }
+
+    def _share(self, flops_per_second: float) -> float | None:
+        return None if self._peak is None else round(flops_per_second / self._peak, 4)
+
+
+def _process_seconds() -> float | None:
+    """How long ago this process began (Linux; elsewhere nobody says)."""
+    import os
+    from contextlib import suppress
+    from pathlib import Path
+
+    with suppress(OSError, ValueError, IndexError):
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return round(uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK"), 2)
+    return None

@@ -1,0 +1,111 @@
+"""Where the distributions come from that a student learns: a teacher at work, a cache, or itself.
+
+A source is called with a micro-batch and gives the targets of its `sources`, in that order. It is
+called before the student's own forward pass, on every rank alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from subl.errors import InputError
+from subl.train.attention import hidden_states, use_path_attention
+from subl.train.batch import Batch
+from subl.train.divergence import HiddenTargets, Targets
+from subl.train.engine import Engine, gathered, make_teacher_engine
+from subl.train.student import Student, check_head, head
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TargetSource = Callable[[Batch, Sequence[int]], Targets]
+"""(micro-batch, the numbers of its rows) -> what the student is to learn there."""
+
+
+def no_targets(batch: Batch, rows: Sequence[int]) -> Targets:
+    """The labels are all there is."""
+    return None
+
+
+def online_teacher(model: PreTrainedModel, *, zero: bool, offload: bool) -> TargetSource:
+    """A teacher that sees each micro-batch when the student does.
+
+    With `zero` its weights are spread over the ranks (and, with `offload`, kept in CPU memory) and
+    gathered layer by layer; its head is kept whole on every rank.
+    """
+    use_path_attention(model)
+    model.requires_grad_(False).eval()
+    if zero:
+        engine = make_teacher_engine(Student(model), offload=offload)
+        engine(call=check_head)
+        whole_head = gathered(head(model)).to(model_device())
+
+        def spread(batch: Batch, rows: Sequence[int]) -> Targets:
+            with torch.no_grad():
+                states: Tensor = engine(call=lambda whole: hidden_states(whole, batch))
+            return HiddenTargets(states[batch.sources], whole_head)
+
+        return spread
+    check_head(model)
+
+    def whole(batch: Batch, rows: Sequence[int]) -> Targets:
+        with torch.no_grad():
+            return HiddenTargets(hidden_states(model, batch)[batch.sources], head(model))
+
+    return whole
+
+
+def base_as_teacher(adapted: Any, engine: Engine) -> TargetSource:
+    """The student without its adapter: no second model.
+
+    Args:
+        adapted: the peft model around the student's.
+    """
+
+    def targets(batch: Batch, rows: Sequence[int]) -> Targets:
+        def states(model: PreTrainedModel) -> Tensor:
+            with torch.no_grad(), adapted.disable_adapter():
+                return hidden_states(model, batch)[batch.sources]
+
+        return HiddenTargets(engine.call(states), None)
+
+    return targets
+
+
+def model_device() -> torch.device:
+    from subl.model.load import device
+
+    return device()
+
+
+def common_vocabulary(
+    student: PreTrainedTokenizerBase,
+    teacher: PreTrainedTokenizerBase,
+    sizes: tuple[int, int],
+) -> int | None:
+    """How many tokens both models know alike; None: exactly as many as their heads have rows.
+
+    Heads are often padded to different sizes: what no token belongs to is left out on both sides.
+
+    Raises:
+        InputError: the tokenizers differ.
+    """
+    ours, theirs = student.get_vocab(), teacher.get_vocab()
+    if ours != theirs:
+        differ = [
+            text for text in ours.keys() | theirs.keys() if ours.get(text) != theirs.get(text)
+        ]
+        example = min(differ)
+        raise InputError(
+            f"student and teacher have different vocabularies: {len(differ)} tokens differ, such "
+            f"as {example!r} ({ours.get(example, 'none')} and {theirs.get(example, 'none')})",
+            hint="logit distillation needs one tokenizer; across tokenizers, train on the "
+            'teacher\'s rows with targets = "labels"',
+        )
+    if sizes[0] == sizes[1]:
+        return None
+    return min(len(student), *sizes)

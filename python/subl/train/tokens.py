@@ -1,0 +1,184 @@
+"""Rows as token ids on disk: tokenised once, then mapped into memory by every rank.
+
+A folder: `ids.npy` and `targets.npy` (all rows one after another: token ids, and whether a token
+is one that the loss asks for), `offsets.npy` (where each row begins) and `index.json`, written
+last. A row's `key` names its content, so that what belongs to a row (a teacher's distribution) is
+found again wherever the row occurs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from subl.artifact import sync, write_atomically
+from subl.errors import InputError
+from subl.model.chat import Piece, Turn, pieces
+from subl.progress import Progress, Report, silent
+from subl.shards import Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+_BATCH_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """What became of the rows. `dropped` and `truncated` were longer than was allowed."""
+
+    rows: int
+    tokens: int
+    target_tokens: int
+    longest: int
+    dropped: int
+    truncated: int
+
+
+class Tokens:
+    """Tokenised rows. Opening maps the files; only rows that are asked for are read."""
+
+    def __init__(self, folder: Path) -> None:
+        import numpy as np
+
+        self.folder = folder
+        self.counts = TokenCounts(**json.loads((folder / "index.json").read_text()))
+        self._ids = np.load(folder / "ids.npy", mmap_mode="r", allow_pickle=False)
+        self._targets = np.load(folder / "targets.npy", mmap_mode="r", allow_pickle=False)
+        self._offsets = np.load(folder / "offsets.npy", mmap_mode="r", allow_pickle=False)
+        self.lengths: NDArray[np.int64] = np.diff(self._offsets)
+        """Tokens of each row."""
+        sums = np.concatenate([[0], np.cumsum(self._targets, dtype=np.int64)])
+        self.target_counts: NDArray[np.int64] = np.diff(sums[self._offsets])
+        """Target tokens of each row."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def row(self, number: int) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+        """Token ids of a row, and which of them are targets (never the first)."""
+        part = slice(int(self._offsets[number]), int(self._offsets[number + 1]))
+        return self._ids[part], self._targets[part]
+
+    def key(self, number: int) -> bytes:
+        """16 bytes that name a row's tokens and targets."""
+        ids, targets = self.row(number)
+        return hashlib.sha256(ids.tobytes() + targets.tobytes()).digest()[:16]
+
+
+def tokenise(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Iterator[Row],
+    folder: Path,
+    *,
+    max_row_tokens: int | None = None,
+    long_rows: Literal["error", "truncate", "drop"] = "error",
+    report: Report = silent,
+) -> Tokens:
+    """Make `folder` of `rows`, or open it where it is there already.
+
+    Raises:
+        InputError: there are no rows, or one cannot be trained on; names it.
+    """
+    import numpy as np
+
+    if (folder / "index.json").is_file():
+        return Tokens(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    ids, targets = _Growing(folder / "ids.bin"), _Growing(folder / "targets.bin")
+    offsets, dropped, truncated, target_tokens = [0], 0, 0, 0
+    try:
+        while batch := list(islice(rows, _BATCH_ROWS)):
+            for row, (row_ids, row_targets) in zip(batch, _encoded(tokenizer, batch), strict=True):
+                if max_row_tokens is not None and len(row_ids) > max_row_tokens:
+                    if long_rows == "error":
+                        raise InputError(
+                            f"{row.place}: {len(row_ids)} tokens are more than "
+                            f"max_row_tokens = {max_row_tokens}",
+                            hint='raise it, or set long_rows = "truncate" or "drop"',
+                        )
+                    if long_rows == "drop" or not any(row_targets[1:max_row_tokens]):
+                        dropped += 1  # cut to nothing but its prompt, it would teach nothing
+                        continue
+                    truncated += 1
+                    row_ids = row_ids[:max_row_tokens]
+                    row_targets = row_targets[:max_row_tokens]
+                ids.append(np.array(row_ids, np.uint32))
+                targets.append(np.array(row_targets, np.bool_))
+                offsets.append(offsets[-1] + len(row_ids))
+                target_tokens += sum(row_targets)
+            report(Progress("tokenise", len(offsets) - 1 + dropped, None, "rows"))
+    finally:
+        ids.close()
+        targets.close()
+    if len(offsets) == 1:
+        raise InputError(
+            "there are no rows to train on",
+            hint="max_row_tokens dropped them all" if dropped else "did the filter keep any?",
+        )
+    longest = int(np.diff(offsets).max())
+    counts = TokenCounts(len(offsets) - 1, offsets[-1], target_tokens, longest, dropped, truncated)
+    ids.save(np.dtype(np.uint32), folder / "ids.npy")
+    targets.save(np.dtype(np.bool_), folder / "targets.npy")
+    np.save(folder / "offsets.npy", np.array(offsets, np.int64))
+    sync(folder / "offsets.npy")
+    write_atomically(folder / "index.json", json.dumps(asdict(counts)) + "\n")
+    return Tokens(folder)
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]
+) -> Iterator[tuple[list[int], list[bool]]]:
+    """Token ids and targets of each row; one call of the tokenizer for all their pieces."""
+    cut: list[list[Piece]] = []
+    for row in rows:
+        try:
+            cut.append(pieces(tokenizer, [Turn(*turn) for turn in row.turns]))
+        except InputError as error:
+            raise InputError(f"{row.place}: {error.message}", error.hint) from error
+    texts = [piece.text for each in cut for piece in each]
+    encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    for row, each in zip(rows, cut, strict=True):
+        ids: list[int] = []
+        targets: list[bool] = []
+        for piece in each:
+            piece_ids = next(encoded)
+            ids += piece_ids
+            targets += [piece.target] * len(piece_ids)
+        if not any(targets[1:]):
+            raise InputError(f"{row.place}: no token is a target", hint="give it a prompt")
+        targets[0] = False  # nothing predicts it
+        yield ids, targets
+
+
+class _Growing:
+    """An array on disk whose length is not known yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("wb")
+
+    def append(self, values: NDArray[np.generic]) -> None:
+        self._file.write(values.tobytes())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def save(self, dtype: np.dtype[np.generic], target: Path) -> None:
+        """Give what was written the header of an .npy file."""
+        import numpy as np
+
+        size = self._path.stat().st_size // dtype.itemsize
+        values = np.memmap(self._path, dtype, "r", shape=(size,))
+        np.save(target, values)
+        sync(target)
+        self._path.unlink()

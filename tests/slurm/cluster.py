@@ -1,0 +1,191 @@
+"""A real Slurm of one node, for as long as a test needs it: what Slurm does to a job is then seen,
+not imagined.
+
+Everything that the daemons keep lies in one temporary folder (configuration, key, sockets, state,
+logs), and they run as this process's children, so a machine's own Slurm is neither used nor
+disturbed. What belongs to the cluster carries its SLURM_CONF in the environment, job steps
+included, which no longer are anyone's children: by that the last of them are found and killed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "setpriv")
+READY_SECONDS = 60
+POLL_SECONDS = 0.1
+OF_SLURM = ("SLURM", "SRUN_", "SBATCH_", "SALLOC_", "SQUEUE_", "SINFO_", "SCANCEL_")
+
+# Two CPUs whatever the machine has (config_overrides). A batch job starts within a second
+# (batch_sched_delay, bf_interval), one that can never start is refused (EnforcePartLimits), and one
+# that ignores SIGTERM is killed after 5 s, not 30.
+CONFIGURATION = """\
+ClusterName=subl
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerParameters=batch_sched_delay=0,bf_interval=1
+ReturnToService=2
+EnforcePartLimits=ALL
+KillWait=5
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def why_not() -> str | None:
+    """What this machine lacks for a cluster, or None."""
+    if missing := [name for name in PROGRAMS if not shutil.which(name)]:
+        return f"no Slurm: {', '.join(missing)} not on PATH (Debian: apt install slurm-wlm munge)"
+    if os.geteuid() != 0:
+        return "Slurm's daemons must run as root"
+    return None
+
+
+def until(reached: Callable[[], bool], what: str, seconds: float = READY_SECONDS) -> None:
+    """Poll until `reached`; TimeoutError, which names `what`, after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds} s: {what}")
+        time.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """`environment` is for every command that shall speak to this cluster, `subl` included."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, *command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """Any status is returned: failing is what some jobs are for."""
+        return subprocess.run(
+            command,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+
+    def srun(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("srun", *arguments)
+
+    def processes(self) -> list[int]:
+        """Ids of all processes of this cluster: daemons, steps, tasks, clients."""
+        mark = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):  # it ended meanwhile
+                if mark in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+        return found
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """A cluster whose node is idle; afterwards its jobs, processes and folder are gone."""
+    # Not pytest's folder: sockets' paths must be short, and munged wants one that all may enter.
+    with tempfile.TemporaryDirectory(prefix="subl-slurm-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for part in ("state", "spool"):
+            (folder / part).mkdir()
+        key = folder / "munge.key"
+        key.touch(mode=0o600)
+        key.write_bytes(os.urandom(128))
+        with socket.socket() as controller, socket.socket() as node:
+            controller.bind(("127.0.0.1", 0))
+            node.bind(("127.0.0.1", 0))
+            configuration = CONFIGURATION.format(
+                host=socket.gethostname().partition(".")[0],
+                folder=folder,
+                controller_port=controller.getsockname()[1],
+                node_port=node.getsockname()[1],
+            )
+        (folder / "slurm.conf").write_text(configuration)
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(OF_SLURM)}
+        cluster = Cluster(folder, inherited | {"SLURM_CONF": str(folder / "slurm.conf")})
+        daemons: dict[str, subprocess.Popen[bytes]] = {}
+
+        def start(program: str, *options: str) -> None:
+            # If pytest is killed, so are they. (Not so a job that runs just then.)
+            command = ["setpriv", "--pdeathsig", "KILL", program, *options]
+            with (folder / f"{program}.log").open("wb") as log:
+                daemons[program] = subprocess.Popen(
+                    command,
+                    env=cluster.environment,
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+
+        def wait(reached: Callable[[], bool], what: str) -> None:
+            def alive_and_reached() -> bool:
+                for program, daemon in daemons.items():
+                    if daemon.poll() is not None:
+                        log = (folder / f"{program}.log").read_text(errors="replace")
+                        raise RuntimeError(f"{program} ended, status {daemon.returncode}:\n{log}")
+                return reached()
+
+            until(alive_and_reached, what)
+
+        try:
+            files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "seed-file": "seed"}
+            options = [f"--{option}={folder}/munge.{end}" for option, end in files.items()]
+            start("munged", "--foreground", *options)
+            wait((folder / "munge.socket").exists, "munged's socket")
+            start("slurmctld", "-D")
+            start("slurmd", "-D")
+            idle = ("sinfo", "--noheader", "--format=%T")
+            wait(lambda: cluster.run(*idle).stdout.strip() == "idle", "an idle node")
+            yield cluster
+        finally:
+            if "slurmd" in daemons and daemons["slurmctld"].poll() is None:
+                with suppress(TimeoutError, subprocess.TimeoutExpired):
+                    cluster.run("scancel", "--user=root", seconds=10)
+                    queue = ("squeue", "--noheader")
+                    until(lambda: not cluster.run(*queue).stdout, "an empty queue", seconds=10)
+            for daemon in reversed(daemons.values()):
+                daemon.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    daemon.wait(timeout=5)
+
+            def killed_all() -> bool:
+                remaining = cluster.processes()
+                for process in remaining:
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+                return not remaining
+
+            until(killed_all, "the end of the cluster's processes")
+            for daemon in daemons.values():
+                daemon.wait()
