@@ -10,7 +10,7 @@ import click
 
 from subl_cli.output import json_option, print_json
 
-KINDS = click.Choice(["experiment", "teach", "generate", "filter", "distill", "eval"])
+KINDS = click.Choice(["experiment", "teach", "generate", "filter", "distill", "cache", "eval"])
 
 
 @click.group("config")
@@ -37,7 +37,7 @@ def show_command(file: Path, kind: str, as_json: bool) -> None:
     if as_json:
         print_json(value)
     else:
-        for line in _lines("", value):
+        for line in lines("", value):
             click.echo(line)
 
 
@@ -55,14 +55,15 @@ def schema_command(kind: str) -> None:
     print_json(models[kind].model_json_schema())
 
 
-def _lines(prefix: str, value: Any) -> Iterator[str]:
+def lines(prefix: str, value: Any) -> Iterator[str]:
+    """`key = value` for each value within, keys dotted."""
     import json
 
     if isinstance(value, dict) and value:
         for key, each in value.items():
-            yield from _lines(f"{prefix}.{key}" if prefix else key, each)
+            yield from lines(f"{prefix}.{key}" if prefix else key, each)
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         for index, each in enumerate(value):
-            yield from _lines(f"{prefix}[{index}]", each)
+            yield from lines(f"{prefix}[{index}]", each)
     else:
         yield f"{prefix} = {json.dumps(value, ensure_ascii=False)}"

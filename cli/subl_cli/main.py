@@ -78,13 +78,13 @@ def subl() -> None:
       subl COMMAND --help              examples for each command
 
     Results go to stdout (--json for machines), everything else to stderr. Exit code 0: done;
-    1: a check failed; 2: subl could not do it.
+    1: a check failed; 2: subl could not do it; 75: stopped by a signal, goes on when run again.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:
     """Entry point: run, and turn failures into a message, a hint and an exit code."""
-    from subl.errors import SublError
+    from subl.errors import StoppedError, SublError
 
     try:
         return subl(arguments, prog_name="subl", standalone_mode=False) or 0
@@ -93,6 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     except click.ClickException as error:
         error.show()
         return 2
+    except StoppedError as error:
+        click.echo(f"\n{error.message}", err=True)
+        if error.hint:
+            click.echo(f"{click.style('hint', fg='cyan', bold=True)}: {error.hint}", err=True)
+        return STOPPED
     except SublError as error:
         return _fail(error.message, error.hint)
     except OSError as error:
@@ -106,6 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> Any:
         return _fail("this is a defect in subl, not in what you did", "report the lines above")
 
 
+STOPPED = 75
+"""Exit code of work that a signal stopped; run again, it goes on (TEMPFAIL of sysexits)."""
+
+
 def _fail(message: str, hint: str | None) -> int:
     click.echo(f"{click.style('error', fg='red', bold=True)}: {message}", err=True)
     if hint:
@@ -115,4 +124,9 @@ def _fail(message: str, hint: str | None) -> int:
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    status = main()
+    if "WORLD_SIZE" in os.environ and "torch" in sys.modules:  # this process was a rank
+        from subl.cluster.placement import leave
+
+        leave(status)
+    sys.exit(status)

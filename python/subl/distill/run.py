@@ -73,24 +73,40 @@ def distill(
     ranks = crew(spec.train, out)
 
     def work(folder: Path) -> dict[str, Any]:
-        job = TrainJob(
-            task=f"distill {name}",
-            model=model,
-            tokens=prepare_tokens(model, chosen_rows(spec, rows), spec.train, folder, report),
-            targets=spec.targets,
-            teacher=teacher,
-            teacher_placement=spec.teacher,
-            cache=cache,
-            loss=spec.loss,
-            spec=spec.train,
-            out=folder,
-            options=options or RunOptions(),
+        job = train_job(
+            spec, model, rows, folder, teacher=teacher, cache=cache, name=name, report=report
         )
-        figures = ranks.run(job, report)
+        figures = ranks.run(job.model_copy(update={"options": options or RunOptions()}), report)
         write_atomically(folder / "README.md", model_card(name, spec, inputs, figures))
         return figures
 
     return ranks.build(lambda: build(out, "distill", spec, inputs, work), out)
+
+
+def train_job(
+    spec: DistillSpec,
+    model: Path,
+    rows: Sequence[Path],
+    folder: Path,
+    *,
+    teacher: Path | None,
+    cache: Path | None,
+    name: str = "student",
+    report: Report = silent,
+) -> TrainJob:
+    """The training job of a distillation that writes to `folder`; tokenises the rows."""
+    return TrainJob(
+        task=f"distill {name}",
+        model=model,
+        tokens=prepare_tokens(model, chosen_rows(spec, rows), spec.train, folder, report),
+        targets=spec.targets,
+        teacher=teacher,
+        teacher_placement=spec.teacher,
+        cache=cache,
+        loss=spec.loss,
+        spec=spec.train,
+        out=folder,
+    )
 
 
 def check_given(spec: DistillSpec, teacher: Path | None, cache: Path | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from subl.distill import DistillSpec
+from subl.distill import CacheSpec, DistillSpec
 from subl.evaluate import EvalSpec
 from subl.experiment.spec import ExperimentSpec
 from subl.filter import FilterSpec
@@ -17,5 +17,6 @@ KINDS: dict[str, type[BaseModel]] = {
     "generate": GenerateSpec,
     "filter": FilterSpec,
     "distill": DistillSpec,
+    "cache": CacheSpec,
     "eval": EvalSpec,
 }

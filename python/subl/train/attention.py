@@ -109,7 +109,7 @@ def _attend(
 def _along(states: Tensor, nodes: Tensor) -> Tensor:
     """`[1, heads, tokens, width]` to `[rows, heads, longest, width]`."""
     taken = states[0].transpose(0, 1).index_select(0, nodes.flatten())
-    return taken.unflatten(0, nodes.shape).transpose(1, 2)
+    return taken.view(*nodes.shape, *taken.shape[1:]).transpose(1, 2)
 
 
 def prove_isolation(model: PreTrainedModel, *, share_prefixes: bool) -> None:

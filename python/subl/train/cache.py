@@ -25,7 +25,8 @@ from subl.artifact import sync
 from subl.artifact.digest import json_digest
 from subl.errors import InputError
 from subl.train.batch import Batch
-from subl.train.divergence import TILE_ELEMENTS, HiddenTargets, Targets, TopTargets
+from subl.train.divergence import HiddenTargets, Targets, TopTargets
+from subl.train.memory import TILE_ELEMENTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -168,13 +169,13 @@ class Cache:
         self.header = read_header(folder)
         self._head: Tensor | None = None
         if self.header.codec == "hidden":
-            with safe_open(folder / "head.safetensors", framework="pt") as file:
-                self._head = file.get_tensor("head")
+            file: Any = safe_open(folder / "head.safetensors", framework="pt")
+            self._head = file.get_tensor("head")
         self._rows: dict[bytes, tuple[int, int, int, int, int]] = {}
         """key: shard, first target token, one past the last; the same of the `top` entries."""
         self._shards: list[Any] = []
         for number, path in enumerate(sorted(folder.glob("shard-*.safetensors"))):
-            shard = safe_open(path, framework="pt")
+            shard: Any = safe_open(path, framework="pt")
             self._shards.append(shard)
             keys = shard.get_tensor("keys").numpy()
             ends = shard.get_tensor("tokens").cumsum(0).tolist()

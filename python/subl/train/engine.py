@@ -144,7 +144,8 @@ class _Plain:
         return self._student(call=function)
 
     def backward(self, loss: Tensor) -> None:
-        (loss if self._scale is None else loss * self._scale.value).backward()
+        scaled = loss if self._scale is None else loss * self._scale.value
+        scaled.backward()  # type: ignore[no-untyped-call]
         for name, parameter in self._parameters.items():
             master = self._masters[name]
             if master is parameter or parameter.grad is None:
@@ -292,7 +293,8 @@ class _DeepSpeed:
             if self._stage == 3:
                 number, offset, share = zero.grad_position[zero.get_param_id(parameter)]
                 start = self.rank * share
-                count = min(share, parameter.ds_numel - start)  # the last share is padded
+                # The last share is padded.
+                count = min(share, parameter.ds_numel - start)  # type: ignore[attr-defined]
             else:
                 mapping = parameter._hp_mapping  # type: ignore[attr-defined]
                 if mapping is None:
@@ -346,8 +348,8 @@ def _flat(optimizer: torch.optim.Optimizer, master: Tensor, pieces: tuple[Piece,
         state["step"] = torch.zeros((), dtype=torch.float32, device=master.device)
         state["exp_avg"] = torch.zeros_like(master)
         state["exp_avg_sq"] = torch.zeros_like(master)
-    moments = (state["exp_avg"], state["exp_avg_sq"])
-    return Flat(master.detach().view(-1), *(each.view(-1) for each in moments), pieces)
+    first, second = state["exp_avg"].view(-1), state["exp_avg_sq"].view(-1)
+    return Flat(master.detach().view(-1), first, second, pieces)
 
 
 def _adam_step(optimizer: torch.optim.Optimizer) -> float:

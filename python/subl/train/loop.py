@@ -12,11 +12,13 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from subl.artifact import sync
 from subl.cluster.launch import stop_signals
 from subl.cluster.placement import Placement
 from subl.errors import ConfigError, StageError, StoppedError
@@ -25,6 +27,8 @@ from subl.train.order import Bin, bins, step_rows
 from subl.train.plan import LossSpec, ProbeSpec, TrainSpec, learning_rate
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from subl.train.batch import Batch
     from subl.train.engine import Engine
     from subl.train.targets import TargetSource
@@ -84,10 +88,12 @@ def train(job: TrainJob, where: Placement, report: Report = silent) -> dict[str,
         StoppedError: a signal came; a checkpoint was written.
     """
     with stop_signals() as stopping, ExitStack() as stack:
-        return _Run(job, where, report, stack).train(stopping)
+        return Run(job, where, report, stack).train(stopping)
 
 
-class _Run:
+class Run:
+    """A job on one rank, made ready: model, engine, rows, and where targets come from."""
+
     def __init__(self, job: TrainJob, where: Placement, report: Report, stack: ExitStack) -> None:
         from subl.model.load import device, load_model, load_tokenizer, require_torch
 
@@ -122,7 +128,7 @@ class _Run:
         if spec.gradient_checkpointing:
             # Under ZeRO-3, recomputation outside autograd's own order finds weights released.
             reentrant = spec.zero_stage == 3
-            self.model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            self.model.activation_checkpointing_enable({"use_reentrant": reentrant})
             if reentrant:
                 self.model.enable_input_require_grads()
         self.device = device()
@@ -194,13 +200,13 @@ class _Run:
         start = self._resume()
         saved = time.monotonic()
         with ThreadPoolExecutor(1) as ahead:
-            upcoming = ahead.submit(self._batches, start) if start < self.steps else None
+            upcoming = ahead.submit(self.batches, start) if start < self.steps else None
             self.meter.pause()
             for step in range(start, self.steps):
                 assert upcoming is not None
                 rows, batches = upcoming.result()
                 if step + 1 < self.steps:
-                    upcoming = ahead.submit(self._batches, step + 1)
+                    upcoming = ahead.submit(self.batches, step + 1)
                 due = time.monotonic() - saved >= self.job.options.checkpoint_seconds
                 stop, due = self._step(step, rows, batches, bool(stopping), due)
                 done = step + 1
@@ -218,7 +224,7 @@ class _Run:
                 self.meter.pause()
         return self._finish()
 
-    def _batches(self, step: int) -> tuple[list[int], list[tuple[Bin, Batch]]]:
+    def batches(self, step: int) -> tuple[list[int], list[tuple[Bin, Batch]]]:
         """The rows of a step over all ranks, and this rank's micro-batches of them."""
         from subl.train.batch import collate
 
@@ -243,14 +249,7 @@ class _Run:
         import torch
 
         target_tokens = int(self.tokens.target_counts[rows].sum())
-        summed = torch.zeros(2, device=self.device)
-        flops = 0.0
-        for bin_rows, host_batch in batches:
-            batch = host_batch.to(self.device)
-            loss, parts = self.engine.forward(batch, self.source(batch, bin_rows))
-            self.engine.backward(loss / target_tokens)
-            summed += parts
-            flops += self.size.flops(batch) if bin_rows else 0.0
+        summed, flops = self.compute(batches, target_tokens)
         # One message a step: the losses, and what the ranks must agree on.
         flags = torch.tensor([flops, stop, due and self.where.rank == 0], device=self.device)
         total = self.engine.sum_over_ranks(torch.cat([summed.double(), flags.double()])).tolist()
@@ -292,6 +291,21 @@ class _Run:
             self.report(Progress(self.job.task, step + 1, self.steps, "steps", note))
         return total[3] > 0, total[4] > 0
 
+    def compute(
+        self, batches: Sequence[tuple[Bin, Batch]], target_tokens: int
+    ) -> tuple[Tensor, float]:
+        """Forward and backward passes: `[cross entropy, divergence]`, summed, and their FLOPs."""
+        import torch
+
+        summed, flops = torch.zeros(2, device=self.device), 0.0
+        for bin_rows, host_batch in batches:
+            batch = host_batch.to(self.device)
+            loss, parts = self.engine.forward(batch, self.source(batch, bin_rows))
+            self.engine.backward(loss / target_tokens)
+            summed += parts
+            flops += self.size.flops(batch) if bin_rows else 0.0
+        return summed, flops
+
     def _append(self, name: str, line: dict[str, Any]) -> None:
         with (self.job.out / name).open("a") as file:
             file.write(json.dumps(line, sort_keys=True) + "\n")
@@ -323,7 +337,7 @@ class _Run:
 
         if self.where.rank == 0:
             for name in (LOSSES, METRICS):
-                checkpoint.sync(self.job.out / name)
+                sync(self.job.out / name)
         checkpoint.save(
             self.job.out / CHECKPOINTS,
             step,
@@ -352,7 +366,7 @@ class _Run:
         for number in range(passes):
             mine = number * self.where.ranks + self.where.rank
             asked = batches[mine % len(batches)]  # a rank without one asks again, for nothing
-            scores = self.engine.call(lambda model, asked=asked: scorer.score(model, asked))
+            scores = self.engine.call(partial(scorer.score, questions=asked))
             if mine < len(batches):
                 for row in scores:
                     sums += torch.tensor([row[word] for word in probe.words], device=self.device)

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.errors import StageError
-from subl.train.divergence import TILE_ELEMENTS
 from subl.train.plan import TrainSpec
 
 if TYPE_CHECKING:
     import torch
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+TILE_ELEMENTS = 1 << 23
+"""Logits that a loss computes at a time: 32 MB in float32, several times over."""
+
 RUNTIME_BYTES = 600 << 20
 """torch, transformers and their libraries in a process."""
 

@@ -42,7 +42,7 @@ class LoraSpec(_Section):
     """Train low-rank adapters and leave the model as it is (Hu et al. 2021)."""
 
     rank: int = Field(8, gt=0)
-    alpha: float = Field(8.0, gt=0, description="the update is scaled by alpha / rank")
+    alpha: int = Field(8, gt=0, description="the update is scaled by alpha / rank")
     targets: tuple[str, ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         min_length=1,

@@ -17,9 +17,10 @@ from subl.progress import Progress, Report, silent
 from subl.shards import Row
 from subl.train.loop import TrainJob, train
 from subl.train.plan import TrainSpec
+from subl.train.preview import check_memory
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
 TOKENS = ".tokens"
 
@@ -53,6 +54,8 @@ class Crew:
 
     def run(self, job: TrainJob, report: Report = silent) -> dict[str, Any]:
         """Train, write the model folder's files to `job.out`, return the figures. On rank 0."""
+        ranks = job.spec.ranks if self.where.alone else self.where.ranks
+        check_memory(job, ranks)
         if self._store is not None:
             self._send({"job": job.model_dump(mode="json")})
             return train(job, self.where, report)

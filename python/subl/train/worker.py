@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from subl.cluster.launch import die_with_parent
-from subl.cluster.placement import connect, placement
+from subl.cluster.placement import connect, leave, placement
 from subl.errors import StoppedError, SublError
 from subl.progress import Progress
 from subl.train.loop import TrainJob, train
@@ -49,11 +49,4 @@ if __name__ == "__main__":
     # Libraries print to stdout; keep the descriptor for ourselves and send theirs to stderr.
     _EVENTS = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    status = main()
-    sys.stderr.flush()
-    if "torch.distributed" in sys.modules:
-        import torch
-
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-    sys.exit(status)
+    leave(main())

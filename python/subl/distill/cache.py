@@ -1,0 +1,183 @@
+"""Write down what a teacher says about rows, once, for all students that learn from it.
+
+The teacher reads each row as an online teacher would, in the same micro-batches; shards of some
+thousand rows are written whole, so that an interrupted run goes on with the next.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from subl.artifact import Artifact, build, input_digest, write_atomically
+from subl.progress import Progress, Report, silent
+from subl.shards import read_rows
+from subl.train.order import bins
+from subl.train.plan import TrainSpec
+from subl.train.run import prepare_tokens
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from subl.train.cache import Losses
+    from subl.train.tokens import Tokens
+
+
+class CacheSpec(BaseModel):
+    """What to keep of a teacher's distributions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    unkeyed: ClassVar = {"micro_batch_tokens"}
+
+    codec: Literal["hidden", "top"] = Field(
+        "hidden",
+        description="the teacher's last hidden states and its head: exact, any divergence; or its "
+        "likeliest tokens in 8 bits: small, forward KL at temperature 1",
+    )
+    hidden_dtype: Literal["teacher", "bfloat16"] = Field(
+        "teacher", description="of stored hidden states; bfloat16 halves those of float32"
+    )
+    max_k: int = Field(64, gt=0, le=65535, description="tokens to keep at most (top)")
+    mass: float = Field(
+        0.999, gt=0, le=1, description="keep as many as hold this much probability (top)"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="the teacher's weights and activations"
+    )
+    max_row_tokens: int | None = Field(None, gt=1)
+    long_rows: Literal["error", "truncate", "drop"] = "error"
+    micro_batch_tokens: int = Field(2048, gt=0)
+    shard_rows: int = Field(4096, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.hidden_dtype != "teacher" and self.codec != "hidden":
+            raise ValueError('hidden_dtype belongs to codec = "hidden"')
+        return self
+
+
+def make_cache(
+    spec: CacheSpec, teacher: Path, rows: Sequence[Path], out: Path, *, report: Report = silent
+) -> Artifact:
+    """Make the cache `out` of the model folder `teacher` over `rows`."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        return _write(spec, teacher, rows, folder, report)
+
+    inputs = {"teacher": teacher, **{f"rows-{index}": path for index, path in enumerate(rows)}}
+    return build(out, "cache", spec, inputs, work)
+
+
+def _write(
+    spec: CacheSpec, teacher: Path, rows: Sequence[Path], folder: Path, report: Report
+) -> dict[str, Any]:
+    from subl.model.load import load_model, load_tokenizer, require_torch
+
+    require_torch()
+    import torch
+    from safetensors.torch import save_file
+
+    from subl.train.attention import prove_isolation, use_path_attention
+    from subl.train.cache import (
+        SCHEMA,
+        Header,
+        Losses,
+        tokenizer_digests,
+        write_header,
+        write_shard,
+    )
+    from subl.train.student import check_head, head
+    from subl.train.tokens import Tokens
+
+    length = TrainSpec(
+        steps=1, learning_rate=1, max_row_tokens=spec.max_row_tokens, long_rows=spec.long_rows
+    )
+    tokens = Tokens(prepare_tokens(teacher, read_rows(rows), length, folder, report))
+    tokenizer = load_tokenizer(teacher)
+    model = load_model(teacher, spec.dtype).requires_grad_(False)
+    use_path_attention(model)
+    check_head(model)
+    prove_isolation(model, share_prefixes=True)
+    weight = head(model).detach()
+    if spec.codec == "hidden":
+        save_file({"head": weight.cpu().contiguous()}, folder / "head.safetensors")
+        (folder / "head.safetensors").chmod(0o644)
+    dtype = weight.dtype if spec.hidden_dtype == "teacher" else torch.bfloat16
+    started, lost, done = time.monotonic(), Losses(), 0
+    for number, first in enumerate(range(0, len(tokens), spec.shard_rows)):
+        shard_rows = range(first, min(first + spec.shard_rows, len(tokens)))
+        file = folder / f"shard-{number:05d}.safetensors"
+        record = folder / f".{file.name}.json"  # what it lost; hidden, so it goes at the end
+        if not (file.is_file() and record.is_file()):
+            columns, shard_lost = _shard(spec, model, tokens, shard_rows, weight, dtype, report)
+            keys = [tokens.key(row) for row in shard_rows]
+            write_shard(file, keys, tokens.target_counts[shard_rows].tolist(), columns)
+            write_atomically(record, json.dumps(asdict(shard_lost)))
+        lost += Losses(**json.loads(record.read_text()))
+        done += len(shard_rows)
+        report(Progress("cache", done, len(tokens), "rows"))
+    top = spec.codec == "top"
+    header = Header(
+        schema=SCHEMA,
+        codec=spec.codec,
+        teacher=input_digest(teacher),
+        vocabulary=weight.shape[0],
+        dtype=str(dtype).removeprefix("torch."),
+        max_k=spec.max_k if top else None,
+        mass=spec.mass if top else None,
+        **tokenizer_digests(tokenizer),
+    )
+    write_header(folder, header)
+    count = tokens.counts.target_tokens
+    size = sum(path.stat().st_size for path in folder.glob("shard-*.safetensors"))
+    return {
+        "rows": len(tokens),
+        "target_tokens": count,
+        "bytes_per_token": round(size / count, 2),
+        "value_kl_nats": lost.value / count,
+        "tail_shape_kl_nats": lost.tail_shape / count,
+        "tokens_per_second": round(tokens.counts.tokens / (time.monotonic() - started), 1),
+    }
+
+
+def _shard(
+    spec: CacheSpec,
+    model: PreTrainedModel,
+    tokens: Tokens,
+    rows: range,
+    weight: Tensor,
+    dtype: torch.dtype,
+    report: Report,
+) -> tuple[dict[str, Tensor], Losses]:
+    """The columns of one shard, its rows in their order."""
+    import torch
+
+    from subl.train.attention import hidden_states
+    from subl.train.batch import collate
+    from subl.train.cache import Losses, encode_hidden, encode_top
+
+    (packed,) = bins(rows, tokens.lengths[rows].tolist(), 1, spec.micro_batch_tokens)
+    found: dict[int, dict[str, Tensor]] = {}
+    lost = Losses()
+    for bin_rows in packed:
+        batch = collate([tokens.row(row) for row in bin_rows]).to(model.device)
+        with torch.no_grad():
+            states = hidden_states(model, batch)[batch.sources]
+            counts = tokens.target_counts[bin_rows].tolist()
+            for row, hidden in zip(bin_rows, torch.split(states, counts), strict=True):
+                if spec.codec == "hidden":
+                    found[row], row_lost = encode_hidden(hidden, weight, dtype)
+                else:
+                    found[row], row_lost = encode_top(hidden, weight, spec.max_k, spec.mass)
+                lost += row_lost
+        report(Progress("cache", rows.start + len(found), len(tokens), "rows"))
+    columns = {name: torch.cat([found[row][name] for row in rows]) for name in found[rows.start]}
+    return columns, lost

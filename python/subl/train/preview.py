@@ -1,0 +1,166 @@
+"""What a run would be, without running it: rows, steps, micro-batches, memory and time."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from subl.errors import StageError
+from subl.progress import Progress, Report, silent
+from subl.train import memory
+from subl.train.loop import TrainJob
+from subl.train.order import bins, step_rows
+from subl.train.plan import LoraSpec, TrainSpec
+from subl.train.tokens import Tokens
+
+_STEPS_LOOKED_AT = 100
+
+
+def preview(job: TrainJob, ranks: int, report: Report = silent) -> dict[str, Any]:
+    """Figures for a person who is about to start the run.
+
+    Time is measured: a step's micro-batches are computed once, where model and memory allow it.
+    """
+    tokens, spec = Tokens(job.tokens), job.spec
+    steps = spec.step_count(len(tokens))
+    counts, largest = [], 0
+    for step in range(min(steps, _STEPS_LOOKED_AT)):
+        rows = step_rows(len(tokens), spec.rows_per_step, spec.seed, step)
+        lengths = dict(zip(rows, tokens.lengths[rows].tolist(), strict=True))
+        packed = bins(rows, list(lengths.values()), ranks, spec.micro_batch_tokens)
+        counts.append(len(packed[0]))
+        largest = max(largest, *(sum(lengths[n] for n in each) for rank in packed for each in rank))
+    needs = needed_memory(job, ranks, tokens)
+    total = sum(needs.values())
+    free = free_memory(ranks)
+    seconds, why_not = None, None
+    if not any(job.model.glob("*.safetensors")):
+        why_not = f"{job.model} has no weights"
+    elif total > free:
+        why_not = "it does not fit into this machine's memory"
+    else:
+        report(Progress("dry run", 0, None, "steps", "timing a step"))
+        seconds = _step_seconds(job, ranks)
+    return {
+        **asdict(tokens.counts),
+        "steps": steps,
+        "epochs": round(steps * spec.rows_per_step / len(tokens), 3),
+        "ranks": ranks,
+        "micro_batches_per_step": round(sum(counts) / len(counts), 2),
+        "largest_micro_batch_tokens": largest,
+        "memory": {"needed": needs, "total": total, "free": free, "fits": total <= free},
+        "seconds_per_step": None if seconds is None else round(seconds, 3),
+        "seconds": None if seconds is None else round(seconds * steps, 1),
+        "not_timed_because": why_not,
+    }
+
+
+def check_memory(job: TrainJob, ranks: int) -> None:
+    """Refuse a job that cannot fit.
+
+    Raises:
+        StageError: says what needs the most, and what would help.
+    """
+    memory.check(needed_memory(job, ranks, Tokens(job.tokens)), free_memory(ranks), job.spec)
+
+
+def free_memory(ranks: int) -> int:
+    """Bytes a rank may use, where all `ranks` are on this machine if it has no GPU for each."""
+    from subl.model.load import device
+
+    return memory.available(device(), ranks)
+
+
+def needed_memory(job: TrainJob, ranks: int, tokens: Tokens) -> dict[str, int]:
+    """Bytes a rank needs, by purpose."""
+    spec, longest = job.spec, tokens.counts.longest
+    most = max(longest, min(spec.micro_batch_tokens, spec.rows_per_step * longest))
+    shapes = tensor_shapes(job.model)
+    weights = sum(_numel(shape) for shape in shapes.values())
+    config = SimpleNamespace(**json.loads((job.model / "config.json").read_text()))
+    trained = weights if spec.lora is None else _adapter_weights(shapes, spec.lora)
+    teacher = 0
+    if job.targets == "teacher" and job.teacher is not None:
+        teacher = sum(_numel(shape) for shape in tensor_shapes(job.teacher).values())
+    return memory.needed(
+        spec,
+        memory.Shape.of(config, weights, trained),
+        ranks=ranks,
+        bin_tokens=most,
+        teacher_weights=teacher,
+        teacher_spread=job.teacher_placement.zero_stage == 3,
+    )
+
+
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a model's tensors: of its files, or where it has none as its configuration says."""
+    files = sorted(folder.glob("*.safetensors"))
+    if files:
+        found: dict[str, tuple[int, ...]] = {}
+        for file in files:
+            with file.open("rb") as opened:
+                size = int.from_bytes(opened.read(8), "little")
+                header = json.loads(opened.read(size))
+            found |= {n: tuple(v["shape"]) for n, v in header.items() if n != "__metadata__"}
+        return found
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return {name: tuple(each.shape) for name, each in model.named_parameters()}
+
+
+def _adapter_weights(shapes: dict[str, tuple[int, ...]], spec: LoraSpec) -> int:
+    whole = spec.targets == ("all-linear",)
+    count = 0
+    for name, shape in shapes.items():
+        parts = name.split(".")
+        if len(shape) != 2 or parts[-1] != "weight":
+            continue
+        layer = parts[-2]
+        if layer in spec.targets or (whole and layer != "lm_head" and "embed" not in layer):
+            count += spec.rank * sum(shape)
+    return count
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    size = 1
+    for each in shape:
+        size *= each
+    return size
+
+
+def _step_seconds(job: TrainJob, ranks: int) -> float:
+    """Seconds of a step on this machine, from one of its micro-batches, computed twice.
+
+    On CPUs ranks share the cores, so that a step takes what all its micro-batches take in turn.
+    """
+    from contextlib import ExitStack
+
+    from subl.cluster.placement import Placement
+    from subl.train.loop import Run
+
+    alone: dict[str, Any] = {"ranks": 1, "zero_stage": "none", "offload_optimizer": False}
+    alone |= {"offload_parameters": False, "probe": None}
+    spec = TrainSpec.model_validate({**job.spec.model_dump(), **alone})
+    placed = job.teacher_placement.model_copy(update={"zero_stage": "none", "offload": False})
+    single = job.model_copy(update={"spec": spec, "teacher_placement": placed})
+    with ExitStack() as stack:
+        run = Run(single, Placement(), silent, stack)
+        rows, batches = run.batches(0)
+        try:
+            run.compute(batches[:1], 1)  # warms up
+            started = time.perf_counter()
+            run.compute(batches[:1], 1)
+            seconds = time.perf_counter() - started
+        except RuntimeError as error:
+            raise StageError(f"a micro-batch cannot be computed: {error}") from error
+        share = sum(len(r) for r, _ in batches[:1]) / len(rows)
+        gpu = run.device.type == "cuda"
+    return seconds / share / (ranks if gpu else 1)
