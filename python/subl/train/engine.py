@@ -409,7 +409,7 @@ def deepspeed_config(spec: TrainSpec) -> dict[str, Any]:
     }
 
 
-def make_teacher_engine(model: PreTrainedModel, *, offload: bool) -> Any:
+def make_teacher_engine(teacher: Student, *, offload: bool) -> Any:
     """A frozen model spread over the ranks by ZeRO-3; its forward pass gathers what it needs."""
     deepspeed = _deepspeed()
     zero: dict[str, Any] = {"stage": 3, "stage3_param_persistence_threshold": 0}
@@ -418,11 +418,11 @@ def make_teacher_engine(model: PreTrainedModel, *, offload: bool) -> Any:
     config = {
         "train_micro_batch_size_per_gpu": 1,
         "zero_optimization": zero,
-        "bf16": {"enabled": model.dtype == torch.bfloat16},
-        "fp16": {"enabled": model.dtype == torch.float16},
+        "bf16": {"enabled": teacher.model.dtype == torch.bfloat16},
+        "fp16": {"enabled": teacher.model.dtype == torch.float16},
         "steps_per_print": 2**31 - 1,
     }
-    engine, *_ = deepspeed.initialize(model=model, config=config)
+    engine, *_ = deepspeed.initialize(model=teacher, config=config)
     engine.module.eval()
     return engine
 
