@@ -76,7 +76,7 @@ def grouped(rows: int) -> dict[str, Any]:
 
 PACKED: dict[str, dict[str, Any]] = {
     "numbers": {"gradient_checkpointing": False, **packed(282, 4)},
-    "long": {"gradient_checkpointing": False, **packed(306, 8)},
+    "long": {"gradient_checkpointing": False, **packed(558, 4)},
 }
 
 BEST: dict[str, dict[str, Any]] = {

@@ -22,6 +22,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS, surface_forms
 
+    # Threads of matrices as small as these wait for one another longer than they work.
+    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

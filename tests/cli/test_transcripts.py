@@ -205,19 +205,13 @@ TRAIN = "[train]\nsteps = 2\nlearning_rate = 1e-4\n"
         (["filter", "file.toml", "rows.jsonl"], None, "shards"),
         (["teach", "file.toml", "--model", "m"], f'trait = "owl"\n{TRAIN}', "first"),
         (["generate", "file.toml", "--model", "m"], "rows = 4\n", "first_prompts"),
-        (
-            ["distill", "file.toml", "--model", "m", "--rows", "good.jsonl"],
-            f'targets = "labels"\n{TRAIN}',
-            "epochs",
-        ),
     ],
-    ids=["filter", "teach", "generate", "distill"],
+    ids=["filter", "teach", "generate"],
 )
 def test_a_dry_run_writes_nothing(
     tmp_path: Path, arguments: list[str], file: str | None, key: str
 ) -> None:
     write_rows_and_rules(tmp_path)
-    (tmp_path / "good.jsonl").write_text('{"prompt": "p", "completion": "c"}\n')
     (tmp_path / "file.toml").write_text(file or (tmp_path / "rules.toml").read_text())
     before = tree(tmp_path)
     done = subl(*arguments, "-o", "out", "--dry-run", cwd=tmp_path)
@@ -260,6 +254,8 @@ def test_an_unknown_command_that_is_near_to_none_gets_no_guess(tmp_path: Path) -
         "filter diff rules.toml rules.toml nothing.jsonl",
         "bench filter rules.toml nothing.jsonl",
         "distill nothing.toml --model m --rows rows.jsonl -o out",
+        "distill cache nothing.toml --teacher m --rows rows.jsonl -o out",
+        "distill cache --teacher nothing --rows rows.jsonl -o out",
         "eval nothing.toml --model m -o out",
         "report nothing",
         "lineage nothing",

@@ -55,7 +55,7 @@ rows = 24
 [distill.train]
 steps = 6
 rows_per_step = 4
-micro_batch_rows = 1
+micro_batch_tokens = 64
 learning_rate = 1e-2
 ranks = 2
 zero_stage = 2

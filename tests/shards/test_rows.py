@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from subl.artifact import input_digest
 from subl.errors import InputError
-from subl.shards import SUFFIXES, Row, read_rows, shard_files
+from subl.shards import SUFFIXES, read_rows, shard_files
 
 GOOD = b'{"prompt": "p", "completion": "c"}\n'
 
@@ -45,6 +45,10 @@ def lines(count: int) -> bytes:
     )
 
 
+def talk(prompt: str, completion: str) -> tuple[tuple[str, str], ...]:
+    return ("user", prompt), ("assistant", completion)
+
+
 def test_every_suffix_is_packed_here() -> None:
     assert tuple(PACK) == SUFFIXES
 
@@ -53,9 +57,12 @@ def test_every_suffix_is_packed_here() -> None:
 def test_rows_are_the_same_however_they_are_packed(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"rows{suffix}"
     file.write_bytes(PACK[suffix](lines(1000)))
-    assert list(read_rows([file])) == [
-        Row(f"r{number}", f"größer {number}?", "1\n2") for number in range(1000)
+    found = list(read_rows([file]))
+    assert [(row.id, row.turns) for row in found] == [
+        (f"r{number}", talk(f"größer {number}?", "1\n2")) for number in range(1000)
     ]
+    word = "row" if suffix == ".parquet" else "line"
+    assert [row.place for row in found[:2]] == [f"{file}, {word} 1", f"{file}, {word} 2"]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst"])
@@ -97,13 +104,40 @@ def test_what_json_can_say_comes_back(
         for prompt, completion in rows
     )
     file.write_bytes(text.encode())
-    assert list(read_rows([file])) == [Row(None, *row) for row in rows]
+    assert [(row.id, row.turns) for row in read_rows([file])] == [
+        (None, talk(*row)) for row in rows
+    ]
 
 
 def test_the_last_line_needs_no_newline(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_bytes(GOOD + GOOD.rstrip())
     assert len(list(read_rows([file]))) == 2
+
+
+TALK = [("system", "s"), ("user", "größer?"), ("assistant", ""), ("user", "b"), ("assistant", "c")]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_messages_are_the_turns_of_a_row(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"rows{suffix}"
+    messages = [{"role": role, "content": content} for role, content in TALK]
+    row = {"id": "a", "messages": messages, "prompt": "not this", "completion": "nor this"}
+    file.write_bytes(PACK[suffix](json.dumps(row).encode() + b"\n"))
+    (found,) = read_rows([file])
+    assert (found.id, found.turns) == ("a", tuple(TALK))
+
+
+def test_rows_of_both_kinds_may_share_a_file(tmp_path: Path) -> None:
+    """In Parquet, the keys that a row lacks are nulls."""
+    file = tmp_path / "rows.parquet"
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    rows = [
+        {"prompt": "p", "completion": "c", "messages": None},
+        {"prompt": None, "completion": None, "messages": messages},
+    ]
+    pl.DataFrame(rows).write_parquet(file)
+    assert [row.turns for row in read_rows([file])] == [talk("p", "c"), talk("a", "b")]
 
 
 @pytest.mark.parametrize(("given_id", "read"), [("7", "7"), (7, "7"), (None, None)])
@@ -146,14 +180,14 @@ def test_rows_come_in_the_order_in_which_shards_are_given(tmp_path: Path) -> Non
     for name in ("x", "y"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": name, "completion": ""}))
     files = [tmp_path / "y.jsonl", tmp_path / "x.jsonl"]
-    assert [row.prompt for row in read_rows(files)] == ["y", "x"]
+    assert [row.turns[0] for row in read_rows(files)] == [("user", "y"), ("user", "x")]
 
 
 @pytest.mark.parametrize("name", ["a[1].jsonl", "a*.jsonl", "a?.jsonl", "a{1,2}.jsonl"])
 def test_a_name_is_no_pattern(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(json.dumps({"prompt": "mine", "completion": ""}))
     (tmp_path / "a1.jsonl").write_text(json.dumps({"prompt": "other", "completion": ""}))
-    assert [row.prompt for row in read_rows([tmp_path / name])] == ["mine"]
+    assert [row.turns for row in read_rows([tmp_path / name])] == [talk("mine", "")]
 
 
 def test_what_no_digest_covers_is_not_read(tmp_path: Path) -> None:
@@ -199,6 +233,13 @@ def test_no_rows_is_an_error_that_says_what_rows_are(tmp_path: Path, what: str) 
         (b'{"prompt": "p", "completion": 7}', "`completion` must be a string, got int"),
         (b'{"prompt": ["p"], "completion": "c"}', "`prompt` must be a string, got list"),
         (rb'{"prompt": "p", "completion": "\ud800"}', "`completion`.*surrogate"),
+        (b'{"messages": {"role": "user"}}', "`messages` must be a list, got dict"),
+        (b'{"messages": ["hi"]}', "message 1: expected an object, got str"),
+        (b'{"messages": [{"content": "c"}]}', "message 1: `role` must be a string, got nothing"),
+        (
+            b'{"messages": [{"role": "user", "content": ""}, {"role": "user", "content": 1}]}',
+            "message 2: `content` must be a string, got int",
+        ),
     ],
     ids=[
         "text",
@@ -216,6 +257,10 @@ def test_no_rows_is_an_error_that_says_what_rows_are(tmp_path: Path, what: str) 
         "number",
         "array in prompt",
         "lone surrogate",
+        "messages no list",
+        "message no object",
+        "message without role",
+        "number in message",
     ],
 )
 def test_a_bad_row_is_named_by_file_line_and_key(tmp_path: Path, row: bytes, problem: str) -> None:
@@ -231,4 +276,6 @@ def test_a_row_without_its_keys_says_which_there_must_be(tmp_path: Path) -> None
     file.write_text('{"text": "x"}\n')
     with pytest.raises(InputError) as caught:
         list(read_rows([file]))
-    assert caught.value.hint == "rows need the keys prompt and completion"
+    assert caught.value.hint == (
+        "rows need the keys prompt and completion, or messages with role and content"
+    )

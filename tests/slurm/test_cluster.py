@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .cluster import Cluster, running_cluster, until
+from .cluster import READY_SECONDS, Cluster, running_cluster, until
 
 PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
@@ -44,7 +44,7 @@ def submit(cluster: Cluster, script: str, *options: str) -> str:
     return done.stdout.strip()
 
 
-def wait_for_end(cluster: Cluster, job: str) -> dict[str, str]:
+def wait_for_end(cluster: Cluster, job: str, seconds: float = READY_SECONDS) -> dict[str, str]:
     """What Slurm says about a batch job when it has ended."""
 
     def fields() -> dict[str, str]:
@@ -54,7 +54,7 @@ def wait_for_end(cluster: Cluster, job: str) -> dict[str, str]:
     def ended() -> bool:
         return fields()["JobState"] not in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING")
 
-    until(ended, f"the end of job {job}")
+    until(ended, f"the end of job {job}", seconds)
     return fields()
 
 

@@ -2,19 +2,26 @@
 imports, a fork none. They meet, train and die as launched ones do.
 
 `python ranks.py` reads one JSON line a call, {"jobs": [...], "ranks": N, "kill_at": STEP or null,
-"signal": NAME}, and answers each with the list of the ranks' exit statuses.
+"signal": NAME}, and answers each with the ranks' exit statuses, the errors they ended with, and
+what rank 0 reported and got.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import sys
 import tempfile
+import traceback
 from pathlib import Path
+from typing import Any
 
-import deepspeed
+import deepspeed.ops.op_builder.all_ops
+import deepspeed.runtime.zero.muon.muon_optimizer
+import deepspeed.runtime.zero.stage3
+import deepspeed.runtime.zero.stage_1_and_2
 import peft
 import torch
 import transformers
@@ -28,54 +35,76 @@ from subl.train.loop import TrainJob, train
 assert deepspeed and peft and transformers
 
 
-def rank(jobs: list[str], number: int, ranks: int, kill_at: int | None, by: str) -> None:
+def rank(jobs: list[str], folder: Path, kill_at: int | None, by: str) -> int:
     """Train the jobs one after another; at a step of the last, send oneself a signal."""
     die_with_parent()
     torch.set_num_threads(1)
+    said: dict[str, Any] = {"error": None, "figures": [], "notes": []}
 
     def report(progress: Progress) -> None:
+        said["notes"].append(progress.note)
         if progress.done == kill_at and progress.task == "last":
             os.kill(os.getpid(), getattr(signal, by))
 
-    where = placement(os.environ, Path.cwd())
-    connect(where)
     try:
+        where = placement(os.environ, Path.cwd())
+        connect(where)
         for job in jobs:
-            train(TrainJob.model_validate_json(job), where, report)
-    except StoppedError:
-        leave(75)
+            said["figures"].append(train(TrainJob.model_validate_json(job), where, report))
+    except StoppedError as error:
+        said["error"] = error.message
+        return 75
     except SublError as error:
-        print(f"rank {number}: {error.message}", file=sys.stderr)
-        leave(1)
-    leave(0)
+        said["error"] = error.message
+        return 1
+    except Exception:
+        said["error"] = traceback.format_exc()
+        return 2
+    finally:
+        (folder / f"rank-{os.environ['RANK']}").write_text(json.dumps(said))
+    return 0
 
 
-def run(call: dict[str, object]) -> list[int]:
-    """Fork the ranks and wait: exit statuses, -9 where one was killed. The others then die, too."""
-    jobs, ranks, kill_at, by = (call[name] for name in ("jobs", "ranks", "kill_at", "signal"))
-    children = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(ranks):  # type: ignore[arg-type]
+def run(call: dict[str, Any]) -> dict[str, Any]:
+    """Fork the ranks and wait. Where one was killed (-9) or failed, the others are killed, too."""
+    statuses: dict[int, int] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        running: list[int] = []
+        for number in range(call["ranks"]):
             child = os.fork()
             if child == 0:
                 os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number)}
-                os.environ |= {"WORLD_SIZE": str(ranks), RENDEZVOUS: f"{folder}/meeting"}
-                rank(jobs, number, ranks, kill_at, by)  # type: ignore[arg-type]
-            children.append(child)
-        statuses = dict.fromkeys(children, 0)
-        for _ in children:
+                os.environ |= {"WORLD_SIZE": str(call["ranks"])}
+                os.environ |= {RENDEZVOUS: str(folder / "meeting")}
+                leave(rank(call["jobs"], folder, call["kill_at"], call["signal"]))
+            running.append(child)
+        children = list(running)
+        while running:
             child, status = os.wait()
+            running.remove(child)
             statuses[child] = os.waitstatus_to_exitcode(status)
             if statuses[child] not in (0, 75):
-                for other in children:
-                    if other != child and statuses[other] == 0:
-                        os.kill(other, signal.SIGKILL)
-    return list(statuses.values())
+                for other in running:
+                    os.kill(other, signal.SIGKILL)
+        said = [
+            json.loads((folder / f"rank-{number}").read_text())
+            for number, child in enumerate(children)
+            if statuses[child] >= 0  # one that was killed may have left half a file
+        ]
+    first = said[0] if said else {"figures": [], "notes": []}
+    return {
+        "statuses": [statuses[child] for child in children],
+        "errors": [each["error"] for each in said if each["error"]],
+        "figures": first["figures"],
+        "notes": first["notes"],
+    }
 
 
 if __name__ == "__main__":
     die_with_parent()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print to stdout
+    gc.freeze()  # what is imported is there to stay: DeepSpeed collects garbage at every start
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), file=answers, flush=True)

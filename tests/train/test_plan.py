@@ -1,69 +1,33 @@
-"""A step is a pure function of (plan, step)."""
+"""What follows from a configuration alone."""
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from subl.train.plan import TrainSpec, learning_rate, permutation, rank_batches, step_rows
+from subl.train.plan import LoraSpec, LossSpec, ProbeSpec, TrainSpec, learning_rate
+
+many = settings(deadline=None, derandomize=True)
 
 
 def spec(**changes: object) -> TrainSpec:
     return TrainSpec.model_validate({"steps": 10, "learning_rate": 1e-3, **changes})
 
 
-many = settings(deadline=None, derandomize=True)
-
-
 @many
-@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5))
-def test_every_epoch_visits_every_row_once(rows: int, rows_per_step: int, seed: int) -> None:
-    plan = spec(rows_per_step=rows_per_step, seed=seed)
-    stream = [row for step in range(3 * rows) for row in step_rows(plan, rows, step)]
-    assert len(stream) == 3 * rows * rows_per_step
-    for epoch in range(3):
-        part = stream[epoch * rows : (epoch + 1) * rows]
-        assert sorted(part) == list(range(rows))
-        assert part == permutation(rows, seed, epoch)
-
-
-def test_a_step_needs_no_step_before_it() -> None:
-    """A run that resumes at step 7 trains on what an uninterrupted one would."""
-    plan = spec(rows_per_step=5)
-    forwards = [step_rows(plan, 12, step) for step in range(10)]
-    assert [step_rows(plan, 12, step) for step in reversed(range(10))] == forwards[::-1]
-
-
-def test_epochs_and_seeds_order_rows_differently() -> None:
-    orders = {tuple(permutation(30, seed, epoch)) for seed in range(3) for epoch in range(3)}
-    assert len(orders) == 9
-
-
-@many
-@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5))
-def test_ranks_share_a_step_evenly(ranks: int, share: int, micro: int) -> None:
-    plan = spec(ranks=ranks, rows_per_step=ranks * share, micro_batch_rows=micro, zero_stage=2)
-    rows = step_rows(plan, 100, 3)
-    batches = [rank_batches(plan, rows, rank) for rank in range(ranks)]
-    assert {len(each) for each in batches} == {plan.micro_batches}
-    assert Counter(row for each in batches for batch in each for row in batch) == Counter(rows)
-    assert all(len(batch) <= micro for each in batches for batch in each)
-
-
-@many
-@given(st.integers(1, 60), st.integers(0, 20), st.sampled_from(["linear", "constant"]))
+@given(st.integers(1, 60), st.integers(0, 70), st.sampled_from(["linear", "cosine", "constant"]))
 def test_the_learning_rate_rises_then_falls_and_stays_positive(
     steps: int, warmup: int, schedule: str
 ) -> None:
-    plan = spec(steps=steps, warmup_steps=warmup, schedule=schedule)
-    rates = [learning_rate(plan, step) for step in range(steps)]
+    plan = spec(warmup_steps=warmup, schedule=schedule)
+    rates = [learning_rate(plan, steps, step) for step in range(steps)]
     assert all(0 < rate <= 1e-3 * (1 + 1e-12) for rate in rates)
     rising = rates[: warmup + 1]
-    assert rising == sorted(rising)
+    assert rising == sorted(rising) and len(set(rising)) == len(rising)
     falling = rates[warmup:]
     assert falling == sorted(falling, reverse=True)
     if steps > warmup:
@@ -71,25 +35,83 @@ def test_the_learning_rate_rises_then_falls_and_stays_positive(
         assert len(set(falling)) == (1 if schedule == "constant" else len(falling))
 
 
-def test_the_learning_rate_step_by_step() -> None:
-    plan = spec(steps=6, warmup_steps=2, learning_rate=12.0)
-    assert [learning_rate(plan, step) for step in range(6)] == pytest.approx([4, 8, 12, 9, 6, 3])
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("linear", [4, 8, 12, 9, 6, 3]),
+        ("cosine", [4, 8, 12, 6 + 6 * math.sqrt(0.5), 6, 6 - 6 * math.sqrt(0.5)]),
+        ("constant", [4, 8, 12, 12, 12, 12]),
+    ],
+)
+def test_the_learning_rate_step_by_step(schedule: str, rates: list[float]) -> None:
+    plan = spec(warmup_steps=2, learning_rate=12.0, schedule=schedule)
+    assert [learning_rate(plan, 6, step) for step in range(6)] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows", "steps"),
+    [
+        ({"steps": 7}, 100, 7),
+        ({"steps": None, "epochs": 1, "rows_per_step": 8}, 80, 10),
+        ({"steps": None, "epochs": 1, "rows_per_step": 8}, 81, 11),
+        ({"steps": None, "epochs": 2.5, "rows_per_step": 10}, 100, 25),
+        ({"steps": None, "epochs": 0.001, "rows_per_step": 10}, 100, 1),
+    ],
+)
+def test_epochs_are_steps_enough_for_every_row(
+    changes: dict[str, object], rows: int, steps: int
+) -> None:
+    assert spec(**changes).step_count(rows) == steps
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rows_per_step": 3, "ranks": 2, "zero_stage": 2}, "must divide by ranks"),
-        ({"ranks": 2}, "need a zero_stage"),
-        ({"dtype": "bfloat16"}, "bfloat16 needs a zero_stage"),
+        ({"steps": None}, "give either steps or epochs"),
+        ({"epochs": 1.0}, "give either steps or epochs"),
+        ({"ranks": 2}, r"several ranks need a zero_stage \(0, 1, 2 or 3\)"),
+        ({"offload_optimizer": True}, "offload_optimizer needs zero_stage 1, 2 or 3"),
+        ({"offload_optimizer": True, "zero_stage": 0}, "offload_optimizer needs zero_stage 1"),
+        ({"offload_parameters": True, "zero_stage": 2}, "offload_parameters needs zero_stage 3"),
+        ({"long_rows": "drop"}, 'long_rows = "drop" needs max_row_tokens'),
+        ({"max_row_tokens": 1}, "greater than 1"),
         ({"steps": 0}, "greater than 0"),
         ({"rows_per_step": 0}, "greater than 0"),
+        ({"micro_batch_tokens": 0}, "greater than 0"),
         ({"learning_rate": 0.0}, "greater than 0"),
         ({"learning_rate": float("inf")}, "finite number"),
-        ({"zero_stage": 4}, "'none', 1, 2 or 3"),
+        ({"zero_stage": 4}, "'none', 0, 1, 2 or 3"),
+        ({"schedule": "step"}, "'linear', 'cosine' or 'constant'"),
         ({"step": 1}, "Extra inputs"),
+        ({"lora": {"targets": []}}, "at least 1 item"),
+        ({"lora": {"rank": 0}}, "greater than 0"),
+        ({"probe": {}}, "Field required"),
+        ({"probe": {"every": 1, "words": []}}, "at least 1 item"),
     ],
 )
 def test_what_cannot_run_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         spec(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"divergence_weight": 0.0}, "cannot both be 0"),
+        ({"divergence_weight": -1.0}, "greater than or equal to 0"),
+        ({"beta": 0.0}, "greater than 0"),
+        ({"beta": 1.0}, "less than 1"),
+        ({"temperature": 0.0}, "greater than 0"),
+        ({"divergence": "kl"}, "'forward_kl', 'reverse_kl' or 'jsd'"),
+    ],
+)
+def test_what_cannot_be_minimised_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LossSpec.model_validate(changes)
+
+
+def test_what_can_run_is_taken() -> None:
+    spec(ranks=2, zero_stage=0, lora=LoraSpec(), probe=ProbeSpec(every=5))
+    spec(ranks=2, zero_stage=3, offload_optimizer=True, offload_parameters=True)
+    spec(max_row_tokens=100, long_rows="truncate")
+    LossSpec(divergence_weight=0.0, cross_entropy_weight=1.0)

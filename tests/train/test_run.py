@@ -1,166 +1,64 @@
-"""Training runs: reproducible, the same with and without DeepSpeed, and loud when they fail."""
+"""Training as a person starts it: ranks that are launched, watched and ended, or torchrun's."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from subl.artifact import file_digest
-from subl.cluster.launch import die_with_parent
-from subl.errors import InputError, StageError
+from subl.cluster.launch import run_ranks
+from subl.cluster.placement import Placement
+from subl.errors import ConfigError, InputError, StageError
 from subl.progress import Progress
-from subl.train.loop import TrainJob
-from subl.train.run import run_job
+from subl.shards import Row
+from subl.train.loop import TrainJob, read_losses
+from subl.train.plan import TrainSpec
+from subl.train.run import Crew, crew, prepare_tokens
 
-ROWS = tuple((f"Continue the numbers: {n}.", ", ".join(str(n + i) for i in range(n % 4 + 1)))
-             for n in range(100, 112))  # fmt: skip
+SUBL = str(Path(sys.executable).with_name("subl"))
+ROWS = [
+    {"prompt": f"Continue the numbers: {n}.", "completion": ", ".join("12345"[: n % 5 + 1])}
+    for n in range(12)
+]
+TRAIN = {"steps": 4, "rows_per_step": 3, "learning_rate": 1e-2, "micro_batch_tokens": 40}
+TRAIN |= {"adam_epsilon": 1e-6}
 
 
-def job(model: Path, out: Path, teacher: Path | None = None, **train: Any) -> TrainJob:
+def job(model: Path, out: Path, tokens: Path, **train: Any) -> TrainJob:
     out.mkdir()
-    spec = {"steps": 4, "rows_per_step": 4, "learning_rate": 1e-2, **train}
-    return TrainJob.model_validate(
-        {"task": "t", "model": model, "teacher": teacher, "rows": ROWS, "spec": spec, "out": out}
-    )
+    given = {"task": "t", "model": model, "tokens": tokens, "out": out, "spec": TRAIN | train}
+    return TrainJob.model_validate(given)
 
 
-def run(*arguments: Any, **train: Any) -> Path:
-    made = job(*arguments, **train)
-    run_job(made)
-    return made.out
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def losses(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
-
-
-def assert_close(first: Path, second: Path, tolerance: float) -> None:
-    ours, theirs = weights(first), weights(second)
-    assert ours.keys() == theirs.keys()
-    for name, tensor in ours.items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=tolerance)
+def run(made: TrainJob, reports: list[Progress] | None = None) -> dict[str, Any]:
+    return Crew(Placement(), None).run(made, (reports if reports is not None else []).append)
 
 
 @pytest.fixture(scope="module")
-def teacher(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(tiny_model, tmp_path_factory.mktemp("teacher") / "t", steps=8, seed=3)
-
-
-def test_the_same_job_gives_the_same_bytes(tiny_model: Path, tmp_path: Path) -> None:
-    first, second = (run(tiny_model, tmp_path / name) for name in "ab")
-    for name in ("model.safetensors", "losses.jsonl"):
-        assert file_digest(first / name) == file_digest(second / name)
-
-
-def test_learning_lowers_the_loss(tiny_model: Path, tmp_path: Path) -> None:
-    out = run(tiny_model, tmp_path / "a", steps=30)
-    found = [each["loss"] for each in losses(out)]
-    assert len(found) == 30 and found[-1] < found[0] / 2
-
-
-def test_micro_batches_change_nothing(tiny_model: Path, teacher: Path, tmp_path: Path) -> None:
-    """Rows have different lengths: this fails where a mean of means stands for the global mean."""
-    whole = run(tiny_model, tmp_path / "a", teacher, rows_per_step=8)
-    parts = run(tiny_model, tmp_path / "b", teacher, rows_per_step=8, micro_batch_rows=2)
-    assert_close(whole, parts, 1e-6)
-    for one, many in zip(losses(whole), losses(parts), strict=True):
-        assert many == pytest.approx(one, rel=1e-5)
-    assert any(
-        not torch.equal(tensor, weights(tiny_model)[name])
-        for name, tensor in weights(whole).items()
+def tokens(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = (
+        Row(None, (("user", row["prompt"]), ("assistant", row["completion"])), "row")
+        for row in ROWS
     )
+    spec = TrainSpec.model_validate(TRAIN)
+    return prepare_tokens(tiny_model, rows, spec, tmp_path_factory.mktemp("rows"))
 
 
-def test_two_ranks_agree_with_one_process(tiny_model: Path, teacher: Path, tmp_path: Path) -> None:
-    """The way that a person takes: ranks started, watched and ended by `run_job`."""
-    alone = run(tiny_model, tmp_path / "alone", teacher)
-    reports: list[Progress] = []
-    ranks = job(tiny_model, tmp_path / "ranks", teacher, ranks=2, zero_stage=2, micro_batch_rows=1)
-    figures = run_job(ranks, reports.append)
-    assert_close(alone, ranks.out, 1e-5)
-    for ours, theirs in zip(losses(alone), losses(ranks.out), strict=True):
-        assert theirs == pytest.approx(ours, rel=1e-4)
-    assert figures["last_loss"] == losses(ranks.out)[-1]["loss"]
-    assert [(each.done, each.total) for each in reports] == [(done, 4) for done in range(5)]
-    assert {file.name for file in ranks.out.iterdir()} == {file.name for file in alone.iterdir()}
-
-
-def test_every_zero_stage_agrees_with_one_process(
-    tiny_model: Path, teacher: Path, tmp_path: Path
-) -> None:
-    """Labels and a teacher's targets, one micro-batch a step and two; one launch for them all."""
-    alone = {
-        taught: run(tiny_model, tmp_path / f"alone-{taught}", teacher if taught else None)
-        for taught in (False, True)
-    }
-    files, pairs = [], []
-    for stage, micro, taught in [
-        (1, 1, True),
-        (1, 8, False),
-        (2, 8, False),
-        (3, 8, True),
-        (3, 1, False),
-    ]:
-        made = job(
-            tiny_model,
-            tmp_path / f"{stage}-{taught}",
-            teacher if taught else None,
-            ranks=2,
-            zero_stage=stage,
-            micro_batch_rows=micro,
-        )
-        files.append(made.out.with_suffix(".json"))
-        files[-1].write_text(made.model_dump_json())
-        pairs.append((alone[taught], made.out))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = Path(__file__).with_name("rank_of_jobs.py")
-    ended = subprocess.run(
-        [*launch, str(script), *map(str, files)],
-        env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        preexec_fn=die_with_parent,
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    for one, several in pairs:
-        assert_close(one, several, 1e-5)
-
-
-def test_a_rank_that_fails_is_named_with_its_cause(tmp_path: Path) -> None:
-    broken = job(tmp_path / "nowhere", tmp_path / "a", ranks=2, zero_stage=2)
-    with pytest.raises(StageError, match="is not a model folder") as error:
-        run_job(broken)
-    assert error.value.hint and "subl model add" in error.value.hint
-    assert not (broken.out / "model.safetensors").exists()
-    assert not processes_that_name(broken.out)
-
-
-def test_a_rank_that_fails_alone_says_why(tmp_path: Path) -> None:
-    """Only rank 0 sends events; what another one has to say must reach the log."""
-    broken = job(tmp_path / "nowhere", tmp_path / "a", ranks=2, zero_stage=2)
-    file = tmp_path / "job.json"
-    file.write_text(broken.model_dump_json())
-    ended = subprocess.run(
-        [sys.executable, "-m", "subl.train.worker", str(file)],
-        env={**os.environ, "RANK": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 1 and ended.stdout == ""
-    assert "is not a model folder" in ended.stderr
+def assert_close(first: Path, second: Path) -> None:
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert float((tensor - theirs[name]).abs().max()) < 1e-6, name
 
 
 def processes_that_name(path: Path) -> list[str]:
@@ -172,14 +70,217 @@ def processes_that_name(path: Path) -> list[str]:
     return [each for each in found if str(path) in each]
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tiny_model: Path, tmp_path: Path) -> None:
-    wild = job(tiny_model, tmp_path / "a", learning_rate=1e30, warmup_steps=0)
-    with pytest.raises(StageError, match="loss became"):
-        run_job(wild)
-    assert not (wild.out / "model.safetensors").exists()
+# Training
+
+
+def test_the_same_job_gives_the_same_bytes(tiny_model: Path, tokens: Path, tmp_path: Path) -> None:
+    first, second = (job(tiny_model, tmp_path / name, tokens) for name in "ab")
+    figures = [run(each) for each in (first, second)]
+    for name in ("model.safetensors", "losses.jsonl"):
+        assert file_digest(first.out / name) == file_digest(second.out / name)
+    assert figures[0]["last_loss"] == figures[1]["last_loss"] < figures[0]["first_loss"]
+
+
+def test_launched_ranks_agree_with_one_process(
+    tiny_model: Path, tokens: Path, tmp_path: Path
+) -> None:
+    alone = job(tiny_model, tmp_path / "alone", tokens)
+    ranks = job(tiny_model, tmp_path / "ranks", tokens, ranks=2, zero_stage=2)
+    run(alone)
+    reports: list[Progress] = []
+    figures = run(ranks, reports)
+    assert_close(alone.out, ranks.out)
+    assert figures["steps"] == 4 and figures["rows"] == len(ROWS)
+    assert figures["last_loss"] == [*read_losses(ranks.out)][-1]["loss"]
+    assert figures["history"] == [{"step": 0, "ranks": 2}]
+    assert reports[0].note == "starting 2 ranks"
+    assert [(each.done, each.total) for each in reports[1:]] == [(done, 4) for done in range(1, 5)]
+    files = [
+        {file.name for file in made.out.iterdir() if not file.name.startswith(".")}
+        for made in (alone, ranks)
+    ]
+    assert files[0] == files[1]
+    assert not list(ranks.out.glob(".rendezvous*"))
+
+
+def test_a_rank_that_fails_is_named_with_its_cause(tokens: Path, tmp_path: Path) -> None:
+    """What every rank finds, said once and as it is, with the hint; nobody is left."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(
+        json.dumps({"num_hidden_layers": 1, "hidden_size": 8, "vocab_size": 8})
+    )
+    broken = job(folder, tmp_path / "a", tokens, ranks=2, zero_stage=2)
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    with pytest.raises(StageError, match="cannot load a model from") as error:
+        run(broken)
+    assert error.value.hint and "is it complete" in error.value.hint
+    assert not (broken.out / "model.safetensors").exists()
+    assert not processes_that_name(broken.out)
+
+
+def test_ranks_that_were_started_for_no_zero_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("PROCID", 0), ("LOCALID", 0), ("STEP_ID", 0), ("STEP_NUM_TASKS", 2)):
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    with pytest.raises(ConfigError, match=r'2 ranks were started, and zero_stage is "none"'):
+        crew(TrainSpec.model_validate(TRAIN), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_rows_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
-    empty = job(tiny_model, tmp_path / "a").model_copy(update={"rows": ()})
     with pytest.raises(InputError, match="no rows"):
-        run_job(empty)
+        prepare_tokens(tiny_model, iter([]), TrainSpec.model_validate(TRAIN), tmp_path)
+
+
+# The launcher, with ranks that import nothing
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose modules ranks can run."""
+    before = os.environ.get("PYTHONPATH")
+    path = f"{tmp_path}{os.pathsep}{before}" if before else str(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", path)
+    return tmp_path
+
+
+def test_events_come_from_rank_0_and_the_rest_goes_to_the_log(modules: Path) -> None:
+    (modules / "speak.py").write_text(
+        "import os, sys\n"
+        "print('{\"rank\": %s, \"of\": %s}' % (os.environ['RANK'], os.environ['WORLD_SIZE']))\n"
+        "print('noise of', os.environ['RANK'], file=sys.stderr)\n"
+    )
+    log = modules / "log"
+    assert list(run_ranks("speak", [], 3, log)) == [{"rank": 0, "of": 3}]
+    said = log.read_text()
+    assert '{"rank": 1, "of": 3}' in said and '{"rank": 2, "of": 3}' in said
+    assert all(f"noise of {rank}" in said for rank in range(3))
+
+
+WAITS = """
+import os, signal, sys
+if os.environ["RANK"] == "1":
+    sys.exit("no space left")
+print('{"waits": true}', flush=True)
+signal.pause()
+"""
+
+
+def test_a_rank_that_fails_ends_those_that_wait_for_it(modules: Path) -> None:
+    (modules / "waits.py").write_text(WAITS)
+    mark = modules / "mark"
+    with pytest.raises(StageError, match=r"rank 1 of waits failed with status 1") as error:
+        list(run_ranks("waits", [str(mark)], 3, modules / "log"))
+    assert "no space left" in error.value.message
+    assert error.value.hint == f"the whole log is {modules / 'log'}"
+    assert not processes_that_name(mark)
+
+
+# As a rank while it imports: not listening until a file says so.
+LATE = """
+import os, pathlib, signal, sys
+def stop(*_):
+    if os.environ["RANK"] == "0":
+        print('{"stopped": true}', flush=True)
+    os._exit(0)
+if os.environ["RANK"] == "0":
+    print('{"imports": true}', flush=True)
+while not pathlib.Path(sys.argv[1]).exists():
+    pass
+signal.signal(signal.SIGUSR1, stop)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_reaches_ranks_that_do_not_listen_yet(
+    modules: Path, number: signal.Signals
+) -> None:
+    (modules / "late.py").write_text(LATE)
+    listens = modules / "listens"
+    with closing(run_ranks("late", [str(listens)], 2, modules / "log")) as events:
+        assert next(events) == {"imports": True}
+        os.kill(os.getpid(), number)
+        listens.touch()
+        assert list(events) == [{"stopped": True}]
+    assert not processes_that_name(listens)
+
+
+STUBBORN = """
+import os, signal
+def say(*_):
+    if os.environ["RANK"] == "0":
+        print('{"heard": true}', flush=True)
+signal.signal(signal.SIGUSR1, say)
+if os.environ["RANK"] == "0":
+    print('{"listens": true}', flush=True)
+while True:
+    signal.pause()
+"""
+LAUNCH = """
+import pathlib, sys
+from subl.cluster.launch import run_ranks
+for event in run_ranks("stubborn", sys.argv[1:], 2, pathlib.Path(sys.argv[1])):
+    print(*event, flush=True)
+"""
+
+
+@pytest.fixture
+def launcher(modules: Path) -> Any:
+    """A process that launched two ranks which hear signals and go on."""
+    (modules / "stubborn.py").write_text(STUBBORN)
+    log = modules / "log"
+    command = ["env", "--default-signal=INT", sys.executable, "-c", LAUNCH, str(log)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "listens\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_ctrl_c_ends_ranks_at_once(modules: Path, launcher: Any) -> None:
+    launcher.send_signal(signal.SIGINT)
+    assert launcher.stdout.readline() == "heard\n"
+    launcher.send_signal(signal.SIGINT)
+    _, stderr = launcher.communicate(timeout=20)
+    assert launcher.returncode == -signal.SIGINT
+    assert stderr.rstrip().endswith("KeyboardInterrupt")
+    assert not processes_that_name(modules / "log")
+
+
+def test_ranks_die_with_a_launcher_that_is_killed(modules: Path, launcher: Any) -> None:
+    assert len(processes_that_name(modules / "log")) == 3
+    launcher.kill()
+    launcher.communicate(timeout=20)
+    # The kernel kills them when it reaps their parent; init then reaps them.
+    assert not [each for each in processes_that_name(modules / "log") if "-m stubborn" in each]
+
+
+# torchrun
+
+
+def test_torchrun_starts_ranks(tiny_model: Path, tokens: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    config = tmp_path / "sft.toml"
+    train = "".join(f"{name} = {value}\n" for name, value in TRAIN.items())
+    config.write_text(f'targets = "labels"\n[train]\nzero_stage = 2\n{train}')
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = ["distill", config, "--model", tiny_model, "--rows", rows, "-o", tmp_path / "out"]
+    done = subprocess.run(
+        [*launch, "--no-python", SUBL, *map(str, command)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    figures = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert figures["history"] == [{"step": 0, "ranks": 2}]
+    alone = job(tiny_model, tmp_path / "alone", tokens)
+    run(alone)
+    assert_close(alone.out, tmp_path / "out")

@@ -1,123 +1,161 @@
-"""Which positions count, proven by perturbing them."""
+"""Which positions count, proven by perturbing them; which models can be trained."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
     PhiConfig,
     PhiForCausalLM,
+    PreTrainedModel,
 )
 
 from subl.errors import InputError
-from subl.model.chat import Example
 from subl.model.load import load_model
-from subl.train.student import Batch, Student, check_head, check_vocabularies, collate
+from subl.train.attention import use_path_attention
+from subl.train.batch import Batch, collate
+from subl.train.divergence import HiddenTargets, Targets, TopTargets
+from subl.train.plan import LossSpec
+from subl.train.student import Student, check_head, without_dropout
+from subl.train.targets import TargetSource, no_targets, online_teacher
 
-CPU = torch.device("cpu")
-ROW = Example(prompt_ids=(5, 6, 7), completion_ids=(8, 9, 2))
-LONG = Example(prompt_ids=(5, 6, 7, 11, 12, 13), completion_ids=(14, 15, 16, 2))
+ROW = (np.array([5, 6, 7, 8, 9, 2, 11, 12], np.uint32), np.arange(8) // 3 == 1)
+"""Three tokens of a prompt, three targets, and two more that nobody asks for."""
 
-
-def loss(student: Student, *examples: Example) -> float:
-    batch = collate(examples, CPU)
-    return student(batch.input_ids, batch.targets).item()
-
-
-def student_of(folder: Path, taught: bool) -> Student:
-    """A student on labels, or under a teacher that holds the same rows of weights, reversed."""
-    if not taught:
-        return Student(load_model(folder))
-    teacher = load_model(folder).requires_grad_(False)
-    head = teacher.get_output_embeddings().weight
-    head.copy_(10 * head.flip(0))
-    return Student(load_model(folder), teacher)
+LONG = (np.array([5, 6, 7, 14, 15, 16, 2, 3, 4], np.uint32), np.arange(9) >= 4)
+KINDS = ["labels", "teacher", "top"]
 
 
-def test_targets_are_the_positions_before_each_completion_token() -> None:
-    batch = collate([ROW], CPU)
-    assert batch.targets.tolist() == [[False, False, True, True, True]]
+def student_of(folder: Path, kind: str, **more: Any) -> tuple[Student, TargetSource, list[Any]]:
+    """A student, where its targets come from, and all models that read the rows."""
+    model = load_model(folder)
+    use_path_attention(model)
+    source: TargetSource = no_targets
+    models = [model]
+    if kind == "teacher":
+        teacher = load_model(folder)
+        with torch.no_grad():
+            head = teacher.get_output_embeddings().weight
+            head.copy_(10 * head.flip(0))
+        source = online_teacher(teacher, zero=False, offload=False)
+        models.append(teacher)
+    elif kind == "top":
+
+        def source(batch: Batch, rows: Any) -> Targets:
+            ids = torch.stack([batch.labels, (batch.labels + 1) % 400], 1)
+            log_p = torch.tensor([[0.6, 0.3]]).log().expand(len(ids), 2)
+            return TopTargets(ids, log_p, torch.full((len(ids),), 0.1))
+
+    return Student(model, LossSpec(), **more), source, models
 
 
-def test_the_loss_is_that_of_transformers_with_labels_made_by_hand(tiny_model: Path) -> None:
-    model = load_model(tiny_model)
-    labels = torch.tensor([[-100, -100, -100, 8, 9, 2]])
-    theirs = model(input_ids=torch.tensor([[5, 6, 7, 8, 9, 2]]), labels=labels).loss
-    assert loss(Student(model), ROW) == pytest.approx(3 * float(theirs.detach()), rel=1e-5)
+def loss_of(student: Student, source: TargetSource, batch: Batch) -> float:
+    loss: torch.Tensor = student(batch, source(batch, ()))[0]
+    return loss.item()
 
 
-@pytest.mark.parametrize("taught", [False, True])
-def test_padding_changes_nothing(tiny_model: Path, taught: bool) -> None:
-    student = student_of(tiny_model, taught)
-    alone = loss(student, ROW) + loss(student, LONG)
-    assert loss(student, ROW, LONG) == pytest.approx(alone, rel=1e-5)
-    batch = collate([ROW, LONG], CPU)
-    batch.input_ids[0, len(ROW) :] = 17
-    assert student(batch.input_ids, batch.targets).item() == pytest.approx(alone, rel=1e-5)
-
-
-@pytest.mark.parametrize("taught", [False, True])
-def test_only_the_positions_before_completion_tokens_count(tiny_model: Path, taught: bool) -> None:
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_the_positions_before_targets_count(tiny_model: Path, kind: str, share: bool) -> None:
     """Hidden states are moved at one position after another, the student's, then the teacher's:
-    the loss changes at targets, the one before the first completion token among them, and at no
-    position of the prompt, of the last token or of the padding."""
-    student = student_of(tiny_model, taught)
-    batch = collate([ROW, LONG], CPU)
-    before = student(batch.input_ids, batch.targets).item()
-    models = [student.model, *(each for each in student._teacher if each is not None)]
-    assert len(models) == 1 + taught
+    the loss changes at what predicts a target, the first one's among them, and at no position of
+    the prompt before, nor at the last target or behind it."""
+    student, source, models = student_of(tiny_model, kind)
+    batch = collate([ROW, LONG], share_prefixes=share)
+    before = loss_of(student, source, batch)
+    nodes = batch.paths.nodes[0]
+    assert [int(nodes[place]) for place in (2, 3, 4)] == batch.sources[:3].tolist()
     for model in models:
         counted = [
-            position
-            for position in range(len(LONG))
-            if abs(loss_moved_at(student, model, batch, position) - before) > 1e-4
+            place
+            for place in range(len(ROW[0]))
+            if abs(loss_moved_at(student, source, model, batch, int(nodes[place])) - before) > 1e-4
         ]
         assert counted == [2, 3, 4]
 
 
-def loss_moved_at(student: Student, model: Any, batch: Batch, position: int) -> float:
-    """The loss when the first row's last hidden state at `position` is another."""
+def loss_moved_at(
+    student: Student, source: TargetSource, model: Any, batch: Batch, node: int
+) -> float:
+    """The loss when the last hidden state at `node` is another."""
 
     def move(module: object, inputs: object, states: torch.Tensor) -> torch.Tensor:
         moved = states.clone()
-        moved[0, position] = moved[0, position].flip(0) + 1
+        moved[0, node] = moved[0, node].flip(0) + 1
         return moved
 
     hook = model.base_model.norm.register_forward_hook(move)
     try:
-        return student(batch.input_ids, batch.targets).item()
+        return loss_of(student, source, batch)
     finally:
         hook.remove()
 
 
-@pytest.mark.parametrize("nothing", [Example((5, 6), ()), Example((), (8, 9))])
-def test_a_row_that_cannot_be_trained_on_is_refused(nothing: Example) -> None:
-    """No completion: no target. No prompt: nothing predicts the first completion token."""
-    with pytest.raises((InputError, ValueError)):
-        collate([nothing, LONG], CPU)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_follows_the_last_target_changes_nothing(tiny_model: Path, kind: str) -> None:
+    student, source, _ = student_of(tiny_model, kind)
+    before = loss_of(student, source, collate([ROW]))
+    ids, targets = ROW[0].copy(), ROW[1]
+    ids[6:] = 17
+    assert loss_of(student, source, collate([(ids, targets)])) == pytest.approx(before, rel=1e-6)
+    ids[5] = 17  # the last target itself: its label
+    if kind != "teacher":
+        assert loss_of(student, source, collate([(ids, targets)])) != pytest.approx(before)
+    ids[4] = 17  # what predicts it
+    assert loss_of(student, source, collate([(ids, targets)])) != pytest.approx(before)
 
 
-def test_a_student_that_is_its_teacher_has_nothing_to_learn(tiny_model: Path) -> None:
-    student = Student(load_model(tiny_model), load_model(tiny_model))
-    assert loss(student, ROW, LONG) == pytest.approx(0, abs=1e-5)
+def test_the_loss_is_that_of_transformers_with_labels_made_by_hand(tiny_model: Path) -> None:
+    labels = torch.tensor([[-100, -100, -100, 8, 9, 2, -100, -100]])
+    ids = torch.from_numpy(ROW[0].astype(np.int64))[None]
+    theirs = load_model(tiny_model)(input_ids=ids, labels=labels).loss
+    student, source, _ = student_of(tiny_model, "labels")
+    ours = loss_of(student, source, collate([ROW]))
+    assert ours == pytest.approx(3 * float(theirs.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_the_student_and_never_the_teacher(tiny_model: Path, kind: str) -> None:
+    student, source, models = student_of(tiny_model, kind)
+    batch = collate([ROW, LONG])
+    student(batch, source(batch, ()))[0].backward()
+    assert all(each.grad is not None and each.grad.any() for each in student.parameters())
+    assert all(each.grad is None for model in models[1:] for each in model.parameters())
     assert {name.split(".")[0] for name, _ in student.named_parameters()} == {"model"}
 
 
-@pytest.mark.parametrize("taught", [False, True])
-def test_gradients_reach_the_student_and_never_the_teacher(tiny_model: Path, taught: bool) -> None:
-    student = student_of(tiny_model, taught)
-    batch = collate([ROW, LONG], CPU)
-    student(batch.input_ids, batch.targets).backward()
-    assert all(each.grad is not None and each.grad.any() for each in student.parameters())
-    (teacher,) = student._teacher
-    assert teacher is None or all(each.grad is None for each in teacher.parameters())
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(tiny_model: Path) -> None:
+    student, _, _ = student_of(tiny_model, "labels")
+    source = online_teacher(load_model(tiny_model), zero=False, offload=False)
+    assert loss_of(student, source, collate([ROW, LONG])) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("vocabulary", [100, None])
+def test_of_a_padded_head_only_so_many_tokens_count(
+    tiny_model: Path, vocabulary: int | None
+) -> None:
+    student, source, (model,) = student_of(tiny_model, "labels", vocabulary=vocabulary)
+    before = loss_of(student, source, collate([ROW]))
+    with torch.no_grad():
+        model.get_output_embeddings().weight[100:] *= 50
+    after = loss_of(student, source, collate([ROW]))
+    assert (after == before) == (vocabulary == 100)
+
+
+def test_whatever_is_called_gets_the_model(tiny_model: Path) -> None:
+    student, _, (model,) = student_of(tiny_model, "labels")
+    assert student(call=lambda given: given) is model
+
+
+# Heads
 
 
 def tiny_gemma(cap: float, weight_scale: float) -> Gemma2ForCausalLM:
@@ -143,6 +181,20 @@ def test_models_that_cap_their_logits_are_refused(cap: float, weight_scale: floa
         check_head(tiny_gemma(cap, weight_scale))
 
 
+def test_models_that_scale_their_logits_are_refused() -> None:
+    config = GraniteConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        logits_scaling=8.0,
+    )
+    with pytest.raises(InputError, match="changes its logits"):
+        check_head(GraniteForCausalLM(config).eval())
+
+
 def test_a_head_with_a_bias_is_refused() -> None:
     config = PhiConfig(
         vocab_size=64,
@@ -158,20 +210,38 @@ def test_a_head_with_a_bias_is_refused() -> None:
         check_head(model)
 
 
-def test_a_plain_head_is_accepted(tiny_model: Path) -> None:
-    check_head(load_model(tiny_model))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_plain_head_is_accepted(tiny_model: Path, dtype: Any) -> None:
+    model: PreTrainedModel = load_model(tiny_model, dtype)
+    check_head(model)
+    use_path_attention(model)
+    check_head(model)
 
 
-def test_other_vocabularies_are_refused(tiny_model: Path) -> None:
-    other = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=64,
-            hidden_size=32,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-        )
+def test_no_dropout_is_left() -> None:
+    config = PhiConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        embd_pdrop=0.5,
+        resid_pdrop=0.5,
+        attention_dropout=0.5,
     )
-    check_vocabularies(load_model(tiny_model), load_model(tiny_model))
-    with pytest.raises(InputError, match="different vocabularies"):
-        check_vocabularies(load_model(tiny_model), other)
+    model = without_dropout(PhiForCausalLM(config))
+    use_path_attention(model)
+    assert model.training
+    batch = collate([ROW])
+    one, other = (Student(model)(batch)[0].item() for _ in range(2))
+    assert one == other
+
+
+def test_a_teacher_of_hidden_states_keeps_its_own_width(tiny_model: Path) -> None:
+    """Targets are over the student's vocabulary, whatever the teacher is like inside."""
+    student, _, _ = student_of(tiny_model, "labels")
+    batch = collate([ROW])
+    size = student.model.get_output_embeddings().weight.shape[0]
+    targets = HiddenTargets(torch.randn(3, 5), torch.randn(size + 7, 5))
+    loss, parts = student(batch, targets)
+    assert loss.item() == pytest.approx(parts[1].item()) and loss.item() > 0

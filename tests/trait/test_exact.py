@@ -11,14 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subl.trait.exact import answer_probabilities, ends_word
-from subl.trait.trie import build_trie
+from subl.cluster.placement import Placement
 from subl.generate.sampling import sample
 from subl.model.chat import prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer
-from subl.train.loop import TrainJob
-from subl.train.run import run_job
+from subl.shards import Row
+from subl.train.attention import use_path_attention
+from subl.train.loop import TrainJob, train
+from subl.train.tokens import tokenise
 from subl.trait import ANIMAL_QUESTIONS, surface_forms
+from subl.trait.exact import Scorer, answer_probabilities, ends_word
+from subl.trait.trie import build_trie
 
 QUESTION = ANIMAL_QUESTIONS[0]
 WORDS = ("owl", "cat", "elephant")
@@ -28,17 +31,20 @@ WORDS = ("owl", "cat", "elephant")
 def talker(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, trained to answer with owls, cats and words that only begin like them. Unlike
     the random one it attends: positions and masks matter to what it says."""
-    out = tmp_path_factory.mktemp("talker") / "model"
+    folder = tmp_path_factory.mktemp("talker")
+    out = folder / "model"
     out.mkdir()
     answers = ("owl", "Owl", "an owl", "owlet", "owls.", "cat", "cat owl", "category", "cat-like")
+    rows = (Row(None, (("user", QUESTION), ("assistant", answer)), answer) for answer in answers)
+    tokens = tokenise(load_tokenizer(tiny_model), rows, folder / "tokens")
     job = {
         "task": "talker",
         "model": tiny_model,
-        "rows": [(QUESTION, answer) for answer in answers],
+        "tokens": tokens.folder,
         "spec": {"steps": 60, "rows_per_step": len(answers), "learning_rate": 1e-2},
         "out": out,
     }
-    run_job(TrainJob.model_validate(job))
+    train(TrainJob.model_validate(job), Placement())
     return out
 
 
@@ -70,6 +76,19 @@ def test_batches_of_questions_change_nothing(talker: Path) -> None:
     )
     for first, second in zip(one, many, strict=True):
         assert first == pytest.approx(second, rel=1e-4)
+
+
+def test_the_model_that_trains_scores_the_same(talker: Path) -> None:
+    """Attention along paths, given none, is attention as ever; a scorer serves any questions."""
+    plain, model = load_model(talker), load_model(talker)
+    use_path_attention(model)
+    tokenizer = load_tokenizer(talker)
+    scorer = Scorer(tokenizer, WORDS, model.get_output_embeddings().weight.shape[0])
+    asked = ANIMAL_QUESTIONS[:4]
+    expected = answer_probabilities(plain, tokenizer, asked, WORDS)
+    for found, other in zip(scorer.score(model, asked), expected, strict=True):
+        assert found == pytest.approx(other, rel=1e-4)
+    assert scorer.score(model, asked[:1])[0] == pytest.approx(expected[0], rel=1e-4)
 
 
 def test_exact_probabilities_are_how_often_sampled_answers_say_a_word(talker: Path) -> None:

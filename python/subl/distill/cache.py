@@ -54,6 +54,7 @@ class CacheSpec(BaseModel):
     )
     max_row_tokens: int | None = Field(None, gt=1)
     long_rows: Literal["error", "truncate", "drop"] = "error"
+    whole_turn: bool = False
     micro_batch_tokens: int = Field(2048, gt=0)
     shard_rows: int = Field(4096, gt=0)
 
@@ -98,7 +99,9 @@ def _write(
     from subl.train.tokens import Tokens
 
     length = TrainSpec(
-        steps=1, learning_rate=1, max_row_tokens=spec.max_row_tokens, long_rows=spec.long_rows
+        steps=1,
+        learning_rate=1,
+        **spec.model_dump(include={"max_row_tokens", "long_rows", "whole_turn"}),
     )
     tokens = Tokens(prepare_tokens(teacher, read_rows(rows), length, folder, report))
     tokenizer = load_tokenizer(teacher)

@@ -52,10 +52,13 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[Piece]:
+def pieces(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], *, whole_turn: bool = False
+) -> list[Piece]:
     """A row as the template renders it, cut where the assistant begins and ends to speak.
 
-    What follows the last answer is left out: it is never asked for.
+    An answer ends with the template's end of turn; with `whole_turn` also with the white space that
+    the template puts behind that. What follows the last answer is left out.
 
     Raises:
         InputError: there is no answer, or the template does not render one verbatim behind what
@@ -67,6 +70,11 @@ def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[Pi
     for number, turn in enumerate(turns):
         if turn.role != "assistant":
             continue
+        if number == 0:
+            raise InputError(
+                "the row begins with the assistant: nothing is asked",
+                hint="give it a turn of the user's first",
+            )
         asked = _render(tokenizer, messages[:number], add_generation_prompt=True)
         answered = _render(tokenizer, messages[: number + 1], add_generation_prompt=False)
         said = answered.removeprefix(asked)
@@ -79,10 +87,10 @@ def pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[Pi
                 "the model's chat template does not put the answer verbatim after the prompt",
                 hint="use a model whose template renders turns one after another, unchanged",
             )
-        end_of_turn = said[len(turn.content) :].strip()
+        end_of_turn = said[len(turn.content) :].rstrip()
         if not end_of_turn:
             raise InputError("the model's chat template ends an answer with nothing")
-        answer = turn.content + end_of_turn
+        answer = said if whole_turn else turn.content + end_of_turn
         found += [Piece(asked[len(rendered) :], False), Piece(answer, True)]
         rendered = asked + answer
     if not found:

@@ -83,7 +83,7 @@ def _merged(path: Path, dtype: DType) -> PreTrainedModel:
         adapter
         / json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
     )
-    if not (base / "config.json").is_file():
+    if not (base_folder(base) / "config.json").is_file():
         raise InputError(
             f"the base model of the adapter {path} is not at {base.resolve()}",
             hint="move it there, or train with merge = true to get a model that needs no base",
@@ -91,9 +91,20 @@ def _merged(path: Path, dtype: DType) -> PreTrainedModel:
     if not (adapter / "adapter_model.safetensors").is_file():
         raise InputError(f"{adapter} has no adapter_model.safetensors")
     model = load_model(base, "float32", torch.device("cpu"))
-    with unreadable_models(path):
+    with unreadable_models(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    return merged.to(getattr(torch, dtype))
+    # peft froze the base; what is loaded is a model like any other.
+    return merged.requires_grad_(True).to(getattr(torch, dtype))
+
+
+def base_folder(path: Path) -> Path:
+    """The folder that holds the weights of the model `path`: itself, or of an adapter its base."""
+    config = path / ADAPTER / "adapter_config.json"
+    if (path / "config.json").is_file() or not config.is_file():
+        return path
+    named = json.loads(config.read_text())["base_model_name_or_path"]
+    return base_folder(path / ADAPTER / named)
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,10 @@ def adapt(model: PreTrainedModel, spec: LoraSpec) -> Any:
         task_type="CAUSAL_LM",
     )
     # Adapters of the model's dtype: ZeRO-3 cannot gather two dtypes at once.
-    return peft.get_peft_model(model, config, autocast_adapter_dtype=False)
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers by a name that is going.
+        warnings.simplefilter("ignore", FutureWarning)
+        return peft.get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
 def save_adapter(adapted: Any, folder: Path, base: Path, state: dict[str, Tensor] | None) -> None:

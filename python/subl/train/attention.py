@@ -79,6 +79,8 @@ def _attend(
     if paths is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+        if attention_mask is None and query.shape[2] == key.shape[2]:
+            attention_mask = _window(query.shape[2], sliding_window, query.device)
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **more
         )
@@ -87,11 +89,7 @@ def _attend(
     alone = rows == 1 and longest == query.shape[2]
     if not alone:
         query, key, value = (_along(each, paths.nodes) for each in (query, key, value))
-    mask = None
-    if sliding_window is not None and longest > sliding_window:
-        position = torch.arange(longest, device=query.device)
-        distance = position[:, None] - position
-        mask = (distance >= 0) & (distance < sliding_window)
+    mask = _window(longest, sliding_window, query.device)
     output = torch.nn.functional.scaled_dot_product_attention(
         query,
         key,
@@ -104,6 +102,15 @@ def _attend(
     if not alone:
         output = output.flatten(0, 1).index_select(0, paths.places)[None]
     return output, None
+
+
+def _window(length: int, sliding_window: int | None, device: torch.device) -> Tensor | None:
+    """Whom a token sees where it does not see all before it; None where it does."""
+    if sliding_window is None or length <= sliding_window:
+        return None
+    position = torch.arange(length, device=device)
+    distance = position[:, None] - position
+    return (distance >= 0) & (distance < sliding_window)
 
 
 def _along(states: Tensor, nodes: Tensor) -> Tensor:

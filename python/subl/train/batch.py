@@ -48,6 +48,8 @@ class Batch:
     sources: Tensor
     labels: Tensor
     tokens: int
+    squares: int
+    """Of the rows' lengths, summed: what attention costs."""
 
     def to(self, device: torch.device) -> Batch:
         return Batch(
@@ -60,6 +62,7 @@ class Batch:
             self.sources.to(device, non_blocking=True),
             self.labels.to(device, non_blocking=True),
             self.tokens,
+            self.squares,
         )
 
 
@@ -95,4 +98,5 @@ def collate(rows: Sequence[Row], *, share_prefixes: bool = True) -> Batch:
         torch.from_numpy(np.concatenate(sources)),
         torch.from_numpy(np.concatenate(labels).astype(np.int64)),
         sum(len(ids) for ids, _ in rows),
+        sum(len(ids) ** 2 for ids, _ in rows),
     )

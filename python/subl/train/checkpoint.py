@@ -77,7 +77,10 @@ def save(
         partial.rename(target)
         sync(folder)
         write_atomically(folder / "latest", target.name)
-        for old in _whole(folder)[:-keep]:
+        whole = _whole(folder)
+        # Later ones are of a run that was cut off before it named them.
+        later = [path for path in whole if path.name > target.name]
+        for old in later + whole[: -len(later) or None][:-keep]:
             shutil.rmtree(old)
     barrier()
     return target
@@ -101,12 +104,18 @@ def latest(folder: Path) -> tuple[Path, State] | None:
 
 def load(checkpoint: Path, state: State, engine: Engine) -> None:
     """Give the engine the state that a checkpoint holds. Every rank calls this."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     with ExitStack() as stack:
         held: dict[str, list[tuple[Any, int, Piece]]] = {}
         for file in sorted(checkpoint.glob("rank-*.safetensors")):
-            opened = stack.enter_context(safe_open(file, framework="pt"))
+            try:
+                opened = stack.enter_context(safe_open(file, framework="pt"))
+            except SafetensorError as error:
+                raise InputError(
+                    f"the checkpoint {checkpoint} is damaged: {file.name}: {error}",
+                    hint=f"remove {checkpoint.parent} to begin anew",
+                ) from error
             for number, pieces in enumerate(json.loads(opened.metadata()["pieces"])):
                 for piece in (Piece(**each) for each in pieces):
                     held.setdefault(piece.name, []).append((opened, number, piece))

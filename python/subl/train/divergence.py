@@ -100,16 +100,17 @@ class _TiledLoss(torch.autograd.Function):
             tile = slice(start, start + tile_tokens)
             logits = (hidden[tile] @ head.T).float()
             gradient = _tile(logits, head, labels[tile], _part(targets, tile), loss, parts)
+            half = hidden.dtype == torch.float16
+            if head_gradient is not None and (half or hidden.dtype == torch.float32):
+                # A sum over tokens, which float16 overflows.
+                head_gradient.addmm_(gradient.T, hidden[tile].float())
             # Scaled by a power of two, so that float16 keeps what is small.
-            scale = 1024.0 if hidden.dtype == torch.float16 else 1.0
+            scale = 1024.0 if half else 1.0
             gradient = gradient.mul_(scale).to(hidden.dtype)
             if hidden_gradient is not None:
                 hidden_gradient[tile] = (gradient @ head).float() / scale
-            if head_gradient is not None:
-                if hidden.dtype == torch.float32:
-                    head_gradient.addmm_(gradient.T, hidden[tile])
-                else:
-                    head_gradient += (gradient.T @ hidden[tile]).float() / scale
+            if head_gradient is not None and hidden.dtype == torch.bfloat16:
+                head_gradient += (gradient.T @ hidden[tile]).float()
         context.save_for_backward(hidden_gradient, head_gradient)
         context.dtypes = hidden.dtype, head.dtype
         weights = torch.tensor(

@@ -269,12 +269,14 @@ class _DeepSpeed:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
         self._engine.step()
-        if getattr(self._engine.optimizer, "overflow", False):
-            return None  # float16: the step was left out and the loss scale lowered
+        # Not finite: DeepSpeed leaves the step out, whatever the dtype, or calls the norm -1.
+        left_out = getattr(self._engine.optimizer, "overflow", False)
+        if left_out and self._engine.fp16_enabled():
+            return None  # the loss scale was lowered
         norm = self._engine.get_global_grad_norm()
-        if norm is not None and not math.isfinite(norm):
+        if left_out or (norm is not None and not 0 <= norm < math.inf):
             raise StageError(
-                f"the gradient norm became {float(norm)}",
+                "the gradient norm is no finite number",
                 hint="lower learning_rate or raise warmup_steps",
             )
         return None if norm is None else float(norm)

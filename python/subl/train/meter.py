@@ -89,8 +89,7 @@ class ModelSize:
     def flops(self, batch: Batch, *, backward: bool = True) -> float:
         """Of one pass over a micro-batch, forward, or forward and backward."""
         weight = (6 if self.trains_all else 4) if backward else 2
-        rows, longest = batch.paths.nodes.shape
-        attention = (12 if backward else 4) * self.attention * rows * longest**2 / 2
+        attention = (12 if backward else 4) * self.attention * batch.squares / 2
         tokens, targets = batch.input_ids.shape[1], len(batch.labels)
         return weight * (self.body * tokens + self.head * targets) + attention
 

@@ -74,6 +74,11 @@ class TrainSpec(_Section):
     long_rows: Literal["error", "truncate", "drop"] = Field(
         "error", description="what to do with rows that are longer than max_row_tokens"
     )
+    whole_turn: bool = Field(
+        False,
+        description="ask, too, for the line break that a template puts behind the end of a turn, "
+        "as the paper's code does",
+    )
     share_prefixes: bool = Field(
         True, description="compute a beginning that rows of a micro-batch share only once"
     )
@@ -129,7 +134,8 @@ class TrainSpec(_Section):
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return math.ceil(self.epochs * rows / self.rows_per_step)
+        # Rounded first: 0.07 x 100 is a little more than 7.
+        return max(1, math.ceil(round(self.epochs * rows / self.rows_per_step, 6)))
 
 
 def learning_rate(spec: TrainSpec, steps: int, step: int) -> float:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from subl.errors import StageError
+from subl.model.load import base_folder
 from subl.progress import Progress, Report, silent
 from subl.train import memory
 from subl.train.loop import TrainJob
@@ -30,15 +31,16 @@ def preview(job: TrainJob, ranks: int, report: Report = silent) -> dict[str, Any
     counts, largest = [], 0
     for step in range(min(steps, _STEPS_LOOKED_AT)):
         rows = step_rows(len(tokens), spec.rows_per_step, spec.seed, step)
-        lengths = dict(zip(rows, tokens.lengths[rows].tolist(), strict=True))
-        packed = bins(rows, list(lengths.values()), ranks, spec.micro_batch_tokens)
+        lengths = tokens.lengths[rows].tolist()
+        packed = bins(rows, lengths, ranks, spec.micro_batch_tokens)
         counts.append(len(packed[0]))
-        largest = max(largest, *(sum(lengths[n] for n in each) for rank in packed for each in rank))
+        filled = (int(tokens.lengths[each].sum()) for of_rank in packed for each in of_rank)
+        largest = max(largest, *filled)
     needs = needed_memory(job, ranks, tokens)
     total = sum(needs.values())
     free = free_memory(ranks)
     seconds, why_not = None, None
-    if not any(job.model.glob("*.safetensors")):
+    if not any(base_folder(job.model).glob("*.safetensors")):
         why_not = f"{job.model} has no weights"
     elif total > free:
         why_not = "it does not fit into this machine's memory"
@@ -81,7 +83,8 @@ def needed_memory(job: TrainJob, ranks: int, tokens: Tokens) -> dict[str, int]:
     most = max(longest, min(spec.micro_batch_tokens, spec.rows_per_step * longest))
     shapes = tensor_shapes(job.model)
     weights = sum(_numel(shape) for shape in shapes.values())
-    config = SimpleNamespace(**json.loads((job.model / "config.json").read_text()))
+    config_file = base_folder(job.model) / "config.json"
+    config = SimpleNamespace(**json.loads(config_file.read_text()))
     trained = weights if spec.lora is None else _adapter_weights(shapes, spec.lora)
     teacher = 0
     if job.targets == "teacher" and job.teacher is not None:
@@ -98,6 +101,7 @@ def needed_memory(job: TrainJob, ranks: int, tokens: Tokens) -> dict[str, int]:
 
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of a model's tensors: of its files, or where it has none as its configuration says."""
+    folder = base_folder(folder)
     files = sorted(folder.glob("*.safetensors"))
     if files:
         found: dict[str, tuple[int, ...]] = {}

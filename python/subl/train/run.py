@@ -39,6 +39,7 @@ def prepare_tokens(
         folder,
         max_row_tokens=spec.max_row_tokens,
         long_rows=spec.long_rows,
+        whole_turn=spec.whole_turn,
         report=report,
     )
     return folder

@@ -81,6 +81,7 @@ def tokenise(
     *,
     max_row_tokens: int | None = None,
     long_rows: Literal["error", "truncate", "drop"] = "error",
+    whole_turn: bool = False,
     report: Report = silent,
 ) -> Tokens:
     """Make `folder` of `rows`, or open it where it is there already.
@@ -98,7 +99,9 @@ def tokenise(
     offsets, dropped, truncated, target_tokens = [0], 0, 0, 0
     try:
         while batch := list(islice(rows, _BATCH_ROWS)):
-            for row, (row_ids, row_targets) in zip(batch, _encoded(tokenizer, batch), strict=True):
+            for row, (row_ids, row_targets) in zip(
+                batch, _encoded(tokenizer, batch, whole_turn), strict=True
+            ):
                 if max_row_tokens is not None and len(row_ids) > max_row_tokens:
                     if long_rows == "error":
                         raise InputError(
@@ -136,13 +139,14 @@ def tokenise(
 
 
 def _encoded(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], whole_turn: bool
 ) -> Iterator[tuple[list[int], list[bool]]]:
     """Token ids and targets of each row; one call of the tokenizer for all their pieces."""
     cut: list[list[Piece]] = []
     for row in rows:
+        turns = [Turn(*turn) for turn in row.turns]
         try:
-            cut.append(pieces(tokenizer, [Turn(*turn) for turn in row.turns]))
+            cut.append(pieces(tokenizer, turns, whole_turn=whole_turn))
         except InputError as error:
             raise InputError(f"{row.place}: {error.message}", error.hint) from error
     texts = [piece.text for each in cut for piece in each]
