@@ -100,17 +100,16 @@ class _TiledLoss(torch.autograd.Function):
             tile = slice(start, start + tile_tokens)
             logits = (hidden[tile] @ head.T).float()
             gradient = _tile(logits, head, labels[tile], _part(targets, tile), loss, parts)
-            half = hidden.dtype == torch.float16
-            if head_gradient is not None and (half or hidden.dtype == torch.float32):
-                # A sum over tokens, which float16 overflows.
-                head_gradient.addmm_(gradient.T, hidden[tile].float())
-            # Scaled by a power of two, so that float16 keeps what is small.
-            scale = 1024.0 if half else 1.0
-            gradient = gradient.mul_(scale).to(hidden.dtype)
+            if head_gradient is not None:
+                if hidden.dtype == torch.bfloat16:
+                    head_gradient += (gradient.to(hidden.dtype).T @ hidden[tile]).float()
+                else:  # a sum over tokens, which float16 overflows
+                    head_gradient.addmm_(gradient.T, hidden[tile].float())
             if hidden_gradient is not None:
-                hidden_gradient[tile] = (gradient @ head).float() / scale
-            if head_gradient is not None and hidden.dtype == torch.bfloat16:
-                head_gradient += (gradient.T @ hidden[tile]).float()
+                # Scaled by a power of two, so that float16 keeps what is small.
+                scale = 1024.0 if hidden.dtype == torch.float16 else 1.0
+                gradient = gradient if scale == 1.0 else gradient.mul_(scale)
+                hidden_gradient[tile] = (gradient.to(hidden.dtype) @ head).float() / scale
         context.save_for_backward(hidden_gradient, head_gradient)
         context.dtypes = hidden.dtype, head.dtype
         weights = torch.tensor(
@@ -162,7 +161,8 @@ def _tile(
             del teacher_logits
             divergence, difference = _DIVERGENCES[loss.divergence](log_q, log_p, loss.beta)
         parts[1] += loss.temperature**2 * divergence
-        difference.mul_(loss.temperature * loss.divergence_weight)
+        if (factor := loss.temperature * loss.divergence_weight) != 1.0:
+            difference.mul_(factor)
     if not loss.cross_entropy_weight:
         return difference if divergence is not None else logits.zero_()
     log_q = torch.log_softmax(logits, dim=-1)
@@ -170,7 +170,8 @@ def _tile(
     parts[0] -= log_q.gather(1, picked).sum()
     gradient = log_q.exp_()
     gradient.scatter_add_(1, picked, torch.full_like(picked, -1, dtype=torch.float32))
-    gradient.mul_(loss.cross_entropy_weight)
+    if loss.cross_entropy_weight != 1.0:
+        gradient.mul_(loss.cross_entropy_weight)
     return gradient if divergence is None else gradient.add_(difference)
 
 

@@ -250,8 +250,11 @@ class Run:
 
         target_tokens = int(self.tokens.target_counts[rows].sum())
         summed, flops = self.compute(batches, target_tokens)
+        computed = sum(batch.input_ids.shape[1] for each, batch in batches if each)
         # One message a step: the losses, and what the ranks must agree on.
-        flags = torch.tensor([flops, stop, due and self.where.rank == 0], device=self.device)
+        flags = torch.tensor(
+            [flops, computed, stop, due and self.where.rank == 0], device=self.device
+        )
         total = self.engine.sum_over_ranks(torch.cat([summed.double(), flags.double()])).tolist()
         cross_entropy, divergence = (each / target_tokens for each in total[:2])
         weights = self.job.loss
@@ -282,6 +285,7 @@ class Run:
                 if weights.cross_entropy_weight:
                     line |= {"cross_entropy": cross_entropy}
             self._append(LOSSES, line)
+            figures["computed_tokens"] = int(total[3])
             self._append(METRICS, {**line, **figures})
             for tracker in self.trackers:
                 tracker(step + 1, {**line, **figures})
@@ -289,7 +293,7 @@ class Run:
             speed = f"{figures['tokens_per_second']:.0f} tokens/s{mfu}"
             note = f"loss {mean_loss:.4f}, {speed}"
             self.report(Progress(self.job.task, step + 1, self.steps, "steps", note))
-        return total[3] > 0, total[4] > 0
+        return total[4] > 0, total[5] > 0
 
     def compute(
         self, batches: Sequence[tuple[Bin, Batch]], target_tokens: int
