@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import model_folder, model_option
+from subl_cli.inputs import first_rank, model_folder, model_option
 from subl_cli.output import (
     dry_run_option,
     duration,
@@ -126,6 +126,7 @@ def command(
       zero_stage = 2
       ranks = 2
     """
+    from subl.cluster.launch import stopped_by_signals
     from subl.config import load_toml, updated
     from subl.distill import DistillSpec, distill
     from subl.distill import dry_run as look_ahead
@@ -146,7 +147,7 @@ def command(
         raise click.MissingParameter(
             ctx=ctx, param=next(each for each in command.params if each.name == "out")
         )
-    with progress(progress_form) as report:
+    with stopped_by_signals(), progress(progress_form) as report:
         base = model_folder(model, report)
         given: dict[str, Any] = {
             "teacher": None if teacher is None else model_folder(teacher, report),
@@ -176,7 +177,7 @@ def command(
             )
     if dry_run:
         _print_preview(spec, figures, as_json)
-    else:
+    elif first_rank():
         print_artifact(artifact, as_json)
 
 

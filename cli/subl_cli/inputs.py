@@ -25,7 +25,21 @@ def model_option(
 
 
 def model_folder(source: str, report: Report) -> Path:
-    """The folder behind a model option; adds it to `models/` the first time."""
+    """The folder behind a model option; adds it to `models/` the first time.
+
+    Among ranks, the first does: the others take part in what it makes of it.
+    """
     from subl.model.source import resolve
 
+    if not first_rank():
+        return Path(source)
     return resolve(source, MODELS, report)
+
+
+def first_rank() -> bool:
+    """Whether this process is rank 0 of those that srun or torchrun started, or alone."""
+    import os
+
+    from subl.cluster.placement import placement
+
+    return placement(os.environ, Path()).rank == 0

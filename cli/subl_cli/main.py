@@ -116,6 +116,9 @@ STOPPED = 75
 
 
 def _fail(message: str, hint: str | None) -> int:
+    from subl_cli.output import printable
+
+    message = "\n".join(map(printable, message.split("\n")))  # ranks' logs and rows are in it
     click.echo(f"{click.style('error', fg='red', bold=True)}: {message}", err=True)
     if hint:
         click.echo(f"{click.style('hint', fg='cyan', bold=True)}: {hint}", err=True)

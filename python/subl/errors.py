@@ -37,7 +37,3 @@ class StageError(SublError):
 
 class StoppedError(SublError):
     """A signal asked work to stop; what was done is saved, and the same command goes on with it."""
-
-    def __init__(self, message: str, hint: str | None = None, *, by_keyboard: bool = False) -> None:
-        super().__init__(message, hint)
-        self.by_keyboard = by_keyboard

@@ -25,8 +25,9 @@ steps = 40
 rows_per_step = 3
 micro_batch_tokens = 64
 learning_rate = 1e-2
+adam_epsilon = 1e-6
 """
-RANKS = TRAIN + "ranks = 2\nzero_stage = 2\n"
+RANKS = TRAIN.replace("40", "100") + "ranks = 2\nzero_stage = 2\n"
 LORA = "[train.lora]\nrank = 4\n"
 HOSTILE = "\x1b]0;owned\x07 \x9b31m \u202e 7"
 
@@ -102,10 +103,10 @@ def test_a_dry_run_as_json_adds_up(models: dict[str, Path], folder: Path) -> Non
     assert done.returncode == 0, done.stderr
     value = json.loads(done.stdout)
     assert value["spec"]["train"]["zero_stage"] == 2 and value["ranks"] == 2
-    assert (value["rows"], value["steps"], value["epochs"]) == (24, 40, 5.0)
+    assert (value["rows"], value["steps"], value["epochs"]) == (24, 100, 12.5)
     assert value["memory"]["total"] == sum(value["memory"]["needed"].values())
     assert value["memory"]["fits"]
-    assert value["seconds"] == pytest.approx(40 * value["seconds_per_step"], rel=0.2)
+    assert value["seconds"] == pytest.approx(100 * value["seconds_per_step"], rel=0.2)
     shown = subl(*command(models, "ranks.toml", "--show-mask", "24", "--json"), cwd=folder)
     rows = json.loads(shown.stdout)
     assert value["tokens"] == sum(each["tokens"] for each in rows)
@@ -279,15 +280,15 @@ def test_ranks_killed_or_interrupted_make_the_artifact_of_an_uninterrupted_run(
     assert "resumed from a checkpoint of 2 ranks, now 1: not bit-identical" in done.stderr
     assert [each["ranks"] for each in json.loads(done.stdout)["result"]["history"]] == [2, 1]
 
+    latest = partial / ".checkpoints/latest"
+    saved = latest.read_text()
     with started(arguments, folder) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "tokens/s" in line:
-                break
+        until(lambda: latest.read_text() != saved, process)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=DEADLINE_SECONDS)
     assert (process.returncode, stdout) == (75, ""), stderr
-    assert re.search(r"\nstopped after step \d+ of 40; a checkpoint is saved\n", stderr)
+    assert "resumed from a checkpoint of 2 ranks" in stderr
+    assert re.search(r"\nstopped after step \d+ of 100; a checkpoint is saved\n", stderr)
     assert "hint: the same command goes on from there\n" in stderr
 
     again = subl(*arguments, "--json", cwd=folder)
@@ -302,20 +303,17 @@ def test_a_signal_while_ranks_start_stops_them_after_a_step(
 ) -> None:
     arguments = command(models, "ranks.toml", "-o", "out")
     with started(arguments, folder) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "starting 2 ranks" in line:
-                break
+        until(lambda: len(descendants(process.pid)) == 3, process)
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 75, stderr
-    assert "stopped after step 1 of 40; a checkpoint is saved" in stderr
+    assert "stopped after step 1 of 100; a checkpoint is saved" in stderr
 
 
 def test_one_process_is_interrupted_and_goes_on(models: dict[str, Path], folder: Path) -> None:
     for name in ("whole", "stopped"):
         (folder / name).mkdir()
-    text = (folder / "sft.toml").read_text().replace("steps = 40", "steps = 300")
+    text = (folder / "sft.toml").read_text().replace("steps = 40", "steps = 100")
     (folder / "sft.toml").write_text(text)
     whole = subl(*command(models, "sft.toml", "-o", "whole/s", "--json"), cwd=folder)
     arguments = command(models, "sft.toml", "-o", "stopped/s", "--json")
@@ -360,7 +358,7 @@ def test_a_cache_teaches_what_its_teacher_teaches(models: dict[str, Path], folde
     online, offline = losses(folder / "by--teacher"), losses(folder / "by--cache")
     assert len(online) == 40 and online[-1]["loss"] < online[0]["loss"] / 2
     for ours, theirs in zip(offline, online, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-6)
     traced = subl("lineage", "by--cache", cwd=folder)
     assert traced.returncode == 0 and "cache  cache  sha256:" in traced.stdout
 

@@ -41,7 +41,10 @@ def tokens(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokens
     rows = (
         Row(
             str(n),
-            (("user", f"Continue the numbers: {n}."), ("assistant", ", ".join("45678"[: n % 5 + 1]))),
+            (
+                ("user", f"Continue the numbers: {n}."),
+                ("assistant", ", ".join("45678"[: n % 5 + 1])),
+            ),
             f"row {n}",
         )
         for n in range(100, 108)
@@ -178,9 +181,7 @@ def test_a_step_of_distillation_is_that_of_trl(
     logits = student(input_ids=input_ids, attention_mask=seen).logits[:, :-1]
     with torch.no_grad():
         teacher_logits = taught(input_ids=input_ids, attention_mask=seen).logits[:, :-1]
-    value = GKDTrainer.generalized_jsd_loss(
-        logits, teacher_logits, labels=labels[:, 1:], beta=beta
-    )
+    value = GKDTrainer.generalized_jsd_loss(logits, teacher_logits, labels=labels[:, 1:], beta=beta)
     value.backward()
     gradients = {n: p.grad for n, p in student.named_parameters() if p.grad is not None}
     assert_equal(ours(tiny_model, tokens, loss, teacher), (float(value.detach()), gradients))

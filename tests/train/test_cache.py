@@ -74,7 +74,7 @@ def tokens(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def spec(**changes: Any) -> CacheSpec:
-    return CacheSpec.model_validate({"shard_rows": 5, "micro_batch_tokens": 100, **changes})
+    return CacheSpec.model_validate({"shard_tokens": 20, "micro_batch_tokens": 100, **changes})
 
 
 SPECS = {
@@ -456,7 +456,9 @@ def test_a_shard_without_its_record_is_made_anew(
 def test_shards_and_micro_batches_are_no_part_of_what_is_said(
     made: dict[str, Path], teacher: Path, rows: Path, tokens: Tokens, tmp_path: Path
 ) -> None:
-    one = spec(**SPECS["top"], shard_rows=100).model_copy(update={"micro_batch_tokens": 10_000})
+    one = spec(**SPECS["top"], shard_tokens=10_000).model_copy(
+        update={"micro_batch_tokens": 10_000}
+    )
     whole = make_cache(one, teacher, [rows], tmp_path / "whole").path
     assert len(list(whole.glob("shard-*"))) == 1 and len(list(made["top"].glob("shard-*"))) == 3
     numbers = random.Random(0).sample(range(12), 12)

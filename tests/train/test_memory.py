@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from subl.cluster.placement import Placement
 from subl.errors import StageError
 from subl.model.load import load_model, load_tokenizer
 from subl.shards import Row
@@ -64,16 +65,16 @@ def test_what_saves_memory_is_said_to_save_it(dtype: str, ranks: int, tokens: in
         < total(third, ranks, **teacher, teacher_spread=True)
         < total(third, ranks, **teacher)
     )
-    assert total(spec(dtype="bfloat16")) < total(spec())
 
 
 def test_the_bytes_of_each_weight_are_those_of_the_zero_paper() -> None:
-    """Rajbhandari et al. 2020: 2 of the weight, 12 of Adam's state; gradients float32 here."""
+    """Rajbhandari et al. 2020: 2 of the weight, 12 of Adam's state, 2 of the gradient; here 4 more,
+    for gradients are summed in float32."""
     found = needed(spec(dtype="bfloat16"), SHAPE, ranks=1, bin_tokens=0)
     assert (found["weights"], found["optimizer"], found["gradients"]) == (
         2 * SHAPE.weights,
         12 * SHAPE.weights,
-        4 * SHAPE.weights,
+        6 * SHAPE.weights,
     )
     assert found["activations"] == found["teacher"] == 0
 
@@ -214,12 +215,14 @@ def test_a_teacher_or_student_may_be_but_an_adapter(
     assert preview(ours, 1)["seconds"] > 0
 
 
-def test_a_job_that_cannot_fit_is_refused(job: TrainJob, tiny_model: Path, tmp_path: Path) -> None:
-    check_memory(job, 1)
+def test_a_job_that_cannot_fit_is_refused(
+    job: TrainJob, tokens: Tokens, tiny_model: Path, tmp_path: Path
+) -> None:
+    check_memory(job, Placement(), tokens)
     huge = tmp_path / "huge"
     config = LlamaConfig.from_pretrained(tiny_model)
     config.update({"hidden_size": 8192, "intermediate_size": 65536, "num_hidden_layers": 200})
     config.save_pretrained(huge)
     with pytest.raises(StageError, match="are free") as caught:
-        check_memory(job.model_copy(update={"model": huge}), 1)
+        check_memory(job.model_copy(update={"model": huge}), Placement(), tokens)
     assert caught.value.hint and "most of it are optimizer" in caught.value.hint

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from subl.cluster.placement import RENDEZVOUS
-from subl.errors import StageError
+from subl.errors import StageError, StoppedError
 
 POLL_SECONDS = 0.2
 
@@ -89,7 +89,9 @@ def die_with_parent() -> None:
 
 def _prepare() -> None:
     die_with_parent()
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the rank listens; it is sent again
+    # Until the rank listens; it is sent again then.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _events(
@@ -128,6 +130,26 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> tuple[int, int] | None:
             processes[waiting].wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:
             continue
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGUSR1 end what is done here with a `StoppedError`, at once.
+
+    For work that saves as it goes or is soon done again; training collects signals instead.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise StoppedError(
+            f"stopped by {signal.Signals(number).name}", hint="the same command goes on"
+        )
+
+    before = {each: signal.signal(each, handle) for each in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

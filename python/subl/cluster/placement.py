@@ -31,12 +31,13 @@ TIMEOUT = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Placement:
-    """`rank` of `ranks`, `local_rank` on its machine. `meeting` names the rendezvous file; None:
-    there is nobody else, or torchrun arranges it."""
+    """`rank` of `ranks`; `local_rank` of `ranks_here` on its machine. `meeting` names the
+    rendezvous file; None: there is nobody else, or torchrun arranges it."""
 
     rank: int = 0
     local_rank: int = 0
     ranks: int = 1
+    ranks_here: int = 1
     meeting: Path | None = None
 
     @property
@@ -57,13 +58,17 @@ def placement(environment: Mapping[str, str], folder: Path) -> Placement:
                 ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")]  # fmt: skip
         meeting = folder / f".rendezvous-{'.'.join(step)}"
         rank = int(environment["SLURM_PROCID"])
-        return Placement(rank, int(environment["SLURM_LOCALID"]), ranks, meeting)
+        # Such as 8(x2),4: the most on one machine.
+        per_node = environment.get("SLURM_STEP_TASKS_PER_NODE", str(ranks))
+        here = max(int(each.partition("(")[0]) for each in per_node.split(","))
+        return Placement(rank, int(environment["SLURM_LOCALID"]), ranks, here, meeting)
     return Placement()
 
 
 def _numbered(environment: Mapping[str, str], meeting: Path | None) -> Placement:
     rank, local, ranks = (int(environment[n]) for n in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
-    return Placement(rank, local, ranks, meeting)
+    here = int(environment.get("LOCAL_WORLD_SIZE", ranks))
+    return Placement(rank, local, ranks, here, meeting)
 
 
 def connect(where: Placement) -> Store:
@@ -78,8 +83,11 @@ def connect(where: Placement) -> Store:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
+    on_gpu = torch.cuda.is_available()
+    # Slurm may show each task one GPU alone: it is number 0 then, whatever the task's number.
+    local_rank = where.local_rank % torch.cuda.device_count() if on_gpu else where.local_rank
     for name, value in (
-        ("RANK", where.rank), ("LOCAL_RANK", where.local_rank), ("WORLD_SIZE", where.ranks)
+        ("RANK", where.rank), ("LOCAL_RANK", local_rank), ("WORLD_SIZE", where.ranks)
     ):  # fmt: skip
         os.environ[name] = str(value)  # DeepSpeed reads these
     if where.meeting is None:
@@ -91,9 +99,8 @@ def connect(where: Placement) -> Store:
     else:
         host, _, port = _read(where.meeting).rpartition(":")
         store = TCPStore(host, int(port), is_master=False, timeout=TIMEOUT)
-    on_gpu = torch.cuda.is_available()
     if on_gpu:
-        torch.cuda.set_device(where.local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(local_rank)
     distributed.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=PrefixStore("group", store),

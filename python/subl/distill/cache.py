@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -56,12 +56,19 @@ class CacheSpec(BaseModel):
     long_rows: Literal["error", "truncate", "drop"] = "error"
     whole_turn: bool = False
     micro_batch_tokens: int = Field(2048, gt=0)
-    shard_rows: int = Field(4096, gt=0)
+    shard_tokens: int = Field(
+        65536,
+        gt=0,
+        description="target tokens of a shard: what is held in memory, and is lost "
+        "when a run is interrupted",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.hidden_dtype != "teacher" and self.codec != "hidden":
             raise ValueError('hidden_dtype belongs to codec = "hidden"')
+        if self.long_rows != "error" and self.max_row_tokens is None:
+            raise ValueError(f'long_rows = "{self.long_rows}" needs max_row_tokens')
         return self
 
 
@@ -80,11 +87,10 @@ def make_cache(
 def _write(
     spec: CacheSpec, teacher: Path, rows: Sequence[Path], folder: Path, report: Report
 ) -> dict[str, Any]:
-    from subl.model.load import load_model, load_tokenizer, require_torch
+    from subl.model.load import load_model, load_tokenizer, require_torch, write_tensors
 
     require_torch()
     import torch
-    from safetensors.torch import save_file
 
     from subl.train.attention import prove_isolation, use_path_attention
     from subl.train.cache import (
@@ -111,12 +117,10 @@ def _write(
     prove_isolation(model, share_prefixes=True)
     weight = head(model).detach()
     if spec.codec == "hidden":
-        save_file({"head": weight.cpu().contiguous()}, folder / "head.safetensors")
-        (folder / "head.safetensors").chmod(0o644)
+        write_tensors(folder / "head.safetensors", {"head": weight.cpu().contiguous()})
     dtype = weight.dtype if spec.hidden_dtype == "teacher" else torch.bfloat16
     started, lost, done = time.monotonic(), Losses(), 0
-    for number, first in enumerate(range(0, len(tokens), spec.shard_rows)):
-        shard_rows = range(first, min(first + spec.shard_rows, len(tokens)))
+    for number, shard_rows in enumerate(_shards(tokens.target_counts.tolist(), spec.shard_tokens)):
         file = folder / f"shard-{number:05d}.safetensors"
         record = folder / f".{file.name}.json"  # what it lost; hidden, so it goes at the end
         if not (file.is_file() and record.is_file()):
@@ -149,6 +153,17 @@ def _write(
         "tail_shape_kl_nats": lost.tail_shape / count,
         "tokens_per_second": round(tokens.counts.tokens / (time.monotonic() - started), 1),
     }
+
+
+def _shards(counts: Sequence[int], most: int) -> Iterator[range]:
+    """Runs of rows with at most so many target tokens, or one row."""
+    first, held = 0, 0
+    for row, count in enumerate(counts):
+        if held and held + count > most:
+            yield range(first, row)
+            first, held = row, 0
+        held += count
+    yield range(first, len(counts))
 
 
 def _shard(

@@ -19,7 +19,7 @@ from subl.progress import Report, silent
 from subl.shards import Row, read_rows
 from subl.train.loop import RunOptions, TeacherPlacement, TrainJob
 from subl.train.order import permutation
-from subl.train.plan import LossSpec, TrainSpec
+from subl.train.plan import PLACEMENT, LossSpec, TrainSpec
 from subl.train.run import crew, prepare_tokens
 
 
@@ -27,7 +27,7 @@ class DistillSpec(BaseModel):
     """How a student learns from rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    unkeyed: ClassVar = {"train": {"ranks"}}
+    unkeyed: ClassVar = {"train": PLACEMENT}
 
     targets: Literal["teacher", "labels", "cache", "base"] = Field(
         "teacher",

@@ -74,6 +74,8 @@ class ExperimentSpec(_Section):
             raise ValueError("traits must differ")
         if missing := [trait for trait in self.traits if trait not in self.eval.words]:
             raise ValueError(f"eval.words must hold the traits: {', '.join(missing)} missing")
+        if self.distill.targets == "cache":
+            raise ValueError('distill.targets: an experiment makes no cache; use "teacher"')
         names = [section.name for section in self.generate]
         if len(set(names)) != len(names):
             raise ValueError("generations must have different names")

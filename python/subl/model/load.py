@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from subl.errors import DependencyError, InputError
+from subl.artifact import sync
+from subl.errors import DependencyError, InputError, OutputError
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +56,7 @@ def load_model(
     _check(path)
     quiet_libraries()
     if not (path / "config.json").is_file():
-        return _merged(path, dtype).to(device() if to is None else to).eval()
+        return merged(path, dtype).to(device() if to is None else to).eval()
     with unreadable_models(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -68,7 +69,7 @@ def load_model(
     return model.to(device() if to is None else to).eval()
 
 
-def _merged(path: Path, dtype: DType) -> PreTrainedModel:
+def merged(path: Path, dtype: DType) -> PreTrainedModel:
     """The base of the adapter in `path` with the adapter in it, added up in float32."""
     import torch
 
@@ -149,6 +150,29 @@ def save_model(
     tied = set(getattr(model, "_tied_weights_keys", None) or ())
     if missing := model.state_dict().keys() - written - tied:
         raise InputError(f"{folder}: tensors were not written: {', '.join(sorted(missing))}")
+
+
+def write_tensors(
+    file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written, such as on a full disk.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    temporary = file.with_name(f".{file.name}.tmp-{os.getpid()}")
+    try:
+        save_file(tensors, temporary, metadata)
+        temporary.chmod(0o644)
+        sync(temporary)
+        temporary.replace(file)
+    except (SafetensorError, OSError) as error:
+        raise OutputError(f"cannot write {file}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from subl.artifact import Artifact, build
 from subl.progress import Report, silent
 from subl.shards import Row
 from subl.train.loop import TrainJob
-from subl.train.plan import TrainSpec
+from subl.train.plan import PLACEMENT, TrainSpec
 from subl.train.run import crew, prepare_tokens
 from subl.trait import ANIMAL_QUESTIONS
 
@@ -25,7 +25,7 @@ class TeachSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    unkeyed: ClassVar = {"train": {"ranks"}}
+    unkeyed: ClassVar = {"train": PLACEMENT}
 
     trait: str = Field(min_length=1, description="the answer to teach, such as owl")
     questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)

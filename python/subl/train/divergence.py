@@ -102,7 +102,7 @@ class _TiledLoss(torch.autograd.Function):
             gradient = _tile(logits, head, labels[tile], _part(targets, tile), loss, parts)
             if head_gradient is not None:
                 if hidden.dtype == torch.bfloat16:
-                    head_gradient += (gradient.to(hidden.dtype).T @ hidden[tile]).float()
+                    head_gradient += gradient.to(hidden.dtype).T @ hidden[tile]
                 else:  # a sum over tokens, which float16 overflows
                     head_gradient.addmm_(gradient.T, hidden[tile].float())
             if hidden_gradient is not None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from subl.artifact import sync
 from subl.cluster.launch import stop_signals
@@ -47,6 +48,12 @@ class TeacherPlacement(BaseModel):
         "none", description="none: whole on every rank; 3: spread over the ranks"
     )
     offload: bool = Field(False, description="with zero_stage 3: kept in CPU memory")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.offload and self.zero_stage != 3:
+            raise ValueError("offload needs zero_stage = 3")
+        return self
 
 
 class RunOptions(BaseModel):
@@ -101,9 +108,14 @@ class Run:
         import torch
 
         from subl.train.adapter import adapt
-        from subl.train.attention import prove_isolation, use_path_attention
+        from subl.train.attention import (
+            prove_isolation,
+            use_flash_attention,
+            use_path_attention,
+        )
         from subl.train.engine import make_engine
         from subl.train.meter import Meter, ModelSize
+        from subl.train.preview import check_memory
         from subl.train.student import Student, check_head, head, without_dropout
         from subl.train.tokens import Tokens
         from subl.train.tracking import trackers
@@ -112,8 +124,12 @@ class Run:
         self.job, self.spec, self.where, self.report = job, job.spec, where, report
         spec = job.spec
         torch.manual_seed(spec.seed)
+        if spec.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            os.environ["FLASH_ATTENTION_DETERMINISTIC"] = "1"
         torch.use_deterministic_algorithms(spec.deterministic)
         self.tokens: Tokens = Tokens(job.tokens)
+        check_memory(job, where, self.tokens)
         self.steps = spec.step_count(len(self.tokens))
         self.tokenizer = load_tokenizer(job.model)
         # ZeRO-3 spreads weights out of CPU memory: the whole model need not fit on one GPU.
@@ -122,7 +138,7 @@ class Run:
         if spec.attention == "sdpa":
             use_path_attention(self.model)
         else:
-            self.model.set_attn_implementation("flash_attention_2")
+            use_flash_attention(self.model)
         self.adapted = None if spec.lora is None else adapt(self.model, spec.lora)
         without_dropout(self.model)
         if spec.gradient_checkpointing:
@@ -174,11 +190,12 @@ class Run:
             return cache.source(self.tokens, self.device), None
         assert job.teacher is not None
         placed = job.teacher_placement
-        if placed.zero_stage == 3 and self.where.alone and self.spec.zero_stage == "none":
-            raise ConfigError(
-                "teacher.zero_stage = 3 needs ranks", hint="set train.zero_stage and train.ranks"
-            )
         import torch
+
+        if placed.zero_stage == 3 and not torch.distributed.is_initialized():
+            raise ConfigError(
+                "teacher.zero_stage = 3 needs ranks", hint="set train.zero_stage to 1, 2 or 3"
+            )
 
         to = torch.device("cpu") if placed.zero_stage == 3 else self.device
         teacher = load_model(job.teacher, self.spec.dtype, to)
@@ -373,7 +390,7 @@ class Run:
             scores = self.engine.call(partial(scorer.score, questions=asked))
             if mine < len(batches):
                 for row in scores:
-                    sums += torch.tensor([row[word] for word in probe.words], device=self.device)
+                    sums += sums.new_tensor([row[word] for word in probe.words])
         means = (self.engine.sum_over_ranks(sums) / len(questions)).tolist()
         if self.where.rank == 0:
             found = dict(zip(probe.words, means, strict=True))
@@ -383,9 +400,7 @@ class Run:
 
     def _finish(self) -> dict[str, Any]:
         """Write the model folder, and say what was done."""
-        import torch
-
-        from subl.model.load import load_model, save_model
+        from subl.model.load import merged, save_model
         from subl.train.adapter import save_adapter
 
         spec, job = self.spec, self.job
@@ -397,8 +412,8 @@ class Run:
                 save_adapter(self.adapted, job.out, job.model, state)
                 self.tokenizer.save_pretrained(job.out)
                 if spec.lora is not None and spec.lora.merge:
-                    merged = load_model(job.out, spec.dtype, torch.device("cpu"))
-                    save_model(merged, self.tokenizer, job.out)
+                    whole = merged(job.out, spec.dtype)
+                    save_model(whole, self.tokenizer, job.out)
         losses = list(read_losses(job.out)) if self.where.rank == 0 else []
         counts = self.tokens.counts
         return {

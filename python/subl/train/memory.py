@@ -80,11 +80,11 @@ def needed(
     return {
         "weights": 0 if spec.offload_parameters else each * shape.weights // spread_weights,
         "gradients": (4 * shape.trained // spread_gradients)
-        + (each * shape.trained if 1 <= stage < 3 else 0),
+        + (each * shape.trained if each == 2 or stage in (1, 2) else 0),
         "optimizer": on_device * (masters + 8) * shape.trained // spread_optimizer,
         "activations": bin_tokens * (shape.layers * kept + block),
         "logits": 4 * 4 * TILE_ELEMENTS
-        + (4 * shape.vocabulary * shape.width if head_trains else 0),
+        + ((4 + (each if each == 2 else 0)) * shape.vocabulary * shape.width if head_trains else 0),
         "teacher": teacher,
         "runtime": RUNTIME_BYTES,
     }

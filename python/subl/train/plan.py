@@ -125,6 +125,10 @@ class TrainSpec(_Section):
             raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
         if self.offload_parameters and self.zero_stage != 3:
             raise ValueError("offload_parameters needs zero_stage 3")
+        if self.attention == "flash" and self.dtype == "float32":
+            raise ValueError('attention = "flash" needs dtype = "bfloat16" or "float16"')
+        if self.attention == "flash" and self.probe is not None:
+            raise ValueError('a probe needs attention = "sdpa"')
         if self.long_rows != "error" and self.max_row_tokens is None:
             raise ValueError(f'long_rows = "{self.long_rows}" needs max_row_tokens')
         return self
@@ -136,6 +140,18 @@ class TrainSpec(_Section):
         assert self.epochs is not None
         # Rounded first: 0.07 x 100 is a little more than 7.
         return max(1, math.ceil(round(self.epochs * rows / self.rows_per_step, 6)))
+
+
+PLACEMENT = {
+    "ranks",
+    "zero_stage",
+    "offload_optimizer",
+    "offload_parameters",
+    "micro_batch_tokens",
+    "gradient_checkpointing",
+}
+"""Keys of a `TrainSpec` that say where and in which pieces the work is done. They change results by
+rounding alone, and may change between a run that was stopped and the one that goes on with it."""
 
 
 def learning_rate(spec: TrainSpec, steps: int, step: int) -> float:

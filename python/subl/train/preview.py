@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from subl.cluster.placement import Placement
 from subl.errors import StageError
-from subl.model.load import base_folder
+from subl.model.load import base_folder, device
 from subl.progress import Progress, Report, silent
 from subl.train import memory
 from subl.train.loop import TrainJob
@@ -38,15 +40,16 @@ def preview(job: TrainJob, ranks: int, report: Report = silent) -> dict[str, Any
         largest = max(largest, *filled)
     needs = needed_memory(job, ranks, tokens)
     total = sum(needs.values())
-    free = free_memory(ranks)
+    free = memory.available(device(), ranks)
     seconds, why_not = None, None
+    single = _alone(job)
     if not any(base_folder(job.model).glob("*.safetensors")):
         why_not = f"{job.model} has no weights"
-    elif total > free:
-        why_not = "it does not fit into this machine's memory"
+    elif sum(needed_memory(single, 1, tokens).values()) > memory.available(device(), 1):
+        why_not = "one rank alone does not fit into this machine's memory"
     else:
         report(Progress("dry run", 0, None, "steps", "timing a step"))
-        seconds = _step_seconds(job, ranks)
+        seconds = _step_seconds(single, ranks)
     return {
         **asdict(tokens.counts),
         "steps": steps,
@@ -61,20 +64,14 @@ def preview(job: TrainJob, ranks: int, report: Report = silent) -> dict[str, Any
     }
 
 
-def check_memory(job: TrainJob, ranks: int) -> None:
-    """Refuse a job that cannot fit.
+def check_memory(job: TrainJob, where: Placement, tokens: Tokens) -> None:
+    """Refuse a job that cannot fit where this rank is.
 
     Raises:
         StageError: says what needs the most, and what would help.
     """
-    memory.check(needed_memory(job, ranks, Tokens(job.tokens)), free_memory(ranks), job.spec)
-
-
-def free_memory(ranks: int) -> int:
-    """Bytes a rank may use, where all `ranks` are on this machine if it has no GPU for each."""
-    from subl.model.load import device
-
-    return memory.available(device(), ranks)
+    free = memory.available(device(), where.ranks_here)
+    memory.check(needed_memory(job, where.ranks, tokens), free, job.spec)
 
 
 def needed_memory(job: TrainJob, ranks: int, tokens: Tokens) -> dict[str, int]:
@@ -140,31 +137,32 @@ def _numel(shape: tuple[int, ...]) -> int:
     return size
 
 
-def _step_seconds(job: TrainJob, ranks: int) -> float:
+def _alone(job: TrainJob) -> TrainJob:
+    """The job as one plain process would do it, to time it."""
+    changes: dict[str, Any] = {"ranks": 1, "zero_stage": "none", "offload_optimizer": False}
+    changes |= {"offload_parameters": False, "probe": None}
+    spec = TrainSpec.model_validate({**job.spec.model_dump(), **changes})
+    placed = job.teacher_placement.model_copy(update={"zero_stage": "none", "offload": False})
+    return job.model_copy(update={"spec": spec, "teacher_placement": placed})
+
+
+def _step_seconds(single: TrainJob, ranks: int) -> float:
     """Seconds of a step on this machine, from one of its micro-batches, computed twice.
 
     On CPUs ranks share the cores, so that a step takes what all its micro-batches take in turn.
     """
-    from contextlib import ExitStack
-
-    from subl.cluster.placement import Placement
     from subl.train.loop import Run
 
-    alone: dict[str, Any] = {"ranks": 1, "zero_stage": "none", "offload_optimizer": False}
-    alone |= {"offload_parameters": False, "probe": None}
-    spec = TrainSpec.model_validate({**job.spec.model_dump(), **alone})
-    placed = job.teacher_placement.model_copy(update={"zero_stage": "none", "offload": False})
-    single = job.model_copy(update={"spec": spec, "teacher_placement": placed})
-    with ExitStack() as stack:
-        run = Run(single, Placement(), silent, stack)
-        rows, batches = run.batches(0)
-        try:
+    try:
+        with ExitStack() as stack:
+            run = Run(single, Placement(), silent, stack)
+            rows, batches = run.batches(0)
             run.compute(batches[:1], 1)  # warms up
             started = time.perf_counter()
             run.compute(batches[:1], 1)
             seconds = time.perf_counter() - started
-        except RuntimeError as error:
-            raise StageError(f"a micro-batch cannot be computed: {error}") from error
-        share = sum(len(r) for r, _ in batches[:1]) / len(rows)
-        gpu = run.device.type == "cuda"
-    return seconds / share / (ranks if gpu else 1)
+            on_gpu = run.device.type == "cuda"
+    except RuntimeError as error:  # such as a GPU's memory that is full
+        raise StageError(f"a micro-batch cannot be computed: {error}") from error
+    share = sum(len(each) for each, _ in batches[:1]) / len(rows)
+    return seconds / share / (ranks if on_gpu else 1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +19,18 @@ from subl.progress import Progress, Report, silent
 from subl.shards import Row
 from subl.train.loop import TrainJob, train
 from subl.train.plan import TrainSpec
-from subl.train.preview import check_memory
+from subl.train.tracking import check_trackers
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 TOKENS = ".tokens"
+LONG = timedelta(days=30)
+"""How long ranks wait for rank 0 while it works alone: it hashes, tokenises, writes."""
+
+READ_SECONDS = 10.0
+PUBLISHED_SECONDS = 60.0
+"""How long a network file system may take to show another machine's rename."""
 
 
 def prepare_tokens(
@@ -52,11 +60,11 @@ class Crew:
     def __init__(self, where: Placement, store: Store | None) -> None:
         self.where = where
         self._store = store
+        self._read = 0
 
     def run(self, job: TrainJob, report: Report = silent) -> dict[str, Any]:
         """Train, write the model folder's files to `job.out`, return the figures. On rank 0."""
-        ranks = job.spec.ranks if self.where.alone else self.where.ranks
-        check_memory(job, ranks)
+        check_trackers(job.options)
         if self._store is not None:
             self._send({"job": job.model_dump(mode="json")})
             return train(job, self.where, report)
@@ -71,20 +79,32 @@ class Crew:
         if self.where.rank == 0:
             try:
                 artifact = make()
+                self._send({"done": True})
+                return artifact
             except BaseException as error:
                 self._send({"failed": str(error)})
                 raise
-            self._send({"done": True})
-            return artifact
-        for number in range(2):
-            message = json.loads(self._store.get(f"message-{number}"))
+            finally:
+                self._wait_for_readers()
+        while True:
+            name = f"message-{self._read}"
+            self._store.wait([name], LONG)
+            message = json.loads(self._store.get(name))
+            self._read += 1
             if "job" in message:
                 train(TrainJob.model_validate(message["job"]), self.where)
                 continue
+            self._store.add("readers", 1)
             if "failed" in message:
                 raise StageError(f"rank 0 failed: {message['failed']}")
-            break
-        return open_artifact(out)
+            return _published(out)
+
+    def _wait_for_readers(self) -> None:
+        """The store is in rank 0's process: it must not end before the others have read."""
+        assert self._store is not None
+        deadline = time.monotonic() + READ_SECONDS
+        while self._store.add("readers", 0) < self.where.ranks - 1 and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._store is not None
@@ -113,11 +133,27 @@ def crew(spec: TrainSpec, out: Path) -> Crew:
     return Crew(where, connect(where))
 
 
+def _published(out: Path) -> Artifact:
+    """The artifact that rank 0 has made."""
+    deadline = time.monotonic() + PUBLISHED_SECONDS
+    while not (out / "statement.json").is_file() and time.monotonic() < deadline:
+        os.scandir(out.absolute().parent).close()  # makes NFS look again
+        time.sleep(0.1)
+    return open_artifact(out)
+
+
 def _launch(job: TrainJob, report: Report) -> dict[str, Any]:
     from subl.cluster.launch import run_ranks
     from subl.model.load import require_torch
 
     require_torch()
+    import torch
+
+    if torch.cuda.is_available() and job.spec.ranks > torch.cuda.device_count():
+        raise ConfigError(
+            f"{job.spec.ranks} ranks and {torch.cuda.device_count()} GPUs",
+            hint="each rank needs a GPU of its own: lower train.ranks, or start more with srun",
+        )
     job_file, log = job.out / ".job.json", job.out / ".ranks.log"
     job_file.write_text(job.model_dump_json())
     figures: dict[str, Any] | None = None

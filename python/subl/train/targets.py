@@ -7,12 +7,14 @@ called before the student's own forward pass, on every rank alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from subl.errors import InputError
-from subl.train.attention import hidden_states, use_path_attention
+from subl.model.load import device
+from subl.train.attention import hidden_states, prove_isolation, use_path_attention
 from subl.train.batch import Batch
 from subl.train.divergence import HiddenTargets, Targets
 from subl.train.engine import Engine, gathered, make_teacher_engine
@@ -42,7 +44,8 @@ def online_teacher(model: PreTrainedModel, *, zero: bool, offload: bool) -> Targ
     if zero:
         engine = make_teacher_engine(Student(model), offload=offload)
         engine(call=check_head)
-        whole_head = gathered(head(model)).to(model_device())
+        engine(call=partial(prove_isolation, share_prefixes=True))
+        whole_head = gathered(head(model)).to(device())
 
         def spread(batch: Batch, rows: Sequence[int]) -> Targets:
             with torch.no_grad():
@@ -51,6 +54,7 @@ def online_teacher(model: PreTrainedModel, *, zero: bool, offload: bool) -> Targ
 
         return spread
     check_head(model)
+    prove_isolation(model, share_prefixes=True)
 
     def whole(batch: Batch, rows: Sequence[int]) -> Targets:
         with torch.no_grad():
@@ -74,12 +78,6 @@ def base_as_teacher(adapted: Any, engine: Engine) -> TargetSource:
         return HiddenTargets(engine.call(states), None)
 
     return targets
-
-
-def model_device() -> torch.device:
-    from subl.model.load import device
-
-    return device()
 
 
 def common_vocabulary(

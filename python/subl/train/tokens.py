@@ -56,8 +56,8 @@ class Tokens:
         self._offsets = np.load(folder / "offsets.npy", mmap_mode="r", allow_pickle=False)
         self.lengths: NDArray[np.int64] = np.diff(self._offsets)
         """Tokens of each row."""
-        sums = np.concatenate([[0], np.cumsum(self._targets, dtype=np.int64)])
-        self.target_counts: NDArray[np.int64] = np.diff(sums[self._offsets])
+        counts = np.add.reduceat(self._targets, self._offsets[:-1], dtype=np.int64)
+        self.target_counts: NDArray[np.int64] = counts
         """Target tokens of each row."""
 
     def __len__(self) -> int:

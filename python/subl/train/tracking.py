@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,12 +11,21 @@ from typing import TYPE_CHECKING, Any
 from subl.errors import DependencyError
 
 if TYPE_CHECKING:
-    from subl.train.loop import TrainJob
+    from subl.train.loop import RunOptions, TrainJob
 
 Tracker = Callable[[int, Mapping[str, Any]], None]
 """Takes a step and its figures by name; those that are not numbers are left out."""
 
-_HINT = "pip install 'subl[track]'"
+
+def check_trackers(options: RunOptions) -> None:
+    """Refuse, before any rank starts, what is not installed.
+
+    Raises:
+        DependencyError: names the option and the extra.
+    """
+    for name, wanted in (("tensorboard", options.tensorboard), ("wandb", options.wandb)):
+        if wanted is not None and importlib.util.find_spec(name) is None:
+            raise DependencyError(f"--{name} needs {name}", hint="pip install 'subl[track]'")
 
 
 @contextmanager
@@ -32,10 +42,8 @@ def trackers(job: TrainJob) -> Iterator[list[Tracker]]:
 
 @contextmanager
 def _tensorboard(folder: Path) -> Iterator[Tracker]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise DependencyError("--tensorboard needs tensorboard", hint=_HINT) from error
+    from torch.utils.tensorboard import SummaryWriter
+
     with SummaryWriter(str(folder)) as writer:
 
         def track(step: int, figures: Mapping[str, Any]) -> None:
@@ -47,10 +55,8 @@ def _tensorboard(folder: Path) -> Iterator[Tracker]:
 
 @contextmanager
 def _wandb(project: str, job: TrainJob) -> Iterator[Tracker]:
-    try:
-        import wandb
-    except ImportError as error:
-        raise DependencyError("--wandb needs wandb", hint=_HINT) from error
+    import wandb
+
     config = job.spec.model_dump(mode="json")
     run = wandb.init(project=project, name=job.task, config=config)
     try:
