@@ -34,7 +34,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def student(model: Path, rows: Path, out: Path, settings: str, *arguments: str) -> Path:
     config = out.with_suffix(".toml")
     config.write_text(
-        f'x'
+        'targets = "labels"\n[train]\nsteps = 10\nrows_per_step = 8\nlearning_rate = 1e-2\n'
+        + settings
     )
     command = [SUBL, "distill", config, "--model", model, "--rows", rows, "-o", out, *arguments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)

@@ -65,7 +65,7 @@ def run_ranks(
                         )
                     )
                 yield from _events(processes, stopping)
-                failed = _wait(processes)
+                failed = _wait(processes, stopping)
         finally:
             _end(processes)
             meeting.unlink(missing_ok=True)
@@ -116,9 +116,11 @@ def _events(
                 return
 
 
-def _wait(processes: list[subprocess.Popen[bytes]]) -> tuple[int, int] | None:
+def _wait(processes: list[subprocess.Popen[bytes]], stopping: list[int]) -> tuple[int, int] | None:
     """Wait for all, but not for those that wait for one that failed: (rank, its status)."""
     while True:
+        if stopping:
+            _signal(processes, signal.SIGUSR1)
         states = [process.poll() for process in processes]
         for rank, status in enumerate(states):
             if status:
