@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 SUBL = str(Path(sys.executable).with_name("subl"))
-ENVIRONMENT = {**os.environ, "COLUMNS": "80"}
+# Torch's threads of tiny matrices wait for one another longer than they work.
+ENVIRONMENT = {**os.environ, "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
 
 RULES = """
 [[rule]]

