@@ -129,9 +129,9 @@ class Run:
             os.environ["FLASH_ATTENTION_DETERMINISTIC"] = "1"
         torch.use_deterministic_algorithms(spec.deterministic)
         self.tokens: Tokens = Tokens(job.tokens)
+        self.tokenizer = load_tokenizer(job.model)
         check_memory(job, where, self.tokens)
         self.steps = spec.step_count(len(self.tokens))
-        self.tokenizer = load_tokenizer(job.model)
         # ZeRO-3 spreads weights out of CPU memory: the whole model need not fit on one GPU.
         to = torch.device("cpu") if spec.zero_stage == 3 else device()
         self.model = load_model(job.model, spec.dtype, to)

@@ -12,7 +12,7 @@ from typing import Any
 
 from subl.cluster.placement import Placement
 from subl.errors import StageError
-from subl.model.load import base_folder, device
+from subl.model.load import base_folder, device, unreadable_models
 from subl.progress import Progress, Report, silent
 from subl.train import memory
 from subl.train.loop import TrainJob
@@ -99,22 +99,23 @@ def needed_memory(job: TrainJob, ranks: int, tokens: Tokens) -> dict[str, int]:
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of a model's tensors: of its files, or where it has none as its configuration says."""
     folder = base_folder(folder)
-    files = sorted(folder.glob("*.safetensors"))
-    if files:
-        found: dict[str, tuple[int, ...]] = {}
-        for file in files:
-            with file.open("rb") as opened:
-                size = int.from_bytes(opened.read(8), "little")
-                header = json.loads(opened.read(size))
-            found |= {n: tuple(v["shape"]) for n, v in header.items() if n != "__metadata__"}
-        return found
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    with unreadable_models(folder):
+        files = sorted(folder.glob("*.safetensors"))
+        if files:
+            found: dict[str, tuple[int, ...]] = {}
+            for file in files:
+                with file.open("rb") as opened:
+                    size = int.from_bytes(opened.read(8), "little")
+                    header = json.loads(opened.read(size))
+                found |= {n: tuple(v["shape"]) for n, v in header.items() if n != "__metadata__"}
+            return found
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    return {name: tuple(each.shape) for name, each in model.named_parameters()}
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        return {name: tuple(each.shape) for name, each in model.named_parameters()}
 
 
 def _adapter_weights(shapes: dict[str, tuple[int, ...]], spec: LoraSpec) -> int:
