@@ -337,7 +337,11 @@ def losses(path: Path) -> list[dict[str, float]]:
 
 
 def test_a_cache_teaches_what_its_teacher_teaches(models: dict[str, Path], folder: Path) -> None:
-    (folder / "cached.toml").write_text(f'targets = "cache"\n{TRAIN}')
+    # The cache was made in other micro-batches, which rounds otherwise. At 1e-2 one step diverges
+    # for a moment and magnifies that to 1.4e-6.
+    calm = TRAIN.replace("learning_rate = 1e-2", "learning_rate = 2e-3")
+    for name, targets in (("cached", "cache"), ("kd", "teacher")):
+        (folder / f"{name}.toml").write_text(f'targets = "{targets}"\n{calm}')
     teacher = models["teacher"]
     cached = subl(
         "distill", "cache", "--teacher", teacher, "--rows", "rows.jsonl", "-o", "cache", cwd=folder
@@ -358,9 +362,7 @@ def test_a_cache_teaches_what_its_teacher_teaches(models: dict[str, Path], folde
     online, offline = losses(folder / "by--teacher"), losses(folder / "by--cache")
     assert len(online) == 40 and online[-1]["loss"] < online[0]["loss"] / 2
     for ours, theirs in zip(offline, online, strict=True):
-        # The teacher read other micro-batches: what that rounds grows with the steps.
-        tolerance = 1e-6 if ours["step"] <= 10 else 1e-5
-        assert ours["loss"] == pytest.approx(theirs["loss"], abs=tolerance)
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-6)
     traced = subl("lineage", "by--cache", cwd=folder)
     assert traced.returncode == 0 and "cache  cache  sha256:" in traced.stdout
 
