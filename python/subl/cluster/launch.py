@@ -8,12 +8,14 @@ have; a second Ctrl-C ends them at once.
 from __future__ import annotations
 
 import json
+import math
 import os
 import selectors
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ from subl.cluster.placement import RENDEZVOUS
 from subl.errors import StageError, StoppedError
 
 POLL_SECONDS = 0.2
+LAST_WORDS_SECONDS = 3.0
 
 
 def run_ranks(
@@ -101,6 +104,7 @@ def _events(
     stdout = processes[0].stdout
     assert stdout is not None
     descriptor, pending = stdout.fileno(), b""
+    deadline = math.inf
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while True:
@@ -113,7 +117,10 @@ def _events(
                 *lines, pending = (pending + data).split(b"\n")
                 yield from map(json.loads, lines)
             elif any(process.poll() for process in processes[1:]):
-                return
+                # Rank 0 may be about to say the same, and better: it has the error's hint.
+                deadline = min(deadline, time.monotonic() + LAST_WORDS_SECONDS)
+                if time.monotonic() >= deadline:
+                    return
 
 
 def _wait(processes: list[subprocess.Popen[bytes]], stopping: list[int]) -> tuple[int, int] | None:
