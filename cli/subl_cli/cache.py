@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from subl_cli.inputs import model_folder, model_option
+from subl_cli.inputs import model_folder, model_option, rows_option
 from subl_cli.output import (
     json_option,
     out_option,
@@ -19,13 +19,7 @@ from subl_cli.output import (
 @click.command("cache")
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @model_option("--teacher", "Model whose distributions are kept.")
-@click.option(
-    "--rows",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Rows: a file, a folder, or what subl filter made (its kept rows). Repeatable.",
-)
+@rows_option
 @out_option
 @progress_option
 @json_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import first_rank, model_folder, model_option
+from subl_cli.inputs import first_rank, model_folder, model_option, rows_option
 from subl_cli.output import (
     dry_run_option,
     duration,
@@ -29,13 +29,7 @@ SUBCOMMANDS = {"cache": "Write down what a teacher says about rows, for students
 @click.command("distill", cls=CommandWithSubcommands, subcommands=SUBCOMMANDS)
 @click.argument("config", type=click.Path(path_type=Path), shell_complete=complete_first)
 @model_option("--model", "Model to start from: the student's base.")
-@click.option(
-    "--rows",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Rows: a file, a folder, or what subl filter made (its kept rows). Repeatable.",
-)
+@rows_option
 @model_option("--teacher", 'Teacher; needed for targets = "teacher".', required=False)
 @click.option(
     "--cache",

@@ -1,4 +1,4 @@
-"""Options that several commands share: models by name."""
+"""Options that several commands share: models by name, rows."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ def model_option(
 ) -> Callable[[Command], Command]:
     """An option that takes a model: a local folder, a GGUF file, package:NAME or a hub name."""
     return click.option(name, required=required, metavar="MODEL", help=description)
+
+
+def rows_option(command: Command) -> Command:
+    """`--rows ROWS`, once or more: what is trained on."""
+    return click.option(
+        "--rows",
+        multiple=True,
+        required=True,
+        type=click.Path(path_type=Path),
+        help="Rows: a file, a folder, or what subl filter made (its kept rows). Repeatable.",
+    )(command)
 
 
 def model_folder(source: str, report: Report) -> Path:

@@ -19,7 +19,6 @@ from subl.artifact import Artifact, build, input_digest, write_atomically
 from subl.progress import Progress, Report, silent
 from subl.shards import read_rows
 from subl.train.order import bins
-from subl.train.plan import TrainSpec
 from subl.train.run import prepare_tokens
 
 if TYPE_CHECKING:
@@ -104,12 +103,7 @@ def _write(
     from subl.train.student import check_head, head
     from subl.train.tokens import Tokens
 
-    length = TrainSpec(
-        steps=1,
-        learning_rate=1,
-        **spec.model_dump(include={"max_row_tokens", "long_rows", "whole_turn"}),
-    )
-    tokens = Tokens(prepare_tokens(teacher, read_rows(rows), length, folder, report))
+    tokens = Tokens(prepare_tokens(teacher, read_rows(rows), spec, folder, report))
     tokenizer = load_tokenizer(teacher)
     model = load_model(teacher, spec.dtype).requires_grad_(False)
     use_path_attention(model)

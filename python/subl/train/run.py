@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from subl.artifact import Artifact, open_artifact
 from subl.cluster.placement import Placement, connect, placement
@@ -33,8 +34,19 @@ PUBLISHED_SECONDS = 60.0
 """How long a network file system may take to show another machine's rename."""
 
 
+class RowLimits(Protocol):
+    """What of a configuration decides how rows become tokens."""
+
+    @property
+    def max_row_tokens(self) -> int | None: ...
+    @property
+    def long_rows(self) -> Literal["error", "truncate", "drop"]: ...
+    @property
+    def whole_turn(self) -> bool: ...
+
+
 def prepare_tokens(
-    model: Path, rows: Iterator[Row], spec: TrainSpec, out: Path, report: Report = silent
+    model: Path, rows: Iterator[Row], spec: RowLimits, out: Path, report: Report = silent
 ) -> Path:
     """Tokenise rows for a job, once: a run that goes on finds them."""
     from subl.model.load import load_tokenizer
@@ -60,7 +72,6 @@ class Crew:
     def __init__(self, where: Placement, store: Store | None) -> None:
         self.where = where
         self._store = store
-        self._read = 0
 
     def run(self, job: TrainJob, report: Report = silent) -> dict[str, Any]:
         """Train, write the model folder's files to `job.out`, return the figures. On rank 0."""
@@ -86,18 +97,24 @@ class Crew:
                 raise
             finally:
                 self._wait_for_readers()
-        while True:
-            name = f"message-{self._read}"
+        try:
+            self._follow()
+        finally:  # however it ends here, nothing more is read
+            self._store.add("readers", 1)
+        return _published(out)
+
+    def _follow(self) -> None:
+        """Take part in what rank 0 sends, until it says that it is done."""
+        assert self._store is not None
+        for number in count():
+            name = f"message-{number}"
             self._store.wait([name], LONG)
             message = json.loads(self._store.get(name))
-            self._read += 1
-            if "job" in message:
-                train(TrainJob.model_validate(message["job"]), self.where)
-                continue
-            self._store.add("readers", 1)
             if "failed" in message:
                 raise StageError(f"rank 0 failed: {message['failed']}")
-            return _published(out)
+            if "done" in message:
+                return
+            train(TrainJob.model_validate(message["job"]), self.where)
 
     def _wait_for_readers(self) -> None:
         """The store is in rank 0's process: it must not end before the others have read."""
