@@ -59,6 +59,10 @@ ifeq ($(TORCH),cpu)
 endif
 	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt \
 		--reinstall-package subl-core --editable '.[distill,demo,dev]'
+	# Every rank and every test of the command line starts with 5,000 modules: 4.7 s instead of
+	# 11.8 s where Python was told not to write what it compiles. Some packages ship templates
+	# that do not compile.
+	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null
 	touch $@
 
 $(VENV)-uv/bin/uv:
