@@ -163,7 +163,8 @@ def test_a_run_takes_parquet_and_json_lines(tmp_path: Path) -> None:
     names = ["a.parquet", "b.jsonl"]
     assert sorted(path.name for path in result.kept_folder.iterdir()) == names
     assert sorted(path.name for path in result.rejects_folder.iterdir()) == names
-    assert [row.completion for row in read_rows([result.artifact.path])] == ["1, 2", "3"]
+    kept = [dict(row.turns)["assistant"] for row in read_rows([result.artifact.path])]
+    assert kept == ["1, 2", "3"]
 
 
 def test_rows_of_parquet_that_cannot_be_read(tmp_path: Path) -> None:
