@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -224,7 +225,7 @@ class _Events:
                 else round((progress.total - progress.done) / pace, 1)
             ),
         }
-        click.echo(json.dumps(event), err=True)
+        _say(json.dumps(event))
 
     def end(self) -> None:
         pass
@@ -241,7 +242,7 @@ class _Lines:
         now, text = time.monotonic(), _text(progress)
         first, last = progress.task != self._task, progress.done == progress.total
         if text != self._text and (first or last or now - self._printed >= PLAIN_INTERVAL_SECONDS):
-            click.echo(text + self._pace.text(progress), err=True)
+            _say(text + self._pace.text(progress))
             self._task, self._text, self._printed = progress.task, text, now
 
     def end(self) -> None:
@@ -261,12 +262,20 @@ class _Bar:
             filled = round(24 * progress.done / progress.total)
             line = f"[{'=' * filled}{' ' * (24 - filled)}] {line}"
         width = shutil.get_terminal_size().columns - 1
-        click.echo(f"\r\x1b[2K{line[:width]}", nl=False, err=True)
+        _say(f"\r\x1b[2K{line[:width]}", nl=False)
 
     def end(self) -> None:
         if self._pace.task:
-            click.echo("", err=True)
+            _say("")
             self._pace.task = ""
+
+
+def _say(text: str, *, nl: bool = True) -> None:
+    """Write to stderr, if anybody reads it: work does not end because its progress is unheard."""
+    try:
+        click.echo(text, nl=nl, err=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _text(progress: Progress) -> str:

@@ -118,6 +118,8 @@ def _keys(schema: object) -> set[str]:
 
 
 def _nearest(name: str, known: Collection[str]) -> str:
+    if name in known:
+        return "; it belongs in another table"
     near = get_close_matches(name, known, 1)
     return f"; did you mean `{near[0]}`?" if near else ""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -65,3 +67,21 @@ def test_a_filter_is_interrupted_and_run_again(tmp_path: Path, jobs: int) -> Non
     assert again["digest"] == clean["digest"]
     kept = [tmp_path / name / "kept" / "rows.jsonl.gz" for name in ("out", "clean")]
     assert kept[0].read_bytes() == kept[1].read_bytes()
+
+
+def test_work_goes_on_when_nobody_reads_its_progress() -> None:
+    work = (
+        "from subl.progress import Progress; from subl_cli.output import progress\n"
+        "with progress() as report:\n"
+        "    for done in range(5):\n"
+        "        report(Progress(f'task {done}', done, 5, 'steps'))\n"
+        "print('done')\n"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-c", work]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=writing, check=True)
+    finally:
+        os.close(writing)
+    assert ended.stdout == b"done\n"

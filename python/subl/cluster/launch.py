@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -172,6 +172,10 @@ def stop_signals() -> Iterator[list[int]]:
     def handle(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and number in came:
             raise KeyboardInterrupt
+        if not came:
+            again = b"; Ctrl-C again ends at once" if number == signal.SIGINT else b""
+            with suppress(OSError):  # past Python's buffers, which may be in use right now
+                os.write(2, b"\nstopping at the end of this step" + again + b"\n")
         came.append(number)
 
     before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}

@@ -227,8 +227,8 @@ class Run:
                 rows, batches = upcoming.result()
                 if step + 1 < self.steps:
                     upcoming = ahead.submit(self.batches, step + 1)
-                due = time.monotonic() - saved >= self.job.options.checkpoint_seconds
-                stop, due = self._step(step, rows, batches, bool(stopping), due)
+                due_at = saved + self.job.options.checkpoint_seconds
+                stop, due = self._step(step, rows, batches, stopping, due_at)
                 done = step + 1
                 if self.spec.probe is not None and done % self.spec.probe.every == 0:
                     self._probe(self.spec.probe, done)
@@ -262,8 +262,8 @@ class Run:
         step: int,
         rows: Sequence[int],
         batches: Sequence[tuple[Bin, Batch]],
-        stop: bool,
-        due: bool,
+        stopping: list[int],
+        due_at: float,
     ) -> tuple[bool, bool]:
         """One optimiser step. Returns whether any rank was told to stop, and whether to save."""
         import torch
@@ -272,9 +272,8 @@ class Run:
         summed, flops = self.compute(batches, target_tokens)
         computed = sum(batch.input_ids.shape[1] for each, batch in batches if each)
         # One message a step: the losses, and what the ranks must agree on.
-        flags = torch.tensor(
-            [flops, computed, stop, due and self.where.rank == 0], device=self.device
-        )
+        due = self.where.rank == 0 and time.monotonic() >= due_at
+        flags = torch.tensor([flops, computed, bool(stopping), due], device=self.device)
         total = self.engine.sum_over_ranks(torch.cat([summed.double(), flags.double()])).tolist()
         cross_entropy, divergence = (each / target_tokens for each in total[:2])
         weights = self.job.loss
@@ -360,7 +359,7 @@ class Run:
         from subl.train import checkpoint
 
         if self.where.rank == 0:
-            for name in (LOSSES, METRICS):
+            for name in (LOSSES, METRICS, *([PROBE] if self.scorer else [])):
                 sync(self.job.out / name)
         checkpoint.save(
             self.job.out / CHECKPOINTS,
@@ -405,7 +404,9 @@ class Run:
         """Write the model folder, and say what was done."""
         from subl.model.load import merged, save_model
         from subl.train.adapter import save_adapter
+        from subl.train.memory import release_freed_memory
 
+        release_freed_memory()
         spec, job = self.spec, self.job
         state = self.engine.state_dict()
         if self.where.rank == 0:

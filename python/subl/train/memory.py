@@ -27,8 +27,8 @@ took 8.7, 8.2 and 7.8 s of CPU time with 2^21, 2^23 and 2^25: larger products ar
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of malloc.h."""
 
-RUNTIME_BYTES = 600 << 20
-"""torch, transformers and their libraries in a process."""
+RUNTIME_BYTES = 900 << 20
+"""torch, transformers and their libraries in a process, and freed memory that is kept."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,23 @@ def _machine_memory() -> int:
     for line in _lines(Path("/proc/meminfo")):
         if line.startswith("MemAvailable:"):
             machine = int(line.split()[1]) * 1024
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    for limit, used, cached in (
+        ("memory.max", "memory.current", "memory.stat"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+        ),
     ):
         found = [_lines(Path("/sys/fs/cgroup") / name) for name in (limit, used)]
         if all(found) and found[0][0].isdigit():
-            machine = min(machine, int(found[0][0]) - int(found[1][0]))
+            files = [
+                int(line.split()[1])
+                for line in _lines(Path("/sys/fs/cgroup") / cached)
+                if line.startswith(("inactive_file ", "total_inactive_file "))
+            ]
+            # Files read once count as used, and are given up as soon as memory is asked for.
+            machine = min(machine, int(found[0][0]) - int(found[1][0]) + max(files, default=0))
     return machine
 
 
@@ -131,16 +141,25 @@ def keep_freed_memory() -> None:
     """Have the C library (glibc) keep what a step frees for the next step.
 
     Otherwise most tensors get pages anew that the kernel zeroes first. SmolLM2, float32, two cores,
-    long rows: 222 and 234 tokens/s became 294 and the kernel's share of the time halved. To keep
-    even the largest tensors was no faster (288 and 279) and took 0.3 GB more. Nothing happens where
-    there is no glibc.
+    long rows: 222 and 234 tokens/s became 294 and the kernel's share of the time halved, for 0.2 to
+    0.3 GB. To keep even the largest tensors was no faster (288 and 279) and took as much again.
+    Nothing happens where there is no glibc.
     """
+    _call_libc("mallopt", _M_MMAP_THRESHOLD, 32 << 20)  # the highest that an older glibc takes
+    _call_libc("mallopt", _M_TRIM_THRESHOLD, -1)
+
+
+def release_freed_memory() -> None:
+    """Give back what was kept: what comes next needs memory of other sizes."""
+    _call_libc("malloc_trim", 0)
+
+
+def _call_libc(name: str, *arguments: int) -> None:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        function = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError):
         return
-    mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the highest that it takes
-    mallopt(_M_TRIM_THRESHOLD, -1)
+    function(*arguments)
 
 
 def check(parts: dict[str, int], free: int, spec: TrainSpec) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -93,14 +93,15 @@ class Crew:
                 self._send({"done": True})
                 return artifact
             except BaseException as error:
-                self._send({"failed": str(error)})
+                self._send({"failed": str(error) or type(error).__name__})
                 raise
             finally:
                 self._wait_for_readers()
         try:
             self._follow()
         finally:  # however it ends here, nothing more is read
-            self._store.add("readers", 1)
+            with suppress(RuntimeError):  # rank 0 may be gone, and why matters more
+                self._store.add("readers", 1)
         return _published(out)
 
     def _follow(self) -> None:
