@@ -93,7 +93,7 @@ def test_a_dry_run_says_what_would_be_done(models: dict[str, Path], folder: Path
     assert said["steps"] == "40 of 3 rows: 5.0 epochs"
     assert re.fullmatch(r"[\d.]+ a step on each of 1 ranks, the largest of \d+ tokens",
                         said["micro-batches"])  # fmt: skip
-    assert re.match(r"about 0\.\d\d GiB a rank of [\d.]+ free \(weights ", said["memory"])
+    assert re.match(r"about 1\.\d\d GiB a rank of [\d.]+ free \(weights ", said["memory"])
     assert re.fullmatch(r".+ \([\d.]+ s a step, timed here\)", said["time"])
     assert tree(folder) == before
 
