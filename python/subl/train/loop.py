@@ -162,7 +162,9 @@ class Run:
         self.engine.call(lambda m: prove_isolation(m, share_prefixes=self.share_prefixes))
         self.source: TargetSource = source or self._base()
         self.scorer = None
+        self.records = [LOSSES, METRICS]
         if spec.probe is not None:
+            self.records.append(PROBE)
             self.scorer = Scorer(self.tokenizer, spec.probe.words, self.vocabulary)
         self.meter = Meter(self.device, self.model.dtype, where.ranks)
         self.trackers = stack.enter_context(trackers(job)) if where.rank == 0 else []
@@ -346,7 +348,7 @@ class Run:
             step = state.step
             self.history = [*state.history, {"step": step, "ranks": self.where.ranks}]
         if self.where.rank == 0:
-            for name in (LOSSES, METRICS, *([PROBE] if self.scorer else [])):
+            for name in self.records:
                 checkpoint.discard_after(self.job.out / name, step)
             if step:
                 note = f"resumed from a checkpoint of {state.ranks} ranks"
@@ -359,7 +361,7 @@ class Run:
         from subl.train import checkpoint
 
         if self.where.rank == 0:
-            for name in (LOSSES, METRICS, *([PROBE] if self.scorer else [])):
+            for name in self.records:
                 sync(self.job.out / name)
         checkpoint.save(
             self.job.out / CHECKPOINTS,

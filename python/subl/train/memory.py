@@ -1,4 +1,4 @@
-"""What a run will need of memory, said before it starts.
+"""What a run will need of memory, said before it starts; and what it keeps of it between steps.
 
 Bytes for each weight follow from the optimiser (Adam: two float32 moments, and float32 masters of
 16-bit weights) and from what ZeRO spreads over the ranks (Rajbhandari et al. 2020, table 1).
@@ -110,22 +110,19 @@ def _machine_memory() -> int:
     for line in _lines(Path("/proc/meminfo")):
         if line.startswith("MemAvailable:"):
             machine = int(line.split()[1]) * 1024
-    for limit, used, cached in (
-        ("memory.max", "memory.current", "memory.stat"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-        ),
+    for folder, limit, used in (
+        ("", "memory.max", "memory.current"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
-        found = [_lines(Path("/sys/fs/cgroup") / name) for name in (limit, used)]
+        group = Path("/sys/fs/cgroup") / folder
+        found = [_lines(group / name) for name in (limit, used)]
         if all(found) and found[0][0].isdigit():
+            # Files read once count as used, and are given up as soon as memory is asked for.
             files = [
                 int(line.split()[1])
-                for line in _lines(Path("/sys/fs/cgroup") / cached)
+                for line in _lines(group / "memory.stat")
                 if line.startswith(("inactive_file ", "total_inactive_file "))
             ]
-            # Files read once count as used, and are given up as soon as memory is asked for.
             machine = min(machine, int(found[0][0]) - int(found[1][0]) + max(files, default=0))
     return machine
 
