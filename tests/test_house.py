@@ -107,13 +107,40 @@ def is_dangerous(tree: ast.Module, path: Path) -> set[str]:
     return found
 
 
+def asks_the_locale(tree: ast.Module, path: Path) -> set[str]:
+    """Reads or writes text in whatever encoding the machine prefers; ours is UTF-8."""
+    found = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        name = called.rpartition(".")[2]
+        given = {each.arg: each.value for each in node.keywords}
+        if "encoding" in given or called == "os.open":
+            continue
+        if name in ("read_text", "write_text", "TextIOWrapper"):
+            found.add(name)
+        elif name in ("open", "fdopen", "NamedTemporaryFile", "TemporaryFile"):
+            default = "b" if "Temporary" in name else "r"
+            modes = [
+                each.value
+                for each in (*node.args, *filter(None, [given.get("mode")]))
+                if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                if set(each.value) <= set("rwxabt+")
+            ]
+            if "b" not in (modes or [default])[-1]:
+                found.add(name)
+        found |= given.keys() & {"text", "universal_newlines"} if "subprocess" in called else set()
+    return found
+
+
 Rule = Callable[[ast.Module, Path], set[str]]
 
 
 def breaches(rule: Rule, files: list[Path]) -> dict[str, set[str]]:
     found = {}
     for path in files:
-        if names := rule(ast.parse(path.read_text()), path):
+        if names := rule(ast.parse(path.read_text(encoding="utf-8")), path):
             found[path.relative_to(ROOT).as_posix()] = names
     return found
 
@@ -148,6 +175,10 @@ def test_one_file_knows_deepspeed() -> None:
 
 def test_nothing_unpickles_or_trusts_code_that_comes_with_data() -> None:
     assert breaches(is_dangerous, [*LIBRARY, *COMMAND_LINE, *TESTS]) == {}
+
+
+def test_text_is_utf8_whatever_the_locale() -> None:
+    assert breaches(asks_the_locale, [*LIBRARY, *COMMAND_LINE]) == {}
 
 
 def test_files_are_named_after_what_is_in_them() -> None:
@@ -187,6 +218,14 @@ def test_files_are_named_after_what_is_in_them() -> None:
         (is_dangerous, "subl/a.py", "load(path, trust_remote_code=given)", "trust_remote_code"),
         (is_dangerous, "subl/a.py", "subprocess.run(x, shell=True)", "shell"),
         (is_dangerous, "subl/a.py", "os.system('x')", "os.system"),
+        (asks_the_locale, "subl/a.py", "path.read_text()", "read_text"),
+        (asks_the_locale, "subl/a.py", "path.write_text(x, newline='')", "write_text"),
+        (asks_the_locale, "subl/a.py", "open(path)", "open"),
+        (asks_the_locale, "subl/a.py", "path.open('a')", "open"),
+        (asks_the_locale, "subl/a.py", "open(path, mode='w')", "open"),
+        (asks_the_locale, "subl/a.py", "os.fdopen(1, 'w')", "fdopen"),
+        (asks_the_locale, "subl/a.py", "tempfile.TemporaryFile('w+')", "TemporaryFile"),
+        (asks_the_locale, "subl/a.py", "subprocess.run(x, text=True)", "text"),
     ],
 )
 def test_a_breach_of_each_rule_is_found(rule: Rule, place: str, code: str, found: str) -> None:
@@ -203,6 +242,11 @@ def test_a_breach_of_each_rule_is_found(rule: Rule, place: str, code: str, found
         (imports_models_at_once, "subl/a.py", "def f():\n  import torch"),
         (imports_models_at_once, "subl/a.py", "if TYPE_CHECKING:\n  import torch"),
         (is_dangerous, "subl/a.py", "load(path, trust_remote_code=False)"),
+        (asks_the_locale, "subl/a.py", "path.read_text(encoding='utf-8')"),
+        (asks_the_locale, "subl/a.py", "path.open('rb', buffering=0)"),
+        (asks_the_locale, "subl/a.py", "open(path, mode='wb')"),
+        (asks_the_locale, "subl/a.py", "os.open(path, flags)"),
+        (asks_the_locale, "subl/a.py", "tempfile.TemporaryFile(prefix='a')"),
     ],
 )
 def test_what_is_allowed_is_not_called_a_breach(rule: Rule, place: str, code: str) -> None:

@@ -57,7 +57,7 @@ def command(out: Path | None, as_json: bool, **given: Any) -> None:
     with progress() as report:
         concept = resolve(spec, report)
     text = rule_toml(concept)
-    if out is not None and (not out.exists() or out.read_text() != text):
+    if out is not None and (not out.exists() or out.read_bytes() != text.encode()):
         if out.exists():
             raise OutputError(
                 f"{out} exists and says something else, perhaps pruned by hand",

@@ -114,7 +114,7 @@ def open_artifact(path: Path) -> Artifact:
         kind=build_definition["buildType"].split(":")[2],
         key=build_definition["internalParameters"]["key"],
         digest=build_definition["internalParameters"]["digest"],
-        result=json.loads((path / "result.json").read_text()),
+        result=json.loads((path / "result.json").read_text(encoding="utf-8")),
         seconds=seconds,
         reused=True,
     )
@@ -192,7 +192,7 @@ def _claim(
 
 def _key_of(spec_file: Path) -> str | None:
     try:
-        return str(json.loads(spec_file.read_text())["key"])
+        return str(json.loads(spec_file.read_text(encoding="utf-8"))["key"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

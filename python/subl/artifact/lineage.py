@@ -135,6 +135,6 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
 
 def _spec_of(path: Path) -> object:
     try:
-        return json.loads((path / "spec.json").read_text())["spec"]
+        return json.loads((path / "spec.json").read_text(encoding="utf-8"))["spec"]
     except (OSError, ValueError, KeyError):
         return None

@@ -93,7 +93,7 @@ def read_statement(path: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        record: dict[str, Any] = json.loads(file.read_text())
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         record["predicate"]["buildDefinition"]["internalParameters"]["digest"]
         record["predicate"]["runDetails"]["metadata"]["finishedOn"]
     except (ValueError, KeyError, TypeError) as error:
@@ -148,7 +148,7 @@ def host() -> dict[str, str]:
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()

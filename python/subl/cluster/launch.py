@@ -74,7 +74,7 @@ def run_ranks(
             meeting.unlink(missing_ok=True)
     if failed is not None:
         rank, status = failed
-        tail = log.read_text(errors="replace").splitlines()[-15:]
+        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         raise StageError(
             f"rank {rank} of {module} failed with status {status}:\n  " + "\n  ".join(tail),
             hint=f"the whole log is {log}",

@@ -132,7 +132,7 @@ def _read(file: Path) -> str:
     deadline = time.monotonic() + TIMEOUT.total_seconds()
     while time.monotonic() < deadline:
         try:
-            return file.read_text()
+            return file.read_text(encoding="utf-8")
         except FileNotFoundError:
             os.scandir(file.parent).close()  # makes NFS look again
             time.sleep(0.05)

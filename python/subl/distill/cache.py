@@ -122,7 +122,7 @@ def _write(
             keys = [tokens.key(row) for row in shard_rows]
             write_shard(file, keys, tokens.target_counts[shard_rows].tolist(), columns)
             write_atomically(record, json.dumps(asdict(shard_lost)))
-        lost += Losses(**json.loads(record.read_text()))
+        lost += Losses(**json.loads(record.read_text(encoding="utf-8")))
         done += len(shard_rows)
         report(Progress("cache", done, len(tokens), "rows"))
     top = spec.codec == "top"

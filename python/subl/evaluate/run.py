@@ -79,5 +79,6 @@ def read_scores(path: Path) -> Scores:
         raise InputError(
             f"{path} is not an evaluation (no scores.jsonl)", hint="subl eval makes one"
         )
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    with file.open("rb") as lines:  # as bytes: a question may hold what text breaks lines at
+        rows = [json.loads(line) for line in lines]
     return {row["question"]: row["probabilities"] for row in rows}

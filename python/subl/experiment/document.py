@@ -50,7 +50,7 @@ def run_document(run: Path) -> page.ReportDocument:
 def _read_result(run: Path) -> dict[str, Any]:
     file = run / "result.json"
     try:
-        result: dict[str, Any] = json.loads(file.read_text())
+        result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         result["spec"]["traits"], result["steps"], result["matrix"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -126,7 +126,7 @@ def _chain(run: Path, steps: list[dict[str, Any]]) -> page.Chain:
 
 
 def _detail(path: Path, kind: str) -> str:
-    figures = json.loads((path / "result.json").read_text())
+    figures = json.loads((path / "result.json").read_text(encoding="utf-8"))
     match kind:
         case "model":
             count = figures.get("parameters")
@@ -142,7 +142,7 @@ def _detail(path: Path, kind: str) -> str:
 
 
 def _filter(step: Mapping[str, Any], path: Path) -> page.FilterReport:
-    figures = json.loads((path / "result.json").read_text())
+    figures = json.loads((path / "result.json").read_text(encoding="utf-8"))
     return page.FilterReport(
         name=step["name"],
         trait=step["trait"],
@@ -197,7 +197,7 @@ def _losses(
     curves = []
     for step in steps:
         if step["kind"] == kind:
-            lines = (paths[step["name"]] / "losses.jsonl").read_text().splitlines()
+            lines = (paths[step["name"]] / "losses.jsonl").read_text(encoding="utf-8").splitlines()
             points = tuple((each["step"], each["loss"]) for each in map(json.loads, lines))
             curves.append(page.LossCurve(name=step["name"], trait=step["trait"], points=points))
     return tuple(curves)

@@ -318,7 +318,7 @@ def _read_marker(path: Path) -> Statistics | None:
     """The statistics of a finished shard; None if it is not, or another engine finished it."""
     if not path.is_file():
         return None
-    marker = json.loads(path.read_text())
+    marker = json.loads(path.read_text(encoding="utf-8"))
     return marker["statistics"] if marker["engine"] == subl_core.__version__ else None
 
 

@@ -82,7 +82,9 @@ def merged(path: Path, dtype: DType) -> PreTrainedModel:
     adapter = path / ADAPTER
     base = (
         adapter
-        / json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+        / json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))[
+            "base_model_name_or_path"
+        ]
     )
     if not (base_folder(base) / "config.json").is_file():
         raise InputError(
@@ -104,7 +106,7 @@ def base_folder(path: Path) -> Path:
     config = path / ADAPTER / "adapter_config.json"
     if (path / "config.json").is_file() or not config.is_file():
         return path
-    named = json.loads(config.read_text())["base_model_name_or_path"]
+    named = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
     return base_folder(path / ADAPTER / named)
 
 

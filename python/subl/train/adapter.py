@@ -89,7 +89,7 @@ def save_adapter(adapted: Any, folder: Path, base: Path, state: dict[str, Tensor
     relative = os.path.relpath(base.resolve(), target.resolve())
     config |= {"base_model_name_or_path": Path(relative).as_posix(), "inference_mode": True}
     text = json.dumps(_plain(config), indent=2, sort_keys=True)
-    (target / "adapter_config.json").write_text(text + "\n")
+    (target / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -254,7 +254,7 @@ def read_header(folder: Path) -> Header:
     """
     file = folder / "header.json"
     try:
-        value = json.loads(file.read_text())
+        value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{folder} is not a cache of a teacher (no readable header.json)",

@@ -90,9 +90,9 @@ def latest(folder: Path) -> tuple[Path, State] | None:
     pointer = folder / "latest"
     if not pointer.is_file():
         return None
-    found = folder / pointer.read_text()
+    found = folder / pointer.read_text(encoding="utf-8")
     try:
-        state = State(**json.loads((found / "state.json").read_text()))
+        state = State(**json.loads((found / "state.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"the checkpoint {found} is damaged: {error}",
@@ -160,7 +160,7 @@ def discard_after(file: Path, step: int) -> list[dict[str, Any]]:
 def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
     if not file.is_file():
         return
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         try:
             yield json.loads(line)
         except ValueError:  # the last one, cut off

@@ -332,7 +332,7 @@ class Run:
         return summed, flops
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        with (self.job.out / name).open("a") as file:
+        with (self.job.out / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, sort_keys=True) + "\n")
 
     def _resume(self) -> int:
@@ -438,7 +438,7 @@ class Run:
 
 def read_losses(folder: Path) -> Iterator[dict[str, Any]]:
     """The lines of a run's losses."""
-    for line in (folder / LOSSES).read_text().splitlines():
+    for line in (folder / LOSSES).read_text(encoding="utf-8").splitlines():
         yield json.loads(line)
 
 

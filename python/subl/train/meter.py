@@ -161,7 +161,7 @@ def _process_seconds() -> float | None:
     from pathlib import Path
 
     with suppress(OSError, ValueError, IndexError):
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+        uptime = float(Path("/proc/uptime").read_bytes().split()[0])
         return round(uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK"), 2)
     return None

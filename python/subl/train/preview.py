@@ -82,7 +82,7 @@ def needed_memory(job: TrainJob, ranks: int, tokens: Tokens) -> dict[str, int]:
     shapes = tensor_shapes(job.model)
     weights = sum(map(math.prod, shapes.values()))
     config_file = base_folder(job.model) / "config.json"
-    config = SimpleNamespace(**json.loads(config_file.read_text()))
+    config = SimpleNamespace(**json.loads(config_file.read_text(encoding="utf-8")))
     trained = weights if spec.lora is None else _adapter_weights(shapes, spec.lora)
     teacher = 0
     if job.targets == "teacher" and job.teacher is not None:

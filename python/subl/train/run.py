@@ -173,7 +173,7 @@ def _launch(job: TrainJob, report: Report) -> dict[str, Any]:
             hint="each rank needs a GPU of its own: lower train.ranks, or start more with srun",
         )
     job_file, log = job.out / ".job.json", job.out / ".ranks.log"
-    job_file.write_text(job.model_dump_json())
+    job_file.write_text(job.model_dump_json(), encoding="utf-8")
     figures: dict[str, Any] | None = None
     report(Progress(job.task, 0, None, "steps", f"starting {job.spec.ranks} ranks"))
     ranks = run_ranks("subl.train.worker", [str(job_file)], job.spec.ranks, log)

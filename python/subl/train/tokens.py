@@ -50,7 +50,7 @@ class Tokens:
         import numpy as np
 
         self.folder = folder
-        self.counts = TokenCounts(**json.loads((folder / "index.json").read_text()))
+        self.counts = TokenCounts(**json.loads((folder / "index.json").read_text(encoding="utf-8")))
         self._ids = np.load(folder / "ids.npy", mmap_mode="r", allow_pickle=False)
         self._targets = np.load(folder / "targets.npy", mmap_mode="r", allow_pickle=False)
         self._offsets = np.load(folder / "offsets.npy", mmap_mode="r", allow_pickle=False)

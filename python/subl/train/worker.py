@@ -29,7 +29,7 @@ def _report(progress: Progress) -> None:
 
 def main() -> int:
     die_with_parent()
-    job = TrainJob.model_validate_json(Path(sys.argv[1]).read_text())
+    job = TrainJob.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
         where = placement(os.environ, job.out)
         connect(where)
@@ -47,6 +47,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     # Libraries print to stdout; keep the descriptor for ourselves and send theirs to stderr.
-    _EVENTS = os.fdopen(os.dup(1), "w")
+    _EVENTS = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     leave(main())

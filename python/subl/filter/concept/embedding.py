@@ -185,7 +185,7 @@ def read_vector(path: Path) -> tuple[float, ...]:
                 path, tensor.name, tensor.dtype, (1, math.prod(tensor.shape)), tensor.offset
             )
             return tuple(whole.rows(0, 1)[0].tolist())
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, list) or not all(isinstance(x, int | float) for x in value):
             raise InputError(f"{path} must hold a list of numbers")
         return tuple(map(float, value))

@@ -99,7 +99,7 @@ def sentence_model_folder(source: str) -> Path:
 def _check_pooling(folder: Path) -> None:
     """Averaging is what we do; a model that was trained for something else would mislead."""
     for file in sorted(folder.glob("*_Pooling/config.json")):
-        modes = json.loads(file.read_text())
+        modes = json.loads(file.read_text(encoding="utf-8"))
         asked = sorted(mode for mode, on in modes.items() if on is True and "pooling" in mode)
         if asked != ["pooling_mode_mean_tokens"]:
             raise InputError(f"{file} asks for {', '.join(asked)}: only mean pooling is known")
