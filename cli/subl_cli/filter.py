@@ -18,6 +18,7 @@ from subl_cli.output import (
     printable,
     progress,
     progress_option,
+    say,
     size,
     table,
 )
@@ -180,7 +181,7 @@ def command(
     ]
     click.echo(table(rows, ("rule", "kind", "action", "rows that break it", "and no other")))
     if figures["rows_in"] and figures["unreadable"] == figures["rows_in"]:
-        click.secho("warning: no row could be read; is `field` right?", fg="yellow", err=True)
+        say(click.style("warning: no row could be read; is `field` right?", fg="yellow"))
 
 
 def _param(name: str) -> click.Parameter:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -46,7 +49,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # The reader of our output left, as `head` does. Click would exit with 1.
+            if not _reader_left():
+                raise
+            # As `head` does. Click would exit with 1.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
 
@@ -85,18 +90,20 @@ def subl() -> None:
 def main(arguments: Sequence[str] | None = None) -> Any:
     """Entry point: run, and turn failures into a message, a hint and an exit code."""
     from subl.errors import StoppedError, SublError
+    from subl_cli.output import printable, say
 
     try:
         return subl(arguments, prog_name="subl", standalone_mode=False) or 0
     except click.exceptions.Exit as exit_request:
         return exit_request.exit_code
     except click.ClickException as error:
-        error.show()
+        with suppress(BrokenPipeError):
+            error.show()
         return 2
     except StoppedError as error:
-        click.echo(f"\n{error.message}", err=True)
+        say(f"\n{error.message}")
         if error.hint:
-            click.echo(f"{click.style('hint', fg='cyan', bold=True)}: {error.hint}", err=True)
+            say(f"{click.style('hint', fg='cyan', bold=True)}: {error.hint}")
         return STOPPED
     except SublError as error:
         return _fail(error.message, error.hint)
@@ -104,29 +111,52 @@ def main(arguments: Sequence[str] | None = None) -> Any:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", "check the disk and the permissions")
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\ninterrupted; a run that makes a folder goes on where it was", err=True)
+        say("\ninterrupted; a run that makes a folder goes on where it was")
         return 130
+    except UnicodeEncodeError as error:
+        if not any("\udc80" <= each <= "\udcff" for each in str(error.object)):
+            return _defect()
+        name = printable(str(error.object))
+        return _fail(
+            f"the name of a file is not UTF-8, which is needed here: {name}", "rename the file"
+        )
     except Exception:
-        traceback.print_exc()
-        return _fail("this is a defect in subl, not in what you did", "report the lines above")
+        return _defect()
 
 
 STOPPED = 75
 """Exit code of work that a signal stopped; run again, it goes on (TEMPFAIL of sysexits)."""
 
 
+def _defect() -> int:
+    from subl_cli.output import say
+
+    say(traceback.format_exc())
+    return _fail("this is a defect in subl, not in what you did", "report the lines above")
+
+
 def _fail(message: str, hint: str | None) -> int:
-    from subl_cli.output import printable
+    from subl_cli.output import printable, say
 
     message = "\n".join(map(printable, message.split("\n")))  # ranks' logs and rows are in it
-    click.echo(f"{click.style('error', fg='red', bold=True)}: {message}", err=True)
+    say(f"{click.style('error', fg='red', bold=True)}: {message}")
     if hint:
-        click.echo(f"{click.style('hint', fg='cyan', bold=True)}: {hint}", err=True)
+        say(f"{click.style('hint', fg='cyan', bold=True)}: {hint}")
     return 2
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads our stdout any more."""
+    asked = select.poll()
+    asked.register(sys.stdout.fileno(), 0)
+    return bool(asked.poll(0))
 
 
 def entry() -> None:
     """The console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the locale cannot write is no reason to end.
+        sys.stdout.reconfigure(errors="backslashreplace")
     status = main()
     if "WORLD_SIZE" in os.environ and "torch" in sys.modules:  # this process was a rank
         from subl.cluster.placement import leave

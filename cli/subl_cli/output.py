@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import shutil
@@ -50,8 +51,12 @@ def progress(form: str = "auto") -> Iterator[Report]:
 
 
 def print_json(value: object) -> None:
-    """One JSON document to stdout. What a terminal might obey is written as an escape."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """One JSON document to stdout, in UTF-8 or, where the locale has another encoding, in ASCII.
+
+    What a terminal might obey is written as an escape.
+    """
+    is_utf8 = codecs.lookup(getattr(sys.stdout, "encoding", None) or "ascii").name == "utf-8"
+    text = json.dumps(value, indent=2, ensure_ascii=not is_utf8)
     lines = text.split("\n")
     click.echo("\n".join(line if line.isprintable() else _escaped_json(line) for line in lines))
 
@@ -103,7 +108,7 @@ def print_artifact(artifact: Artifact, as_json: bool) -> None:
         )
         return
     state = "already done" if artifact.reused else f"{artifact.seconds:.1f} s"
-    click.echo(f"{artifact.path}  sha256:{artifact.digest[:12]}  ({state})")
+    click.echo(f"{printable(str(artifact.path))}  sha256:{artifact.digest[:12]}  ({state})")
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
@@ -225,7 +230,7 @@ class _Events:
                 else round((progress.total - progress.done) / pace, 1)
             ),
         }
-        _say(json.dumps(event))
+        say(json.dumps(event))
 
     def end(self) -> None:
         pass
@@ -242,7 +247,7 @@ class _Lines:
         now, text = time.monotonic(), _text(progress)
         first, last = progress.task != self._task, progress.done == progress.total
         if text != self._text and (first or last or now - self._printed >= PLAIN_INTERVAL_SECONDS):
-            _say(text + self._pace.text(progress))
+            say(text + self._pace.text(progress))
             self._task, self._text, self._printed = progress.task, text, now
 
     def end(self) -> None:
@@ -262,16 +267,16 @@ class _Bar:
             filled = round(24 * progress.done / progress.total)
             line = f"[{'=' * filled}{' ' * (24 - filled)}] {line}"
         width = shutil.get_terminal_size().columns - 1
-        _say(f"\r\x1b[2K{line[:width]}", nl=False)
+        say(f"\r\x1b[2K{line[:width]}", nl=False)
 
     def end(self) -> None:
         if self._pace.task:
-            _say("")
+            say("")
             self._pace.task = ""
 
 
-def _say(text: str, *, nl: bool = True) -> None:
-    """Write to stderr, if anybody reads it: work does not end because its progress is unheard."""
+def say(text: str, *, nl: bool = True) -> None:
+    """Write to stderr, if anybody reads it: work does not end because it is unheard."""
     try:
         click.echo(text, nl=nl, err=True)
     except BrokenPipeError:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from subl_cli.output import json_option, print_json
+from subl_cli.output import json_option, print_json, printable
 
 
 @click.command("report")
@@ -34,4 +34,4 @@ def command(run: Path, out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"path": str(out)})
     else:
-        click.echo(str(out))
+        click.echo(printable(str(out)))

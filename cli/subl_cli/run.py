@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from subl_cli.output import dry_run_option, json_option, print_json, progress, table
+from subl_cli.output import dry_run_option, json_option, print_json, progress, say, table
 
 if TYPE_CHECKING:
     from subl.experiment import RunResult
@@ -60,7 +60,7 @@ def command(experiment: Path, out: Path | None, dry_run: bool, as_json: bool) ->
 
 def _say(state: StepState) -> None:
     took = "already done" if state.state == "done" else f"{state.seconds or 0:.1f} s"
-    click.echo(f"  {state.step.name} ({state.step.kind}): {took}", err=True)
+    say(f"  {state.step.name} ({state.step.kind}): {took}")
 
 
 def _state_json(state: StepState) -> dict[str, str | None]:

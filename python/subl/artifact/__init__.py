@@ -11,7 +11,7 @@ key means the work is done, so `build` returns what is there; a different key ne
 """
 
 from subl.artifact.build import Artifact, build, open_artifact, plan_key
-from subl.artifact.digest import directory_digest, file_digest
+from subl.artifact.digest import directory_digest, file_digest, json_text
 from subl.artifact.files import sync, write_atomically
 from subl.artifact.lineage import LineageNode, lineage
 from subl.artifact.statement import input_digest, read_statement
@@ -23,6 +23,7 @@ __all__ = [
     "directory_digest",
     "file_digest",
     "input_digest",
+    "json_text",
     "lineage",
     "open_artifact",
     "plan_key",

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from subl.artifact.digest import file_digests, files_of, json_digest
+from subl.artifact.digest import file_digests, files_of, json_digest, json_text
 from subl.artifact.files import sync, write_atomically
 from subl.artifact.statement import Inputs, input_digest, read_statement, statement
 from subl.errors import InputError, OutputError
@@ -225,5 +225,5 @@ def _publish(partial: Path, out: Path) -> None:
 
 
 def _write_json(path: Path, value: object) -> None:
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json_text(value, indent=2, sort_keys=True, allow_nan=False)
     write_atomically(path, text + "\n")

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from subl.errors import InputError
 
@@ -27,9 +30,20 @@ def file_digest(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
+def json_text(value: object, **form: Any) -> str:
+    """`value` as JSON that is UTF-8 text; `form` as `json.dumps` takes it.
+
+    File names may be bytes that are no UTF-8. Python has each of these as half of a surrogate pair,
+    which stands here as its escape, as in `caf\\udce9.jsonl`: `json.loads` and `os.fsencode` give
+    the name back.
+    """
+    text = json.dumps(value, ensure_ascii=False, **form)
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
 def json_digest(value: object) -> str:
     """Hex sha256 of a JSON value in its canonical form: sorted keys, no spaces, UTF-8."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json_text(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -47,7 +61,7 @@ def files_of(directory: Path) -> list[Path]:
 def listing_digest(digests: Mapping[str, str]) -> str:
     """Digest of a directory from its files' digests: {relative POSIX path: hex sha256}."""
     lines = "".join(_line(digests[name], name) for name in sorted(digests))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(lines)).hexdigest()
 
 
 def _line(digest: str, name: str) -> str:

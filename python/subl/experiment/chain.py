@@ -9,13 +9,19 @@ RUN/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from subl.artifact import Artifact, input_digest, open_artifact, plan_key, write_atomically
+from subl.artifact import (
+    Artifact,
+    input_digest,
+    json_text,
+    open_artifact,
+    plan_key,
+    write_atomically,
+)
 from subl.evaluate import read_scores
 from subl.experiment.spec import ExperimentSpec
 from subl.experiment.steps import Step, base_step, steps
@@ -89,7 +95,7 @@ def run(
         spec, {name.removesuffix("-eval"): read_scores(path) for name, path in evals.items()}
     )
     result = _result(spec, verdict, states, out)
-    write_atomically(out / "result.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(out / "result.json", json_text(result, indent=2) + "\n")
     page = out / "report.html"
     write_atomically(page, render(run_document(out)))
     return RunResult(out, page, verdict, tuple(states))

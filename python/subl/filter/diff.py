@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from subl.artifact import json_text
 from subl.filter.rules import FilterSpec, OutputSpec
 from subl.filter.run import filter_shards, name_shards
 from subl.progress import Progress, Report, silent
@@ -82,7 +83,7 @@ class Change:
             "a": self.a.to_json(),
             "b": self.b.to_json(),
         }
-        return f'{json.dumps(head, ensure_ascii=False)[:-1]}, "row": {self.row}}}\n'
+        return f'{json_text(head)[:-1]}, "row": {self.row}}}\n'
 
 
 @dataclass
