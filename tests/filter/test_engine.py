@@ -396,7 +396,7 @@ def test_the_lock_of_the_interpreter_is_released(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path), json.dumps({"rules": NUMBERS})],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=3600,
         check=True,
     )
     assert json.loads(child.stdout)["kept"] == 1000

@@ -234,7 +234,7 @@ def run_child(tmp_path: Path, signal_number: int, jobs: int) -> subprocess.Compl
         [sys.executable, "-c", CHILD, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=3600,
     )
 
 

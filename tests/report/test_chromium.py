@@ -47,7 +47,7 @@ def browse(chromium: str, folder: Path, html: str, *options: str) -> tuple[list[
         "--dump-dom",
         page.as_uri(),
     ]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, timeout=3600, check=True)
     log = done.stderr.decode("utf-8", "replace").splitlines()
     return [line for line in log if "CONSOLE" in line], done.stdout.decode("utf-8", "replace")
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "setpriv")
-READY_SECONDS = 60
+READY_SECONDS = 3600  # for a hang, not a limit
 POLL_SECONDS = 0.1
 OF_SLURM = ("SLURM", "SRUN_", "SBATCH_", "SALLOC_", "SQUEUE_", "SINFO_", "SCANCEL_")
 
@@ -84,7 +84,9 @@ class Cluster:
     folder: Path
     environment: dict[str, str]
 
-    def run(self, *command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, seconds: float = READY_SECONDS
+    ) -> subprocess.CompletedProcess[str]:
         """Any status is returned: failing is what some jobs are for."""
         return subprocess.run(
             command,

@@ -157,7 +157,7 @@ def test_daemons_die_with_a_test_run_that_is_killed(cluster: Cluster) -> None:
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=3600,
     )
     folder, *processes = done.stdout.split()
     assert len(processes) >= 3, done.stderr

@@ -27,6 +27,7 @@ from subl.train.plan import TrainSpec
 from subl.train.run import Crew, crew, prepare_tokens
 
 SUBL = str(Path(sys.executable).with_name("subl"))
+HANG_SECONDS = 3600
 ROWS = [
     {"prompt": f"Continue the numbers: {n}.", "completion": ", ".join("12345"[: n % 5 + 1])}
     for n in range(12)
@@ -248,7 +249,7 @@ def test_a_second_ctrl_c_ends_ranks_at_once(modules: Path, launcher: Any) -> Non
     launcher.send_signal(signal.SIGINT)
     assert launcher.stdout.readline() == "heard\n"
     launcher.send_signal(signal.SIGINT)
-    _, stderr = launcher.communicate(timeout=20)
+    _, stderr = launcher.communicate(timeout=HANG_SECONDS)
     assert launcher.returncode == -signal.SIGINT
     assert stderr.rstrip().endswith("KeyboardInterrupt")
     assert not processes_that_name(modules / "log")
@@ -257,8 +258,8 @@ def test_a_second_ctrl_c_ends_ranks_at_once(modules: Path, launcher: Any) -> Non
 def test_ranks_die_with_a_launcher_that_is_killed(modules: Path, launcher: Any) -> None:
     assert len(processes_that_name(modules / "log")) == 3
     launcher.kill()
-    launcher.communicate(timeout=20)
-    deadline = time.monotonic() + 20
+    launcher.communicate(timeout=HANG_SECONDS)
+    deadline = time.monotonic() + HANG_SECONDS
     while processes_that_name(modules / "log"):
         assert time.monotonic() < deadline
 
@@ -279,7 +280,7 @@ def test_torchrun_starts_ranks(tiny_model: Path, tokens: Path, tmp_path: Path) -
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     figures = json.loads((tmp_path / "out" / "result.json").read_text())

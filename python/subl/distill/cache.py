@@ -77,7 +77,13 @@ def make_cache(
     """Make the cache `out` of the model folder `teacher` over `rows`."""
 
     def work(folder: Path) -> dict[str, Any]:
-        return _write(spec, teacher, rows, folder, report)
+        from subl.model.load import device, require_torch
+
+        require_torch()
+        from subl.train.precision import products
+
+        with products(spec.dtype, device()):
+            return _write(spec, teacher, rows, folder, report)
 
     inputs = {"teacher": teacher, **{f"rows-{index}": path for index, path in enumerate(rows)}}
     return build(out, "cache", spec, inputs, work)
@@ -86,11 +92,9 @@ def make_cache(
 def _write(
     spec: CacheSpec, teacher: Path, rows: Sequence[Path], folder: Path, report: Report
 ) -> dict[str, Any]:
-    from subl.model.load import load_model, load_tokenizer, require_torch, write_tensors
-
-    require_torch()
     import torch
 
+    from subl.model.load import load_model, load_tokenizer, write_tensors
     from subl.train.attention import prove_isolation, use_path_attention
     from subl.train.cache import (
         SCHEMA,

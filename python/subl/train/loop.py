@@ -116,6 +116,7 @@ class Run:
         from subl.train.engine import make_engine
         from subl.train.memory import keep_freed_memory
         from subl.train.meter import Meter, ModelSize
+        from subl.train.precision import check_machine, products
         from subl.train.preview import check_memory
         from subl.train.student import Student, check_head, head, without_dropout
         from subl.train.tokens import Tokens
@@ -124,6 +125,8 @@ class Run:
 
         self.job, self.spec, self.where, self.report = job, job.spec, where, report
         spec = job.spec
+        check_machine(spec, spread_teacher=job.teacher_placement.zero_stage == 3)
+        stack.enter_context(products(spec.dtype, device()))
         torch.manual_seed(spec.seed)
         if spec.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

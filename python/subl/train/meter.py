@@ -46,7 +46,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 
 
 def _measured_peak(dtype: torch.dtype, seconds: float = 0.5) -> float:
-    """The fastest of several products of square matrices, on the threads that torch uses."""
+    """The fastest of several products of square matrices, on the threads that torch uses, and the
+    way that the run makes them (`precision.products` counts where it is on)."""
     size = 2048
     left = torch.ones(size, size, dtype=dtype)
     best, deadline = 0.0, time.perf_counter() + seconds

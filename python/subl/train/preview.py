@@ -29,7 +29,10 @@ def preview(job: TrainJob, ranks: int, report: Report = silent) -> dict[str, Any
 
     Time is measured: a step's micro-batches are computed once, where model and memory allow it.
     """
+    from subl.train.precision import check_machine
+
     tokens, spec = Tokens(job.tokens), job.spec
+    check_machine(spec, spread_teacher=job.teacher_placement.zero_stage == 3)
     steps = spec.step_count(len(tokens))
     counts, largest = [], 0
     for step in range(min(steps, _STEPS_LOOKED_AT)):

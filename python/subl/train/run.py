@@ -75,7 +75,10 @@ class Crew:
 
     def run(self, job: TrainJob, report: Report = silent) -> dict[str, Any]:
         """Train, write the model folder's files to `job.out`, return the figures. On rank 0."""
+        from subl.train.precision import check_machine
+
         check_trackers(job.options)
+        check_machine(job.spec, spread_teacher=job.teacher_placement.zero_stage == 3)
         if self._store is not None:
             self._send({"job": job.model_dump(mode="json")})
             return train(job, self.where, report)
