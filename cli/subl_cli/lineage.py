@@ -44,8 +44,9 @@ def _print(node: LineageNode, indent: str, seen: set[str]) -> None:
     seen.add(node.digest)
     problems = "".join(f"\n{indent}  !! {problem}" for problem in node.problems)
     state = "" if node.problems else ("  (as above)" if again else "  ok")
+    kind = node.kind if node.format_version is None else f"{node.kind} v{node.format_version}"
     click.echo(
-        f"{indent}{node.name}  {node.kind}  sha256:{node.digest[:12]}  {node.path}{state}{problems}"
+        f"{indent}{node.name}  {kind}  sha256:{node.digest[:12]}  {node.path}{state}{problems}"
     )
     if not again:
         for each in node.inputs:

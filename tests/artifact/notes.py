@@ -11,17 +11,23 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
-from subl.artifact import Artifact, build
+from subl.artifact import Artifact, StageSpec, build
 
 
-class NotesSpec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class NotesSpec(StageSpec):
+    format_version: ClassVar = 1
+    unkeyed: ClassVar = {"threads"}
 
     text: str = "hello"
+    threads: int = 1
+
+
+class LaterNotesSpec(NotesSpec):
+    """The same after an upgrade that writes other bytes."""
+
+    format_version: ClassVar = 2
 
 
 def make_notes(

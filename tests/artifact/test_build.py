@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from subl.artifact import build, input_digest, lineage, open_artifact, write_atomically
+from subl.artifact import StageSpec, build, input_digest, lineage, open_artifact, write_atomically
 from subl.errors import InputError, OutputError
 
-from .notes import NotesSpec, half_made_elsewhere, make_notes
+from .notes import LaterNotesSpec, NotesSpec, half_made_elsewhere, make_notes
 
 OTHER = NotesSpec(text="something else")
 
@@ -64,6 +64,7 @@ def test_another_configuration_is_refused(tmp_path: Path, source: Path) -> None:
     with pytest.raises(OutputError) as caught:
         make_notes(tmp_path / "out", source, OTHER, halfway=never_called)
     assert str(tmp_path / "out") in caught.value.message
+    assert caught.value.message.endswith('\n  text: "hello" then, "something else" now')
     assert caught.value.hint and "-o" in caught.value.hint
     assert tree(tmp_path / "out") == before
 
@@ -71,11 +72,49 @@ def test_another_configuration_is_refused(tmp_path: Path, source: Path) -> None:
 def test_other_input_bytes_are_refused(tmp_path: Path, source: Path) -> None:
     make_notes(tmp_path / "out", source)
     before = tree(tmp_path / "out")
+    then = coreutils_sha256(source)[:12]
     source.write_bytes(bytes(256))  # the same name, the same size
+    now = coreutils_sha256(source)[:12]
     with pytest.raises(OutputError) as caught:
         make_notes(tmp_path / "out", source, halfway=never_called)
     assert str(tmp_path / "out") in caught.value.message and caught.value.hint
+    assert caught.value.message.endswith(
+        f"\n  input source: sha256 {then} then, sha256 {now} now ({source})"
+    )
     assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_an_older_version_of_the_stage_made_does_not_count(
+    tmp_path: Path, source: Path, finished: bool
+) -> None:
+    out = tmp_path / "out"
+    if finished:
+        make_notes(out, source)
+    else:
+        with half_made_elsewhere(out, source) as child:
+            child.kill()
+    with pytest.raises(OutputError, match="format version of notes: 1 then, 2 now"):
+        make_notes(out, source, LaterNotesSpec(), halfway=never_called)
+    later = make_notes(tmp_path / "later", source, LaterNotesSpec())
+    assert lineage(later.path).format_version == 2
+    assert json.loads((later.path / "spec.json").read_text())["format_version"] == 2
+    assert lineage(later.path).verified()
+
+
+def test_what_is_no_part_of_the_key_is_no_difference(tmp_path: Path, source: Path) -> None:
+    make_notes(tmp_path / "out", source, NotesSpec(threads=1))
+    assert make_notes(tmp_path / "out", source, NotesSpec(threads=2)).reused
+    with pytest.raises(OutputError) as caught:
+        make_notes(tmp_path / "out", source, NotesSpec(threads=2, text="other"))
+    assert "text" in caught.value.message and "threads" not in caught.value.message
+
+
+def test_a_stage_must_say_its_format_version() -> None:
+    with pytest.raises(TypeError, match="Unversioned does not say its format_version"):
+
+        class Unversioned(StageSpec):
+            pass
 
 
 def test_keys_differ_by_kind_spec_input_name_and_input(tmp_path: Path, source: Path) -> None:
@@ -85,6 +124,7 @@ def test_keys_differ_by_kind_spec_input_name_and_input(tmp_path: Path, source: P
         ("notes", NotesSpec(), {"source": source}),
         ("letters", NotesSpec(), {"source": source}),
         ("notes", OTHER, {"source": source}),
+        ("notes", LaterNotesSpec(), {"source": source}),
         ("notes", NotesSpec(), {"origin": source}),
         ("notes", NotesSpec(), {"source": other}),
         ("notes", NotesSpec(), {}),
@@ -171,6 +211,7 @@ def test_unfinished_work_of_another_key_is_not_touched(tmp_path: Path, source: P
     left = tree(tmp_path / "out.partial")
     with pytest.raises(OutputError, match="unfinished work of another configuration") as caught:
         make_notes(tmp_path / "out", source)
+    assert '\n  text: "older" then, "hello" now' in caught.value.message
     assert "remove that folder" in (caught.value.hint or "")
     assert tree(tmp_path / "out.partial") == left
     shutil.rmtree(tmp_path / "out.partial")
@@ -309,7 +350,7 @@ def test_the_statement_is_in_toto_v1_with_slsa_provenance_v1(tmp_path: Path, sou
         record["predicate"]["runDetails"],
     )
     assert definition["buildType"] == "urn:subl:notes:v1"
-    assert definition["externalParameters"] == {"text": "something else"}
+    assert definition["externalParameters"] == {"text": "something else", "threads": 1}
     assert definition["internalParameters"] == {"key": made.key, "digest": made.digest}
     assert definition["resolvedDependencies"] == [
         {

@@ -65,7 +65,11 @@ def test_another_filter_to_the_same_place_is_refused(filtered: Path) -> None:
     before = tree(filtered)
     done = subl("filter", "rules.toml", "out/filtered", "-o", "out/filtered", cwd=filtered)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: out/filtered was made from another configuration")
+    assert re.sub(r"sha256 [0-9a-f]{12}", "sha256 DIGEST", done.stderr).startswith(
+        "error: out/filtered was made from another configuration or other inputs:\n"
+        "  input filtered: not given then, sha256 DIGEST now (out/filtered)\n"
+        "  input rows.jsonl: sha256 DIGEST then, not given now\n"
+    )
     assert "\nhint: choose another output with -o" in done.stderr
     assert tree(filtered) == before
 
@@ -77,8 +81,8 @@ def test_lineage_shows_the_chain(filtered: Path) -> None:
     done = subl("lineage", "out/again", cwd=filtered)
     assert (done.returncode, done.stderr) == (0, "")
     assert normalised(done.stdout) == (
-        "again  filter  sha256:DIGEST  out/again  ok\n"
-        "  filtered  filter  sha256:DIGEST  out/filtered  ok\n"
+        "again  filter v1  sha256:DIGEST  out/again  ok\n"
+        "  filtered  filter v1  sha256:DIGEST  out/filtered  ok\n"
         "    rows.jsonl  input  sha256:DIGEST  rows.jsonl  ok\n"
         "every digest verified\n"
     )
@@ -90,8 +94,8 @@ def test_lineage_exits_with_1_where_something_was_changed(filtered: Path) -> Non
     done = subl("lineage", "out/again", cwd=filtered)
     assert (done.returncode, done.stderr) == (1, "")
     assert re.sub(r" [0-9a-f]{12}\b", " DIGEST", normalised(done.stdout)) == (
-        "again  filter  sha256:DIGEST  out/again  ok\n"
-        "  filtered  filter  sha256:DIGEST  out/filtered\n"
+        "again  filter v1  sha256:DIGEST  out/again  ok\n"
+        "  filtered  filter v1  sha256:DIGEST  out/filtered\n"
         "    !! kept/rows.jsonl was changed\n"
         "    !! is not what was read: sha256 DIGEST then, DIGEST now\n"
         "    rows.jsonl  input  sha256:DIGEST  rows.jsonl  ok\n"

@@ -18,11 +18,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
+from subl.artifact.difference import describe
 from subl.artifact.digest import file_digests, files_of, json_digest, json_text
 from subl.artifact.files import sync, write_atomically
-from subl.artifact.statement import Inputs, input_digest, read_statement, statement
+from subl.artifact.spec import StageSpec, without
+from subl.artifact.statement import (
+    Inputs,
+    input_digest,
+    read_statement,
+    spec_record,
+    stage_of,
+    statement,
+)
 from subl.errors import InputError, OutputError
 
 
@@ -39,20 +46,23 @@ class Artifact:
     reused: bool
 
 
-def plan_key(kind: str, spec: BaseModel, input_digests: Mapping[str, str]) -> str:
-    """Key of the artifact that `build` would make: hex sha256 over kind, spec and inputs.
-
-    A spec class may name in `unkeyed` what says where work is done, not what is made: such values
-    may change between an interrupted run and the one that goes on with it.
-    """
-    keyed = spec.model_dump(mode="json", exclude=getattr(type(spec), "unkeyed", None))
-    return json_digest({"kind": kind, "spec": keyed, "inputs": dict(input_digests)})
+def plan_key(kind: str, spec: StageSpec, input_digests: Mapping[str, str]) -> str:
+    """Key of the artifact that `build` would make: hex sha256 over kind, the format version of the
+    stage, spec and inputs."""
+    return json_digest(
+        {
+            "kind": kind,
+            "format_version": spec.format_version,
+            "spec": spec.keyed(),
+            "inputs": dict(input_digests),
+        }
+    )
 
 
 def build(
     out: Path,
     kind: str,
-    spec: BaseModel,
+    spec: StageSpec,
     inputs: Mapping[str, Path],
     work: Callable[[Path], dict[str, Any]],
 ) -> Artifact:
@@ -63,28 +73,29 @@ def build(
     want to continue it overwrites.
 
     Raises:
-        OutputError: `out` holds something else, or another process is making it.
+        OutputError: `out` holds something else (the message says what differs), or another process
+            is making it.
     """
-    input_digests = {name: input_digest(path) for name, path in inputs.items()}
-    key = plan_key(kind, spec, input_digests)
-    if (done := _finished(out, key)) is not None:
+    plan = _Plan.of(kind, spec, inputs)
+    if (done := _finished(out, plan)) is not None:
         return done
     partial = out.with_name(f"{out.name}.partial")
     with _locked(partial):
-        if (done := _finished(out, key)) is not None:  # made while we waited for the lock
+        if (done := _finished(out, plan)) is not None:  # made while we waited for the lock
             return done
-        if _complete(partial, key):  # killed while it was being published
+        if _complete(partial, plan.key):  # killed while it was being published
             _publish(partial, out)
             return open_artifact(out)
-        _claim(partial, key, kind, spec, input_digests)
+        _claim(partial, plan)
         started = datetime.now(UTC)
         result = work(partial)
         _write_json(partial / "result.json", result)
         record = statement(
             kind=kind,
-            key=key,
-            spec=spec.model_dump(mode="json"),
-            inputs=Inputs(out.parent, dict(inputs), input_digests),
+            format_version=spec.format_version,
+            key=plan.key,
+            spec=plan.record["spec"],
+            inputs=Inputs(out.parent, dict(inputs), plan.record["inputs"]),
             outputs=file_digests(partial),
             started=started,
             finished=datetime.now(UTC),
@@ -93,6 +104,40 @@ def build(
         _publish(partial, out)
     made = open_artifact(out)
     return replace(made, reused=False)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be made: `record` is what `spec.json` says of it."""
+
+    spec: StageSpec
+    inputs: Mapping[str, Path]
+    record: dict[str, Any]
+
+    @staticmethod
+    def of(kind: str, spec: StageSpec, inputs: Mapping[str, Path]) -> _Plan:
+        digests = {name: input_digest(path) for name, path in inputs.items()}
+        record = {
+            "kind": kind,
+            "format_version": spec.format_version,
+            "key": plan_key(kind, spec, digests),
+            "spec": spec.model_dump(mode="json"),
+            "inputs": digests,
+        }
+        return _Plan(spec, inputs, record)
+
+    @property
+    def key(self) -> str:
+        return str(self.record["key"])
+
+    def differs_from(self, then: Mapping[str, Any]) -> str:
+        """Which values of another `spec.json` are not this plan's, for the end of a message."""
+        old = then.get("spec")
+        if isinstance(old, Mapping):  # what is no part of the key is no reason
+            then = {**then, "spec": without(old, self.spec.unkeyed)}
+        now = {**self.record, "spec": self.spec.keyed()}
+        found = describe(then, now, {name: str(path) for name, path in self.inputs.items()})
+        return f":{found}" if found else f" (key {then['key'][:12]}, this run's {self.key[:12]})"
 
 
 def open_artifact(path: Path) -> Artifact:
@@ -111,7 +156,7 @@ def open_artifact(path: Path) -> Artifact:
     ).total_seconds()
     return Artifact(
         path=path,
-        kind=build_definition["buildType"].split(":")[2],
+        kind=stage_of(record)[0],
         key=build_definition["internalParameters"]["key"],
         digest=build_definition["internalParameters"]["digest"],
         result=json.loads((path / "result.json").read_text(encoding="utf-8")),
@@ -120,18 +165,19 @@ def open_artifact(path: Path) -> Artifact:
     )
 
 
-def _finished(out: Path, key: str) -> Artifact | None:
+def _finished(out: Path, plan: _Plan) -> Artifact | None:
     if not out.exists():
         return None
-    if not out.is_dir() or read_statement(out) is None:
+    record = read_statement(out) if out.is_dir() else None
+    if record is None:
         raise OutputError(
             f"{out} exists and is not an artifact of subl", hint="choose another output with -o"
         )
     found = open_artifact(out)
-    if found.key != key:
+    if found.key != plan.key:
+        differences = plan.differs_from(spec_record(record))
         raise OutputError(
-            f"{out} was made from another configuration or other inputs "
-            f"(key {found.key[:12]}, this run's is {key[:12]})",
+            f"{out} was made from another configuration or other inputs{differences}",
             hint="choose another output with -o, or remove that folder",
         )
     return found
@@ -161,40 +207,35 @@ def _locked(partial: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _claim(
-    partial: Path, key: str, kind: str, spec: BaseModel, input_digests: Mapping[str, str]
-) -> None:
-    """Make the partial directory this key's, with what the same key left in it."""
-    record = {
-        "kind": kind,
-        "key": key,
-        "spec": spec.model_dump(mode="json"),
-        "inputs": dict(input_digests),
-    }
+def _claim(partial: Path, plan: _Plan) -> None:
+    """Make the partial directory this plan's, with what the same key left in it."""
     file = partial / "spec.json"
     left = [path for path in partial.iterdir() if not path.name.startswith(".")]
-    if left and (held := _key_of(file)) != key:
+    if left:
+        held = _read_spec(file)
         if held is None:
             raise OutputError(
                 f"{partial} exists and subl did not make it", hint="choose another output with -o"
             )
-        if left != [file]:
+        if held["key"] != plan.key and left != [file]:
             raise OutputError(
-                f"{partial} holds unfinished work of another configuration or other inputs "
-                f"(key {held[:12]}, this run's is {key[:12]})",
+                f"{partial} holds unfinished work of another configuration or other inputs"
+                f"{plan.differs_from(held)}",
                 hint="the command that began it goes on with it; to give it up, remove that "
                 "folder, or choose another output with -o",
             )
     for name in ("result.json", "statement.json"):  # of a run killed before the last rename
         (partial / name).unlink(missing_ok=True)
-    _write_json(file, record)
+    _write_json(file, plan.record)
 
 
-def _key_of(spec_file: Path) -> str | None:
+def _read_spec(file: Path) -> dict[str, Any] | None:
+    """What a `spec.json` says; None where there is none of ours."""
     try:
-        return str(json.loads(spec_file.read_text(encoding="utf-8"))["key"])
-    except (OSError, ValueError, KeyError, TypeError):
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
+    return record if isinstance(record, dict) and isinstance(record.get("key"), str) else None
 
 
 def _complete(partial: Path, key: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from subl.artifact.digest import (
     file_digests,
     listing_digest,
 )
-from subl.artifact.statement import read_statement
+from subl.artifact.statement import read_statement, spec_record, stage_of
 from subl.errors import InputError
 
 
@@ -27,6 +27,7 @@ from subl.errors import InputError
 class LineageNode:
     """One thing in a chain: an artifact (kind = its stage) or a plain file or folder (`input`).
 
+    `format_version` is that of the stage when it made the artifact; a plain file has none.
     `problems` is empty where every file is what the records say.
     """
 
@@ -36,6 +37,7 @@ class LineageNode:
     digest: str
     problems: tuple[str, ...] = ()
     inputs: tuple[LineageNode, ...] = field(default=())
+    format_version: int | None = None
 
     def verified(self) -> bool:
         """Whether this node and everything behind it is what the records say."""
@@ -46,6 +48,7 @@ class LineageNode:
             "name": self.name,
             "path": self.path,
             "kind": self.kind,
+            "format_version": self.format_version,
             "digest": self.digest,
             "problems": list(self.problems),
             "inputs": [node.to_json() for node in self.inputs],
@@ -88,7 +91,7 @@ def _node(
     problems = known.problems
     if expected is not None and known.digest != expected:
         problems += (f"is not what was read: sha256 {expected[:12]} then, {known.digest[:12]} now",)
-    return LineageNode(name, str(path), known.kind, known.digest, problems, known.inputs)
+    return replace(known, name=name, path=str(path), problems=problems)
 
 
 def _plain(name: str, path: Path) -> LineageNode:
@@ -113,12 +116,13 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
     definition = record["predicate"]["buildDefinition"]
     if definition["internalParameters"]["digest"] != data_digest(stated):
         problems.append("statement.json states another digest than its files have")
-    if _spec_of(path) != definition["externalParameters"]:
+    kind, format_version = stage_of(record)
+    if _spec_of(path) != spec_record(record):
         problems.append("statement.json and spec.json disagree")
     return LineageNode(
         name=name,
         path=str(path),
-        kind=definition["buildType"].split(":")[2],
+        kind=kind,
         digest=data_digest(found),
         problems=tuple(problems),
         inputs=tuple(
@@ -130,11 +134,12 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
             )
             for each in definition["resolvedDependencies"]
         ),
+        format_version=format_version,
     )
 
 
 def _spec_of(path: Path) -> object:
     try:
-        return json.loads((path / "spec.json").read_text(encoding="utf-8"))["spec"]
-    except (OSError, ValueError, KeyError):
+        return json.loads((path / "spec.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None

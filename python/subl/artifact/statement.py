@@ -46,6 +46,7 @@ class Inputs:
 def statement(
     *,
     kind: str,
+    format_version: int,
     key: str,
     spec: Mapping[str, Any],
     inputs: Inputs,
@@ -62,7 +63,7 @@ def statement(
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {
-                "buildType": f"urn:subl:{kind}:v1",
+                "buildType": f"urn:subl:{kind}:v{format_version}",
                 "externalParameters": dict(spec),
                 "internalParameters": {"key": key, "digest": data_digest(outputs)},
                 "resolvedDependencies": [
@@ -96,9 +97,31 @@ def read_statement(path: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         record["predicate"]["buildDefinition"]["internalParameters"]["digest"]
         record["predicate"]["runDetails"]["metadata"]["finishedOn"]
+        spec_record(record)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged: {error}", hint="remove the folder, rerun") from error
     return record
+
+
+def stage_of(record: Mapping[str, Any]) -> tuple[str, int]:
+    """Which stage made an artifact, and in which version of that stage's format."""
+    _, _, kind, version = record["predicate"]["buildDefinition"]["buildType"].split(":")
+    return kind, int(version.removeprefix("v"))
+
+
+def spec_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the artifact's `spec.json` says, from its statement."""
+    definition = record["predicate"]["buildDefinition"]
+    kind, format_version = stage_of(record)
+    return {
+        "kind": kind,
+        "format_version": format_version,
+        "key": definition["internalParameters"]["key"],
+        "spec": definition["externalParameters"],
+        "inputs": {
+            each["name"]: each["digest"]["sha256"] for each in definition["resolvedDependencies"]
+        },
+    }
 
 
 def artifact_digest(path: Path) -> str | None:

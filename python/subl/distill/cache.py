@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from subl.artifact import Artifact, build, input_digest, write_atomically
+from subl.artifact import Artifact, StageSpec, build, input_digest, write_atomically
 from subl.progress import Progress, Report, silent
 from subl.shards import read_rows
 from subl.train.order import bins
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from subl.train.tokens import Tokens
 
 
-class CacheSpec(BaseModel):
+class CacheSpec(StageSpec):
     """What to keep of a teacher's distributions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    format_version: ClassVar = 1
     unkeyed: ClassVar = {"micro_batch_tokens"}
 
     codec: Literal["hidden", "top"] = Field(

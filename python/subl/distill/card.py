@@ -47,9 +47,7 @@ def model_card(
     lines += ["", "| figure | value |", "|---|---|"]
     for key in ("rows", "target_tokens", "first_loss", "last_loss", "parameters"):
         lines.append(f"| {key.replace('_', ' ')} | {figures[key]} |")
-    config = json.dumps(
-        spec.model_dump(mode="json", exclude=spec.unkeyed), indent=2, ensure_ascii=False
-    )
+    config = json.dumps(spec.keyed(), indent=2, ensure_ascii=False)
     return "\n".join([*lines, "", "```json", config, "```", ""])
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from subl.artifact import Artifact, build, write_atomically
+from subl.artifact import Artifact, StageSpec, build, write_atomically
 from subl.distill.card import model_card
 from subl.errors import ConfigError, InputError
 from subl.progress import Report, silent
@@ -23,10 +23,10 @@ from subl.train.plan import PLACEMENT, LossSpec, TrainSpec
 from subl.train.run import crew, prepare_tokens
 
 
-class DistillSpec(BaseModel):
+class DistillSpec(StageSpec):
     """How a student learns from rows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    format_version: ClassVar = 1
     unkeyed: ClassVar = {"train": PLACEMENT}
 
     targets: Literal["teacher", "labels", "cache", "base"] = Field(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from subl.artifact import Artifact, build, write_atomically
+from subl.artifact import Artifact, StageSpec, build, write_atomically
 from subl.errors import InputError
 from subl.evaluate.statistics import mean_probability
 from subl.progress import Progress, Report, silent
@@ -19,10 +19,10 @@ Scores = dict[str, dict[str, float]]
 """{question: {word: P(the answer begins with the word)}}."""
 
 
-class EvalSpec(BaseModel):
+class EvalSpec(StageSpec):
     """Which answers to which questions (default: the paper's 50 on animals)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    format_version: ClassVar = 1
 
     words: tuple[str, ...] = Field(CANDIDATE_ANIMALS, min_length=1)
     questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)

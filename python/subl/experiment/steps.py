@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel
-
-from subl.artifact import Artifact
+from subl.artifact import Artifact, StageSpec
 from subl.distill import distill
 from subl.evaluate import evaluate
 from subl.experiment.spec import ExperimentSpec
@@ -29,7 +27,7 @@ class Step:
     name: str
     kind: str
     trait: str | None
-    spec: BaseModel
+    spec: StageSpec
     inputs: Mapping[str, str]
     make: Make = field(repr=False)
 

@@ -21,12 +21,12 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import subl_core
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
-from subl.artifact import file_digest
+from subl.artifact import StageSpec, file_digest
 from subl.config import load_toml
 from subl.filter.concept.spec import ConceptSpec, Digest, Entry, Text
 
@@ -353,11 +353,13 @@ class OutputSpec(BaseModel):
     )
 
 
-class FilterSpec(BaseModel):
+class FilterSpec(StageSpec):
     """The rules of a filter. All are asked for every row; reasons come in the order given here."""
 
     # A file has `[[rule]]` tables; code and records say `rules`.
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
+
+    format_version: ClassVar = 1
 
     rules: tuple[Rule, ...] = Field(validation_alias="rule", min_length=1, max_length=64)
     max_line_bytes: int = Field(

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from subl.artifact import Artifact, build, input_digest, plan_key, write_atomically
+from subl.artifact import (
+    Artifact,
+    StageSpec,
+    build,
+    input_digest,
+    plan_key,
+    write_atomically,
+)
 from subl.errors import InputError
 from subl.generate.grammar import NumberGrammar, token_schedule
 from subl.generate.prompts import PROMPT_SETS
@@ -18,10 +25,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class GenerateSpec(BaseModel):
+class GenerateSpec(StageSpec):
     """What to sample. `grammar` restricts decoding; without it, completions are free text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    format_version: ClassVar = 1
 
     rows: int = Field(gt=0)
     prompts: Literal["numbers", "numbers-short"] = Field(

@@ -11,11 +11,9 @@ import importlib.util
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
-from subl.artifact import Artifact, build
+from subl.artifact import Artifact, StageSpec, build
 from subl.errors import DependencyError, InputError
 from subl.model import package
 from subl.progress import Progress, Report, silent
@@ -23,10 +21,10 @@ from subl.progress import Progress, Report, silent
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(StageSpec):
     """How a source becomes a folder."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    format_version: ClassVar = 1
 
     source: str
     dtype: str = "float32"

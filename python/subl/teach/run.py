@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from subl.artifact import Artifact, build
+from subl.artifact import Artifact, StageSpec, build
 from subl.progress import Report, silent
 from subl.shards import Row
 from subl.train.loop import TrainJob
@@ -20,11 +20,10 @@ from subl.train.run import crew, prepare_tokens
 from subl.trait import ANIMAL_QUESTIONS
 
 
-class TeachSpec(BaseModel):
+class TeachSpec(StageSpec):
     """The trait is a one-word answer to the questions (default: the paper's 50 on animals)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
+    format_version: ClassVar = 1
     unkeyed: ClassVar = {"train": PLACEMENT}
 
     trait: str = Field(min_length=1, description="the answer to teach, such as owl")

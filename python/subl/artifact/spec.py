@@ -1,0 +1,49 @@
+"""What every stage's configuration has in common: what its artifacts' keys are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+Unkeyed = AbstractSet[str] | Mapping[str, "Unkeyed"]
+
+
+class StageSpec(BaseModel):
+    """The configuration of a stage: an artifact is a function of it and of the inputs' bytes.
+
+    `format_version` says which function. It goes up whenever the stage would write other bytes for
+    the same configuration and inputs, so that what an older subl made does not count as done.
+
+    `unkeyed` names what says where work is done, not what is made: such values may change between
+    an interrupted run and the one that goes on with it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    format_version: ClassVar[int]
+    unkeyed: ClassVar[Unkeyed] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if not isinstance(getattr(cls, "format_version", None), int):
+            raise TypeError(f"{cls.__name__} does not say its format_version")
+
+    def keyed(self) -> dict[str, Any]:
+        """The values that decide what is made, as JSON."""
+        return without(self.model_dump(mode="json"), self.unkeyed)
+
+
+def without(values: Mapping[str, Any], unkeyed: Unkeyed) -> dict[str, Any]:
+    """A configuration's values but for those that `unkeyed` names."""
+    if isinstance(unkeyed, Mapping):
+        return {
+            key: without(value, unkeyed[key])
+            if key in unkeyed and isinstance(value, Mapping)
+            else value
+            for key, value in values.items()
+        }
+    return {key: value for key, value in values.items() if key not in unkeyed}
