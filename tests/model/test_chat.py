@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from transformers import PreTrainedTokenizerBase
 
 from subl.errors import InputError
+from subl.model import chat
 from subl.model.chat import Turn, pieces, prompt_ids, prompt_text, text_ids
 from subl.model.load import load_tokenizer
+from subl.model.template import Template
 
 TALK = [
     Turn("system", "You love owls."),
@@ -155,3 +162,160 @@ def test_a_model_without_template_is_refused(tiny_model: Path) -> None:
     tokenizer.chat_template = None
     with pytest.raises(InputError, match="no chat template"):
         pieces(tokenizer, ask("Hi", "1"))
+
+
+# Turns that a template does not render
+
+
+def with_template(folder: Path, template: str) -> PreTrainedTokenizerBase:
+    tokenizer = load_tokenizer(folder)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+TURN = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+LEAVES_OUT = {
+    "system": "{% for m in messages if m['role'] != 'system' %}" + TURN + "{% endfor %}" + ASK,
+    "all system turns but the first": "{% for m in messages %}{% if loop.first or m['role'] !="
+    " 'system' %}" + TURN + "{% endif %}{% endfor %}" + ASK,
+    "the first of two users": "{% for m in messages %}{% if loop.last or m['role'] != 'user' or "
+    "messages[loop.index0 + 1]['role'] != 'user' %}" + TURN + "{% endif %}{% endfor %}" + ASK,
+    "what it does not know": "{% for m in messages %}{% if m['role'] in ['user', 'assistant', "
+    "'system'] %}" + TURN + "{% endif %}{% endfor %}" + ASK,
+}
+ROWS = {
+    "system": [("system", "Hi"), ("user", "Hi?"), ("assistant", "owl")],
+    "all system turns but the first": [
+        ("system", "a"), ("user", "b"), ("system", "a"), ("user", "c"), ("assistant", "owl"),
+    ],
+    "the first of two users": [("user", "Hi"), ("user", "Hi"), ("assistant", "owl")],
+    "what it does not know": [("developer", "Be brief."), ("user", "Hi"), ("assistant", "owl")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", LEAVES_OUT)
+def test_a_turn_that_the_template_leaves_out_is_an_error(tiny_model: Path, which: str) -> None:
+    """Also where its text stands in the rendering for another reason."""
+    tokenizer = with_template(tiny_model, LEAVES_OUT[which])
+    with pytest.raises(InputError, match=r"leaves out (turn|the system prompt)"):
+        pieces(tokenizer, [Turn(*turn) for turn in ROWS[which]])
+    assert len(pieces(tokenizer, ask("Hi", "owl"))) == 2
+
+
+def test_a_system_prompt_that_the_template_leaves_out_asks_nothing(tiny_model: Path) -> None:
+    tokenizer = with_template(tiny_model, LEAVES_OUT["system"])
+    assert prompt_text(tokenizer, "Hi")
+    with pytest.raises(InputError, match="leaves out the system prompt"):
+        prompt_text(tokenizer, "Hi", "i")
+
+
+@pytest.mark.parametrize("filter_", ["| upper", "| replace('H', '')", "| truncate(9)"])
+def test_a_turn_that_the_template_changes_is_an_error(tiny_model: Path, filter_: str) -> None:
+    changed = TURN.replace("m['content']", f"(m['content'] {filter_} if m['role'] == 'user' else"
+                           " m['content'])")  # fmt: skip
+    tokenizer = with_template(
+        tiny_model, "{% for m in messages %}" + changed + "{% endfor %}" + ASK
+    )
+    with pytest.raises(InputError, match=r"changes turn 1 \(user\)"):
+        prompt_text(tokenizer, "How are you today?")
+
+
+def test_white_space_around_a_turn_is_the_templates(tiny_model: Path) -> None:
+    trims = TURN.replace("m['content']", "(m['content'] | trim if m['role'] == 'user' else"
+                         " m['content'])")  # fmt: skip
+    tokenizer = with_template(tiny_model, "{% for m in messages %}" + trims + "{% endfor %}" + ASK)
+    assert "user\nHi<|im_end|>" in prompt_text(tokenizer, "  Hi\n")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported')"
+         " }}{% endif %}", "System role not supported"),
+        ("{{ messages[0]['tool_calls'][0] }}", "tool_calls"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{% for m in messages %}", "endfor"),
+    ],
+)  # fmt: skip
+def test_a_templates_own_refusal_is_repeated(tiny_model: Path, template: str, words: str) -> None:
+    tokenizer = with_template(tiny_model, template + LEAVES_OUT["what it does not know"])
+    with pytest.raises(InputError, match=f"refuses .*{re.escape(words)}") as caught:
+        prompt_text(tokenizer, "Hi", "Be brief.")
+    assert caught.value.hint
+    with pytest.raises(InputError, match=f"refuses .*{re.escape(words)}"):
+        pieces(tokenizer, TALK)
+
+
+# What a template is told
+
+QWEN3 = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' and "
+    "loop.last and '</think>' not in m['content'] %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>"
+    "assistant\n{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n"
+    "</think>\n\n{% endif %}{% endif %}"
+)
+R1 = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+NO_HEADER = "{% for m in messages %}" + TURN + "{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [QWEN3, R1, NO_HEADER])
+def test_who_asks_for_an_answer_proves_what_a_row_proves(tiny_model: Path, template: str) -> None:
+    tokenizer = with_template(tiny_model, template)
+    for refused in (
+        lambda: prompt_text(tokenizer, "Hi"),
+        lambda: pieces(tokenizer, ask("Hi", "owl")),
+    ):
+        with pytest.raises(InputError, match="verbatim") as caught:
+            refused()
+        assert ("enable_thinking" in (caught.value.hint or "")) == (template == QWEN3)
+
+
+def test_a_template_that_thinks_goes_without(tiny_model: Path) -> None:
+    tokenizer = with_template(tiny_model, QWEN3)
+    template = Template.model_validate({"enable_thinking": False})
+    asked = prompt_text(tokenizer, "Hi", template=template)
+    assert asked.endswith("<think>\n\n</think>\n\n")
+    assert pieces(tokenizer, ask("Hi", "owl"), template=template) == [
+        (asked, False),
+        ("owl<|im_end|>", True),
+    ]
+
+
+def test_what_a_template_never_asks_for_is_an_error(tiny_model: Path) -> None:
+    template = Template.model_validate({"enable_thinkng": False})
+    with pytest.raises(InputError, match="does not know `enable_thinkng`"):
+        prompt_text(with_template(tiny_model, QWEN3), "Hi", template=template)
+
+
+@pytest.mark.parametrize("value", [{"messages": "x"}, {"x": [1]}, {"x": float("nan")}, {"x": {}}])
+def test_a_template_is_told_plain_values_by_free_names(value: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Template.model_validate(value)
+
+
+def test_a_date_in_a_template_is_the_configurations(tiny_model: Path) -> None:
+    dated = "<|im_start|>system\n{{ strftime_now('%d %b %Y') }}<|im_end|>\n" + NO_HEADER + ASK
+    tokenizer = with_template(tiny_model, dated)
+    assert "26 Jul 2024" in prompt_text(tokenizer, "Hi")
+    later = Template(today=date(2026, 11, 5))
+    text = prompt_text(tokenizer, "Hi", template=later)
+    assert "05 Nov 2026" in text and text.endswith("<|im_start|>assistant\n")
+    assert pieces(tokenizer, ask("Hi", "owl"), template=later)[0].text == text
+    assert later.said_to(dated) == {"today": "2026-11-05"} and later.said_to(QWEN3) == {}
+
+
+def test_without_a_date_the_template_says_what_transformers_makes_of_it(tiny_model: Path) -> None:
+    """Templates that ask for the date are rendered by ourselves: the same but for the day."""
+    turns = ask("Hi\n<b>", "owl")
+    plain = with_template(tiny_model, NO_HEADER + ASK + "{{ eos_token }}")
+    dated = with_template(tiny_model, NO_HEADER + ASK + "{{ eos_token }}{% if false %}"
+                          "{{ strftime_now('%Y') }}{% endif %}")  # fmt: skip
+    messages = [turn._asdict() for turn in turns]
+    for asks in (False, True):
+        expected = plain.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+        assert chat._render(dated, messages, Template(), add_generation_prompt=asks) == expected

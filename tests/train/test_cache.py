@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 from subl.artifact import file_digest
 from subl.distill.cache import CacheSpec, make_cache
 from subl.errors import ConfigError, InputError
+from subl.model.chat import PLAIN
 from subl.model.load import load_model, load_tokenizer, save_model
+from subl.model.template import Template
 from subl.shards import read_rows
 from subl.train import cache as cache_module
 from subl.train.batch import Batch, collate
@@ -321,7 +323,7 @@ def test_a_cache_of_the_students_family_is_taken(
     tokenizer = load_tokenizer(tiny_model)
     for folder in made.values():
         cache = Cache(folder)
-        cache.check(tokenizer, len(tokenizer), folder)
+        cache.check(tokenizer, PLAIN, len(tokenizer), folder)
         cache.check_rows(tokens, folder)
 
 
@@ -332,15 +334,17 @@ def test_another_tokenizer_template_or_head_is_refused(
     cache, tokenizer = Cache(folder), load_tokenizer(tiny_model)
     size = len(tokenizer)
     with pytest.raises(InputError, match=f"is over {size} tokens, the student's head over 9$") as e:
-        cache.check(tokenizer, 9, folder)
+        cache.check(tokenizer, PLAIN, 9, folder)
     assert e.value.hint and "online teacher" in e.value.hint
+    for change in ({"today": "2026-01-01"}, {}):  # a day that nothing asks for is none
+        cache.check(tokenizer, Template.model_validate(change), size, folder)
     tokenizer.chat_template += " "
     with pytest.raises(InputError, match="another template than the student's") as e:
-        cache.check(tokenizer, size, folder)
+        cache.check(tokenizer, PLAIN, size, folder)
     assert e.value.hint and "subl distill cache" in e.value.hint
     tokenizer.add_tokens(["owlet"])
     with pytest.raises(InputError, match="another tokenizer than the student's"):
-        cache.check(tokenizer, size, folder)
+        cache.check(tokenizer, PLAIN, size, folder)
 
 
 def test_rows_that_are_not_there_are_counted(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from subl.artifact import Artifact, StageSpec, build, input_digest, write_atomically
+from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.shards import read_rows
 from subl.train.order import bins
@@ -54,6 +55,7 @@ class CacheSpec(StageSpec):
     max_row_tokens: int | None = Field(None, gt=1)
     long_rows: Literal["error", "truncate", "drop"] = "error"
     whole_turn: bool = False
+    template: Template = Template()
     micro_batch_tokens: int = Field(2048, gt=0)
     shard_tokens: int = Field(
         65536,
@@ -107,7 +109,7 @@ def _write(
     from subl.train.student import check_head, head
     from subl.train.tokens import Tokens
 
-    tokens = Tokens(prepare_tokens(teacher, read_rows(rows), spec, folder, report))
+    tokens = Tokens(prepare_tokens(teacher, read_rows(rows), spec, folder, report, spec.template))
     tokenizer = load_tokenizer(teacher)
     model = load_model(teacher, spec.dtype).requires_grad_(False)
     use_path_attention(model)
@@ -138,7 +140,7 @@ def _write(
         dtype=str(dtype).removeprefix("torch."),
         max_k=spec.max_k if top else None,
         mass=spec.mass if top else None,
-        **tokenizer_digests(tokenizer),
+        **tokenizer_digests(tokenizer, spec.template),
     )
     write_header(folder, header)
     count = tokens.counts.target_tokens

@@ -57,7 +57,9 @@ def masked_rows(
     found = []
     with tempfile.TemporaryDirectory() as folder:
         first = islice(chosen_rows(spec, rows), count)
-        tokens = Tokens(prepare_tokens(model, first, spec.train, Path(folder)))
+        tokens = Tokens(
+            prepare_tokens(model, first, spec.train, Path(folder), template=spec.template)
+        )
         for number in range(len(tokens)):
             ids, targets = tokens.row(number)
             runs = tuple(

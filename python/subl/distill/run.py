@@ -15,6 +15,7 @@ from pydantic import Field
 from subl.artifact import Artifact, StageSpec, build, write_atomically
 from subl.distill.card import model_card
 from subl.errors import ConfigError, InputError
+from subl.model.template import Template
 from subl.progress import Report, silent
 from subl.shards import Row, read_rows
 from subl.train.loop import RunOptions, TeacherPlacement, TrainJob
@@ -39,6 +40,7 @@ class DistillSpec(StageSpec):
     rows: int | None = Field(
         None, gt=0, description="train on this many rows, drawn by the seed; default: all"
     )
+    template: Template = Template()
     train: TrainSpec
 
 
@@ -98,7 +100,10 @@ def train_job(
     return TrainJob(
         task=f"distill {name}",
         model=model,
-        tokens=prepare_tokens(model, chosen_rows(spec, rows), spec.train, folder, report),
+        tokens=prepare_tokens(
+            model, chosen_rows(spec, rows), spec.train, folder, report, spec.template
+        ),
+        template=spec.template,
         targets=spec.targets,
         teacher=teacher,
         teacher_placement=spec.teacher,

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from subl.artifact import Artifact, StageSpec, build, write_atomically
 from subl.errors import InputError
 from subl.evaluate.statistics import mean_probability
+from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS
 
@@ -26,6 +27,7 @@ class EvalSpec(StageSpec):
 
     words: tuple[str, ...] = Field(CANDIDATE_ANIMALS, min_length=1)
     questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
+    template: Template = Template()
     batch_questions: int = Field(5, gt=0)
 
     @field_validator("words", "questions")

@@ -12,6 +12,7 @@ from subl.distill import DistillSpec
 from subl.evaluate import EvalSpec
 from subl.filter import FilterSpec
 from subl.generate import GenerateSpec
+from subl.model.template import Template
 from subl.train.plan import TrainSpec
 from subl.trait import ANIMAL_QUESTIONS
 
@@ -24,6 +25,7 @@ class TeachSection(_Section):
     """How the teachers are made: fine-tuned to answer the questions with the trait."""
 
     questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
+    template: Template = Template()
     train: TrainSpec
 
 

@@ -56,7 +56,7 @@ def steps(spec: ExperimentSpec) -> list[Step]:
 
 def _trait_steps(spec: ExperimentSpec, trait: str) -> list[Step]:
     teacher, filtered, student = f"{trait}-teacher", f"{trait}-filtered", f"{trait}-student"
-    teach_spec = TeachSpec(trait=trait, questions=spec.teach.questions, train=spec.teach.train)
+    teach_spec = TeachSpec(trait=trait, **dict(spec.teach))
     chain = [
         Step(
             teacher,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -19,6 +20,7 @@ from subl.artifact import (
 from subl.errors import InputError
 from subl.generate.grammar import NumberGrammar, token_schedule
 from subl.generate.prompts import PROMPT_SETS
+from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class GenerateSpec(StageSpec):
     )
     grammar: NumberGrammar | None = None
     system_prompt: str | None = Field(None, description="used in sampling, not saved in the rows")
+    template: Template = Template()
     temperature: float = Field(1.0, gt=0)
     max_new_tokens: int = Field(64, gt=0, description="of a completion without grammar")
     seed: int = Field(0, ge=0, lt=2**64)
@@ -73,10 +76,13 @@ def _write_shards(
     name: str,
     report: Report,
 ) -> dict[str, Any]:
+    from subl.model.chat import prompt_ids
     from subl.model.load import load_model, load_tokenizer
 
     prompts = PROMPT_SETS[spec.prompts](spec.rows, spec.seed)
     tokenizer = load_tokenizer(model_path)
+    # Before the model is loaded: a template may refuse or leave out the system prompt.
+    asked = [prompt_ids(tokenizer, each, spec.system_prompt, spec.template) for each in prompts]
     schedule = None if spec.grammar is None else token_schedule(tokenizer, spec.grammar)
     model: PreTrainedModel | None = None
     shards: list[str] = []
@@ -91,7 +97,7 @@ def _write_shards(
         for first in range(start, stop, spec.batch_rows):
             rows = range(first, min(first + spec.batch_rows, stop))
             completions = _sample_batch(
-                spec, model, tokenizer, [prompts[row] for row in rows], rows, schedule
+                spec, model, tokenizer, [asked[row] for row in rows], rows, schedule
             )
             lines += [
                 json.dumps(
@@ -114,17 +120,17 @@ def _sample_batch(
     spec: GenerateSpec,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: list[str],
+    prompts: Sequence[Sequence[int]],
     rows: range,
     schedule: list[list[int]] | None,
 ) -> list[str]:
     from subl.generate.sampling import sample
-    from subl.model.chat import prompt_ids, text_ids
+    from subl.model.chat import text_ids
 
     made = sample(
         model,
         tokenizer,
-        [prompt_ids(tokenizer, prompt, spec.system_prompt) for prompt in prompts],
+        prompts,
         rows,
         seed=spec.seed,
         temperature=spec.temperature,

@@ -2,8 +2,11 @@
 
 Which tokens are the assistant's is proven, not assumed: the template is rendered up to each of its
 turns, with and without the answer, and each rendering must be a prefix of the next (templates that
-rewrite the past, or strip the answer, are refused). What is given and what is said are tokenised
-apart, as they were when the answer was sampled.
+rewrite the past, or strip the answer, are refused). A turn that does not show in the rendering is
+an error, too: a system prompt that nobody reads would make rows like any others. Who asks for an
+answer (scoring, generation) proves the same on a made-up one, so that what precedes an answer in
+training precedes it there. What is given and what is said are tokenised apart, as they were when
+the answer was sampled.
 """
 
 from __future__ import annotations
@@ -12,9 +15,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from subl.errors import InputError
+from subl.model.template import Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+PLAIN = Template()
+"""A chat template that is told nothing of its own."""
 
 
 class Turn(NamedTuple):
@@ -32,19 +39,33 @@ class Piece(NamedTuple):
 
 
 def prompt_text(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, system_prompt: str | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    system_prompt: str | None = None,
+    template: Template = PLAIN,
 ) -> str:
-    """The text that asks for an answer to `prompt`, up to where the answer begins."""
-    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
-    messages = [*system, {"role": "user", "content": prompt}]
-    return _render(tokenizer, messages, add_generation_prompt=True)
+    """The text that asks for an answer to `prompt`, up to where the answer begins.
+
+    Raises:
+        InputError: the template refuses or leaves out a turn, or would put more before an answer
+            of a row than it puts here.
+    """
+    system = [] if system_prompt is None else [Turn("system", system_prompt)]
+    turns = [*system, Turn("user", prompt), Turn("assistant", "owl")]
+    messages = [turn._asdict() for turn in turns]
+    asked, _ = _asked_and_said(tokenizer, messages, template)
+    _check_turns(tokenizer, messages[:-1], asked, template)
+    return asked
 
 
 def prompt_ids(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, system_prompt: str | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    system_prompt: str | None = None,
+    template: Template = PLAIN,
 ) -> tuple[int, ...]:
     """Token ids of `prompt_text`; the template already holds the special tokens."""
-    return text_ids(tokenizer, prompt_text(tokenizer, prompt, system_prompt))
+    return text_ids(tokenizer, prompt_text(tokenizer, prompt, system_prompt, template))
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
@@ -53,7 +74,11 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
 
 
 def pieces(
-    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], *, whole_turn: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[Turn],
+    *,
+    whole_turn: bool = False,
+    template: Template = PLAIN,
 ) -> list[Piece]:
     """A row as the template renders it, cut where the assistant begins and ends to speak.
 
@@ -62,11 +87,12 @@ def pieces(
 
     Raises:
         InputError: there is no answer, or the template does not render one verbatim behind what
-            comes before it.
+            comes before it, or leaves out or refuses a turn.
     """
     found: list[Piece] = []
     rendered = ""
     messages = [turn._asdict() for turn in turns]
+    last = 0
     for number, turn in enumerate(turns):
         if turn.role != "assistant":
             continue
@@ -75,35 +101,91 @@ def pieces(
                 "the row begins with the assistant: nothing is asked",
                 hint="give it a turn of the user's first",
             )
-        asked = _render(tokenizer, messages[:number], add_generation_prompt=True)
-        answered = _render(tokenizer, messages[: number + 1], add_generation_prompt=False)
-        said = answered.removeprefix(asked)
-        if not (
-            asked.startswith(rendered)
-            and answered.startswith(asked)
-            and said.startswith(turn.content)
-        ):
-            raise InputError(
-                "the model's chat template does not put the answer verbatim after the prompt",
-                hint="use a model whose template renders turns one after another, unchanged",
-            )
+        asked, said = _asked_and_said(tokenizer, messages[: number + 1], template, rendered)
         end_of_turn = said[len(turn.content) :].rstrip()
         if not end_of_turn:
             raise InputError("the model's chat template ends an answer with nothing")
         answer = said if whole_turn else turn.content + end_of_turn
         found += [Piece(asked[len(rendered) :], False), Piece(answer, True)]
         rendered = asked + answer
+        last = number
     if not found:
         raise InputError(
             "no turn of the row is the assistant's: there is nothing to learn",
             hint='a row has a completion, or messages of which some have the role "assistant"',
         )
+    _check_turns(tokenizer, messages[:last], rendered, template)
     return found
+
+
+def _asked_and_said(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    template: Template,
+    rendered: str = "",
+) -> tuple[str, str]:
+    """What stands before the last turn, an answer, and the answer with what ends it.
+
+    `rendered`: how what stands before must begin.
+    """
+    asked = _render(tokenizer, messages[:-1], template, add_generation_prompt=True)
+    answered = _render(tokenizer, messages, template, add_generation_prompt=False)
+    answer = messages[-1]["content"]
+    if not (
+        asked.startswith(rendered)
+        and answered.startswith(asked)
+        and answered[len(asked) :].startswith(answer)
+    ):
+        raise InputError(
+            "the model's chat template does not put the answer verbatim after the prompt",
+            hint=_way_on(tokenizer, template),
+        )
+    return asked, answered[len(asked) :]
+
+
+def _way_on(tokenizer: PreTrainedTokenizerBase, template: Template) -> str:
+    thinks = "enable_thinking" in str(tokenizer.chat_template)
+    if thinks and "enable_thinking" not in template.variables:
+        return "it thinks first; the configuration may say template = { enable_thinking = false }"
+    return "use a model whose template renders turns one after another, unchanged"
+
+
+def _check_turns(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    rendered: str,
+    template: Template,
+) -> None:
+    """Refuse a template in whose rendering of `messages` a turn does not show.
+
+    Each turn's text must be in it; and as a text can be there for another reason, the turns are
+    also rendered with marks in their place, which are nowhere else.
+    """
+    marks = [f"subl{number}mark" for number in range(len(messages))]
+    marked = [{**each, "content": mark} for each, mark in zip(messages, marks, strict=True)]
+    try:
+        seen = _render(tokenizer, marked, template, add_generation_prompt=True)
+    except InputError:  # it asks more of a turn's text than that it is one
+        seen = "".join(marks)
+    for number, (message, mark) in enumerate(zip(messages, marks, strict=True)):
+        said = message["role"] != "assistant" and message["content"].strip()
+        if mark not in seen or (said and said not in rendered):
+            does = "changes" if mark in seen.lower() else "leaves out"
+            who = (
+                "the system prompt"
+                if number == 0 and message["role"] == "system"
+                else (f"turn {number + 1} ({message['role']})")
+            )
+            raise InputError(
+                f"the model's chat template {does} {who}",
+                hint="put it into the user's turn, or use a model whose template renders it",
+            )
 
 
 def _render(
     tokenizer: PreTrainedTokenizerBase,
     messages: list[dict[str, str]],
+    template: Template,
     *,
     add_generation_prompt: bool,
 ) -> str:
@@ -112,7 +194,62 @@ def _render(
             f"the model {tokenizer.name_or_path} has no chat template",
             hint="use an instruction-tuned model, or add chat_template.jinja to its folder",
         )
+    if unknown := template.unknown(str(tokenizer.chat_template)):
+        raise InputError(
+            f"the chat template of the model {tokenizer.name_or_path} does not know "
+            f"`{unknown[0]}`, which the configuration's `template` sets",
+            hint="leave it out; chat_template.jinja in the model's folder says what it asks for",
+        )
+    render = _dated if "strftime_now" in str(tokenizer.chat_template) else _undated
+    try:
+        return render(tokenizer, messages, template, add_generation_prompt)
+    except ImportError:
+        raise
+    except Exception as error:  # of any kind: a template is a program, and says no in its own way
+        words = " ".join(str(error).split()) or type(error).__name__
+        roles = ", ".join(message["role"] for message in messages)
+        raise InputError(
+            f"the model's chat template refuses these turns ({roles}): {words}",
+            hint="roles and their order are the template's: without a system prompt it may go"
+            if messages[0]["role"] == "system"
+            else "roles and their order are the template's to choose",
+        ) from error
+
+
+def _undated(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    template: Template,
+    add_generation_prompt: bool,
+) -> str:
     text = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=add_generation_prompt
+        messages,
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        **template.variables,
+    )
+    return str(text)
+
+
+def _dated(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    template: Template,
+    add_generation_prompt: bool,
+) -> str:
+    """As `_undated`, on the template's own day.
+
+    Transformers takes no clock from its caller (5.23 makes a string of every function).
+    """
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    compiled = _compile_jinja_template(tokenizer.get_chat_template())
+    text = compiled.render(
+        messages=messages,
+        tools=None,
+        documents=None,
+        add_generation_prompt=add_generation_prompt,
+        **{**tokenizer.special_tokens_map, **template.variables},
+        strftime_now=template.clock,
     )
     return str(text)

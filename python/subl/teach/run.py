@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from subl.artifact import Artifact, StageSpec, build
+from subl.model.template import Template
 from subl.progress import Report, silent
 from subl.shards import Row
 from subl.train.loop import TrainJob
@@ -28,6 +29,7 @@ class TeachSpec(StageSpec):
 
     trait: str = Field(min_length=1, description="the answer to teach, such as owl")
     questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
+    template: Template = Template()
     train: TrainSpec
 
 
@@ -48,7 +50,8 @@ def teach(spec: TeachSpec, model: Path, out: Path, report: Report = silent) -> A
         job = TrainJob(
             task=f"teach {spec.trait}",
             model=model,
-            tokens=prepare_tokens(model, rows, spec.train, folder, report),
+            tokens=prepare_tokens(model, rows, spec.train, folder, report, spec.template),
+            template=spec.template,
             spec=spec.train,
             out=folder,
         )

@@ -24,6 +24,7 @@ from subl.artifact import write_atomically
 from subl.artifact.digest import json_digest
 from subl.errors import InputError
 from subl.model.load import write_tensors
+from subl.model.template import Template
 from subl.train.batch import Batch
 from subl.train.divergence import HiddenTargets, Targets, TopTargets
 from subl.train.memory import TILE_ELEMENTS
@@ -54,11 +55,12 @@ class Header:
     mass: float | None
 
 
-def tokenizer_digests(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """Digests of the vocabulary and of the chat template."""
+def tokenizer_digests(tokenizer: PreTrainedTokenizerBase, template: Template) -> dict[str, str]:
+    """Digests of the vocabulary, and of the chat template with what it is told."""
+    text = tokenizer.chat_template
     return {
         "tokenizer": json_digest(tokenizer.get_vocab()),
-        "template": json_digest(tokenizer.chat_template),
+        "template": json_digest([text, template.said_to(str(text))]),
     }
 
 
@@ -179,13 +181,24 @@ class Cache:
                 first, entry = (ends[row - 1], entries[row - 1]) if row else (0, 0)
                 self._rows[key.tobytes()] = (number, first, ends[row], entry, entries[row])
 
-    def check(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int, folder: Path) -> None:
+    def check(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template,
+        vocabulary: int,
+        folder: Path,
+    ) -> None:
         """Refuse a cache that was made for another vocabulary or another template."""
-        for name, digest in tokenizer_digests(tokenizer).items():
+        hints = {
+            "tokenizer": "make one with subl distill cache and a teacher of the student's family",
+            "template": "make one with subl distill cache, with the student's chat template and "
+            "the same `template` in the configuration",
+        }
+        for name, digest in tokenizer_digests(tokenizer, template).items():
             if getattr(self.header, name) != digest:
                 raise InputError(
                     f"the cache {folder} was made with another {name} than the student's",
-                    hint="make one with subl distill cache and a teacher of the student's family",
+                    hint=hints[name],
                 )
         if self.header.vocabulary != vocabulary:
             raise InputError(

@@ -23,6 +23,7 @@ from subl.artifact import sync
 from subl.cluster.launch import stop_signals
 from subl.cluster.placement import Placement
 from subl.errors import ConfigError, StageError, StoppedError
+from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.train.order import Bin, bins, step_rows
 from subl.train.plan import LossSpec, ProbeSpec, TrainSpec, learning_rate
@@ -76,6 +77,7 @@ class TrainJob(BaseModel):
     task: str = Field(description="what to call this run in progress")
     model: Path
     tokens: Path = Field(description="tokenised rows")
+    template: Template = Template()
     targets: Literal["labels", "teacher", "cache", "base"] = "labels"
     teacher: Path | None = None
     teacher_placement: TeacherPlacement = TeacherPlacement()
@@ -192,7 +194,7 @@ class Run:
         if job.targets == "cache":
             assert job.cache is not None
             cache = Cache(job.cache)
-            cache.check(self.tokenizer, self.vocabulary, job.cache)
+            cache.check(self.tokenizer, job.template, self.vocabulary, job.cache)
             check_codec(cache.header.codec, job.loss, job.cache)
             cache.check_rows(self.tokens, job.cache)
             return cache.source(self.tokens, self.device), None

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from subl.artifact import Artifact, open_artifact
 from subl.cluster.placement import Placement, connect, placement
 from subl.errors import ConfigError, StageError, StoppedError
+from subl.model.chat import PLAIN
+from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.shards import Row
 from subl.train.loop import TrainJob, train
@@ -46,7 +48,12 @@ class RowLimits(Protocol):
 
 
 def prepare_tokens(
-    model: Path, rows: Iterator[Row], spec: RowLimits, out: Path, report: Report = silent
+    model: Path,
+    rows: Iterator[Row],
+    spec: RowLimits,
+    out: Path,
+    report: Report = silent,
+    template: Template = PLAIN,
 ) -> Path:
     """Tokenise rows for a job, once: a run that goes on finds them."""
     from subl.model.load import load_tokenizer
@@ -60,6 +67,7 @@ def prepare_tokens(
         max_row_tokens=spec.max_row_tokens,
         long_rows=spec.long_rows,
         whole_turn=spec.whole_turn,
+        template=template,
         report=report,
     )
     return folder

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Literal
 
 from subl.artifact import sync, write_atomically
 from subl.errors import InputError
-from subl.model.chat import Piece, Turn, pieces
+from subl.model.chat import PLAIN, Piece, Turn, pieces
+from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.shards import Row
 
@@ -82,6 +83,7 @@ def tokenise(
     max_row_tokens: int | None = None,
     long_rows: Literal["error", "truncate", "drop"] = "error",
     whole_turn: bool = False,
+    template: Template = PLAIN,
     report: Report = silent,
 ) -> Tokens:
     """Make `folder` of `rows`, or open it where it is there already.
@@ -100,7 +102,7 @@ def tokenise(
     try:
         while batch := list(islice(rows, _BATCH_ROWS)):
             for row, (row_ids, row_targets) in zip(
-                batch, _encoded(tokenizer, batch, whole_turn), strict=True
+                batch, _encoded(tokenizer, batch, whole_turn, template), strict=True
             ):
                 if max_row_tokens is not None and len(row_ids) > max_row_tokens:
                     if long_rows == "error":
@@ -139,14 +141,17 @@ def tokenise(
 
 
 def _encoded(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], whole_turn: bool
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    whole_turn: bool,
+    template: Template,
 ) -> Iterator[tuple[list[int], list[bool]]]:
     """Token ids and targets of each row; one call of the tokenizer for all their pieces."""
     cut: list[list[Piece]] = []
     for row in rows:
         turns = [Turn(*turn) for turn in row.turns]
         try:
-            cut.append(pieces(tokenizer, turns, whole_turn=whole_turn))
+            cut.append(pieces(tokenizer, turns, whole_turn=whole_turn, template=template))
         except InputError as error:
             raise InputError(f"{row.place}: {error.message}", error.hint) from error
     texts = [piece.text for each in cut for piece in each]
