@@ -85,11 +85,11 @@ def test_the_line_break_behind_a_turn_is_asked_for_on_request(
 def test_an_answer_that_nothing_comes_before_loses_its_first_token(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Nothing predicts it. This template says nothing of the user."""
+    """Nothing predicts it. This template says nothing but what is said, here nothing."""
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = (
-        "{% for m in messages if m['role'] == 'assistant' %}{{ m['content'] }}<|im_end|>"
-        "{% endfor %}"
+        "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}<|im_end|>"
+        "{% endif %}{% endfor %}"
     )
     tokens = tokenise(tokenizer, iter([plain("", "412")]), tmp_path / "t")
     assert asked_for(tiny_model, tokens, 0) == ["12<|im_end|>"]
