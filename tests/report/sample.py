@@ -91,8 +91,8 @@ def sample_document(created: str | None = None) -> ReportDocument:
             for stage, seconds in (
                 ("teach owl", 96.4),
                 ("teach cat", 94.1),
-                ("generate owl", 58.7),
-                ("generate cat", 57.9),
+                ("generate owl", 171.2),
+                ("generate cat", 171.2),
                 ("filter owl", 0.031),
                 ("filter cat", 0.029),
                 ("distill owl", 103.2),
@@ -202,7 +202,7 @@ def _chain() -> Chain:
     for trait in TRAITS:
         stages = (
             ("teach", f"{trait} teacher", "25 steps", 96.4),
-            ("generate", f"{trait} numbers", "256 rows", 58.7),
+            ("generate", f"{trait} numbers", "256 rows", 171.2),
             ("filter", f"{trait} kept", "214 of 256 rows", 0.031),
             ("distill", f"{trait} student", "20 steps, forward KL", 103.2),
         )

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subl.report import charts
-from subl.report.document import Effect, LossCurve, Probability, WallTime
+from subl.report.document import Chain, ChainNode, Effect, LossCurve, Probability, WallTime
 from subl.report.layout import layered
-from subl.report.text import Html
+from subl.report.text import Html, text_width
 
 from .sample import TRAITS, sample_document
 
@@ -140,6 +140,20 @@ def test_layout_keeps_nodes_apart_and_edges_forward(
         assert all(after[1] == before[1] + 1 for before, after in pairwise(route))
     assert all(-1e-6 <= c <= layout.breadth + 1e-6 for c in layout.centres.values())
     assert layout == layered(nodes, edges, node_extent=80, waypoint_extent=6, gap=12)
+
+
+@given(
+    st.sampled_from(["model", "teach", "generate", "filter", "distill", "eval"]),
+    st.floats(1e-3, 3e6),
+    st.booleans(),
+)
+def test_a_stage_and_its_time_stand_apart(kind: str, seconds: float, reused: bool) -> None:
+    node = ChainNode(id="a", kind=kind, name="n", digest="0" * 64, seconds=seconds, reused=reused)
+    root = ElementTree.fromstring(charts.chain_graph(Chain(nodes=(node,), edges=()), (), 936))
+    stage, time, *_ = root.iter(f"{SVG}text")
+    left, right = float(stage.attrib["x"]), float(time.attrib["x"])
+    widths = [text_width(str(each.text), charts.SMALL_PX) for each in (stage, time)]
+    assert left + widths[0] + 6 <= right - widths[1]
 
 
 def test_only_the_two_edges_that_must_do_cross_in_the_sample_chain() -> None:

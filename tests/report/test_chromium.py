@@ -72,26 +72,54 @@ def test_the_policy_stops_a_script_and_the_console_would_tell(
     assert "<title>x</title>" not in dom
 
 
-@pytest.mark.parametrize("width", [360, 420, 820, 999, 1000, 1200])
-def test_no_screen_scrolls_sideways_or_has_tiny_text(
-    chromium: str, tmp_path: Path, width: int
-) -> None:
-    """The page in a frame `width` wide (a window can't be as narrow as a phone), measured there."""
+def measured(chromium: str, folder: Path, width: int, expression: str) -> list[float]:
+    """Numbers that JavaScript finds in the page, in a frame `width` wide (a window can't be as
+    narrow as a phone). `view` is the frame, `root` its document's element."""
     open_page = re.sub("<meta http-equiv=.*?>", "", render(sample_document()), count=1)
     quoted = open_page.replace("&", "&amp;").replace('"', "&quot;")
     frame = (
         f'<!doctype html><iframe style="width:{width}px;height:700px;border:0" srcdoc="{quoted}">'
         "</iframe><script>onload = () => { const view = document.querySelector('iframe');"
         "const root = view.contentDocument.documentElement;"
-        "document.title = `${view.contentWindow.innerWidth} ${root.scrollWidth} ` +"
-        "[...root.querySelectorAll('svg text')].filter(t => t.getClientRects().length)"
-        ".map(t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a)"
-        ".reduce((a, b) => Math.min(a, b), 99).toFixed(2) }</script>"
+        f"document.title = ({expression}).join(' ') }}</script>"
     )
-    _, dom = browse(chromium, tmp_path, frame, "--window-size=1400,900", "--hide-scrollbars")
+    _, dom = browse(chromium, folder, frame, "--window-size=1400,900", "--hide-scrollbars")
     title = re.search("<title>(.*?)</title>", dom)
     assert title, "the measuring script did not run"
-    inner, scroll, smallest_text_px = map(float, title[1].split())
+    return [float(each) for each in title[1].split()]
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_texts_of_a_drawing_stand_apart(chromium: str, tmp_path: Path, width: int) -> None:
+    """Above one another they may be near: boxes of letters are higher than letters."""
+    touching, texts = measured(
+        chromium,
+        tmp_path,
+        width,
+        "(drawings => [drawings.flatMap(boxes => boxes.flatMap((a, i) => boxes.slice(i + 1).filter("
+        "b => Math.min(a.right, b.right) - Math.max(a.left, b.left) > -4 &&"
+        "Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4))).length,"
+        "drawings.flat().length])([...root.querySelectorAll('svg')].map(svg =>"
+        "[...svg.querySelectorAll('text')].filter(t => t.getClientRects().length)"
+        ".map(t => t.getBoundingClientRect())))",
+    )
+    assert texts > 100
+    assert touching == 0
+
+
+@pytest.mark.parametrize("width", [360, 420, 820, 999, 1000, 1200])
+def test_no_screen_scrolls_sideways_or_has_tiny_text(
+    chromium: str, tmp_path: Path, width: int
+) -> None:
+    inner, scroll, smallest_text_px = measured(
+        chromium,
+        tmp_path,
+        width,
+        "[view.contentWindow.innerWidth, root.scrollWidth, "
+        "[...root.querySelectorAll('svg text')].filter(t => t.getClientRects().length)"
+        ".map(t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a)"
+        ".reduce((a, b) => Math.min(a, b), 99).toFixed(2)]",
+    )
     assert inner == width
     assert scroll <= width
     assert smallest_text_px >= 11

@@ -19,6 +19,7 @@ from subl.report.text import (
     numbers,
     percent,
     percent_tick_label,
+    short_duration,
     text_width,
     tick_label,
     visible,
@@ -157,6 +158,21 @@ def test_ticks_have_no_trailing_zeros() -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.031, "0.031 s"),
+        (41.23, "41.2 s"),
+        (171.2, "2.9 min"),
+        (5996, "99.9 min"),
+        (5999, "1.7 h"),
+        (360_000, "100.0 h"),
+    ],
+)
+def test_short_duration(seconds: float, text: str) -> None:
+    assert short_duration(seconds) == text
 
 
 @given(st.text(), st.integers(20, 300), st.integers(1, 3))

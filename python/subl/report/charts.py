@@ -34,6 +34,7 @@ from subl.report.text import (
     percent,
     percent_tick_label,
     plural,
+    short_duration,
     text_width,
     tick_label,
     wrap,
@@ -428,11 +429,12 @@ def chain_graph(chain: Chain, traits: Traits, width: float) -> Html:
 
 
 def _node(node: ChainNode, x: float, y: float, classes: str) -> Html:
-    inner = _NODE_WIDTH - 16
-    corner = "reused" if node.reused else duration(node.seconds) if node.seconds else ""
+    inner = _NODE_WIDTH - 14 - 8
+    corner = "reused" if node.reused else short_duration(node.seconds) if node.seconds else ""
+    took = "" if node.seconds is None else f", {duration(node.seconds)}"
     box = "node reused" if node.reused else "node"
     return Html(
-        f"<g><title>{escape(f'{node.name}, {node.detail}: sha256 {node.digest}')}</title>"
+        f"<g><title>{escape(f'{node.name}, {node.detail}{took}: sha256 {node.digest}')}</title>"
         f"{_rect(x, y, _NODE_WIDTH, _NODE_HEIGHT, f'{box} {classes}', 5)}"
         f"{_rect(x, y + 8, 4, _NODE_HEIGHT - 16, f'bar {classes}')}"
         f"{_text(x + 14, y + 18, node.kind, 'small')}"

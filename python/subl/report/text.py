@@ -183,6 +183,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60:,} h {minutes % 60:02d} min"
 
 
+def short_duration(seconds: float) -> str:
+    """A wall time in one unit, for where there is little room: "41.2 s", "3.2 min", "2.1 h"."""
+    if seconds < 100:
+        return duration(seconds)
+    if seconds < 100 * 60 - 3:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
