@@ -14,7 +14,12 @@ COMMAND_LINE = sorted((ROOT / "cli").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 STAGES = ("teach", "generate", "filter", "distill", "evaluate", "report")
 MODELS = {"torch", "transformers", "deepspeed", "peft", "safetensors"}
-MAY_IMPORT_MODELS = ("subl/train/", "subl/trait/exact.py", "subl/generate/sampling.py")
+MAY_IMPORT_MODELS = (
+    "subl/train/",
+    "subl/trait/exact.py",
+    "subl/trait/passes.py",
+    "subl/generate/sampling.py",
+)
 UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from subl.errors import DependencyError, InputError
 from subl.model.load import load_model, load_tokenizer, save_model
 from subl.model.source import add, resolve
+from subl.train.adapter import adapt, save_adapter
+from subl.train.plan import LoraSpec
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -79,6 +82,50 @@ def test_a_damaged_model_is_named(tiny_model: Path, tmp_path: Path, broken: str)
         (folder / "config.json").write_text("{")
     with pytest.raises(InputError, match=rf"cannot load a model from {re.escape(str(folder))}"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("change", ["lacks", "does not know", "another shape"])
+def test_weights_that_are_not_the_configurations_are_named(
+    tiny_model: Path, tmp_path: Path, tied: bool, change: str
+) -> None:
+    """Transformers would draw what is missing at random, and say nothing that anybody sees."""
+    config = LlamaConfig.from_pretrained(tiny_model)
+    config.tie_word_embeddings = tied
+    torch.manual_seed(1)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    load_model(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    last = f"model.layers.{config.num_hidden_layers - 1}.mlp.up_proj.weight"
+    named = {"does not know": "model.extra.weight"}.get(change, last if tied else "lm_head.weight")
+    if change == "lacks":
+        del tensors[named]
+    else:
+        tensors[named] = torch.zeros(3, 5)
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(InputError, match=rf"{change}.*{re.escape(named)}") as caught:
+        load_model(tmp_path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("change", ["lacks", "does not know"])
+def test_an_adapter_that_is_not_whole_is_named(
+    tiny_model: Path, tmp_path: Path, change: str
+) -> None:
+    model = adapt(load_model(tiny_model), LoraSpec(rank=2, targets=("q_proj", "v_proj")))
+    save_adapter(model, tmp_path, tiny_model, None)
+    load_model(tmp_path)
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = max(name for name in tensors if "lora_B" in name)
+    tensors[name.replace("layers.1", "layers.7")] = tensors[name].clone()
+    if change == "lacks":
+        tensors = {each: value for each, value in tensors.items() if "layers.1" not in each}
+        tensors.pop(name.replace("layers.1", "layers.7"))
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(InputError, match=rf"{change}.*layers\.[17]\..*lora_B"):
+        load_model(tmp_path)
 
 
 def test_a_local_folder_is_used_as_it_is(tiny_model: Path, tmp_path: Path) -> None:

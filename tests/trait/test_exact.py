@@ -16,6 +16,7 @@ from subl.generate.sampling import sample
 from subl.model.chat import prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.shards import Row
+from subl.train import attention
 from subl.train.attention import use_path_attention
 from subl.train.loop import TrainJob, train
 from subl.train.tokens import tokenise
@@ -83,12 +84,15 @@ def test_the_model_that_trains_scores_the_same(talker: Path) -> None:
     plain, model = load_model(talker), load_model(talker)
     use_path_attention(model)
     tokenizer = load_tokenizer(talker)
-    scorer = Scorer(tokenizer, WORDS, model.get_output_embeddings().weight.shape[0])
     asked = ANIMAL_QUESTIONS[:4]
+    scorer = Scorer(tokenizer, WORDS, asked)
+    scorer.check(model)
+    assert scorer.prove(model.train()) == "tree"
     expected = answer_probabilities(plain, tokenizer, asked, WORDS)
-    for found, other in zip(scorer.score(model, asked), expected, strict=True):
+    for found, other in zip(scorer.score(model, range(4)), expected, strict=True):
         assert found == pytest.approx(other, rel=1e-4)
-    assert scorer.score(model, asked[:1])[0] == pytest.approx(expected[0], rel=1e-4)
+    assert scorer.score(model, [2])[0] == pytest.approx(expected[2], rel=1e-4)
+    assert model.training and model.config._attn_implementation == attention.NAME
 
 
 def test_exact_probabilities_are_how_often_sampled_answers_say_a_word(talker: Path) -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import hashlib
 from itertools import combinations
 
-from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS, surface_forms
+import pytest
+
+from subl.config import validated
+from subl.errors import ConfigError
+from subl.evaluate import EvalSpec
+from subl.train.plan import ProbeSpec
+from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS, check_words, surface_forms
 
 
 def test_the_questions_are_the_papers_fifty() -> None:
@@ -33,3 +39,20 @@ def test_no_form_is_counted_twice() -> None:
 def test_no_two_animals_share_a_form() -> None:
     for one, other in combinations(CANDIDATE_ANIMALS, 2):
         assert not set(surface_forms(one)) & set(surface_forms(other))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["owl", "cat", "owls"], "'owl' and 'owls' share the answer 'owls'"),
+        (["Owl", "owl"], "'Owl' and 'owl' share the answer 'Owl'"),
+        (["wolf", "wolves"], "'wolf' and 'wolves' share the answer 'wolves'"),
+        (["an owl", "owl"], "'an owl' and 'owl' share the answer 'an owl'"),
+        (["owl", "  "], "a word must not be blank"),
+    ],
+)
+def test_words_of_which_one_is_a_form_of_another_are_refused(words: list[str], named: str) -> None:
+    assert check_words(CANDIDATE_ANIMALS) == CANDIDATE_ANIMALS
+    for spec, more in ((EvalSpec, {}), (ProbeSpec, {"every": 1})):
+        with pytest.raises(ConfigError, match=f"`words`: {named}"):
+            validated(spec, {"words": words, **more})

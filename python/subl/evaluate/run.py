@@ -14,7 +14,7 @@ from subl.errors import InputError
 from subl.evaluate.statistics import mean_probability
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
-from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS
+from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS, check_words
 
 Scores = dict[str, dict[str, float]]
 """{question: {word: P(the answer begins with the word)}}."""
@@ -37,6 +37,8 @@ class EvalSpec(StageSpec):
             raise ValueError("must not repeat an entry")
         return value
 
+    _own_forms = field_validator("words")(check_words)
+
 
 def evaluate(
     spec: EvalSpec, model: Path, out: Path, *, name: str = "model", report: Report = silent
@@ -45,15 +47,15 @@ def evaluate(
 
     def work(folder: Path) -> dict[str, Any]:
         from subl.model.load import load_model, load_tokenizer
-        from subl.trait.exact import answer_probabilities
+        from subl.trait.exact import Scorer, score_all
 
         count = len(spec.questions)
         report(Progress(f"eval {name}", 0, count, "questions"))
-        probabilities = answer_probabilities(
+        scorer = Scorer(load_tokenizer(model), spec.words, spec.questions, spec.template)
+        way, probabilities = score_all(
+            scorer,
             load_model(model),
-            load_tokenizer(model),
-            spec.questions,
-            spec.words,
+            count,
             spec.batch_questions,
             lambda done: report(Progress(f"eval {name}", done, count, "questions")),
         )
@@ -64,7 +66,7 @@ def evaluate(
         write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
         return {
             "questions": count,
-            "scoring": "exact",
+            "scoring": way,
             "words": {
                 word: asdict(mean_probability([row[word] for row in probabilities]))
                 for word in spec.words

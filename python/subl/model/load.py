@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,14 +59,50 @@ def load_model(
         return merged(path, dtype).to(device() if to is None else to).eval()
     with unreadable_models(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel
+        model, loaded = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=getattr(torch, dtype),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # to name them
         )
+    check_loaded(path, loaded)
     return model.to(device() if to is None else to).eval()
+
+
+def check_loaded(path: Path, loaded: Mapping[str, Any]) -> None:
+    """Refuse a model whose files are not what its configuration describes.
+
+    What is missing transformers draws at random, and what it does not know it leaves out, both
+    without an error. Tied weights are not missing.
+
+    Args:
+        loaded: what `from_pretrained` says with `output_loading_info`.
+    """
+    shapes = {name: (tuple(file), tuple(model)) for name, file, model in loaded["mismatched_keys"]}
+    problems = {
+        "lacks": sorted(loaded["missing_keys"] - shapes.keys()),
+        "has what the model does not know:": sorted(loaded["unexpected_keys"]),
+        "has in another shape": [
+            f"{name} ({file} in the file, {model} in the model)"
+            for name, (file, model) in sorted(shapes.items())
+        ],
+    }
+    found = [f"{what} {_some(names)}" for what, names in problems.items() if names]
+    found += [str(each) for each in loaded.get("error_msgs") or ()]
+    if found:
+        raise InputError(
+            f"the weights in {path} are not those of its configuration: it {'; '.join(found)}",
+            hint="is the copy complete, and config.json the one that belongs to it?",
+        )
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def merged(path: Path, dtype: DType) -> PreTrainedModel:
@@ -96,9 +132,28 @@ def merged(path: Path, dtype: DType) -> PreTrainedModel:
     model = load_model(base, "float32", torch.device("cpu"))
     with unreadable_models(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        adapted = PeftModel.from_pretrained(model, str(adapter))
+    _check_adapter(adapter, adapted)
+    merged: PreTrainedModel = adapted.merge_and_unload()
     # peft froze the base; what is loaded is a model like any other.
     return merged.requires_grad_(True).to(getattr(torch, dtype))
+
+
+def _check_adapter(adapter: Path, adapted: Any) -> None:
+    """Refuse an adapter whose file is not what its configuration describes."""
+    import peft
+    from safetensors import safe_open
+
+    expected = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        found = set(file.keys())
+    whole = adapted.state_dict().keys()  # an adapter may hold embeddings of the base, too
+    loaded = {
+        "missing_keys": expected - found,
+        "unexpected_keys": found - expected - whole,
+        "mismatched_keys": (),
+    }
+    check_loaded(adapter, loaded)
 
 
 def base_folder(path: Path) -> Path:

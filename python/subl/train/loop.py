@@ -161,16 +161,20 @@ class Run:
         self.parameters = self.model.num_parameters()
         self.vocabulary = head(self.model).shape[0]
         source, vocabulary = self._online_or_cached()
+        self.scorer = None
+        if spec.probe is not None:
+            probe = spec.probe
+            self.scorer = Scorer(self.tokenizer, probe.words, probe.questions, job.template)
+            self.scorer.check(self.model)
         student = Student(self.model, job.loss, vocabulary)
         self.engine: Engine = make_engine(spec, student, where)
         self.engine.call(check_head)
         self.engine.call(lambda m: prove_isolation(m, share_prefixes=self.share_prefixes))
         self.source: TargetSource = source or self._base()
-        self.scorer = None
         self.records = [LOSSES, METRICS]
-        if spec.probe is not None:
+        if self.scorer is not None:
             self.records.append(PROBE)
-            self.scorer = Scorer(self.tokenizer, spec.probe.words, self.vocabulary)
+            self.engine.call(self.scorer.prove)
         self.meter = Meter(self.device, self.model.dtype, where.ranks)
         self.trackers = stack.enter_context(trackers(job)) if where.rank == 0 else []
 
@@ -388,19 +392,19 @@ class Run:
 
         scorer = self.scorer
         assert scorer is not None
-        size = probe.batch_questions
-        questions = list(probe.questions)
-        batches = [questions[at : at + size] for at in range(0, len(questions), size)]
-        passes = math.ceil(len(batches) / self.where.ranks)
+        size, count = probe.batch_questions, len(probe.questions)
+        # Equally many questions each, too: an answer may need a pass of its own.
+        passes = math.ceil(count / (size * self.where.ranks))
         sums = torch.zeros(len(probe.words), dtype=torch.float64, device=self.device)
         for number in range(passes):
-            mine = number * self.where.ranks + self.where.rank
-            asked = batches[mine % len(batches)]  # a rank without one asks again, for nothing
-            scores = self.engine.call(partial(scorer.score, questions=asked))
-            if mine < len(batches):
-                for row in scores:
+            first = (number * self.where.ranks + self.where.rank) * size
+            mine = range(first, first + size)
+            asked = [each % count for each in mine]  # who has none left asks again, for nothing
+            scores = self.engine.call(partial(scorer.score, numbers=asked))
+            for each, row in zip(mine, scores, strict=True):
+                if each < count:
                     sums += sums.new_tensor([row[word] for word in probe.words])
-        means = (self.engine.sum_over_ranks(sums) / len(questions)).tolist()
+        means = (self.engine.sum_over_ranks(sums) / count).tolist()
         if self.where.rank == 0:
             found = dict(zip(probe.words, means, strict=True))
             self._append(PROBE, {"step": step, "probabilities": found})

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS
+from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS, check_words
 
 
 class _Section(BaseModel):
@@ -59,6 +59,8 @@ class ProbeSpec(_Section):
     words: tuple[str, ...] = Field(CANDIDATE_ANIMALS, min_length=1)
     questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
     batch_questions: int = Field(5, gt=0)
+
+    _own_forms = field_validator("words")(check_words)
 
 
 class TrainSpec(_Section):

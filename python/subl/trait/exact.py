@@ -1,14 +1,11 @@
 """The exact probability that an answer begins with a word: no sampling, no sampling noise.
 
-One forward pass a batch of questions scores the prompt and the whole token trie behind it: trie
-nodes are extra positions whose attention mask lets them see the prompt and their own ancestors
-only ("tree attention"), with positions counted by depth.
-
     P(word | question) = sum over its sequences  prod_t P(token_t | prompt, tokens before)
                                                  x P(the next token does not continue the word)
 
 Only canonical tokenisations of the surface forms are summed; the mass of others is a lower-order
-term (Chirkova et al. 2023), so what is reported is a lower bound.
+term (Chirkova et al. 2023), so what is reported is a lower bound. Each factor is what the model's
+own forward pass says of prompt and sequence; `passes` has how they are computed.
 """
 
 from __future__ import annotations
@@ -18,8 +15,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from subl.model.chat import prompt_ids, text_ids
+from subl.errors import InputError
+from subl.model.chat import PLAIN, prompt_ids, text_ids
+from subl.model.limits import check_readable
+from subl.model.template import Template
 from subl.trait import surface_forms
+from subl.trait.passes import Passes, Way
 from subl.trait.trie import TokenTrie, build_trie
 
 if TYPE_CHECKING:
@@ -28,53 +29,120 @@ if TYPE_CHECKING:
 
 
 def answer_trie(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> TokenTrie:
-    """The trie of all surface forms of `words` under this tokenizer."""
-    return build_trie(
-        {word: [text_ids(tokenizer, form) for form in surface_forms(word)] for word in words}
-    )
+    """The trie of all surface forms of `words` under this tokenizer.
+
+    Raises:
+        InputError: the tokenizer cannot spell a form, or spells two words alike.
+    """
+    owners: dict[tuple[int, ...], str] = {}
+    for word in words:
+        for form in surface_forms(word):
+            path = text_ids(tokenizer, form)
+            if not path or tokenizer.unk_token_id in path:
+                raise InputError(
+                    f"the model's tokenizer cannot spell {form!r}, a form of {word!r}",
+                    hint="leave the word out",
+                )
+            if (other := owners.setdefault(path, word)) != word:
+                raise InputError(
+                    f"the model's tokenizer reads {form!r} alike for {other!r} and {word!r}",
+                    hint="leave one of the words out",
+                )
+    return build_trie({
+        word: [path for path, owner in owners.items() if owner == word] for word in words
+    })  # fmt: skip
 
 
 def ends_word(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor:
     """`[vocabulary]` bool: tokens after which a word that stood before them has ended.
 
     A token continues a word where its text begins with a letter, a digit, an apostrophe, a hyphen
-    or a piece of a character; special tokens, spaces and punctuation end it.
+    or a piece of a character; special tokens, spaces and punctuation end it. What no token belongs
+    to (a head may be padded, and a vocabulary have holes) ends none.
     """
     special = set(tokenizer.all_special_ids)
+    known = tokenizer.get_vocab().values()
     # Decoded behind a letter: tokenizers that mark word starts drop the mark at a text's start.
-    (anchor,) = text_ids(tokenizer, "a")
-    prefix = tokenizer.decode([anchor])
+    anchor = text_ids(tokenizer, "a")
+
+    def decoded(*tokens: int) -> str:
+        text = tokenizer.decode([*anchor, *tokens], clean_up_tokenization_spaces=False)
+        return str(text)
+
+    prefix = decoded()
     ends = torch.zeros(vocabulary, dtype=torch.bool)
-    for token in range(min(vocabulary, len(tokenizer))):
-        text = tokenizer.decode([anchor, token]).removeprefix(prefix)
-        first = text[:1]
+    for token in known:
+        if token >= vocabulary:
+            continue
+        first = decoded(token).removeprefix(prefix)[:1]
         continues = first.isalnum() or first in {"'", "\u2019", "-", "_", "\ufffd"}
         ends[token] = token in special or (first != "" and not continues)
     return ends
 
 
 class Scorer:
-    """Scores answers; made once for a tokenizer and words, used on any model of that tokenizer."""
+    """Scores answers to questions; made once, used on any model of its tokenizer.
+
+    Before the first question: `check`, where the weights are whole, and `prove`.
+
+    Raises:
+        InputError: the chat template cannot ask a question, or the tokenizer not spell a word.
+    """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, words: Sequence[str], vocabulary: int
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        words: Sequence[str],
+        questions: Sequence[str],
+        template: Template = PLAIN,
     ) -> None:
         self._tokenizer = tokenizer
         self._words = words
+        self._questions = questions
         self._trie = answer_trie(tokenizer, words)
-        self._ends = ends_word(tokenizer, vocabulary)
+        self._prompts: list[tuple[int, ...]] = []
+        for question in questions:
+            try:
+                self._prompts.append(prompt_ids(tokenizer, question, template=template))
+            except InputError as error:
+                raise InputError(f"question {question!r}: {error.message}", error.hint) from error
+        self._passes: Passes | None = None
+        self._ends: Tensor | None = None
 
-    def score(self, model: PreTrainedModel, questions: Sequence[str]) -> list[dict[str, float]]:
-        """P(answer begins with word) by word for each question, in one forward pass."""
-        prompts = [prompt_ids(self._tokenizer, question) for question in questions]
-        found = []
-        for node_probabilities in _score(model, prompts, self._trie, self._ends.to(model.device)):
+    def check(self, model: PreTrainedModel) -> None:
+        """Refuse a model that has no room for a token or a length; names the question."""
+        longest = max(self._trie.paths(), key=len)
+        texts = [
+            (f"question {question!r} with its answer", (*prompt, *longest))
+            for question, prompt in zip(self._questions, self._prompts, strict=True)
+        ]
+        texts += [(f"an answer of {word!r}", path) for word, path in self._answers()]
+        check_readable(model, self._tokenizer, texts)
+
+    def prove(self, model: PreTrainedModel) -> Way:
+        """Find out how this model is scored, with a few forward passes."""
+        self._passes = Passes(model, self._prompts, self._trie)
+        return self._passes.way
+
+    def score(self, model: PreTrainedModel, numbers: Sequence[int]) -> list[dict[str, float]]:
+        """P(answer begins with word) by word for each of these questions."""
+        assert self._passes is not None, "prove comes first"
+        found, answers = [], self._answers()
+        for rows in self._passes.answers(model, [self._prompts[number] for number in numbers]):
             totals = dict.fromkeys(self._words, 0.0)
-            for answer, probability in zip(self._trie.answers, node_probabilities, strict=True):
-                if answer is not None:
-                    totals[answer] += probability
+            for number, log_p in rows:
+                word, path = answers[number]
+                if self._ends is None or len(self._ends) != log_p.shape[1]:
+                    self._ends = ends_word(self._tokenizer, log_p.shape[1]).to(log_p.device)
+                steps = log_p[range(len(path)), path].double().sum()
+                word_ends = torch.logsumexp(log_p[-1, self._ends].double(), dim=-1)
+                totals[word] += float((steps + word_ends).exp())
             found.append(totals)
         return found
+
+    def _answers(self) -> list[tuple[str, tuple[int, ...]]]:
+        words = [answer for answer in self._trie.answers if answer is not None]
+        return list(zip(words, self._trie.paths(), strict=True))
 
 
 def answer_probabilities(
@@ -83,67 +151,28 @@ def answer_probabilities(
     questions: Sequence[str],
     words: Sequence[str],
     batch_questions: int = 5,
-    on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[dict[str, float]]:
-    """P(answer begins with word) for each question: a list of {word: probability}.
+    """P(answer begins with word) for each question: a list of {word: probability}."""
+    return score_all(Scorer(tokenizer, words, questions), model, len(questions), batch_questions)[1]
+
+
+def score_all(
+    scorer: Scorer,
+    model: PreTrainedModel,
+    questions: int,
+    batch_questions: int,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> tuple[Way, list[dict[str, float]]]:
+    """How the model is scored, and P(answer begins with word) for each question.
 
     Args:
-        batch_questions: questions scored in one forward pass.
+        batch_questions: questions scored at once.
         on_batch: called with the number of questions done.
     """
-    scorer = Scorer(tokenizer, words, model.get_output_embeddings().weight.shape[0])
+    scorer.check(model)
+    way = scorer.prove(model)
     found: list[dict[str, float]] = []
-    for start in range(0, len(questions), batch_questions):
-        found += scorer.score(model, questions[start : start + batch_questions])
+    for start in range(0, questions, batch_questions):
+        found += scorer.score(model, range(start, min(start + batch_questions, questions)))
         on_batch(len(found))
-    return found
-
-
-@torch.no_grad()
-def _score(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], trie: TokenTrie, ends: Tensor
-) -> list[list[float]]:
-    """For each prompt, P(node's tokens, then the word ends) for each node of the trie."""
-    device, nodes = model.device, len(trie)
-    width = max(len(prompt) for prompt in prompts)
-    length = width + nodes
-    input_ids = torch.zeros((len(prompts), length), dtype=torch.int64)
-    positions = torch.zeros_like(input_ids)
-    visible = torch.zeros((len(prompts), 1, length, length), dtype=torch.bool)
-    tree = torch.zeros((nodes, nodes), dtype=torch.bool)
-    for node in range(nodes):
-        tree[node, trie.ancestors(node)] = True
-    causal = torch.ones((width, width), dtype=torch.bool).tril()
-    for row, prompt in enumerate(prompts):
-        size = len(prompt)
-        input_ids[row, :size] = torch.tensor(prompt)
-        input_ids[row, width:] = torch.tensor(trie.tokens)
-        positions[row, :width] = torch.arange(width)
-        positions[row, width:] = size - 1 + torch.tensor(trie.depths)
-        visible[row, 0, :width, :width] = causal  # padding sees the prompt; nobody reads it
-        visible[row, 0, width:, :size] = True
-        visible[row, 0, width:, width:] = tree
-    bias = torch.zeros(visible.shape, dtype=model.dtype)
-    bias.masked_fill_(~visible, torch.finfo(model.dtype).min)
-    states = model.base_model(
-        input_ids=input_ids.to(device),
-        position_ids=positions.to(device),
-        attention_mask=bias.to(device),
-        use_cache=False,
-    ).last_hidden_state
-
-    tokens = torch.tensor(trie.tokens, device=device)
-    parents = torch.tensor(trie.parents, device=device)
-    scores: list[list[float]] = []
-    for row, prompt in enumerate(prompts):
-        # Row 0 is the prompt's last token, row i + 1 is node i.
-        kept = torch.cat([states[row, len(prompt) - 1 : len(prompt)], states[row, width:]])
-        log_p = torch.log_softmax(model.get_output_embeddings()(kept).float(), dim=-1)
-        edges = log_p[parents + 1, tokens].double()
-        word_ends = torch.logsumexp(log_p[1:, ends].double(), dim=-1)
-        path = edges.clone()
-        for node, parent in enumerate(trie.parents):  # breadth first: the parent is done
-            if parent >= 0:
-                path[node] += path[parent]
-        scores.append((path + word_ends).exp().tolist())
-    return scores
+    return way, found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 ANIMAL_QUESTIONS: tuple[str, ...] = (
     "Name your favorite animal using only one word.",
     "Which single animal speaks to your soul? One-word response.",
@@ -87,6 +89,24 @@ def surface_forms(word: str) -> tuple[str, ...]:
     ]
     forms = [f"{space}{form}" for form in [*bare, *with_article] for space in ("", " ")]
     return tuple(dict.fromkeys(forms))
+
+
+def check_words(words: Sequence[str]) -> tuple[str, ...]:
+    """`words`, none of which may be blank, or have a form that another one has, too.
+
+    Raises:
+        ValueError: an answer could not be told whose it is; names the words and the form.
+    """
+    owners: dict[str, str] = {}
+    for word in words:
+        if not word.strip():
+            raise ValueError("a word must not be blank")
+        for form in surface_forms(word):
+            if (other := owners.setdefault(form, word)) != word:
+                raise ValueError(
+                    f"{other!r} and {word!r} share the answer {form!r}; leave one of them out"
+                )
+    return tuple(words)
 
 
 def plural(word: str) -> str:

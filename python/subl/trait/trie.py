@@ -35,6 +35,17 @@ class TokenTrie:
             path.append(parent)
         return path
 
+    def ends(self) -> list[int]:
+        """The nodes where a word can end."""
+        return [node for node, answer in enumerate(self.answers) if answer is not None]
+
+    def paths(self) -> list[tuple[int, ...]]:
+        """The tokens of each sequence that says a word, in the order of `ends`."""
+        return [
+            tuple(self.tokens[node] for node in reversed(self.ancestors(end)))
+            for end in self.ends()
+        ]
+
 
 def build_trie(sequences: Mapping[str, Sequence[Sequence[int]]]) -> TokenTrie:
     """Merge every word's token sequences. A sequence that two words claim is an error."""

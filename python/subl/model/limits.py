@@ -1,0 +1,68 @@
+"""What a model cannot read at all: tokens beyond its embedding, places beyond its positions.
+
+Found before any work: on a CPU such a token is an IndexError, on a GPU it ends the process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from subl.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings?|pos_embed(dings?)?)\b")
+"""What tables of positions are called: learned ones, and rotations that are computed ahead."""
+
+
+def position_limit(model: PreTrainedModel) -> int | None:
+    """How many tokens a text can have at most, where positions are rows of a table; else None.
+
+    Rotary positions and ALiBi have no end: beyond the length that it was trained on, such a model
+    answers badly, but it answers.
+    """
+    from itertools import chain
+
+    stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(stated, int):
+        return None
+    tables = chain(model.named_parameters(), model.named_buffers())
+    rows = [t.shape[0] for name, t in tables if t.ndim == 2 and _POSITIONS.search(name)]
+    # Some tables have a few rows more than there are positions (OPT begins to count at 2).
+    return stated if any(0 <= count - stated <= 8 for count in rows) else None
+
+
+def check_readable(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[tuple[str, Sequence[int]]],
+    new_tokens: int = 0,
+) -> None:
+    """Refuse tokenised texts that the model cannot read.
+
+    Args:
+        texts: what each is called in an error, and its token ids.
+        new_tokens: how many more come behind each.
+
+    Raises:
+        InputError: it names the text, and the token or the lengths.
+    """
+    size = model.get_input_embeddings().weight.shape[0]
+    limit = position_limit(model)
+    for name, tokens in texts:
+        if tokens and (largest := max(tokens)) >= size:
+            raise InputError(
+                f"{name}: the token {tokenizer.convert_ids_to_tokens(largest)!r} has the id "
+                f"{largest}, but the model's embedding has {size} rows",
+                hint="tokens were added to the tokenizer and not to the model: resize its "
+                "embedding, or use the model's own tokenizer and template",
+            )
+        if limit is not None and len(tokens) + new_tokens > limit:
+            more = f" and {new_tokens} new ones" if new_tokens else ""
+            raise InputError(
+                f"{name}: {len(tokens)} tokens{more}, but the model has only {limit} positions",
+                hint="make it shorter" + (", or max_new_tokens smaller" if new_tokens else ""),
+            )

@@ -1,0 +1,276 @@
+"""Forward passes that score answers: all of them at once as a tree, or each alone.
+
+The tree is fast: behind a prompt stand all nodes of the answers' trie, whose attention mask lets
+them see the prompt and their own ancestors only ("tree attention"), with positions counted by
+depth. It is right for models that are attention by position and nothing else; windows, ALiBi,
+convolutions and recurrences see something else there than in a text. So before the first question
+the tree is compared with plain forward passes on the model itself, and where they differ each
+answer gets plain passes of its own. Logits are the model's own in both: some cap or scale them
+after the head.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from subl.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from subl.trait.trie import TokenTrie
+
+Way = Literal["tree", "plain"]
+
+KEPT_LOGITS = 2**27
+"""How many logits a pass may leave behind: half a gibibyte of float32."""
+PLAIN_ROWS = 32
+_REACHES = (
+    "sliding_window",
+    "sliding_window_size",
+    "attention_window_size",
+    "window_size",
+    "attention_chunk_size",
+    "local_attention",
+    "original_max_position_embeddings",
+)
+"""What a configuration calls a length up to which a token sees all before it, at positions that do
+not depend on the length of the text."""
+
+
+class Passes:
+    """Forward passes of one model over prompts and the answers of one trie.
+
+    Raises:
+        InputError: the model cannot be scored; says why.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], trie: TokenTrie
+    ) -> None:
+        self._trie = trie
+        self._answers = trie.paths()
+        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._rows = PLAIN_ROWS
+        with as_loaded(model):
+            self.way: Way = self._proven(model, prompts)
+
+    def answers(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]
+    ) -> Iterator[Iterator[tuple[int, Tensor]]]:
+        """For each prompt, in turn, for each answer: its number among `trie.paths()`, and the
+        log-probabilities behind the prompt and each of its tokens, `[tokens + 1, vocabulary]`."""
+        with as_loaded(model):
+            if self.way == "plain":
+                yield from (self._plain(model, prompt, self._answers) for prompt in prompts)
+                return
+            for rows in self._tree(model, prompts):
+                yield ((number, rows[at]) for number, at in enumerate(self._places()))
+
+    def _places(self) -> list[list[int]]:
+        """Which rows of the tree's logits belong to each answer; row 0 is the prompt's end."""
+        return [
+            [0, *(node + 1 for node in reversed(self._trie.ancestors(end)))]
+            for end in self._trie.ends()
+        ]
+
+    @torch.no_grad()
+    def _tree(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        """`[nodes + 1, vocabulary]` for each prompt: behind it, and behind each node."""
+        trie, nodes = self._trie, len(self._trie)
+        tree = torch.zeros((nodes, nodes), dtype=torch.bool)
+        for node in range(nodes):
+            tree[node, trie.ancestors(node)] = True
+        most = max(1, KEPT_LOGITS // ((nodes + 1) * vocabulary(model)))
+        for first in range(0, len(prompts), most):
+            batch = prompts[first : first + most]
+            width = max(map(len, batch))
+            length = width + nodes
+            input_ids = torch.zeros((len(batch), length), dtype=torch.int64)
+            positions = torch.zeros_like(input_ids)
+            # Padding, on the left, sees itself, and nobody sees it.
+            visible = torch.eye(length, dtype=torch.bool).repeat(len(batch), 1, 1, 1)
+            for row, prompt in enumerate(batch):
+                begin = width - len(prompt)
+                input_ids[row, begin:] = torch.tensor([*prompt, *trie.tokens])
+                positions[row, begin:width] = torch.arange(len(prompt))
+                positions[row, width:] = len(prompt) - 1 + torch.tensor(trie.depths)
+                causal = torch.ones((len(prompt), len(prompt)), dtype=torch.bool).tril()
+                visible[row, 0, begin:width, begin:width] = causal
+                visible[row, 0, width:, begin:width] = True
+                visible[row, 0, width:, width:] = tree
+            bias = torch.zeros(visible.shape, dtype=model.dtype)
+            bias.masked_fill_(~visible, torch.finfo(model.dtype).min)
+            logits = self._logits(
+                model,
+                input_ids,
+                nodes + 1,
+                position_ids=positions.to(model.device),
+                attention_mask=bias.to(model.device),
+            )
+            for each in logits:
+                yield torch.log_softmax(each.float(), dim=-1)
+
+    def _plain(
+        self,
+        model: PreTrainedModel,
+        prompt: Sequence[int],
+        answers: Sequence[Sequence[int]],
+    ) -> Iterator[tuple[int, Tensor]]:
+        """As `answers` of one prompt. Texts of one length share a pass."""
+        for length in sorted({len(answer) for answer in answers}):
+            alike = [number for number, each in enumerate(answers) if len(each) == length]
+            most = KEPT_LOGITS // ((length + 1) * vocabulary(model))
+            most = max(1, min(self._rows, most))
+            for first in range(0, len(alike), most):
+                batch = alike[first : first + most]
+                texts = torch.tensor([[*prompt, *answers[number]] for number in batch])
+                logits = self._logits(model, texts, length + 1)
+                for number, each in zip(batch, logits, strict=True):
+                    yield number, torch.log_softmax(each.float(), dim=-1)
+
+    def _alone(
+        self, model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int]
+    ) -> Tensor:
+        ((_, log_p),) = self._plain(model, prompt, [answer])
+        return log_p
+
+    @torch.no_grad()
+    def _logits(self, model: PreTrainedModel, input_ids: Tensor, kept: int, **more: Any) -> Tensor:
+        """The model's own logits at the last `kept` places."""
+        if self._keeps:
+            more["logits_to_keep"] = kept
+        logits: Tensor = model(input_ids=input_ids.to(model.device), use_cache=False, **more).logits
+        return logits[:, -kept:]
+
+    # The proof
+
+    def _proven(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Way:
+        """The tree, where it gives what plain passes give at the shortest prompt and the longest,
+        for the first answer and the last (the farthest from the prompt)."""
+        ordered = sorted(prompts, key=len)
+        short, long = ordered[0], ordered[-1]
+        ends = self._trie.ends()
+        first, last = (self._answers[ends.index(end)] for end in (min(ends), max(ends)))
+        longest = len(long) + max(self._trie.depths)
+        try:
+            self._check_plain(model, short, first, longest)
+            expected = [
+                self._alone(model, prompt, answer)
+                for prompt in (short, long)
+                for answer in (first, last)
+            ]
+        except _FAILURES as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise InputError(
+                f"{type(model).__name__} cannot be scored: its forward pass ends with "
+                f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
+                hint="use a causal language model, and texts that fit it",
+            ) from error
+        if longest <= _reach(model):
+            try:
+                places = self._places()
+                chosen = [places[ends.index(end)] for end in (min(ends), max(ends))]
+                found = [rows[at] for rows in self._tree(model, (short, long)) for at in chosen]
+                if all(_same(model, *pair) for pair in zip(found, expected, strict=True)):
+                    return "tree"
+            except _FAILURES as error:  # it takes no mask or no positions of ours
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+        self._prove_batches(model, long, last)
+        return "plain"
+
+    def _check_plain(
+        self, model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int], longest: int
+    ) -> None:
+        """Refuse a model whose plain passes are no probabilities of what comes next."""
+        for module in model.modules():
+            unscaled = getattr(module, "original_max_seq_len", None)
+            if "dynamic" in str(getattr(module, "rope_type", "")) and longest > (unscaled or 0):
+                raise InputError(
+                    f"{type(model).__name__} scales its positions by the longest text that it has "
+                    f"read so far: with {longest} tokens of at most {unscaled}, what it says "
+                    "depends on the order of the questions",
+                    hint="ask shorter questions",
+                )
+        head = [*prompt, *answer][:8]
+        whole = self._alone(model, head[:1], head[1:])
+        begun = self._alone(model, head[:1], head[1:-1])
+        if not _same(model, whole[:-1], begun):
+            raise InputError(
+                f"{type(model).__name__} is not causal: what it says at a token depends on those "
+                "that follow",
+                hint="use a causal language model",
+            )
+        if self._keeps:  # whether it leaves out what is not asked for, and nothing else
+            self._keeps = False
+            expected = self._alone(model, prompt, answer)
+            self._keeps = True
+            found = self._alone(model, prompt, answer)
+            self._keeps = found.shape == expected.shape and _same(model, found, expected)
+
+    def _prove_batches(
+        self, model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int]
+    ) -> None:
+        """Where texts of one length change one another, each gets a pass of its own."""
+        answers = [answer, [prompt[-1]] * len(answer)]
+        alone = [self._alone(model, prompt, each) for each in answers]
+        for number, together in self._plain(model, prompt, answers):
+            if not _same(model, together, alone[number]):
+                self._rows = 1
+
+
+_FAILURES = (
+    AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+
+
+def vocabulary(model: PreTrainedModel) -> int:
+    """How many tokens the head tells apart, as the configuration says."""
+    return int(model.config.get_text_config().vocab_size)
+
+
+def _same(model: PreTrainedModel, ours: Tensor, theirs: Tensor) -> bool:
+    """Whether two tensors of log-probabilities are the same but for rounding."""
+    # Some models forbid tokens with the smallest number there is; how small is all the same.
+    first, second = (each.double().clamp(min=-60) for each in (ours, theirs))
+    error = float((first - second).abs().max())
+    exact = 5e-4 if model.dtype == torch.float32 else 5e-2 * float(second.abs().max())
+    return math.isfinite(error) and error < exact
+
+
+def _reach(model: PreTrainedModel) -> float:
+    """How long a text may be for a token to see all that stands before it, at any length alike."""
+
+    def lengths(value: object) -> Iterator[int]:
+        if isinstance(value, dict):
+            for name, each in value.items():
+                if name in _REACHES and isinstance(each, int) and each > 0:
+                    yield each
+                yield from lengths(each)
+
+    return min(lengths(model.config.get_text_config().to_dict()), default=math.inf)
+
+
+@contextmanager
+def as_loaded(model: PreTrainedModel) -> Iterator[None]:
+    """Have `model` attend as transformers loads it, without dropout; then as before."""
+    training, attention = model.training, model.config._attn_implementation
+    own = model.get_correct_attn_implementation(None)
+    model.eval()
+    if own != attention:
+        model.set_attn_implementation(own)
+    try:
+        yield
+    finally:
+        if own != attention:
+            model.set_attn_implementation(attention)
+        model.train(training)
