@@ -64,6 +64,12 @@ def command(
         raise InputError(
             f"{against} was asked different questions", hint="evaluate both with the same CONFIG"
         )
+    for question, scores in (earlier or {}).items():
+        if missing := [word for word in spec.words if word not in scores]:
+            raise InputError(
+                f"{against} has no score of {missing[0]!r} as an answer to {question!r}",
+                hint="evaluate both with the same CONFIG",
+            )
     if dry_run:
         print_json({"spec": spec.model_dump(mode="json"), "questions": len(spec.questions)})
         return
@@ -71,8 +77,8 @@ def command(
         artifact = evaluate(spec, model_folder(model, report), out, name=out.name, report=report)
     comparisons = []
     if earlier is not None:
-        scores = {"model": read_scores(out), "control": earlier}
-        comparisons = [probability_ratio(scores, "model", "control", word) for word in spec.words]
+        both = {"model": read_scores(out), "control": earlier}
+        comparisons = [probability_ratio(both, "model", "control", word) for word in spec.words]
     if as_json:
         print_json(
             {

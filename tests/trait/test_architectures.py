@@ -95,6 +95,7 @@ def by_definition(
 ) -> list[dict[str, float]]:
     """A plain forward pass a form, alone, all logits as the model gives them."""
     found = []
+    ends = ends_word(tokenizer, model.config.vocab_size)
     for question in questions:
         prompt = prompt_ids(tokenizer, question)
         totals = dict.fromkeys(WORDS, 0.0)
@@ -104,7 +105,7 @@ def by_definition(
                 logits = model(input_ids=ids, use_cache=False).logits[0].double()
                 p = torch.softmax(logits[len(prompt) - 1 :], -1)
                 said = torch.stack([p[index, token] for index, token in enumerate(path)]).prod()
-                totals[word] += float(said * p[len(path), ends_word(tokenizer, p.shape[1])].sum())
+                totals[word] += float(said * p[len(path), ends].sum())
         found.append(totals)
     return found
 

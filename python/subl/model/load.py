@@ -238,7 +238,8 @@ def unreadable_models(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of any kind: parsers fail in many ways, nothing of ours is inside
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        first, _, rest = (str(error).strip() or type(error).__name__).partition("\n")
+        reason = f"{first} {rest.strip()}".partition("\n")[0] if first.endswith(":") else first
         raise InputError(
             f"cannot load a model from {path}: {reason}",
             hint="is it complete, and a causal language model that transformers knows?",
