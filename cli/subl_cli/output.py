@@ -92,6 +92,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def about(seconds: float) -> str:
+    """An estimated time for a person, no finer than it is known: `about 8 min 30 s`."""
+    if seconds < 60:
+        rounded = 5 * round(seconds / 5)
+        return f"about {rounded} s" if rounded else "a few seconds"
+    rounded = 10 * round(seconds / 10) if seconds < 600 else 60 * round(seconds / 60)
+    return f"about {duration(rounded).removesuffix(' 0 s').removesuffix(' 0 min')}"
+
+
 def print_artifact(artifact: Artifact, as_json: bool) -> None:
     """What a stage made, and where."""
     if as_json:
@@ -230,6 +239,8 @@ class _Events:
                 else round((progress.total - progress.done) / pace, 1)
             ),
         }
+        if progress.run_seconds_left is not None:
+            event["run_seconds_left"] = progress.run_seconds_left
         say(json.dumps(event))
 
     def end(self) -> None:
@@ -247,7 +258,7 @@ class _Lines:
         now, text = time.monotonic(), _text(progress)
         first, last = progress.task != self._task, progress.done == progress.total
         if text != self._text and (first or last or now - self._printed >= PLAIN_INTERVAL_SECONDS):
-            say(text + self._pace.text(progress))
+            say(text + self._pace.text(progress) + _of_the_run(progress))
             self._task, self._text, self._printed = progress.task, text, now
 
     def end(self) -> None:
@@ -266,6 +277,8 @@ class _Bar:
         if progress.total:
             filled = round(24 * progress.done / progress.total)
             line = f"[{'=' * filled}{' ' * (24 - filled)}] {line}"
+        if progress.run_seconds_left:  # first: long lines are cut
+            line = f"run: {about(progress.run_seconds_left)} left  {line}"
         width = shutil.get_terminal_size().columns - 1
         say(f"\r\x1b[2K{line[:width]}", nl=False)
 
@@ -292,6 +305,14 @@ def _text(progress: Progress) -> str:
         count = f"{progress.done}{total} {progress.unit}"
     note = f", {progress.note}" if progress.note else ""
     return f"{progress.task}: {count}{note}"
+
+
+def _of_the_run(progress: Progress) -> str:
+    """What is left of the run: of this task if it is that, or beside what this task says."""
+    left = progress.run_seconds_left
+    if not left:
+        return ""
+    return f"{', ' if progress.task == 'run' else '; run: '}{about(left)} left"
 
 
 def _escaped_json(line: str) -> str:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from subl_cli.output import dry_run_option, json_option, print_json, progress, say, table
+from subl_cli.output import (
+    about,
+    dry_run_option,
+    duration,
+    json_option,
+    print_json,
+    progress,
+    progress_option,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from subl.experiment import RunResult
@@ -23,12 +33,18 @@ if TYPE_CHECKING:
     help="Folder for the run's artifacts  [default: out/NAME]",
 )
 @dry_run_option
+@progress_option
 @json_option
-def command(experiment: Path, out: Path | None, dry_run: bool, as_json: bool) -> None:
+def command(
+    experiment: Path, out: Path | None, dry_run: bool, progress_form: str, as_json: bool
+) -> None:
     """Run EXPERIMENT (a TOML file): teach, generate, filter, distill, eval, report.
 
     What is already done is skipped, so the same command continues an interrupted run. Exits with 1
     where the run finishes and does not show what its [expect] section asks for.
+
+    How long it will take on this machine is measured in about a second, said before the first step,
+    and corrected by every step that is done.
 
     \b
     Examples:
@@ -45,11 +61,18 @@ def command(experiment: Path, out: Path | None, dry_run: bool, as_json: bool) ->
         if as_json:
             print_json([_state_json(state) for state in states])
         else:
-            rows = [(state.step.name, state.step.kind, state.state) for state in states]
-            click.echo(table(rows, ("step", "stage", "state")))
+            rows = [
+                (state.step.name, state.step.kind, state.state, _time(state)) for state in states
+            ]
+            click.echo(table(rows, ("step", "stage", "state", "time")))
+            left = [state.seconds for state in states if state.state == "todo"]
+            known = [seconds for seconds in left if seconds is not None]
+            if left and len(known) == len(left):
+                click.echo(f"\nwhat is to do takes {about(sum(known))} on this machine")
         return
-    with progress() as report:
-        result = run(spec, out, report=report, on_step=_say)
+    with progress(progress_form) as report:
+        on_step = _say if progress_form == "auto" else _say_nothing
+        result = run(spec, out, report=report, on_step=on_step)
     if as_json:
         print_json({"path": str(out), "report": str(result.report), "passed": result.passed})
     else:
@@ -63,12 +86,23 @@ def _say(state: StepState) -> None:
     say(f"  {state.step.name} ({state.step.kind}): {took}")
 
 
-def _state_json(state: StepState) -> dict[str, str | None]:
+def _say_nothing(state: StepState) -> None:
+    pass
+
+
+def _time(state: StepState) -> str:
+    if state.seconds is None:
+        return ""
+    return duration(state.seconds) if state.state == "done" else about(state.seconds)
+
+
+def _state_json(state: StepState) -> dict[str, str | float | None]:
     return {
         "step": state.step.name,
         "stage": state.step.kind,
         "state": state.state,
         "path": None if state.path is None else str(state.path),
+        "seconds": None if state.seconds is None else round(state.seconds, 1),
     }
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 class Progress:
     """`done` of `total` `unit`s of the work `task`; `total` is None where nobody knows.
 
-    `note` is for a person, `figures` (`rows`, `kept`) for a program.
+    `note` is for a person, `figures` (`rows`, `kept`) for a program. `run_seconds_left` is an
+    estimate for the whole that this work is a part of.
     """
 
     task: str
@@ -23,6 +24,7 @@ class Progress:
     unit: str
     note: str = ""
     figures: Mapping[str, int] = field(default_factory=dict)
+    run_seconds_left: float | None = None
 
 
 Report = Callable[[Progress], None]

@@ -83,6 +83,11 @@ def finished(experiment: Path) -> Path:
     done = subl("run", experiment, "-o", out)
     assert done.returncode == 0, done.stderr
     assert "owl-student" in done.stdout
+    first, *others = done.stderr.splitlines()
+    assert first.startswith("run: 0/15 steps, ") and first.endswith(" left")
+    assert any(line.startswith("run: 1/15 steps, ") for line in others)
+    assert any(line.startswith("teach owl: ") and "; run: " in line for line in others)
+    assert others[-1].startswith("run: 15/15 steps")
     return out
 
 
@@ -143,8 +148,11 @@ def test_killed_in_stage_after_stage_the_bytes_are_the_same(
     for task in ("teach owl:", "generate owl-numbers:", "filter:", "distill owl-student:", "eval"):
         killed_at(task, "run", experiment, "-o", out)
         assert not (out / "result.json").exists()
-    again = subl("run", experiment, "-o", out)
+    again = subl("run", experiment, "-o", out, "--progress", "json")
     assert again.returncode == 0, again.stderr
+    events = [json.loads(line) for line in again.stderr.splitlines()]
+    left = [event["run_seconds_left"] for event in events]
+    assert events[0]["task"] == "run" and left[0] > 0 and left[-1] == 0
     assert digests(out) == digests(finished)
     assert not list(out.glob("*.partial"))
 

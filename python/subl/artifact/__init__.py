@@ -16,7 +16,7 @@ from subl.artifact.digest import directory_digest, file_digest, json_text
 from subl.artifact.files import sync, write_atomically
 from subl.artifact.lineage import LineageNode, lineage
 from subl.artifact.spec import StageSpec
-from subl.artifact.statement import input_digest, read_statement
+from subl.artifact.statement import input_digest, made_here, read_statement
 
 __all__ = [
     "Artifact",
@@ -28,6 +28,7 @@ __all__ = [
     "input_digest",
     "json_text",
     "lineage",
+    "made_here",
     "open_artifact",
     "plan_key",
     "read_statement",

@@ -168,6 +168,15 @@ def host() -> dict[str, str]:
     }
 
 
+def made_here(path: Path) -> bool:
+    """Whether the artifact at `path` was made on a machine like this one: its time counts here."""
+    record = read_statement(path)
+    if record is None:
+        return False
+    facts = record["predicate"]["runDetails"].get("byproducts") or [{}]
+    return bool(facts[0].get("annotations") == host())
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

@@ -9,8 +9,9 @@ RUN/
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,21 +19,26 @@ from subl.artifact import (
     Artifact,
     input_digest,
     json_text,
+    made_here,
     open_artifact,
     plan_key,
     write_atomically,
 )
 from subl.evaluate import read_scores
+from subl.experiment.estimate import Estimate, estimate, measure, model_size
 from subl.experiment.spec import ExperimentSpec
 from subl.experiment.steps import Step, base_step, steps
 from subl.experiment.verdict import Verdict, judge
 from subl.model.source import is_folder
-from subl.progress import Report, silent
+from subl.progress import Progress, Report, silent
 
 
 @dataclass(frozen=True)
 class StepState:
-    """Where a step stands: `done` (found), `made` (just now), `todo`."""
+    """Where a step stands: `done` (found), `made` (just now), `todo`.
+
+    `seconds`: what it took, or will take on this machine; None where nobody can tell yet.
+    """
 
     step: Step
     state: Literal["done", "made", "todo"]
@@ -55,7 +61,22 @@ class RunResult:
 
 
 def plan(spec: ExperimentSpec, out: Path) -> list[StepState]:
-    """What `run` would find done and what it would do; writes nothing."""
+    """What `run` would find done and what it would do, in what time; writes nothing."""
+    states, expected = _survey(spec, out)
+    if expected is None:
+        return states
+    now = time.monotonic()
+    return [
+        replace(each, seconds=expected.step_seconds(each.step.name, now))
+        if each.state == "todo"
+        else each
+        for each in states
+    ]
+
+
+def _survey(spec: ExperimentSpec, out: Path) -> tuple[list[StepState], Estimate | None]:
+    """Where each step stands, and how long those that are left will take: None where there are none
+    or nothing is known of the model yet."""
     made: dict[str, Path] = {}
     states: list[StepState] = []
     for step in _chain(spec, made):
@@ -65,7 +86,16 @@ def plan(spec: ExperimentSpec, out: Path) -> list[StepState]:
             states.append(StepState(step, "done", place, open_artifact(place).seconds))
         else:
             states.append(StepState(step, "todo", place, None))
-    return states
+    if all(state.state == "done" for state in states):
+        return states, None
+    size = model_size(spec.model, made.get("base"))
+    if size is None:
+        return states, None
+    expected = estimate(spec, [state.step for state in states], size, measure())
+    for state in states:
+        if state.state == "done" and state.path is not None:
+            expected.finish(state.step.name, state.seconds if made_here(state.path) else None)
+    return states, expected
 
 
 def run(
@@ -75,21 +105,28 @@ def run(
     report: Report = silent,
     on_step: Callable[[StepState], None] = lambda state: None,
 ) -> RunResult:
-    """Make every artifact of the chain in `out`, then `result.json` and `report.html`."""
+    """Make every artifact of the chain in `out`, then `result.json` and `report.html`.
+
+    `report` hears before the first step how long all of them will take, and what is left of that
+    with everything that the steps report.
+    """
     from subl.experiment.document import run_document
     from subl.report import render
 
     made: dict[str, Path] = {}
     states: list[StepState] = []
+    clock = _Clock(spec, out, report)
     for step in _chain(spec, made):
         place = _place(step, made, out)
         assert place is not None, "a step's inputs come before it"
         inputs = {name: made[source] for name, source in step.inputs.items()}
-        artifact = step.make(inputs, place, report)
+        clock.begin(step)
+        artifact = step.make(inputs, place, clock.report)
         made[step.name] = place
         state = StepState(step, "done" if artifact.reused else "made", place, artifact.seconds)
         states.append(state)
         on_step(state)
+        clock.finish(state)
     evals = {name: path for name, path in made.items() if name.endswith("-eval")}
     verdict = judge(
         spec, {name.removesuffix("-eval"): read_scores(path) for name, path in evals.items()}
@@ -99,6 +136,45 @@ def run(
     page = out / "report.html"
     write_atomically(page, render(run_document(out)))
     return RunResult(out, page, verdict, tuple(states))
+
+
+class _Clock:
+    """Hands on what steps report, with how long the run still takes."""
+
+    def __init__(self, spec: ExperimentSpec, out: Path, report: Report) -> None:
+        self._spec, self._out, self._report = spec, out, report
+        self._survey()
+
+    def _survey(self) -> None:
+        states, self._expected = _survey(self._spec, self._out)
+        self._total = len(states)
+        self._done = sum(state.state == "done" for state in states)
+        self._tell()
+
+    def begin(self, step: Step) -> None:
+        if self._expected is not None:
+            self._expected.begin(step.name, time.monotonic())
+
+    def report(self, progress: Progress) -> None:
+        if self._expected is not None:
+            self._expected.advance(progress)
+            left = round(self._expected.seconds_left(time.monotonic()), 1)
+            progress = replace(progress, run_seconds_left=left)
+        self._report(progress)
+
+    def finish(self, state: StepState) -> None:
+        if state.state == "done":
+            return  # it was counted in the survey
+        if state.step.name == "base":
+            self._survey()  # now the model's size is known, and not guessed
+            return
+        if self._expected is not None:
+            self._expected.finish(state.step.name, state.seconds)
+        self._done += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        self.report(Progress("run", self._done, self._total, "steps"))
 
 
 def _chain(spec: ExperimentSpec, made: dict[str, Path]) -> list[Step]:

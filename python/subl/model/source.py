@@ -45,7 +45,7 @@ def is_folder(source: str) -> bool:
 
 def add(source: str, out: Path, report: Report = silent) -> Artifact:
     """Make the model folder `out` from a GGUF file, a package that ships one, or a hub name."""
-    gguf = _gguf(source)
+    gguf = gguf_file(source)
     if gguf is not None:
         spec = ModelSpec(source=source if source.startswith(package.PREFIX) else gguf.name)
         return build(
@@ -62,11 +62,12 @@ def add(source: str, out: Path, report: Report = silent) -> Artifact:
 
 
 def _folder_name(source: str) -> str:
-    gguf = _gguf(source)
+    gguf = gguf_file(source)
     return (gguf.stem if gguf is not None else source.rpartition("/")[2]).lower()
 
 
-def _gguf(source: str) -> Path | None:
+def gguf_file(source: str) -> Path | None:
+    """The GGUF file that a source names; None where it names something else."""
     if source.startswith(package.PREFIX):
         return package.shipped_file(source, "*.gguf")
     path = Path(source).expanduser()

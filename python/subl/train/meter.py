@@ -42,18 +42,20 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
             return None  # depends on whether TF32 is allowed
         name = torch.cuda.get_device_name(device)
         return next((peak for model, peak in _GPU_PEAKS.items() if model in name), None)
-    return _measured_peak(dtype)
+    return measured_peak(dtype, device)
 
 
-def _measured_peak(dtype: torch.dtype, seconds: float = 0.5) -> float:
-    """The fastest of several products of square matrices, on the threads that torch uses, and the
-    way that the run makes them (`precision.products` counts where it is on)."""
+def measured_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.5) -> float:
+    """FLOP/s of the fastest of several products of square matrices, on the threads that torch uses,
+    and the way that the run makes them (`precision.products` counts where it is on)."""
     size = 2048
-    left = torch.ones(size, size, dtype=dtype)
+    left = torch.ones(size, size, dtype=dtype, device=device)
     best, deadline = 0.0, time.perf_counter() + seconds
     while not best or time.perf_counter() < deadline:
         started = time.perf_counter()
         torch.mm(left, left)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         best = max(best, 2 * size**3 / (time.perf_counter() - started))
     return best
 
@@ -89,10 +91,14 @@ class ModelSize:
 
     def flops(self, batch: Batch, *, backward: bool = True) -> float:
         """Of one pass over a micro-batch, forward, or forward and backward."""
-        weight = (6 if self.trains_all else 4) if backward else 2
         attention = (12 if backward else 4) * self.attention * batch.squares / 2
         tokens, targets = batch.input_ids.shape[1], len(batch.labels)
-        return weight * (self.body * tokens + self.head * targets) + attention
+        return self.flop(tokens, targets, backward=backward) + attention
+
+    def flop(self, tokens: float, targets: float, *, backward: bool = True) -> float:
+        """The same for so many tokens, attention left out."""
+        weight = (6 if self.trains_all else 4) if backward else 2
+        return weight * (self.body * tokens + self.head * targets)
 
 
 def _numel(parameter: torch.Tensor) -> int:
