@@ -13,6 +13,11 @@ UV := $(shell command -v uv || echo $(VENV)-uv/bin/uv)
 TORCH ?= default
 SECONDS ?= 20
 SEED ?= 1
+# Tests and fuzzing take the compiled packages of the extension, and compile but the engine again, to
+# check its arithmetic and assertions. All of them select the whole workspace, so that a package has
+# the same features for each.
+CHECKED := --release --config profile.release.package.subl-engine.debug-assertions=true \
+	--config profile.release.package.subl-engine.overflow-checks=true
 
 .PHONY: demo test lint bench fuzz setup clean test-gpu bench-gpu
 
@@ -20,12 +25,12 @@ demo: setup
 	$(BIN)/subl run runs/demo.toml
 
 test: setup
-	cargo test --workspace --exclude subl-core --quiet
+	cargo test --workspace $(CHECKED) --quiet
 	$(BIN)/python -m pytest
 
 lint: setup
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --workspace --all-targets --release --quiet -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -45,7 +50,7 @@ bench-gpu: setup
 	$(BIN)/python benches/distill_gpu.py --tokenizer models/smollm2
 
 fuzz:
-	cargo run --quiet --release --example fuzz -- $(SECONDS) $(SEED)
+	cargo run --quiet $(CHECKED) --example fuzz -- $(SECONDS) $(SEED)
 
 setup: $(VENV)/.ready
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -269,3 +271,22 @@ def test_a_breach_of_each_rule_is_found(rule: Rule, place: str, code: str, found
 )
 def test_what_is_allowed_is_not_called_a_breach(rule: Rule, place: str, code: str) -> None:
     assert rule(ast.parse(code), Path("/python") / place) == set()
+
+
+def test_a_rust_package_has_the_same_features_for_the_extension_and_for_tests() -> None:
+    """Or cargo compiles it, and all that depends on it, once for each."""
+    if shutil.which("cargo") is None:
+        pytest.skip("needs cargo")
+
+    def features(*arguments: str) -> dict[str, str]:
+        command = ["cargo", "tree", "--locked", "--prefix", "none", "--format", "{p}|{f}"]
+        done = subprocess.run(
+            [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        lines = (line.removesuffix(" (*)") for line in done.stdout.splitlines() if line)
+        return dict(line.split("|") for line in lines if not line.startswith("subl-"))
+
+    extension = features("--package", "subl-core", "--edges", "normal,build")
+    tests = features("--workspace")
+    assert len(extension) > 50
+    assert {name: tests[name] for name in extension} == extension
