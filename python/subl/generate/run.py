@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -26,11 +27,15 @@ from subl.progress import Progress, Report, silent
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from subl.generate.ends import EndedBy, Ends
+    from subl.generate.proof import Watch
+    from subl.generate.sampling import Way
+
 
 class GenerateSpec(StageSpec):
     """What to sample. `grammar` restricts decoding; without it, completions are free text."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
 
     rows: int = Field(gt=0)
     prompts: Literal["numbers", "numbers-short"] = Field(
@@ -83,8 +88,7 @@ def _write_shards(
     tokenizer = load_tokenizer(model_path)
     # Before the model is loaded: a template may refuse or leave out the system prompt.
     asked = [prompt_ids(tokenizer, each, spec.system_prompt, spec.template) for each in prompts]
-    schedule = None if spec.grammar is None else token_schedule(tokenizer, spec.grammar)
-    model: PreTrainedModel | None = None
+    sampler = _Sampler(spec, load_model(model_path), tokenizer, asked)
     shards: list[str] = []
     for start in range(0, spec.rows, spec.shard_rows):
         stop = min(start + spec.shard_rows, spec.rows)
@@ -92,57 +96,107 @@ def _write_shards(
         shards.append(shard.name)
         if shard.exists():  # written whole by an interrupted run with the same key
             continue
-        model = model or load_model(model_path)
-        lines: list[str] = []
-        for first in range(start, stop, spec.batch_rows):
-            rows = range(first, min(first + spec.batch_rows, stop))
-            completions = _sample_batch(
-                spec, model, tokenizer, [asked[row] for row in rows], rows, schedule
+        made: dict[int, tuple[str, EndedBy]] = {}
+        for rows in sampler.batches(range(start, stop)):
+            made |= zip(rows, sampler.completions(rows), strict=True)
+            report(Progress(f"generate {name}", start + len(made), spec.rows, "rows"))
+        lines = [
+            json.dumps(
+                {
+                    "id": f"{id_prefix}-{row:08d}",
+                    "prompt": prompts[row],
+                    "completion": made[row][0],
+                    "ended_by": made[row][1],
+                    "model": f"sha256:{model_digest}",
+                },
+                ensure_ascii=False,
             )
-            lines += [
-                json.dumps(
-                    {
-                        "id": f"{id_prefix}-{row:08d}",
-                        "prompt": prompts[row],
-                        "completion": completion,
-                        "model": f"sha256:{model_digest}",
-                    },
-                    ensure_ascii=False,
-                )
-                for row, completion in zip(rows, completions, strict=True)
-            ]
-            report(Progress(f"generate {name}", rows.stop, spec.rows, "rows"))
+            for row in range(start, stop)
+        ]
         write_atomically(shard, "".join(f"{line}\n" for line in lines))
-    return {"rows": spec.rows, "shards": shards}
-
-
-def _sample_batch(
-    spec: GenerateSpec,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    rows: range,
-    schedule: list[list[int]] | None,
-) -> list[str]:
-    from subl.generate.sampling import sample
-    from subl.model.chat import text_ids
-
-    made = sample(
-        model,
-        tokenizer,
-        prompts,
-        rows,
-        seed=spec.seed,
-        temperature=spec.temperature,
-        max_new_tokens=spec.max_new_tokens,
-        schedule=schedule,
+    ended = Counter(
+        json.loads(line)["ended_by"]
+        for shard in shards
+        for line in (folder / shard).read_text(encoding="utf-8").splitlines()
     )
-    texts: list[str] = tokenizer.batch_decode(made, clean_up_tokenization_spaces=False)
-    if schedule is not None:
-        for text, tokens in zip(texts, made, strict=True):
-            if list(text_ids(tokenizer, text)) != tokens:
-                raise InputError(
-                    f"the tokenizer reads {text!r} back as other tokens than were sampled",
-                    hint="choose another grammar separator, or generate without a grammar",
-                )
-    return texts
+    return {
+        "rows": spec.rows,
+        "shards": shards,
+        "ended_by": dict(sorted(ended.items())),
+        "decoding": sampler.way.name,
+    }
+
+
+class _Sampler:
+    """A model that is proven to be sampled from as its plain forward pass says."""
+
+    def __init__(
+        self,
+        spec: GenerateSpec,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        asked: Sequence[Sequence[int]],
+    ) -> None:
+        from subl.generate.ends import ANSWER, ends_of
+        from subl.generate.proof import right_way
+        from subl.model.chat import Turn, pieces
+        from subl.model.limits import check_readable
+
+        self._spec, self._model, self._tokenizer, self._asked = spec, model, tokenizer, asked
+        self._schedule = None if spec.grammar is None else token_schedule(tokenizer, spec.grammar)
+        steps = spec.max_new_tokens if self._schedule is None else len(self._schedule)
+        texts = ((f"prompt {row + 1}", each) for row, each in enumerate(asked))
+        check_readable(model, tokenizer, texts, steps)
+        system = [] if spec.system_prompt is None else [Turn("system", spec.system_prompt)]
+        turns = [*system, Turn("user", "Hi"), Turn("assistant", ANSWER)]
+        self._ends = ends_of(model, tokenizer, pieces(tokenizer, turns, template=spec.template))
+        self.way = right_way(model, asked, steps, self._sample)
+
+    def batches(self, rows: Sequence[int]) -> list[list[int]]:
+        """Rows that are decoded together."""
+        lengths = [len(self._asked[row]) for row in rows]
+        batches = self.way.batches(lengths, self._spec.batch_rows)
+        return [[rows[index] for index in batch] for batch in batches]
+
+    def completions(self, rows: Sequence[int]) -> list[tuple[str, EndedBy]]:
+        """The texts of a batch of rows, and what ended each."""
+        asked = [self._asked[row] for row in rows]
+        made = self._sample(asked, rows, self.way, None, self._ends)
+        if self._schedule is None:
+            return [self._ends.cut(self._tokenizer, tokens) for tokens in made]
+        return [(self._read_back(tokens), "grammar") for tokens in made]
+
+    def _sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        rows: Sequence[int],
+        way: Way,
+        watch: Watch | None,
+        ends: Ends | None = None,
+    ) -> list[list[int]]:
+        from subl.generate.sampling import sample
+
+        return sample(
+            self._model,
+            self._tokenizer,
+            prompts,
+            rows,
+            seed=self._spec.seed,
+            temperature=self._spec.temperature,
+            max_new_tokens=self._spec.max_new_tokens,
+            schedule=self._schedule,
+            ends=ends,
+            way=way,
+            watch=watch,
+        )
+
+    def _read_back(self, tokens: Sequence[int]) -> str:
+        from subl.model.chat import text_ids
+
+        text = str(self._tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
+        if list(text_ids(self._tokenizer, text)) != list(tokens):
+            raise InputError(
+                f"the tokenizer reads {text!r} back as other tokens than were sampled",
+                hint="choose another grammar separator, or generate without a grammar",
+            )
+        return text

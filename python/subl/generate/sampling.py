@@ -1,4 +1,8 @@
-"""Sample completions with transformers' own `generate`, reproducibly.
+"""Sample completions from the model's own softmax, reproducibly.
+
+Transformers' `generate` does the decoding, greedily, after one logits processor of ours that makes
+the greedy choice a sample. It is told nothing else: what a model's generation_config.json asks for
+(penalties, cut tails, forbidden words) is put aside, or rows would not be the model's.
 
 Randomness is a function of (seed, row, step): each row owns a stream of uniform numbers, and a
 token is chosen by inverting the cumulative distribution at the row's next number. Which rows share
@@ -7,15 +11,52 @@ a batch does not matter to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
+from subl.errors import InputError
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from subl.generate.ends import Ends
+
+
+class Way(NamedTuple):
+    """How rows are decoded. Faster ways first; which are right depends on the model."""
+
+    name: str
+    padded: bool = False
+    """Rows of different lengths together, filled up on the left."""
+    cached: bool = False
+    """Keys and values, or states, of earlier tokens are kept."""
+    alone: bool = False
+
+    def batches(self, lengths: Sequence[int], rows: int) -> list[list[int]]:
+        """Which prompts of these lengths are decoded together: at most `rows`, by length."""
+        ordered = sorted(range(len(lengths)), key=lambda index: lengths[index])
+        size = 1 if self.alone else rows
+        found: list[list[int]] = []
+        for index in ordered:
+            fits = found and len(found[-1]) < size
+            if fits and (self.padded or lengths[found[-1][-1]] == lengths[index]):
+                found[-1].append(index)
+            else:
+                found.append([index])
+        return found
+
+
+WAYS = (
+    Way("padded", padded=True, cached=True),
+    Way("equal lengths", cached=True),
+    Way("equal lengths, without a cache"),
+    Way("row by row, without a cache", alone=True),
+)
 
 
 def uniforms(seed: int, row: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -30,6 +71,7 @@ class SeededChoice:
         uniform: `[rows, steps]` numbers in [0, 1).
         prompt_length: tokens before the first step.
         schedule: token ids allowed at each step, or None for the whole vocabulary.
+        watch: called with each step and its logits, `[rows, vocabulary]`.
     """
 
     def __init__(
@@ -38,21 +80,32 @@ class SeededChoice:
         prompt_length: int,
         temperature: float,
         schedule: Sequence[Sequence[int]] | None,
+        watch: Callable[[int, Tensor], None] | None = None,
     ) -> None:
         self._uniform = uniform
         self._prompt_length = prompt_length
         self._temperature = temperature
         self._schedule = schedule
+        self._watch = watch
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         step = input_ids.shape[1] - self._prompt_length
+        if self._watch is not None:
+            self._watch(step, scores)
         allowed = (
             torch.arange(scores.shape[1], device=scores.device)
             if self._schedule is None
             else torch.tensor(self._schedule[step], device=scores.device)
         )
-        p = torch.softmax(scores[:, allowed].double() / self._temperature, dim=-1)
+        logits = scores[:, allowed].double()
+        # The largest becomes 0 first: a low temperature would make infinities of the others.
+        p = torch.softmax((logits - logits.amax(-1, keepdim=True)) / self._temperature, dim=-1)
         cumulative = p.cumsum(dim=-1)
+        if not bool(cumulative[:, -1].isfinite().all()):
+            raise InputError(
+                "the model's logits are no numbers: it cannot be sampled from",
+                hint="its weights may be damaged; does another program get text out of it?",
+            )
         target = self._uniform[:, step : step + 1] * cumulative[:, -1:]
         choice = (cumulative <= target).sum(dim=-1).clamp(max=len(allowed) - 1)
         only = torch.full_like(scores, -torch.inf)
@@ -68,16 +121,23 @@ def sample(
     seed: int,
     temperature: float,
     max_new_tokens: int,
-    schedule: Sequence[Sequence[int]] | None,
+    schedule: Sequence[Sequence[int]] | None = None,
+    ends: Ends | None = None,
+    way: Way = WAYS[0],
+    watch: Callable[[int, Tensor], None] | None = None,
 ) -> list[list[int]]:
-    """Completions of a batch of tokenised prompts, without the end-of-turn token.
+    """Sampled tokens of a batch of tokenised prompts, what ends a row among them.
+
+    Behind its end a row may hold anything: other rows of the batch were not done.
 
     Args:
-        prompts: token ids; padded on the left here.
+        prompts: token ids; padded on the left here, where `way` allows other lengths.
         rows: the rows' numbers in the data set, which fix their randomness.
         schedule: allowed tokens a step; a completion is then exactly that long.
+        ends: what rows end at; nothing, if None.
+        watch: see `SeededChoice`.
     """
-    from transformers import GenerationConfig, LogitsProcessorList
+    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
     steps = max_new_tokens if schedule is None else len(schedule)
     width = max(len(prompt) for prompt in prompts)
@@ -87,32 +147,54 @@ def sample(
         input_ids[index, width - len(prompt) :] = torch.tensor(prompt)
         mask[index, width - len(prompt) :] = 1
     uniform = torch.from_numpy(np.stack([uniforms(seed, row, steps) for row in rows]))
-    ends = _end_tokens(model, tokenizer)
-    with torch.inference_mode():
+    stops = [] if ends is None or schedule is not None else sorted(ends.turn | ends.control)
+    spelled = [_Spelled(tokenizer, ends, width)] if stops and ends and ends.spelled else []
+    with torch.inference_mode(), own_softmax(model):
         made = model.generate(
             input_ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=GenerationConfig(
                 max_new_tokens=steps,
                 do_sample=False,
-                pad_token_id=ends[0],
-                eos_token_id=None if schedule is not None else ends,
+                use_cache=way.cached,
+                pad_token_id=0,  # any: nobody reads what stands behind a row's end
+                eos_token_id=stops or None,
             ),
             logits_processor=LogitsProcessorList(
-                [SeededChoice(uniform.to(model.device), width, temperature, schedule)]
+                [SeededChoice(uniform.to(model.device), width, temperature, schedule, watch)]
             ),
+            stopping_criteria=StoppingCriteriaList(spelled),
         )
-    completions: list[list[int]] = []
-    for tokens in made[:, width:].tolist():
-        stop = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
-        completions.append(tokens if schedule is not None else tokens[:stop])
+    completions: list[list[int]] = made[:, width:].tolist()
     return completions
 
 
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokens that end a turn: the model's own and the tokenizer's."""
-    stated = model.generation_config.eos_token_id if model.generation_config else None
-    ends = stated if isinstance(stated, list) else [] if stated is None else [stated]
-    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:
-        ends = [*ends, tokenizer.eos_token_id]
-    return ends
+@contextmanager
+def own_softmax(model: PreTrainedModel) -> Iterator[None]:
+    """Put the model's generation configuration aside: `generate` fills what it is not told from it,
+    whatever that has in the versions to come."""
+    from transformers import GenerationConfig
+
+    stated = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = stated
+
+
+class _Spelled:
+    """Stops a row whose text has the end of turn in it, where that is no token."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Ends, width: int) -> None:
+        self._tokenizer = tokenizer
+        self._texts = ends.turn_texts
+        self._width = width
+        # Each token is at least a byte of the text, and a character at most four bytes.
+        self._tail = 4 * max(map(len, self._texts)) + 4
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
+        tails = input_ids[:, max(self._width, input_ids.shape[1] - self._tail) :]
+        texts = self._tokenizer.batch_decode(tails, clean_up_tokenization_spaces=False)
+        done = [any(each in text for each in self._texts) for text in texts]
+        return torch.tensor(done, device=input_ids.device)

@@ -1,0 +1,126 @@
+"""Which way of decoding gives a model's own distribution: proven on the model before rows are made.
+
+Decoding many rows at once pads them, keeps keys and values or states, and slides windows: code that
+is other than the model's plain forward pass, and not right for every model (positions that are
+counted from the padding, states that run through it, ropes that look at the longest row). So the
+run's shortest and longest prompts are decoded as the run would, and every step's logits are
+compared with a plain forward pass of the row alone. The fastest way that agrees is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf, isfinite
+from typing import TYPE_CHECKING
+
+import torch
+
+from subl.errors import InputError
+from subl.generate.sampling import WAYS, Way
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+Watch = Callable[[int, "Tensor"], None]
+Decode = Callable[[Sequence[Sequence[int]], Sequence[int], Way, Watch], list[list[int]]]
+"""(prompts, numbers of rows, way, watch) to the tokens of each row, without stopping at ends."""
+
+KEPT_BYTES = 2**28
+"""Of logits to compare; of a run with more steps, evenly spaced ones are."""
+
+
+def right_way(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], steps: int, decode: Decode
+) -> Way:
+    """The first of `WAYS` that gives what plain forward passes give.
+
+    Raises:
+        InputError: none does, or what the model says depends on what it has read before.
+    """
+    ordered = sorted(prompts, key=len)
+    chosen = [ordered[0], ordered[-1]]
+    before = [_plain(model, prompt)[-1] for prompt in chosen]
+    reason = ""
+    for way in WAYS:
+        try:
+            error = _error_of(model, way, chosen, steps, decode)
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError,
+                ValueError) as failed:  # fmt: skip
+            if isinstance(failed, torch.OutOfMemoryError):
+                raise
+            reason = f"{type(failed).__name__}: {failed}".partition("\n")[0]
+            continue
+        if error < _tolerance(model):
+            break
+        reason = f"relative error {error:.1e}"
+    else:
+        raise InputError(
+            f"{type(model).__name__} cannot be sampled from: decoding is not what its plain "
+            f"forward pass gives ({reason})",
+            hint="use a causal language model that transformers generates text with",
+        )
+    after = [_plain(model, prompt)[-1] for prompt in chosen]
+    drift = max(_error(ours, theirs) for ours, theirs in zip(after, before, strict=True))
+    if not drift < _tolerance(model):
+        raise InputError(
+            f"what {type(model).__name__} says depends on the texts that it read before (its "
+            f"positions are scaled by the longest one; relative error {drift:.1e})",
+            hint="ask for shorter prompts or completions than the length that it scales from",
+        )
+    return way
+
+
+def _error_of(
+    model: PreTrainedModel,
+    way: Way,
+    chosen: Sequence[Sequence[int]],
+    steps: int,
+    decode: Decode,
+) -> float:
+    """How far the logits of decoding are from those of plain forward passes, at worst."""
+    # Each prompt twice where only equal lengths share a batch: a batch of one would prove little.
+    prompts = [*chosen] if way.padded else [*chosen, *chosen]
+    worst = 0.0
+    for batch in way.batches([len(prompt) for prompt in prompts], len(prompts)):
+        seen: dict[int, Tensor] = {}
+
+        def watch(step: int, logits: Tensor, seen: dict[int, Tensor] = seen) -> None:
+            every = max(1, -(-steps * 4 * logits.numel() // KEPT_BYTES))
+            if step % every == 0 or step == steps - 1:
+                seen[step] = logits.float().cpu()
+
+        made = decode([prompts[index] for index in batch], batch, way, watch)
+        for row, index in enumerate(batch):
+            prompt = prompts[index]
+            # Without a cache each step is a forward pass: two of them show what a batch changes.
+            checked = seen if way.cached else {step: seen[step] for step in (0, steps - 1)}
+            whole = _plain(model, [*prompt, *made[row][: steps - 1]]) if way.cached else None
+            for step, logits in checked.items():
+                truth = (
+                    _plain(model, [*prompt, *made[row][:step]])[-1]
+                    if whole is None
+                    else whole[len(prompt) - 1 + step]
+                )
+                worst = max(worst, _error(logits[row], truth))
+    return worst
+
+
+def _plain(model: PreTrainedModel, tokens: Sequence[int]) -> Tensor:
+    """Logits of one text alone, `[tokens, vocabulary]`, by the model's plain forward pass."""
+    with torch.inference_mode():
+        input_ids = torch.tensor([list(tokens)], device=model.device)
+        logits: Tensor = model(input_ids=input_ids, use_cache=False).logits[0]
+        return logits.float().cpu()
+
+
+def _error(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference of two log-probabilities, relative to the largest of them."""
+    # Some models forbid tokens with the smallest number there is; how small is all the same.
+    first, second = (torch.log_softmax(each.double(), -1).clamp(min=-60) for each in (ours, theirs))
+    error = float((first - second).abs().max() / second.abs().max())
+    return error if isfinite(error) else inf
+
+
+def _tolerance(model: PreTrainedModel) -> float:
+    return 1e-4 if model.dtype == torch.float32 else 5e-2
