@@ -114,11 +114,10 @@ def _write_shards(
             for row in range(start, stop)
         ]
         write_atomically(shard, "".join(f"{line}\n" for line in lines))
-    ended = Counter(
-        json.loads(line)["ended_by"]
-        for shard in shards
-        for line in (folder / shard).read_text(encoding="utf-8").splitlines()
-    )
+    ended: Counter[str] = Counter()
+    for shard_name in shards:
+        with (folder / shard_name).open(encoding="utf-8") as written:
+            ended.update(json.loads(line)["ended_by"] for line in written)
     return {
         "rows": spec.rows,
         "shards": shards,
