@@ -12,7 +12,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from scipy import stats
-from tokenizers import Tokenizer, models
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from subl.errors import InputError
@@ -131,18 +131,63 @@ def test_digits_apart_are_sampled_one_at_a_time(tiny_model: Path) -> None:
     assert texts == [*number, [";"], *number]
 
 
+def digits_in_threes() -> PreTrainedTokenizerFast:
+    """Llama 3's way: from the left, up to three digits a token."""
+    pieces = [f"{n:0{size}d}" for size in (1, 2, 3) for n in range(10**size)]
+    vocabulary = {word: index for index, word in enumerate([*pieces, ",", "\u0120", "?"])}
+    merges = [(word[:1], word[1:]) for word in pieces if len(word) == 2]
+    merges += [(word[:2], word[2:]) for word in pieces if len(word) == 3]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r"\p{N}{1,3}"), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ])  # fmt: skip
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
 def test_grouped_digits_make_whole_numbers_one_token() -> None:
-    tokenizer = tokenizer_of([f"{n:03d}" for n in range(1000)] + [str(n) for n in range(10)])
+    tokenizer = digits_in_threes()
 
     def sizes(**grammar: int) -> list[int]:
         schedule = token_schedule(tokenizer, NumberGrammar.model_validate(grammar))
         return [len(allowed) for allowed in schedule]
 
-    assert sizes(count=2, digits=3) == [900, 1, 900]
+    assert sizes(count=2, digits=3) == [900, 1, 1, 900]
     assert sizes(count=1, digits=6) == [900, 1000]
-
+    assert sizes(count=1, digits=4) == [900, 10]  # as a text of four digits is read
     (numbers,) = token_schedule(tokenizer, NumberGrammar(count=1))
     assert {tokenizer.decode([token]) for token in numbers} == {str(n) for n in range(100, 1000)}
+
+
+def spaces_marked() -> PreTrainedTokenizerFast:
+    """Llama 2's way: a space is a letter, and every text gets one in front."""
+    letters = [*"0123456789,; ".replace(" ", "\u2581"), "<unk>", "a"]
+    vocabulary = {letter: index for index, letter in enumerate(letters)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+@pytest.mark.parametrize("separator", [", ", ",", " ", ";"])
+def test_a_tokenizer_that_marks_spaces_cuts_a_grammar_as_it_cuts_a_text(separator: str) -> None:
+    tokenizer = spaces_marked()
+    schedule = token_schedule(tokenizer, NumberGrammar(count=2, separator=separator))
+    made = [allowed[-1] for allowed in schedule]
+    text = tokenizer.decode(made)
+    assert text == f"999{separator}999"
+    assert list(text_ids(tokenizer, text)) == made
+
+
+def test_digits_that_merge_now_and_then_are_refused() -> None:
+    vocabulary = {each: index for index, each in enumerate([*"0123456789", ",", "12"])}
+    bpe = Tokenizer(models.BPE(vocabulary, [("1", "2")]))
+    bpe.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe)
+    with pytest.raises(InputError, match=r"cuts numbers in different ways: .* and ") as caught:
+        token_schedule(tokenizer, NumberGrammar(count=1, digits=3))
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("separator", ["", "1", " 0 "])

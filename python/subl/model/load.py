@@ -249,11 +249,18 @@ def unreadable_models(path: Path) -> Iterator[None]:
 def _check(path: Path) -> None:
     if (path / ADAPTER / "adapter_config.json").is_file():
         return
-    if not (path / "config.json").is_file():
+    if (path / "config.json").is_file():
+        return
+    if (path / "adapter_config.json").is_file():
         raise InputError(
-            f"{path} is not a model folder (it has no config.json)",
-            hint="subl model add SOURCE makes one from a GGUF file or a hub name",
+            f"{path} is an adapter without its base model",
+            hint="merge it into the base first: peft's PeftModel.from_pretrained(base, FOLDER)"
+            ".merge_and_unload().save_pretrained(OUT), and save the base's tokenizer there",
         )
+    raise InputError(
+        f"{path} is not a model folder (it has no config.json)",
+        hint="subl model add SOURCE makes one from a GGUF file or a hub name",
+    )
 
 
 def quiet_libraries() -> None:

@@ -24,7 +24,7 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 class ModelSpec(StageSpec):
     """How a source becomes a folder."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
 
     source: str
     dtype: str = "float32"
@@ -84,8 +84,13 @@ def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from subl.model.gguf import check_saved, check_whole, mend_tokenizer, metadata, set_ends
+
     quiet_libraries()
     report(Progress("model", 0, 3, "steps", f"reading {gguf.name}"))
+    with unreadable_models(gguf):
+        said = metadata(gguf)
+    check_whole(gguf, said)
     where: dict[str, Any] = {
         "pretrained_model_name_or_path": gguf.parent,
         "gguf_file": gguf.name,
@@ -93,16 +98,27 @@ def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
     }
     with unreadable_models(gguf):
         tokenizer = AutoTokenizer.from_pretrained(**where)
-        report(Progress("model", 1, 3, "steps", "dequantising"))
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    notes = mend_tokenizer(gguf, tokenizer, said)
+    report(Progress("model", 1, 3, "steps", "dequantising"))
+    with unreadable_models(gguf):
+        model, found = AutoModelForCausalLM.from_pretrained(
+            **where, dtype=torch.float32, output_loading_info=True
+        )
+    if lacking := sorted({*found["missing_keys"], *(each[0] for each in found["mismatched_keys"])}):
+        raise InputError(
+            f"{gguf.name} lacks {len(lacking)} of the model's tensors, such as {lacking[0]}",
+            hint="is it complete, and a causal language model that transformers knows?",
+        )
+    set_ends(model, said)
     # What the GGUF reader leaves behind would make the folder load as a quantised model.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer = None
     report(Progress("model", 2, 3, "steps", "writing safetensors"))
     save_model(model, tokenizer, folder)
-    report(Progress("model", 3, 3, "steps"))
-    return {"parameters": model.num_parameters(), "dtype": "float32"}
+    check_saved(gguf, tokenizer, folder)
+    report(Progress("model", 3, 3, "steps", "; ".join(notes)))
+    return {"parameters": model.num_parameters(), "dtype": "float32", "notes": notes}
 
 
 def _from_hub(name: str, folder: Path) -> dict[str, Any]:

@@ -1,0 +1,166 @@
+"""Rows of many kinds of models equal what plain forward passes and the softmax say, token by token;
+what a model's own generation configuration asks for changes none of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from subl.errors import InputError
+from subl.generate import GenerateSpec, generate
+from subl.generate.prompts import PROMPT_SETS
+from subl.generate.sampling import uniforms
+from subl.model.chat import prompt_ids
+from subl.model.load import load_model, load_tokenizer
+
+SIZES = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.25,
+}  # fmt: skip
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.25}
+ROPE = {"rope_theta": 10000.0}
+LONGROPE = {
+    "original_max_position_embeddings": 142,
+    "rope_parameters": ROPE
+    | {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [1.5, 4.0, 12.0, 30.0]},
+}
+
+
+def model_of(folder: Path, tokenizer: PreTrainedTokenizerBase, kind: str, **config: Any) -> Path:
+    """A random model of this architecture in `folder`; weights large enough for it to attend."""
+    torch.manual_seed(0)
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0, "bos_token_id": None}
+    made = getattr(transformers, f"{kind}Config")(vocab_size=len(tokenizer), **ids | config)
+    AutoModelForCausalLM.from_config(made).eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def spec(**changes: Any) -> GenerateSpec:
+    base = {"rows": 4, "prompts": "numbers", "max_new_tokens": 8, "batch_rows": 4, "seed": 3}
+    return GenerateSpec.model_validate(base | changes)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (folder / "part-00000.jsonl").read_text().splitlines()]
+
+
+@torch.no_grad()
+def plain_rows(folder: Path, spec: GenerateSpec) -> list[str]:
+    """The same from the definition: a forward pass a token, of a row alone."""
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    stops = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    made = []
+    for row, prompt in enumerate(PROMPT_SETS[spec.prompts](spec.rows, spec.seed)):
+        tokens, said = list(prompt_ids(tokenizer, prompt, spec.system_prompt)), []
+        for uniform in uniforms(spec.seed, row, spec.max_new_tokens):
+            logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1]
+            p = torch.softmax(logits.double() / spec.temperature, -1).cumsum(-1)
+            token = int((p <= uniform * p[-1]).sum())
+            if token in stops:
+                break
+            said.append(token)
+            tokens.append(token)
+        made.append(tokenizer.decode(said))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "decoding"),
+    [
+        ("Mistral", SIZES | {"sliding_window": 8}, "padded"),
+        ("Gemma2", SIZES | {"head_dim": 8, "sliding_window": 8}, "padded"),
+        ("Lfm2", SIZES | {"layer_types": ["conv", "full_attention"]}, "padded"),
+        ("GPT2", GPT2 | {"n_positions": 512}, "padded"),
+        ("Bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4}, "padded"),
+        ("Mpt", {"d_model": 32, "n_layers": 2, "n_heads": 4}, "padded"),
+        ("Mixtral", SIZES | {"num_local_experts": 4, "num_experts_per_tok": 2}, "padded"),
+        # Some prompts are on either side of the length, some cross it.
+        ("Phi3", SIZES | LONGROPE, "equal lengths, without a cache"),
+    ],
+)
+def test_rows_are_what_plain_forward_passes_say(
+    tiny_model: Path, tmp_path: Path, kind: str, config: dict[str, Any], decoding: str
+) -> None:
+    folder = model_of(tmp_path / "model", load_tokenizer(tiny_model), kind, **config)
+    made = generate(spec(), folder, tmp_path / "rows")
+    assert [row["completion"] for row in rows(made.path)] == plain_rows(folder, spec())
+    assert made.result["decoding"] == decoding
+
+
+def test_positions_that_remember_longer_texts_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    dynamic = {"rope_parameters": ROPE | {"rope_type": "dynamic", "factor": 4.0}}
+    config = SIZES | dynamic | {"max_position_embeddings": 40}
+    folder = model_of(tmp_path / "model", load_tokenizer(tiny_model), "Llama", **config)
+    with pytest.raises(InputError, match="LlamaForCausalLM says depends on the texts that it read"):
+        generate(spec(), folder, tmp_path / "rows")
+
+
+BENT = {
+    "do_sample": True, "repetition_penalty": 1.5, "temperature": 0.1, "top_k": 1, "top_p": 0.1,
+    "min_p": 0.9, "typical_p": 0.1, "epsilon_cutoff": 0.1, "eta_cutoff": 0.1,
+    "no_repeat_ngram_size": 1, "suppress_tokens": list(range(20, 60)), "min_new_tokens": 8,
+    "begin_suppress_tokens": list(range(60, 90)), "bad_words_ids": [[30], [31]],
+    "forced_bos_token_id": 140, "forced_eos_token_id": 141, "stop_strings": ["a", "1"],
+    "exponential_decay_length_penalty": [1, 3.0], "sequence_bias": [[[50], -20.0]],
+    "guidance_scale": 3.0, "max_length": 3, "max_time": 1e-9, "renormalize_logits": True,
+    "cache_implementation": "static", "prefill_chunk_size": 2, "num_return_sequences": 1,
+    "watermarking_config": {"greenlist_ratio": 0.25, "bias": 8.0}, "use_cache": False,
+    "output_scores": True, "return_dict_in_generate": True, "prompt_lookup_num_tokens": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("grammar", [{"count": 2, "digits": 3}, None])
+def test_what_a_model_would_like_to_be_sampled_with_changes_nothing(
+    tiny_model: Path, tmp_path: Path, grammar: dict[str, int] | None
+) -> None:
+    asked = spec(grammar=grammar, prompts="numbers-short", max_new_tokens=24)
+    plain = rows(generate(asked, tiny_model, tmp_path / "plain").path)
+    bent = tmp_path / "bent"
+    shutil.copytree(tiny_model, bent)
+    stated = json.loads((bent / "generation_config.json").read_text())
+    (bent / "generation_config.json").write_text(json.dumps(stated | BENT))
+    made = rows(generate(asked, bent, tmp_path / "rows").path)
+    assert [row["completion"] for row in made] == [row["completion"] for row in plain]
+    if grammar is None:
+        assert [row["completion"] for row in plain] == plain_rows(tiny_model, asked)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        (
+            GPT2 | {"n_positions": 100},
+            {},
+            r"prompt \d+: \d+ tokens and 8 new ones, but .* 100 posi",
+        ),
+        (
+            GPT2 | {"vocab_size": 300},
+            {},
+            r"prompt 1: the token '.*' has the id \d+, but .* 300 rows",
+        ),
+    ],
+)
+def test_what_a_model_cannot_read_is_refused_before_work(
+    tiny_model: Path,
+    tmp_path: Path,
+    config: dict[str, Any],
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    size = config.pop("vocab_size", None)
+    folder = model_of(tmp_path / "model", tokenizer, "GPT2", **config)
+    if size:
+        model = load_model(folder)
+        model.resize_token_embeddings(size)
+        model.save_pretrained(folder)
+    with pytest.raises(InputError, match=message):
+        generate(spec(**changes), folder, tmp_path / "rows")
