@@ -83,7 +83,7 @@ def plain_rows(folder: Path, spec: GenerateSpec) -> list[str]:
         ("Mpt", {"d_model": 32, "n_layers": 2, "n_heads": 4}, "padded"),
         ("Mixtral", SIZES | {"num_local_experts": 4, "num_experts_per_tok": 2}, "padded"),
         # Some prompts are on either side of the length, some cross it.
-        ("Phi3", SIZES | LONGROPE, "equal lengths, without a cache"),
+        ("Phi3", SIZES | LONGROPE, "equal lengths"),
     ],
 )
 def test_rows_are_what_plain_forward_passes_say(
