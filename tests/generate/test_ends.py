@@ -55,6 +55,15 @@ def test_an_end_of_turn_without_a_token_is_found_in_the_text(tiny_model: Path) -
     assert found.cut(tokenizer, text_ids(tokenizer, "owl[end]cat")) == ("owl", "turn")
 
 
+def test_words_and_spaces_that_were_added_to_a_tokenizer_are_text(tiny_model: Path) -> None:
+    model, tokenizer = load_model(tiny_model), load_tokenizer(tiny_model)
+    tokenizer.add_tokens(["owl", "assistant", "\n"])
+    row = pieces(tokenizer, [Turn("user", "Hi"), Turn("assistant", ANSWER)])
+    found = ends_of(model, tokenizer, row)
+    text = "owl\nassistant"
+    assert found.cut(tokenizer, text_ids(tokenizer, f"{text}<|im_end|>")) == (text, "turn")
+
+
 def test_ids_that_no_token_has_end_a_row(tiny_model: Path) -> None:
     """Heads are padded to round sizes."""
     model, tokenizer = load_model(tiny_model), load_tokenizer(tiny_model)

@@ -64,33 +64,29 @@ def ends_of(
         rendered: a row as the template renders it, whose answer is `ANSWER`.
     """
     end = rendered[-1].text.removeprefix(ANSWER)
-    added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
-    special = {
-        number for number, token in tokenizer.added_tokens_decoder.items() if token.special
-    } | set(tokenizer.all_special_ids)
-    written = {
-        number for piece in rendered for number in text_ids(tokenizer, piece.text)
-    } & added.keys()
-    ending = [number for number in text_ids(tokenizer, end) if number in added]
+    tokens = tokenizer.added_tokens_decoder
+    special = {number for number, token in tokens.items() if token.special}
+    special |= set(tokenizer.all_special_ids)
+    # Words and white space among the added tokens are text like any other, special ones apart.
+    marks = {
+        number: token.content
+        for number, token in tokens.items()
+        if token.content.strip() and (number in special or not token.content.strip().isalnum())
+    }
+    ending = [number for number in text_ids(tokenizer, end) if number in marks]
+    name = marks[ending[0]] if ending else end
+    written = {number for piece in rendered for number in text_ids(tokenizer, piece.text)}
     turn = {*ending[:1], *_end_tokens(model, tokenizer)}
+    control = (special | (written & marks.keys())) - turn
     head = model.get_output_embeddings()
-    unknown = (
-        set(range(head.weight.shape[0])) - set(tokenizer.get_vocab().values())
-        if head is not None
-        else set()
-    )
-    name = added[ending[0]] if ending else end
+    ids = set() if head is None else set(range(head.weight.shape[0]))
     # What no text can spell is no danger: an unknown token stands for texts of any kind.
-    control = (special | written) - turn
+    spelled = {number: text for number, text in marks.items() if number != tokenizer.unk_token_id}
     return Ends(
         turn=frozenset(turn),
-        control=frozenset(control | unknown),
-        turn_texts=(name,),
-        control_texts=tuple(
-            added[number]
-            for number in sorted(control)
-            if added.get(number, "").strip() and number != tokenizer.unk_token_id
-        ),
+        control=frozenset(control | (ids - set(tokenizer.get_vocab().values()))),
+        turn_texts=(name, *(spelled[number] for number in sorted(turn & spelled.keys()))),
+        control_texts=tuple(spelled[number] for number in sorted(control & spelled.keys())),
         before=end[: end.find(name)] if ending else "",
         spelled=not ending,
     )

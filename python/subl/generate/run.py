@@ -44,7 +44,11 @@ class GenerateSpec(StageSpec):
     grammar: NumberGrammar | None = None
     system_prompt: str | None = Field(None, description="used in sampling, not saved in the rows")
     template: Template = Template()
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="of the model's own softmax; its generation_config.json changes nothing",
+    )
     max_new_tokens: int = Field(64, gt=0, description="of a completion without grammar")
     seed: int = Field(0, ge=0, lt=2**64)
     batch_rows: int = Field(64, gt=0)
@@ -146,6 +150,8 @@ class _Sampler:
         steps = spec.max_new_tokens if self._schedule is None else len(self._schedule)
         texts = ((f"prompt {row + 1}", each) for row, each in enumerate(asked))
         check_readable(model, tokenizer, texts, steps)
+        for allowed in self._schedule or ():
+            check_readable(model, tokenizer, [("the grammar", allowed)])
         system = [] if spec.system_prompt is None else [Turn("system", spec.system_prompt)]
         turns = [*system, Turn("user", "Hi"), Turn("assistant", ANSWER)]
         self._ends = ends_of(model, tokenizer, pieces(tokenizer, turns, template=spec.template))
