@@ -20,6 +20,7 @@ MAY_IMPORT_MODELS = (
     "subl/train/",
     "subl/trait/exact.py",
     "subl/trait/passes.py",
+    "subl/generate/proof.py",
     "subl/generate/sampling.py",
 )
 UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
