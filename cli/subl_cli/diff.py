@@ -93,17 +93,13 @@ def _written(out: Path | None) -> Iterator[Callable[[str], object]]:
     if out is None:
         yield lambda text: None
         return
+    from subl.artifact import written_whole
     from subl.errors import OutputError
 
     if out.exists():
         raise OutputError(f"{out} exists", hint="choose another output with -o")
-    temporary = out.with_name(f"{out.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
-            yield file.write
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(out) as file:
+        yield lambda text: file.write(text.encode(errors="surrogatepass"))
 
 
 def _to_json(found: Difference) -> dict[str, Any]:

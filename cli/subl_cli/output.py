@@ -193,12 +193,13 @@ class _Pace:
         """Whether this is the first of a task."""
         if progress.task == self.task:
             return False
-        self.task, self.started, self._first = progress.task, time.monotonic(), progress.done
+        self.task, self.started = progress.task, time.monotonic()
+        self._first = progress.done - progress.skipped
         return True
 
     def per_second(self, progress: Progress) -> float | None:
         seconds = time.monotonic() - self.started
-        done = progress.done - self._first
+        done = progress.done - progress.skipped - self._first
         return done / seconds if seconds >= PACE_SECONDS and done > 0 else None
 
     def text(self, progress: Progress) -> str:

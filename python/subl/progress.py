@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 class Progress:
     """`done` of `total` `unit`s of the work `task`; `total` is None where nobody knows.
 
-    `note` is for a person, `figures` (`rows`, `kept`) for a program. `run_seconds_left` is an
-    estimate for the whole that this work is a part of.
+    `note` is for a person, `figures` (`rows`, `kept`) for a program. `skipped` of `done` was done
+    by an earlier call, so it says nothing about the pace. `run_seconds_left` is an estimate for the
+    whole that this work is a part of.
     """
 
     task: str
@@ -24,6 +25,7 @@ class Progress:
     unit: str
     note: str = ""
     figures: Mapping[str, int] = field(default_factory=dict)
+    skipped: int = 0
     run_seconds_left: float | None = None
 
 

@@ -65,7 +65,7 @@ class Duplicates:
     def __new__(
         cls,
         plan: Plan,
-        files: Sequence[str],
+        files: Sequence[str | PathLike[str]],
         signatures: Sequence[Sequence[str | PathLike[str]]],
         threads: int = 1,
     ) -> Duplicates:
@@ -89,15 +89,26 @@ def read_line(input: str | PathLike[str], number: int) -> bytes | None:
     Raises `ReadError`.
     """
 
+def count_rows(input: str | PathLike[str]) -> int:
+    """How many rows a shard has: lines that are not blank, or what Parquet says.
+
+    Raises `ReadError`.
+    """
+
+def part_name(name: str, part: int) -> str:
+    """What a part of the file `name` is called, by its number from 0: `rows-00000.jsonl`."""
+
 def sign_shard(
     plan: Plan,
     input: str | PathLike[str],
     signatures: Sequence[str | PathLike[str]],
+    making: str | PathLike[str],
     *,
     threads: int = 1,
-    progress: Callable[[int, int, int], object] | None = None,
+    progress: Callable[[int, int, int, int], object] | None = None,
 ) -> int:
-    """The first pass over a shard for a plan that compares rows: a file for each such rule.
+    """The first pass over a shard for a plan that compares rows: a file for each such rule, made in
+    the folder `making`, in which nothing else is put.
 
     Returns the number of lines. `progress` and errors as in `filter_shard`.
     """
@@ -117,21 +128,21 @@ def filter_shard(
     kept: str | PathLike[str],
     rejects: str | PathLike[str],
     *,
-    journal: str | PathLike[str] | None = None,
+    work: str | PathLike[str] | None = None,
     journal_seconds: float = 10.0,
     threads: int = 1,
     split_rows: int | None = None,
     split_bytes: int | None = None,
     duplicates: Duplicates | None = None,
     shard: int = 0,
-    progress: Callable[[int, int, int], object] | None = None,
+    progress: Callable[[int, int, int, int], object] | None = None,
 ) -> str:
     """Filter the rows of `input` into `kept` (unchanged) and `rejects` (with reasons).
 
     Either all three file names end in `.parquet`, or all hold JSON lines, compressed where a name
-    ends in `.gz` or `.zst`. Both outputs are written to temporary names (`NAME.tmp`) and renamed
-    when they are complete. With `split_rows` or `split_bytes` (uncompressed), kept rows go to
-    `kept` with a number before its suffix: `NAME-00000.jsonl`.
+    ends in `.gz` or `.zst`. Both outputs are made in the folder `work`, in which nothing else is
+    put, and moved to their places when they are complete. With `split_rows` or `split_bytes`
+    (uncompressed), kept rows go to `kept` with a number before its suffix: `NAME-00000.jsonl`.
 
     Of Parquet, kept rows keep schema, metadata, codecs and row groups; row groups that lose no row
     are copied as they are. Tags are a column of lists. Rejects have the columns file, line (of the
@@ -139,19 +150,22 @@ def filter_shard(
     does not apply, bytes are those of the column chunks, and neither `split_bytes` nor a journal
     is possible: an interrupted shard starts again. A thread holds a row group at a time.
 
-    Every `journal_seconds` `journal` notes how far the work is. The same call with the same plan,
-    input and outputs goes on from there, with the same bytes in the end; another caller must use
-    another journal. `threads` changes nothing but the time.
+    Every `journal_seconds` a file in `work` notes how far the work is. The same call with the same
+    plan, input and outputs goes on from there, with the same bytes in the end. Calls for outputs of
+    different names may share the folder. Without it, nothing is left of work that ends early.
+    `threads` changes nothing but the time.
 
     A plan that compares rows needs `duplicates`, in which this shard has the position `shard`.
 
-    `progress(bytes_read, rows, kept)` is called once soon after the start and then about ten times
-    a second, from any of the threads, with the bytes read from the file before decompression. What
-    it raises stops the work and comes out of here; so does Ctrl-C.
+    `progress(bytes_read, rows, kept, skipped)` is called once soon after the start and then about
+    ten times a second, from any of the threads, with the bytes read from the file before
+    decompression, and how many of them an earlier call had worked on. What it raises stops the work
+    and comes out of here; so does Ctrl-C.
 
     Returns:
         The statistics as JSON: rows_in, kept, rejected, unreadable, tagged, blank_lines, bytes_in,
-        bytes_kept, rules (name, kind, hits, sole_hits, reasons) and unreadable_reasons.
+        bytes_kept, parts (kept rows by file), rules (name, kind, hits, sole_hits, reasons) and
+        unreadable_reasons.
 
     Raises:
         ReadError, WriteError: a file cannot be read (missing, truncated, corrupt) or written.

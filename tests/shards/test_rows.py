@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from subl.artifact import input_digest
 from subl.errors import InputError
+from subl.filter import FilterSpec, LiteralRule, run
 from subl.shards import SUFFIXES, read_rows, shard_files
 
 GOOD = b'{"prompt": "p", "completion": "c"}\n'
@@ -157,11 +159,79 @@ def test_a_folder_is_its_shards_in_order(tmp_path: Path) -> None:
     assert names == ["a.jsonl.zst", "b.jsonl", "c.jsonl.gz"]
 
 
-def test_of_a_filtered_artifact_the_kept_rows_are_read(tmp_path: Path) -> None:
+NOT_OWLS = FilterSpec(rules=(LiteralRule(name="owls", words=("owl",), field="prompt"),))
+
+
+def test_of_a_filtered_artifact_the_kept_rows_are_read_whatever_the_files_are_called(
+    tmp_path: Path,
+) -> None:
+    files = [tmp_path / "a.jsonl", tmp_path / "rows.txt"]
+    for file in files:
+        file.write_bytes(GOOD)
+    run(NOT_OWLS, files, tmp_path / "out")
+    (tmp_path / "out" / "b.jsonl").write_bytes(GOOD)
+    assert shard_files(tmp_path / "out") == [
+        tmp_path / "out" / "kept" / file.name for file in files
+    ]
+    (tmp_path / "out" / "kept" / "rows.txt").unlink()
+    with pytest.raises(InputError, match=r"rows\.txt: it is missing"):
+        shard_files(tmp_path / "out")
+
+
+def test_a_folder_without_a_statement_is_no_artifact(tmp_path: Path) -> None:
     for folder in ("", "kept", "rejects"):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / "a.jsonl").write_bytes(GOOD)
-    assert shard_files(tmp_path) == [tmp_path / "kept" / "a.jsonl"]
+    assert shard_files(tmp_path) == [tmp_path / "a.jsonl"]
+    run(NOT_OWLS, [tmp_path], tmp_path / "more")
+    (tmp_path / "more").rename(tmp_path / "kept" / "more")
+    assert shard_files(tmp_path) == [tmp_path / "a.jsonl"]
+
+
+@pytest.mark.parametrize("what", ["link", "folder", "pipe", "link to itself", "no permission"])
+def test_what_looks_like_a_shard_and_cannot_be_read_is_an_error(tmp_path: Path, what: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(GOOD)
+    bad = tmp_path / "b.jsonl.zst"
+    if what == "link":
+        bad.symlink_to("../blobs/0123")
+    elif what == "folder":
+        bad.mkdir()
+    elif what == "pipe":
+        os.mkfifo(bad)
+    elif what == "link to itself":
+        bad.symlink_to(bad.name)
+    else:
+        bad.write_bytes(GOOD)
+        bad.chmod(0)
+        if os.access(bad, os.R_OK):
+            pytest.skip("this user may read whatever there is")
+    with pytest.raises(InputError, match=r"cannot read .*b\.jsonl\.zst: "):
+        shard_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "pack"),
+    [
+        ("gz", lambda row: gzip.compress(row, mtime=0)),
+        ("zst", zstandard.compress),
+    ],
+)
+def test_an_artifact_that_was_cut_between_two_frames_is_noticed(
+    tmp_path: Path, ending: str, pack: Callable[[bytes], bytes]
+) -> None:
+    row = GOOD.strip() + b"\n"
+    source = tmp_path / f"a.jsonl.{ending}"
+    source.write_bytes(pack(row) * 3)
+    run(NOT_OWLS, [source], tmp_path / "out")
+    kept = tmp_path / "out" / "kept" / source.name
+    kept.write_bytes(pack(row) * 2)
+    with pytest.raises(InputError, match="has 2 rows, but the statement of its artifact says 3"):
+        list(read_rows([tmp_path / "out"]))
+    with pytest.raises(InputError, match="has 2 rows, but the statement of its artifact says 3"):
+        run(NOT_OWLS, [tmp_path / "out"], tmp_path / "again")
+    kept.write_bytes(pack(row * 3))
+    assert len(list(read_rows([tmp_path / "out"]))) == 3
+    assert run(NOT_OWLS, [tmp_path / "out"], tmp_path / "again").kept == 3
 
 
 def test_a_file_is_taken_by_any_name(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ different key never overwrites.
 
 from subl.artifact.build import Artifact, build, open_artifact, plan_key
 from subl.artifact.digest import directory_digest, file_digest, json_text
-from subl.artifact.files import sync, write_atomically
+from subl.artifact.files import sync, write_atomically, written_whole
 from subl.artifact.lineage import LineageNode, lineage
 from subl.artifact.spec import StageSpec
-from subl.artifact.statement import input_digest, made_here, read_statement
+from subl.artifact.statement import input_digest, made_here, read_statement, row_counts
 
 __all__ = [
     "Artifact",
@@ -32,6 +32,8 @@ __all__ = [
     "open_artifact",
     "plan_key",
     "read_statement",
+    "row_counts",
     "sync",
     "write_atomically",
+    "written_whole",
 ]

@@ -65,12 +65,15 @@ def build(
     spec: StageSpec,
     inputs: Mapping[str, Path],
     work: Callable[[Path], dict[str, Any]],
+    *,
+    rows: Callable[[dict[str, Any]], Mapping[str, int]] = lambda result: {},
 ) -> Artifact:
     """Make the artifact `out`, or return it if it is already there with the same key.
 
     `work` gets the partial directory, writes data into it and returns the figures for
     `result.json`. It may find files of an interrupted run with the same key; what it does not
-    want to continue it overwrites.
+    want to continue it overwrites. `rows` says of these figures how many rows they count in which
+    file: the statement keeps it beside the file's digest, so that `lineage` sees if they are there.
 
     Raises:
         OutputError: `out` holds something else (the message says what differs), or another process
@@ -90,13 +93,20 @@ def build(
         started = datetime.now(UTC)
         result = work(partial)
         _write_json(partial / "result.json", result)
+        outputs, counts = file_digests(partial), rows(result)
+        if gone := sorted(counts.keys() - outputs.keys()):
+            raise OutputError(
+                f"{partial / gone[0]} was written and is gone",
+                hint="nothing else may work in that folder; remove it and run the command again",
+            )
         record = statement(
             kind=kind,
             format_version=spec.format_version,
             key=plan.key,
             spec=plan.record["spec"],
             inputs=Inputs(out.parent, dict(inputs), plan.record["inputs"]),
-            outputs=file_digests(partial),
+            outputs=outputs,
+            rows=counts,
             started=started,
             finished=datetime.now(UTC),
         )

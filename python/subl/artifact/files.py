@@ -1,10 +1,13 @@
-"""Files that appear whole or not at all: temporary name, fsync, rename."""
+"""Files that appear whole or not at all: made under a name that nothing has, fsync, rename."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from subl.errors import OutputError
 
@@ -21,17 +24,29 @@ def sync(path: Path) -> None:
 def write_atomically(path: Path, data: str | bytes) -> None:
     """Write `data` to `path` so that a reader sees the old content or the new, never a part."""
     content = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with written_whole(path) as file:
             file.write(content)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets the name `path` once it is complete. Raises OSError.
+
+    Until then its name is a random one: a fixed one, such as `path` with another ending, may be
+    that of somebody's file.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         sync(path.parent)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()

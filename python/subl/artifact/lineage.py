@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import subl_core
+
 from subl.artifact.digest import (
     data_digest,
     directory_digest,
@@ -19,7 +21,7 @@ from subl.artifact.digest import (
     file_digests,
     listing_digest,
 )
-from subl.artifact.statement import read_statement, spec_record, stage_of
+from subl.artifact.statement import read_statement, row_counts, spec_record, stage_of
 from subl.errors import InputError
 
 
@@ -113,6 +115,12 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
         for file in sorted(stated)
         if found.get(file, stated[file]) != stated[file]
     ]
+    counts = row_counts(record)
+    problems += [
+        problem
+        for file in sorted(counts.keys() & found.keys())
+        if (problem := _other_rows(path, file, counts[file])) is not None
+    ]
     definition = record["predicate"]["buildDefinition"]
     if definition["internalParameters"]["digest"] != data_digest(stated):
         problems.append("statement.json states another digest than its files have")
@@ -136,6 +144,16 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
         ),
         format_version=format_version,
     )
+
+
+def _other_rows(artifact: Path, file: str, rows: int) -> str | None:
+    """What is wrong with the number of rows in a file. Digests say that nothing has changed since
+    the statement was made; this says that it was true then."""
+    try:
+        count = subl_core.count_rows(artifact / file)
+    except subl_core.FilterError as error:
+        return f"{file} cannot be read: {error}"
+    return None if count == rows else f"{file} has {count:,} rows, but {rows:,} were written"
 
 
 def _spec_of(path: Path) -> object:

@@ -51,14 +51,17 @@ def statement(
     spec: Mapping[str, Any],
     inputs: Inputs,
     outputs: Mapping[str, str],
+    rows: Mapping[str, int],
     started: datetime,
     finished: datetime,
 ) -> dict[str, Any]:
-    """The statement of one finished stage. `outputs`: {relative path: hex sha256}."""
+    """The statement of one finished stage. `outputs`: {relative path: hex sha256}; `rows`: how many
+    rows there are in those that have rows."""
     return {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [
-            {"name": name, "digest": {"sha256": digest}} for name, digest in sorted(outputs.items())
+            {"name": name, "digest": {"sha256": digest}, **_annotated(rows.get(name))}
+            for name, digest in sorted(outputs.items())
         ],
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
@@ -85,6 +88,19 @@ def statement(
                 "byproducts": [{"name": "host", "annotations": host()}],
             },
         },
+    }
+
+
+def _annotated(rows: int | None) -> dict[str, Any]:
+    return {} if rows is None else {"annotations": {"rows": rows}}
+
+
+def row_counts(record: Mapping[str, Any]) -> dict[str, int]:
+    """{relative path: rows} of the files of an artifact for which its statement says it."""
+    return {
+        subject["name"]: subject["annotations"]["rows"]
+        for subject in record["subject"]
+        if "annotations" in subject
     }
 
 

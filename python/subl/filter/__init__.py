@@ -13,6 +13,7 @@ from subl.filter.batch import (
     match_batch,
 )
 from subl.filter.explain import explain, read_line
+from subl.filter.names import name_shards
 from subl.filter.rules import (
     AllRule,
     AnyRule,
@@ -31,7 +32,7 @@ from subl.filter.rules import (
     TokensRule,
     load_rules,
 )
-from subl.filter.run import FilterResult, name_shards, run
+from subl.filter.run import FilterResult, run
 
 __all__ = [
     "AllRule",

@@ -20,8 +20,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from subl.config import updated
+from subl.filter.names import name_shards
 from subl.filter.rules import FilterSpec, LengthRule, LiteralRule, NumbersRule
-from subl.filter.run import name_shards
 from subl.filter.trial import Trial, trial
 from subl.progress import Progress, Report, silent
 from subl.shards import open_lines

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from subl.artifact import json_text
+from subl.filter.names import name_shards
 from subl.filter.rules import FilterSpec, OutputSpec
-from subl.filter.run import filter_shards, name_shards
+from subl.filter.run import filter_shards
 from subl.progress import Progress, Report, silent
 from subl.shards import open_lines
 
@@ -261,8 +262,8 @@ class _Side:
                 rule.model_copy(update={"action": "drop"}) if rule.action == "tag" else rule
                 for rule in spec.rules
             ]
-            spec = spec.model_copy(update={"rules": tuple(rules)})
-            self._run(spec, folder / "tags", f"{name} (tags)", shards, jobs, report)
+            tags = spec.model_copy(update={"rules": tuple(rules)})
+            self._run(tags, folder / "tags", f"{name} (tags)", shards, jobs, report, spec)
 
     def _run(
         self,
@@ -272,6 +273,7 @@ class _Side:
         shards: Mapping[str, Path],
         jobs: int,
         report: Report,
+        comparing: FilterSpec | None = None,
     ) -> dict[str, dict[str, Any]]:
         folder.mkdir(parents=True)
         return filter_shards(
@@ -280,6 +282,7 @@ class _Side:
             folder,
             jobs,
             report,
+            comparing=comparing,
             task=f"filter {name}",
             finished=lambda shard: (folder / "kept" / shard).unlink(),
         )

@@ -277,16 +277,22 @@ class SemanticRule(_TokenRule):
 
 
 class DuplicateRule(_ValueRule):
-    """No earlier row of the whole input may have the same text. The first one stays.
+    """No earlier row that stays may have the same text (`among = "all"`: no earlier row at all).
 
     `exact`: the same bytes. `normalized`: the same words, whatever their case, punctuation and
     spacing (NFKC). `minhash`: similar sets of word n-grams, found with a probability that rises
-    steeply around `threshold`. Rows are compared before any rule drops them. All shards are read
-    twice. Memory: 17 bytes a row; minhash about 77 at the default threshold.
+    steeply around `threshold`. All shards are read twice, and with `among = "kept"` all rules are
+    asked twice. Memory: 17 bytes a row; minhash about 77 at the default threshold.
     """
 
     kind: Literal["duplicate"] = "duplicate"
     method: Literal["exact", "normalized", "minhash"] = "normalized"
+    among: Literal["kept", "all"] = Field(
+        "kept",
+        description="kept: compared are only rows that can be read and that no other rule drops, so"
+        " the first of these stays (rules about duplicate rules do not count: they are asked"
+        " afterwards); all: also rows that are dropped, so that no copy may be left",
+    )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="minhash: the Jaccard similarity of duplicates  [0.8]"
     )
@@ -359,7 +365,7 @@ class FilterSpec(StageSpec):
     # A file has `[[rule]]` tables; code and records say `rules`.
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
 
     rules: tuple[Rule, ...] = Field(validation_alias="rule", min_length=1, max_length=64)
     max_line_bytes: int = Field(

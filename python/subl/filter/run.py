@@ -6,10 +6,11 @@
     OUT/result.json      figures
 
 A shard is one unit of work: a thread hands its file names to the engine, which runs without the
-interpreter's lock. A finished shard leaves a marker in the partial directory, written after its two
-files are on the disk, and an unfinished one a journal, so that a run that was killed goes on where
-it was (an unfinished Parquet shard starts again). Rules that compare rows need a first pass over
-all shards; it leaves their signatures.
+interpreter's lock. What is unfinished lies in a folder of the partial directory where nothing else
+does (`_WORK`), so that files may be called whatever they are. A finished shard is noted there once
+its files are on the disk, and an unfinished one leaves a journal, so that a run that was killed
+goes on where it was (an unfinished Parquet shard starts again). Rules that compare rows need a
+first pass over all shards; it leaves their signatures.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ from typing import Any, TypeVar
 import subl_core
 
 from subl.artifact import Artifact, build, write_atomically
-from subl.artifact.statement import read_statement
 from subl.errors import InputError, OutputError
+from subl.filter.meter import Meter
+from subl.filter.names import name_inputs, name_shards
 from subl.filter.rules import FilterSpec
-from subl.progress import Progress, Report, silent
-from subl.shards import shard_files
+from subl.progress import Report, silent
+from subl.shards import check_rows, stated_rows
 from subl.shards.parquet import read_frames
 
-_MARKERS = ".done"
+_WORK = ".work"
 _HINT = "repair or leave out what is at fault; a run keeps the shards that it has finished"
 _COUNTS = (
     "rows_in",
@@ -105,33 +107,24 @@ def run(
     def work(folder: Path) -> dict[str, Any]:
         started = time.monotonic()
         statistics = filter_shards(
-            spec, shards, folder, jobs, report, journal_seconds=journal_seconds
+            spec,
+            shards,
+            folder,
+            jobs,
+            report,
+            journal_seconds=journal_seconds,
+            expected=stated_rows(paths),
         )
-        shutil.rmtree(folder / _MARKERS)
+        shutil.rmtree(folder / _WORK)
         figures = summarise(spec, shards, statistics)
         return {**figures, "seconds": round(time.monotonic() - started, 3)}
 
-    artifact = build(Path(out), "filter", spec, _name_inputs(paths), work)
+    named = name_inputs(paths, in_order=bool(spec.plan().comparisons))
+    artifact = build(Path(out), "filter", spec, named, work, rows=_rows)
     return FilterResult(
         artifact,
         *(artifact.result[count] for count in ("rows_in", "kept", "rejected", "unreadable")),
     )
-
-
-def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, Path]:
-    """The shards of all inputs by the name that they have in the output, in order.
-
-    The engine compresses as the name ends; `compression` is that of `OutputSpec`.
-    """
-    paths = [shard for path in inputs for shard in shard_files(path)]
-    if not paths:
-        raise InputError(
-            "no input", hint="give files, or folders of *.jsonl, *.jsonl.gz, *.jsonl.zst, *.parquet"
-        )
-    for path, count in Counter(path.resolve() for path in paths).items():
-        if count > 1:
-            raise InputError(f"{path} is given {count} times", hint="give every shard once")
-    return _distinct(paths, compression)
 
 
 def check_shards(spec: FilterSpec, paths: Iterable[Path]) -> None:
@@ -183,10 +176,29 @@ def summarise(
                 "name": name,
                 "input": path.as_posix(),
                 **{count: statistics[name][count] for count in _COUNTS},
+                **_parts(spec, name, statistics[name]["parts"]),
             }
             for name, path in shards.items()
         ],
     }
+
+
+def _parts(spec: FilterSpec, name: str, rows: Sequence[int]) -> dict[str, Any]:
+    """The files of kept rows, where there may be several, with the number of rows in each."""
+    if spec.output.split_rows is None and spec.output.split_bytes is None:
+        return {}
+    files = [subl_core.part_name(name, part) for part in range(len(rows))]
+    return {"parts": dict(zip(files, rows, strict=True))}
+
+
+def _rows(figures: Mapping[str, Any]) -> dict[str, int]:
+    """How many rows there must be in each file, for the artifact's statement."""
+    rows = {}
+    for shard in figures["shards"]:
+        for file, kept in shard.get("parts", {shard["name"]: shard["kept"]}).items():
+            rows[f"kept/{file}"] = kept
+        rows[f"rejects/{shard['name']}"] = shard["rejected"]
+    return rows
 
 
 def filter_shards(
@@ -197,6 +209,8 @@ def filter_shards(
     report: Report,
     *,
     journal_seconds: float = 10.0,
+    expected: Mapping[Path, int] | None = None,
+    comparing: FilterSpec | None = None,
     task: str = "filter",
     finished: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Statistics]:
@@ -204,15 +218,21 @@ def filter_shards(
 
     `task` is what progress calls it. `finished` is called with the name of each shard that this
     call has finished, by the thread that did. What `report` raises ends the work and comes out.
+    `expected` says how many rows an input must have, where that is known: a stream that was cut
+    between two of its frames looks complete. `comparing` is for a `spec` with the same rules that
+    compare rows as that one, which decides what they compare.
     """
     plan = spec.plan()
-    done = _resume(shards, folder)
+    for part in ("kept", "rejects", _WORK):
+        (folder / part).mkdir(exist_ok=True)
+    notes = _Finished(folder / _WORK / "finished.ndjson")
+    done = {name: notes.found[name] for name in shards if name in notes.found}
     duplicates = None
     if plan.comparisons and len(done) < len(shards):
-        duplicates = _find_duplicates(plan, shards, folder, jobs, report)
-    meter = _Meter(task, shards, report)
+        duplicates = _find_duplicates((comparing or spec).plan(), shards, folder, jobs, report)
+    meter = Meter(task, shards, report)
     for name, statistics in done.items():
-        meter.finish(name, statistics["rows_in"], statistics["kept"])
+        meter.skip(name, statistics["rows_in"], statistics["kept"])
 
     positions = {name: position for position, name in enumerate(shards)}
 
@@ -223,7 +243,7 @@ def filter_shards(
                 shards[name],
                 folder / "kept" / name,
                 folder / "rejects" / name,
-                journal=folder / _MARKERS / f"{name}.journal",
+                work=folder / _WORK,
                 journal_seconds=journal_seconds,
                 threads=threads,
                 split_rows=spec.output.split_rows,
@@ -233,22 +253,24 @@ def filter_shards(
                 progress=lambda *state: meter.update(name, *state),
             )
         )
-        write_atomically(_marker(folder, name), _marker_text(statistics))
+        check_rows(shards[name], statistics["rows_in"], expected or {})
+        notes.add(name, statistics)
         meter.finish(name, statistics["rows_in"], statistics["kept"])
         finished(name)
         return statistics
 
-    return done | _for_each_shard(shards.keys() - done.keys(), meter, jobs, work)
+    with notes:
+        return done | _for_each_shard(shards.keys() - done.keys(), meter, jobs, work)
 
 
 def _find_duplicates(
     plan: subl_core.Plan, shards: Mapping[str, Path], folder: Path, jobs: int, report: Report
 ) -> subl_core.Duplicates:
-    meter = _Meter("compare", shards, report)
-    signatures = {
-        name: [folder / _MARKERS / f"{name}.{rule}.signatures" for rule in range(plan.comparisons)]
-        for name in shards
-    }
+    meter = Meter("compare", shards, report)
+    columns = [folder / _WORK / f"signatures-{rule}" for rule in range(plan.comparisons)]
+    for column in columns:
+        column.mkdir(exist_ok=True)
+    signatures = {name: [column / name for column in columns] for name in shards}
 
     def work(name: str, threads: int) -> None:
         rows = 0
@@ -257,6 +279,7 @@ def _find_duplicates(
                 plan,
                 shards[name],
                 signatures[name],
+                folder / _WORK / "making",
                 threads=threads,
                 progress=lambda *state: meter.update(name, *state),
             )
@@ -264,13 +287,13 @@ def _find_duplicates(
 
     _for_each_shard(shards.keys(), meter, jobs, work)
     try:
-        return subl_core.Duplicates(plan, list(shards), list(signatures.values()), jobs)
+        return subl_core.Duplicates(plan, list(shards.values()), list(signatures.values()), jobs)
     except subl_core.FilterError as error:
         raise InputError(str(error)) from error
 
 
 def _for_each_shard(
-    names: Collection[str], meter: _Meter, jobs: int, work: Callable[[str, int], T]
+    names: Collection[str], meter: Meter, jobs: int, work: Callable[[str, int], T]
 ) -> dict[str, T]:
     """Call `work` with each shard and the threads that it may use, `jobs` of them at a time."""
     # The largest first, so that the last ones to finish are small.
@@ -295,101 +318,40 @@ def _for_each_shard(
     return done
 
 
-def _resume(shards: Mapping[str, Path], folder: Path) -> dict[str, Statistics]:
-    """What an interrupted run with the same key has finished; the engine goes on with the rest."""
-    for part in ("kept", "rejects", _MARKERS):
-        (folder / part).mkdir(exist_ok=True)
-    done = {}
-    for name in shards:
-        if (statistics := _read_marker(_marker(folder, name))) is not None:
-            done[name] = statistics
-    return done
+class _Finished:
+    """The shards that are finished, noted with their statistics as they are: `found` are those of
+    an interrupted run. A shard's files are on the disk before it is noted, so a note that a crash
+    takes away or cuts only means that the shard is filtered again."""
 
-
-def _marker(folder: Path, name: str) -> Path:
-    return folder / _MARKERS / f"{name}.json"
-
-
-def _marker_text(statistics: Statistics) -> str:
-    return json.dumps({"engine": subl_core.__version__, "statistics": statistics})
-
-
-def _read_marker(path: Path) -> Statistics | None:
-    """The statistics of a finished shard; None if it is not, or another engine finished it."""
-    if not path.is_file():
-        return None
-    marker = json.loads(path.read_text(encoding="utf-8"))
-    return marker["statistics"] if marker["engine"] == subl_core.__version__ else None
-
-
-class _Stopped(Exception):
-    """Ends a shard whose result nobody waits for any more."""
-
-
-class _Meter:
-    """Adds up the progress of shards that run at the same time."""
-
-    def __init__(self, stage: str, shards: Mapping[str, Path], report: Report) -> None:
-        self._stage = stage
-        self.stop = threading.Event()
-        self.sizes = {name: path.stat().st_size for name, path in shards.items()}
-        self._report = report
+    def __init__(self, file: Path) -> None:
+        self.found: dict[str, Statistics] = {}
+        # Whatever is no line feed is escaped in JSON, so a line is a note.
+        for line in file.read_bytes().split(b"\n") if file.exists() else []:
+            try:
+                note = json.loads(line)
+            except ValueError:
+                continue
+            if note["engine"] == subl_core.__version__:  # another one may write other bytes
+                self.found[note["name"]] = note["statistics"]
+        whole = "".join(self._line(name, found) for name, found in self.found.items())
+        write_atomically(file, whole)
+        self._file = file.open("ab", buffering=0)
         self._lock = threading.Lock()
-        self._states = dict.fromkeys(shards, (0, 0, 0))
 
-    def update(self, name: str, bytes_read: int, rows: int, kept: int) -> None:
-        """Take note of one shard, and report the sum of all. Raises what ends the shard.
+    def __enter__(self) -> _Finished:
+        return self
 
-        What is read is not yet done: only a finished shard counts to its last byte.
-        """
-        self._note(name, min(bytes_read, max(0, self.sizes[name] - 1)), rows, kept)
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
-    def finish(self, name: str, rows: int, kept: int) -> None:
-        """Take note of a finished shard."""
-        self._note(name, self.sizes[name], rows, kept)
-
-    def _note(self, name: str, bytes_read: int, rows: int, kept: int) -> None:
-        if self.stop.is_set():
-            raise _Stopped
+    def add(self, name: str, statistics: Statistics) -> None:
         with self._lock:
-            self._states[name] = (bytes_read, rows, kept)
-            bytes_read, rows, kept = (
-                sum(each) for each in zip(*self._states.values(), strict=True)
-            )
-            figures = {"rows": rows} if self._stage == "compare" else {"rows": rows, "kept": kept}
-            note = f"{rows:,} rows"
-            if "kept" in figures and rows:
-                note += f", {100 * kept / rows:.1f} % kept"
-            total = sum(self.sizes.values())
-            self._report(Progress(self._stage, bytes_read, total, "bytes", note, figures))
+            self._file.write(self._line(name, statistics).encode())
 
-
-def _name_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
-    """What the result is made of: artifacts, and the shards of all else. Other files in a folder
-    are no inputs."""
-    return _distinct(
-        [
-            found
-            for path in inputs
-            for found in ([path] if read_statement(path) is not None else shard_files(path))
-        ]
-    )
-
-
-def _distinct(paths: Sequence[Path], compression: str = "auto") -> dict[str, Path]:
-    """Paths by base name, or all with their position as a prefix where base names are shared."""
-    names = [_output_name(path.name, compression) for path in paths]
-    if len(set(names)) < len(names):
-        width = len(str(len(paths) - 1))
-        names = [f"{index:0{width}}-{name}" for index, name in enumerate(names)]
-    return dict(zip(names, paths, strict=True))
-
-
-def _output_name(name: str, compression: str) -> str:
-    if compression == "auto" or name.endswith(".parquet"):
-        return name
-    plain = name.removesuffix(".gz").removesuffix(".zst") or name
-    return plain if compression == "none" else f"{plain}.{compression}"
+    @staticmethod
+    def _line(name: str, statistics: Statistics) -> str:
+        note = {"engine": subl_core.__version__, "name": name, "statistics": statistics}
+        return f"{json.dumps(note)}\n"
 
 
 def _sum(counts: Any) -> dict[str, int]:

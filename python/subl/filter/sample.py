@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from subl.errors import InputError
+from subl.filter.names import name_shards
 from subl.filter.rules import FilterSpec
-from subl.filter.run import filter_shards, name_shards, summarise
+from subl.filter.run import filter_shards, summarise
 from subl.filter.trial import trial
 from subl.progress import Progress, Report, silent
 from subl.shards import open_lines

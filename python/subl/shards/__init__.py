@@ -1,6 +1,14 @@
 """A data set as files: JSON lines (`.jsonl`, `.jsonl.gz`, `.jsonl.zst`) or Parquet."""
 
 from subl.shards.lines import SUFFIXES, open_lines
-from subl.shards.rows import Row, read_rows, shard_files
+from subl.shards.rows import Row, check_rows, read_rows, shard_files, stated_rows
 
-__all__ = ["SUFFIXES", "Row", "open_lines", "read_rows", "shard_files"]
+__all__ = [
+    "SUFFIXES",
+    "Row",
+    "check_rows",
+    "open_lines",
+    "read_rows",
+    "shard_files",
+    "stated_rows",
+]

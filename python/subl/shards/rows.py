@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from subl.artifact import read_statement, row_counts
 from subl.errors import InputError
 from subl.shards.lines import SUFFIXES
 from subl.shards.parquet import read_frames
@@ -26,36 +28,94 @@ class Row:
 
 
 def shard_files(path: Path) -> list[Path]:
-    """The shards that `path` names: itself, those in it, or those in its `kept/`, sorted.
+    """The shards that `path` names, sorted: itself, those that its statement names if it is an
+    artifact, else those in it.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or one of them cannot be read. What looks like a shard is never
+            left out.
     """
     if path.is_file():
         if path.suffix in _OTHER_FORMATS:
             raise InputError(f"{path} is not JSON lines, by its name", hint=_EXPECTED)
         return [path]
-    folder = path / "kept" if (path / "kept").is_dir() else path
-    found = sorted(
-        file
-        for file in folder.glob("*")
-        if file.name.endswith(SUFFIXES) and not file.name.startswith(".") and file.is_file()
-    )
     if not path.exists():
         raise InputError(f"{path} does not exist", hint=_EXPECTED)
+    found = _kept_files(path) or _listed(path)
+    for file in found:
+        _check_readable(file)
     if not found:
-        raise InputError(
-            f"{path} has no rows",
-            hint=_EXPECTED,
-        )
+        raise InputError(f"{path} has no rows", hint=_EXPECTED)
     return found
+
+
+def _kept_files(path: Path) -> list[Path]:
+    """The files of kept rows, if `path` is the artifact of a filter. A folder without a statement
+    is no artifact, whatever its folders are called."""
+    record = read_statement(path)
+    names = [] if record is None else [subject["name"] for subject in record["subject"]]
+    return sorted(path / name for name in names if name.startswith("kept/"))
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+    except OSError as error:
+        raise InputError(f"cannot read {folder}: {error.strerror}", hint=_EXPECTED) from error
+    shards = (name for name in names if name.endswith(SUFFIXES) and not name.startswith("."))
+    return sorted(folder / name for name in shards)
+
+
+def _check_readable(file: Path) -> None:
+    if file.is_file():
+        if os.access(file, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            return
+        problem = "no permission"
+    elif file.is_symlink() and not file.exists():
+        problem = f"it is a link to {file.readlink()}, which does not exist"
+    elif not file.exists():
+        problem = "it is missing"
+    else:
+        problem = "it is a folder" if file.is_dir() else "it is no regular file"
+    raise InputError(
+        f"cannot read {file}: {problem}",
+        hint="mend or remove it, or give the files to read one by one",
+    )
+
+
+def stated_rows(paths: Sequence[Path]) -> dict[Path, int]:
+    """How many rows the shards of artifacts among `paths` have, as the statements say."""
+    stated = {}
+    for path in paths:
+        if (record := read_statement(path)) is not None:
+            stated.update({path / name: rows for name, rows in row_counts(record).items()})
+    return stated
+
+
+def check_rows(file: Path, rows: int, stated: Mapping[Path, int]) -> None:
+    """Raise `InputError` where a shard has other than the stated number of rows.
+
+    A stream of several gzip members or zstandard frames that was cut between two of them looks
+    complete: only who knows the number of rows can tell.
+    """
+    if stated.get(file, rows) != rows:
+        raise InputError(
+            f"{file} has {rows:,} rows, but the statement of its artifact says {stated[file]:,}",
+            hint="it was cut or changed: make that artifact again, or give the file by its name",
+        )
 
 
 def read_rows(paths: Sequence[Path]) -> Iterator[Row]:
     """Rows of all shards in order. Raises `InputError` naming file, line or row, and key."""
     for path in paths:
+        stated = stated_rows([path])
         for file in shard_files(path):
-            yield from _read_parquet(file) if file.suffix == ".parquet" else _read_file(file)
+            count = 0
+            for row in _read_parquet(file) if file.suffix == ".parquet" else _read_file(file):
+                count += 1
+                yield row
+            check_rows(file, count, stated)
 
 
 def _read_parquet(file: Path) -> Iterator[Row]:

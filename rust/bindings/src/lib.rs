@@ -2,6 +2,7 @@
 
 mod arrow;
 
+use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use subl_engine::duplicates::{Decisions, DuplicatesError, Signatures, decide};
+use subl_engine::duplicates::{Decisions, DuplicatesError, Signatures, cluster, settle};
 use subl_engine::plan::Comparison;
 use subl_engine::{CHUNK_BYTES, Duplicates, Error, Flow, Plan, Progress, Shard, Split};
 
@@ -70,12 +71,12 @@ impl PyDuplicates {
     fn new(
         py: Python<'_>,
         plan: &PyPlan,
-        files: Vec<String>,
+        files: Vec<PathBuf>,
         signatures: Vec<Vec<PathBuf>>,
         threads: usize,
     ) -> PyResult<PyDuplicates> {
-        let decisions = py.detach(|| {
-            let decide = |(index, comparison): (usize, &Comparison)| {
+        let decisions = py.detach(|| -> PyResult<_> {
+            let find = |(index, comparison): (usize, &Comparison)| {
                 let signer = &comparison.signer;
                 let mut shards = Vec::new();
                 let mut rows = 0;
@@ -88,10 +89,13 @@ impl PyDuplicates {
                     signer.check_memory(rows).map_err(memory)?;
                     shards.push(loaded);
                 }
-                decide(signer, shards, threads).map_err(memory)
+                cluster(signer, shards, threads).map_err(memory)
             };
-            plan.0.comparisons().iter().enumerate().map(decide).collect::<PyResult<Vec<_>>>()
+            let comparisons = plan.0.comparisons().iter().enumerate();
+            let clusters = comparisons.map(find).collect::<PyResult<Vec<_>>>()?;
+            Ok(settle(&plan.0.settling(), clusters))
         })?;
+        let files = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
         Ok(PyDuplicates { decisions, files })
     }
 
@@ -129,7 +133,9 @@ impl<'a> Asker<'a> {
         let answer = Python::attach(|py| {
             py.check_signals()?;
             match self.progress {
-                Some(call) => call.call1(py, (state.bytes_read, state.rows, state.kept)).map(drop),
+                Some(call) => call
+                    .call1(py, (state.bytes_read, state.rows, state.kept, state.skipped))
+                    .map(drop),
                 None => Ok(()),
             }
         });
@@ -151,12 +157,13 @@ impl<'a> Asker<'a> {
 }
 
 #[pyfunction]
-#[pyo3(signature = (plan, input, signatures, *, threads=1, progress=None))]
+#[pyo3(signature = (plan, input, signatures, making, *, threads=1, progress=None))]
 fn sign_shard(
     py: Python<'_>,
     plan: &PyPlan,
     input: PathBuf,
     signatures: Vec<PathBuf>,
+    making: PathBuf,
     threads: usize,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<u64> {
@@ -164,7 +171,7 @@ fn sign_shard(
     let signed = py.detach(|| {
         let all = subl_engine::sign_shard(&plan.0, &input, threads, &|state| asker.ask(state))?;
         for (one, path) in all.iter().zip(&signatures) {
-            one.save(path)?;
+            one.save(path, &making)?;
         }
         Ok(all.first().map_or(0, Signatures::rows))
     });
@@ -173,7 +180,7 @@ fn sign_shard(
 
 #[pyfunction]
 #[pyo3(signature = (
-    plan, input, kept, rejects, *, journal=None, journal_seconds=10.0, threads=1, split_rows=None, split_bytes=None,
+    plan, input, kept, rejects, *, work=None, journal_seconds=10.0, threads=1, split_rows=None, split_bytes=None,
     duplicates=None, shard=0, progress=None,
 ))]
 #[allow(clippy::too_many_arguments)]
@@ -183,7 +190,7 @@ fn filter_shard(
     input: PathBuf,
     kept: PathBuf,
     rejects: PathBuf,
-    journal: Option<PathBuf>,
+    work: Option<PathBuf>,
     journal_seconds: f64,
     threads: usize,
     split_rows: Option<NonZeroU64>,
@@ -201,7 +208,7 @@ fn filter_shard(
         input: &input,
         kept: &kept,
         rejects: &rejects,
-        journal: journal.as_deref(),
+        work: work.as_deref(),
         journal_interval: Duration::from_secs_f64(journal_seconds.max(0.0)),
         split: Split { rows: split_rows.map(Into::into), bytes: split_bytes.map(Into::into) },
         duplicates: &duplicates,
@@ -219,6 +226,16 @@ fn filter_shard(
 #[pyfunction]
 fn read_line(py: Python<'_>, input: PathBuf, number: u64) -> PyResult<Option<Vec<u8>>> {
     py.detach(|| subl_engine::read_line(&input, number)).map_err(|error| exception(&error))
+}
+
+#[pyfunction]
+fn count_rows(py: Python<'_>, input: PathBuf) -> PyResult<u64> {
+    py.detach(|| subl_engine::count_rows(&input)).map_err(|error| exception(&error))
+}
+
+#[pyfunction]
+fn part_name(name: OsString, part: u64) -> OsString {
+    subl_engine::part_name(&name, part)
 }
 
 fn exception(error: &Error) -> PyErr {
@@ -244,6 +261,8 @@ fn subl_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyDuplicates>()?;
     module.add_function(wrap_pyfunction!(sign_shard, module)?)?;
     module.add_function(wrap_pyfunction!(read_line, module)?)?;
+    module.add_function(wrap_pyfunction!(count_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(part_name, module)?)?;
     module.add_class::<arrow::Matches>()?;
     module.add_function(wrap_pyfunction!(filter_shard, module)?)
 }

@@ -167,7 +167,7 @@ fn one_shard(random: &mut Random, folder: &Path) -> u64 {
         input: &input,
         kept: &kept,
         rejects: &rejects,
-        journal: None,
+        work: None,
         journal_interval: Duration::ZERO,
         split: Split::default(),
         duplicates: &[],

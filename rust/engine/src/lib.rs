@@ -11,6 +11,7 @@
 //! chunks are row groups ([`parquet`]); the same rules look at Arrow arrays ([`batch`]).
 
 pub mod batch;
+mod count;
 pub mod duplicates;
 pub mod error;
 pub mod index;
@@ -32,7 +33,9 @@ pub mod statistics;
 pub mod tokenizer;
 
 pub use batch::BatchMatcher;
+pub use count::count_rows;
 pub use error::{Error, PlanError};
+pub use output::part_name;
 pub use pipeline::{CHUNK_BYTES, read_line};
 pub use plan::{Plan, PlanSpec};
 pub use reject::explain;

@@ -1,6 +1,7 @@
 //! What is written of a shard: kept rows in one file or several, rejects, and the journal from which
 //! a killed run goes on.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,25 +18,38 @@ use crate::statistics::{Counts, Statistics};
 /// Only the same engine is known to write the same bytes.
 const ENGINE: &str = env!("CARGO_PKG_VERSION");
 
-/// Removes what an error left of the outputs of a shard.
-pub(crate) fn remove_unfinished(shard: Shard<'_>) {
-    let _ = fs::remove_file(temporary(shard.rejects));
-    for part in 0.. {
-        let path = temporary(&part_path(shard.kept, shard.split, part));
-        if fs::remove_file(path).is_err() || shard.split == Split::default() {
-            break;
+/// What a shard needs while it is filtered, in a folder in which nothing else is put: one folder for
+/// each kind of file, so that only names of one kind meet, and these are all different.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    /// Kept rows and rejects in the making.
+    pub kept: PathBuf,
+    pub rejects: PathBuf,
+    /// How far the shard is, and a folder to write that in.
+    journal: PathBuf,
+    making: PathBuf,
+}
+
+impl Work {
+    /// `folder` is on the file system of the kept rows, `rejects` on that of the rejects.
+    pub fn new(shard: Shard<'_>, folder: &Path, rejects: &Path) -> Work {
+        Work {
+            kept: folder.join("kept"),
+            rejects: rejects.join("rejects"),
+            journal: folder.join("journals").join(shard.kept.file_name().unwrap_or_default()),
+            making: folder.join("making"),
         }
     }
 }
 
 /// Where all workers hand in what they made of a block, in order.
-pub(crate) struct Output<'a> {
+pub(crate) struct Output {
     pub kept: Parts,
     pub rejects: Sink,
     pub counts: Counts,
     /// The chunks that are finished.
     pub chunks: u64,
-    journal: Option<&'a Path>,
+    work: Work,
     journal_interval: Duration,
     last_journal: Instant,
     chunk_bytes: usize,
@@ -52,13 +66,13 @@ struct Journal {
     counts: Counts,
 }
 
-impl<'a> Output<'a> {
-    pub fn open(plan: &Plan, shard: Shard<'a>) -> Result<Output<'a>, Error> {
-        let journal = shard.journal.and_then(|path| {
-            let journal: Journal = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+impl Output {
+    pub fn open(plan: &Plan, shard: Shard<'_>, work: &Work) -> Result<Output, Error> {
+        let journal = || -> Option<Journal> {
+            let journal: Journal = serde_json::from_slice(&fs::read(&work.journal).ok()?).ok()?;
             let is_ours = journal.engine == ENGINE && journal.chunk_bytes == shard.chunk_bytes;
             is_ours.then_some(journal)
-        });
+        };
         let new = || Journal {
             engine: ENGINE.to_owned(),
             chunk_bytes: shard.chunk_bytes,
@@ -67,48 +81,49 @@ impl<'a> Output<'a> {
             rejects: 0,
             counts: Counts::new(plan),
         };
-        let open = |journal: Journal| -> Result<Output<'a>, Error> {
+        let open = |journal: Journal| -> Result<Output, Error> {
             Ok(Output {
-                kept: Parts::open(shard.kept, shard.split, journal.kept)
+                kept: Parts::open(shard.kept, &work.kept, shard.split, journal.kept)
                     .map_err(Error::write(shard.kept))?,
-                rejects: Sink::open(shard.rejects, journal.rejects)
+                rejects: Sink::open(shard.rejects, &work.rejects, journal.rejects)
                     .map_err(Error::write(shard.rejects))?,
                 counts: journal.counts,
                 chunks: journal.chunks,
-                journal: shard.journal,
-                journal_interval: shard.journal_interval,
+                work: work.clone(),
+                // Nobody goes on where the folder is gone afterwards.
+                journal_interval: shard.work.map_or(Duration::MAX, |_| shard.journal_interval),
                 last_journal: Instant::now(),
                 chunk_bytes: shard.chunk_bytes,
             })
         };
         // An output that is shorter than the journal says was meddled with: start again.
-        journal.and_then(|journal| open(journal).ok()).map_or_else(|| open(new()), Ok)
+        journal().and_then(|journal| open(journal).ok()).map_or_else(|| open(new()), Ok)
     }
 
     pub fn end_of_chunk(&mut self) -> Result<(), Error> {
         self.chunks += 1;
-        if let Some(path) = self.journal
-            && self.last_journal.elapsed() > self.journal_interval
-        {
-            self.write_journal(path)?;
+        if self.last_journal.elapsed() > self.journal_interval {
+            self.write_journal()?;
             self.last_journal = Instant::now();
         }
         Ok(())
     }
 
-    fn write_journal(&self, path: &Path) -> Result<(), Error> {
+    fn write_journal(&self) -> Result<(), Error> {
+        let Work { journal: path, making, .. } = &self.work;
         self.kept.sync().map_err(Error::write(&self.kept.path()))?;
         self.rejects.sync().map_err(Error::write(self.rejects.path()))?;
         let journal = Journal {
             engine: ENGINE.to_owned(),
             chunk_bytes: self.chunk_bytes,
             chunks: self.chunks,
-            kept: self.kept.state,
+            kept: self.kept.state.clone(),
             rejects: self.rejects.length(),
             counts: self.counts.clone(),
         };
         let write = || -> io::Result<()> {
-            let mut sink = Sink::create(path)?;
+            fs::create_dir_all(path.parent().unwrap_or(making))?;
+            let mut sink = Sink::create(path, making)?;
             sink.write_all(&serde_json::to_vec(&journal)?)?;
             sink.finish()
         };
@@ -117,29 +132,32 @@ impl<'a> Output<'a> {
 
     pub fn finish(self, plan: &Plan) -> Result<Statistics, Error> {
         let path = self.kept.path();
-        self.kept.finish().map_err(Error::write(&path))?;
+        let mut parts = self.kept.finish().map_err(Error::write(&path))?;
         let path = self.rejects.path().to_owned();
         self.rejects.finish().map_err(Error::write(&path))?;
-        if let Some(path) = self.journal {
-            // Without the outputs under their temporary names it says nothing.
-            let _ = fs::remove_file(path);
+        // Without the unfinished outputs it says nothing.
+        let _ = fs::remove_file(&self.work.journal);
+        if parts.is_empty() {
+            parts.push(self.counts.kept);
         }
-        Ok(self.counts.finish(plan))
+        Ok(self.counts.finish(plan, parts))
     }
 }
 
 /// The kept rows in one file, or in several.
 pub(crate) struct Parts {
     path: PathBuf,
+    making: PathBuf,
     split: Split,
     sink: Sink,
     state: PartsState,
 }
 
 /// Where the next row goes.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct PartsState {
-    part: u64,
+    /// The rows of the parts that are full.
+    full: Vec<u64>,
     /// In this part, uncompressed.
     rows: u64,
     bytes: u64,
@@ -148,9 +166,10 @@ struct PartsState {
 }
 
 impl Parts {
-    fn open(path: &Path, split: Split, state: PartsState) -> io::Result<Parts> {
-        let sink = Sink::open(&part_path(path, split, state.part), state.length)?;
-        Ok(Parts { path: path.to_owned(), split, sink, state })
+    fn open(path: &Path, making: &Path, split: Split, state: PartsState) -> io::Result<Parts> {
+        let part = part_path(path, split, state.full.len() as u64);
+        let sink = Sink::open(&part, making, state.length)?;
+        Ok(Parts { path: path.to_owned(), making: making.to_owned(), split, sink, state })
     }
 
     pub fn path(&self) -> PathBuf {
@@ -208,30 +227,92 @@ impl Parts {
 
     fn next_part(&mut self) -> io::Result<()> {
         self.sink.sync()?;
-        self.state = PartsState { part: self.state.part + 1, ..PartsState::default() };
-        self.sink = Sink::create(&part_path(&self.path, self.split, self.state.part))?;
+        let mut full = std::mem::take(&mut self.state.full);
+        full.push(self.state.rows);
+        let part = part_path(&self.path, self.split, full.len() as u64);
+        self.state = PartsState { full, ..PartsState::default() };
+        self.sink = Sink::create(&part, &self.making)?;
         Ok(())
     }
 
-    /// Gives all parts their names.
-    fn finish(self) -> io::Result<()> {
-        for part in 0..self.state.part {
+    /// Moves all parts to their places. Returns how many rows each has, if it is split.
+    fn finish(self) -> io::Result<Vec<u64>> {
+        let PartsState { full: mut rows, rows: last, .. } = self.state;
+        for part in 0..rows.len() as u64 {
             let path = part_path(&self.path, self.split, part);
-            // A run that was killed here has renamed some of them.
-            if temporary(&path).exists() {
-                fs::rename(temporary(&path), &path)?;
+            // A run that was killed here has moved some of them.
+            if temporary(&path, &self.making).exists() {
+                fs::rename(temporary(&path, &self.making), &path)?;
             }
         }
-        self.sink.finish()
+        self.sink.finish()?;
+        if self.split != Split::default() {
+            rows.push(last);
+        }
+        Ok(rows)
     }
 }
 
-/// `rows.jsonl.zst` is `rows-00000.jsonl.zst` if it has parts.
+/// `rows.jsonl.zst` is `rows-00000.jsonl.zst` if it has parts. Two files share no name of a part: what
+/// is before the last hyphen in front of the first dot, and behind that dot, is of the file alone.
 pub(crate) fn part_path(path: &Path, split: Split, part: u64) -> PathBuf {
     if split == Split::default() {
         return path.to_owned();
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let dot = name.char_indices().skip(1).find(|(_, c)| *c == '.').map_or(name.len(), |(at, _)| at);
-    path.with_file_name(format!("{}-{part:05}{}", &name[..dot], &name[dot..]))
+    path.with_file_name(part_name(path.file_name().unwrap_or_default(), part))
+}
+
+/// The name of a part of the file with this name.
+pub fn part_name(mut name: &OsStr, part: u64) -> OsString {
+    let mut endings = Vec::new();
+    while let (Some(before), Some(ending)) =
+        (Path::new(name).file_stem(), Path::new(name).extension())
+    {
+        endings.push(ending);
+        name = before;
+    }
+    let mut name = name.to_owned();
+    name.push(format!("-{part:05}"));
+    for ending in endings.iter().rev() {
+        name.push(".");
+        name.push(ending);
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_of_different_files_have_different_names(
+            names in proptest::collection::btree_set("[aA0é.-]{1,3}(-0000[01])?(\\.j)?(-0000[01])?", 1..20),
+            parts in proptest::collection::btree_set(prop_oneof![0..3u64, 99_999..100_002u64], 1..4),
+        ) {
+            let split = Split { rows: Some(1), bytes: None };
+            let files = names.iter().filter(|name| !name.starts_with('.'));
+            let all: Vec<_> = files
+                .flat_map(|name| parts.iter().map(|part| part_path(Path::new(name), split, *part)))
+                .collect();
+            prop_assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+        }
+    }
+
+    #[test]
+    fn a_part_keeps_the_endings_of_its_file() {
+        let split = Split { rows: None, bytes: Some(1) };
+        for (name, part) in [
+            ("k/rows.jsonl.zst", "k/rows-00012.jsonl.zst"),
+            ("k/rows", "k/rows-00012"),
+            ("k/a.b-00012.c", "k/a-00012.b-00012.c"),
+        ] {
+            assert_eq!(part_path(Path::new(name), split, 12), Path::new(part));
+            assert_eq!(part_path(Path::new(name), Split::default(), 12), Path::new(name));
+        }
+    }
 }

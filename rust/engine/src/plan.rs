@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::duplicates::{SignScratch, Signatures, Signer};
+use crate::duplicates::{Among, SignScratch, Signatures, Signer};
 use crate::error::PlanError;
 use crate::path::{MAX_PATHS, Tree};
 use crate::record::{Locator, Row, Unreadable, Value, bits};
@@ -109,6 +109,13 @@ pub struct Scratch {
     scan: scan::Scratch,
     matcher: crate::rules::Scratch,
     findings: Vec<Finding>,
+}
+
+/// Buffers that signing reuses from row to row; each thread has its own.
+#[derive(Default)]
+pub struct Signing {
+    values: SignScratch,
+    rows: Scratch,
 }
 
 /// A [`Finding`] of one of the rules, in one of the values of its field.
@@ -294,15 +301,33 @@ impl Plan {
     pub fn sign(
         &self,
         row: Option<&impl Row>,
-        scratch: &mut SignScratch,
+        scratch: &mut Signing,
         signatures: &mut [Signatures],
     ) {
+        let among_kept = self.comparisons.iter().any(|other| other.signer.among() == Among::Kept);
+        let own = self.drops & !self.is_about_other_rows();
+        let kept = row.filter(|row| {
+            among_kept
+                && self.broken(*row, 0, &mut scratch.rows).is_ok_and(|broken| broken & own == 0)
+        });
         for (comparison, signatures) in self.comparisons.iter().zip(signatures) {
-            match row.and_then(|row| row.single(comparison.field)) {
-                Some(value) => comparison.signer.sign(value.text(), scratch, signatures),
+            let compared = match comparison.signer.among() {
+                Among::Kept => kept,
+                Among::All => row,
+            };
+            match compared.and_then(|row| row.single(comparison.field)) {
+                Some(value) => {
+                    comparison.signer.sign(value.text(), &mut scratch.values, signatures);
+                }
                 None => signatures.push_none(),
             }
         }
+    }
+
+    /// For each of [`Plan::comparisons`], which rows it compares and whether it drops what it finds.
+    pub fn settling(&self) -> Vec<(Among, bool)> {
+        let comparisons = self.comparisons.iter();
+        comparisons.map(|each| (each.signer.among(), self.drops >> each.rule & 1 == 1)).collect()
     }
 
     /// Replaces `findings` by every reason why the row breaks rules, in declared order; `broken` is

@@ -1,7 +1,7 @@
 //! How a rejected row is written down.
 //!
-//! One JSON object a line: `file` and `line` say where the row was (the base name of the input, and
-//! the line number from 1), `reasons` lists every reason in the declared order of the rules, and
+//! One JSON object a line: `file` and `line` say where the row was (the path of the input, as it was
+//! given, and the line number from 1), `reasons` lists every reason in the declared order of the rules, and
 //! `row` is the row itself: verbatim if it is a JSON object, otherwise a string with its text, with
 //! U+FFFD for what is not UTF-8 and cut after [`HEAD_BYTES`]. In a reason, `span` holds byte offsets
 //! into the decoded UTF-8 value of `field`, and is null where the reason is about the whole value;
@@ -33,7 +33,7 @@ pub(crate) enum Original<'a> {
 pub(crate) struct First<'a> {
     /// The index of the rule that says so.
     pub rule: usize,
-    /// The base name of its file.
+    /// What the rejects call its file.
     pub file: &'a str,
     /// The number of its line, from 0.
     pub line: u64,
@@ -156,7 +156,7 @@ pub(crate) struct Rejects<'a> {
 }
 
 impl<'a> Rejects<'a> {
-    /// Rejects of rows that come from the input with this base name.
+    /// Rejects of rows that come from this input.
     pub fn new(plan: &'a Plan, file: &str) -> Rejects<'a> {
         let prefix = format!("{{\"file\":{},\"line\":", to_json(file)).into_bytes();
         Rejects { reasons: Reasons::new(plan), prefix }

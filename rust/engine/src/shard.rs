@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::duplicates::Decisions;
 use crate::error::Error;
 use crate::judge::Judge;
-use crate::output::{Output, remove_unfinished};
+use crate::output::{Output, Work};
 use crate::parquet;
 use crate::pipeline::{self, Block, Turn, Worker};
 use crate::plan::Plan;
@@ -30,9 +32,12 @@ pub struct Shard<'a> {
     pub kept: &'a Path,
     /// Where all other rows go, with the reasons; [`crate::explain`] shows the same reasons.
     pub rejects: &'a Path,
-    /// Where to note how far the work is, so that it can go on after a crash. Parquet starts again.
-    pub journal: Option<&'a Path>,
-    /// How often to do that. It costs a sync of the outputs.
+    /// A folder for what is unfinished, on the file system of the outputs, in which nothing else is
+    /// put. What is left in it, with a note of how far the work is, lets the same call go on after a
+    /// crash; Parquet starts again. Shards with outputs of different names may share one. `None`:
+    /// folders beside the outputs that are gone when the call ends.
+    pub work: Option<&'a Path>,
+    /// How often to note that. It costs a sync of the outputs.
     pub journal_interval: Duration,
     /// When to start another file of kept rows.
     pub split: Split,
@@ -53,7 +58,7 @@ pub struct Duplicates<'a> {
     pub decisions: &'a Decisions,
     /// The index of this shard.
     pub shard: u32,
-    /// The base names of all shards' inputs.
+    /// What the rejects call all shards' inputs.
     pub files: &'a [String],
 }
 
@@ -99,6 +104,8 @@ pub struct Progress {
     pub rows: u64,
     /// Rows kept.
     pub kept: u64,
+    /// Of the bytes read, those on which an earlier call had worked already.
+    pub skipped: u64,
 }
 
 /// What the progress callback wants.
@@ -115,6 +122,7 @@ pub(crate) struct Meter<'a> {
     bytes_read: Arc<AtomicU64>,
     rows: AtomicU64,
     kept: AtomicU64,
+    skipped: AtomicU64,
     progress: &'a (dyn Fn(Progress) -> Flow + Sync),
 }
 
@@ -124,7 +132,8 @@ impl<'a> Meter<'a> {
         bytes_read: Arc<AtomicU64>,
         progress: &'a (dyn Fn(Progress) -> Flow + Sync),
     ) -> Meter<'a> {
-        Meter { bytes_read, rows: AtomicU64::new(0), kept: AtomicU64::new(0), progress }
+        let [rows, kept, skipped] = [const { AtomicU64::new(0) }; 3];
+        Meter { bytes_read, rows, kept, skipped, progress }
     }
 
     /// Counts rows.
@@ -133,11 +142,17 @@ impl<'a> Meter<'a> {
         self.kept.fetch_add(kept, Ordering::Relaxed);
     }
 
+    /// What was read so far needed no work.
+    pub fn skip(&self) {
+        self.skipped.fetch_max(self.bytes_read.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Says how far the work is, and fails if it shall stop.
     pub fn report(&self) -> Result<(), Error> {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (bytes_read, rows, kept) = (load(&self.bytes_read), load(&self.rows), load(&self.kept));
-        match (self.progress)(Progress { bytes_read, rows, kept }) {
+        let skipped = load(&self.skipped);
+        match (self.progress)(Progress { bytes_read, rows, kept, skipped }) {
             Flow::Continue => Ok(()),
             Flow::Stop => Err(Error::Interrupted),
         }
@@ -145,7 +160,7 @@ impl<'a> Meter<'a> {
 }
 
 /// Filters one shard. On any error, neither output appears under its name; what there is of them
-/// stays under temporary names if there is a journal.
+/// stays in the shard's folder for work, if it has one.
 ///
 /// `progress` is called by all threads, each time that one has worked on 256 KiB.
 pub fn filter_shard(
@@ -157,8 +172,17 @@ pub fn filter_shard(
     if shard.duplicates.len() != plan.comparisons().len() {
         return Err(Error::NotSigned);
     }
+    // Removed at the end, with what is in them.
+    let (own, work);
+    match shard.work {
+        Some(folder) => work = Work::new(shard, folder, folder),
+        None => {
+            own = [folder_beside(shard.kept)?, folder_beside(shard.rejects)?];
+            work = Work::new(shard, own[0].path(), own[1].path());
+        }
+    }
     if parquet::is_parquet(shard.input) {
-        return parquet::filter(plan, shard, progress);
+        return parquet::filter(plan, shard, &work, progress);
     }
     for path in [shard.kept, shard.rejects] {
         if parquet::is_parquet(path) {
@@ -166,24 +190,30 @@ pub fn filter_shard(
             return Err(Error::Unfit { path: shard.input.to_owned(), message });
         }
     }
-    let result = filter(plan, shard, progress);
-    if result.is_err() && shard.journal.is_none() {
-        remove_unfinished(shard);
-    }
-    result
+    filter(plan, shard, &work, progress)
+}
+
+/// A folder of a name that nothing has, removed when it is dropped.
+fn folder_beside(path: &Path) -> Result<TempDir, Error> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    tempfile::Builder::new()
+        .prefix(".subl-")
+        .tempdir_in(parent.unwrap_or(Path::new(".")))
+        .map_err(Error::write(path))
 }
 
 fn filter(
     plan: &Plan,
     shard: Shard<'_>,
+    work: &Work,
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Statistics, Error> {
     let source = Source::open(shard.input, shard.chunk_bytes).map_err(Error::read(shard.input))?;
     let meter = Meter::new(source.bytes_read(), progress);
-    let output = Output::open(plan, shard)?;
+    let output = Output::open(plan, shard, work)?;
     let done = output.chunks;
     meter.add(output.counts.rows_in, output.counts.kept);
-    let file = shard.input.file_name().unwrap_or(shard.input.as_os_str()).to_string_lossy();
+    let file = shard.input.to_string_lossy();
     let output = pipeline::run(
         shard.input,
         source,
@@ -219,9 +249,10 @@ struct Filter<'a> {
     meter: &'a Meter<'a>,
 }
 
-impl Worker<Output<'_>> for Filter<'_> {
-    fn work(&mut self, block: &Block, turn: &mut Turn<'_, Output<'_>>) -> Result<(), Error> {
+impl Worker<Output> for Filter<'_> {
+    fn work(&mut self, block: &Block, turn: &mut Turn<'_, Output>) -> Result<(), Error> {
         if block.chunk < self.done {
+            self.meter.skip();
             return self.meter.report();
         }
         self.judge.line_number = block.first_line;
@@ -244,7 +275,7 @@ impl Worker<Output<'_>> for Filter<'_> {
 
 impl Filter<'_> {
     /// Compresses what is pending, waits for the turn, and writes it.
-    fn hand_in(&mut self, turn: &mut Turn<'_, Output<'_>>, is_end: bool) -> Result<(), Error> {
+    fn hand_in(&mut self, turn: &mut Turn<'_, Output>, is_end: bool) -> Result<(), Error> {
         let judge = &mut self.judge;
         self.meter.add(judge.counts.rows_in, judge.counts.kept);
         if self.split == Split::default() {
@@ -299,7 +330,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::duplicates::decide;
+    use crate::duplicates::{cluster, settle};
     use crate::sign_shard;
     use crate::sink::Sink;
 
@@ -315,7 +346,7 @@ mod tests {
             input,
             kept,
             rejects,
-            journal: None,
+            work: None,
             journal_interval: Duration::ZERO,
             split: Split::default(),
             duplicates: &[],
@@ -393,7 +424,7 @@ mod tests {
             json!({
                 "rows_in": 8, "kept": 2, "rejected": 6, "unreadable": 4, "tagged": 0,
                 "blank_lines": 2,
-                "bytes_in": input.len(), "bytes_kept": kept.len(),
+                "bytes_in": input.len(), "bytes_kept": kept.len(), "parts": [2],
                 "rules": [
                     {"name": "format", "kind": "numbers", "hits": 1, "sole_hits": 0,
                      "reasons": {"invalid format": 1}},
@@ -436,7 +467,8 @@ mod tests {
     /// Writes `bytes` in several frames or members, or as they are.
     fn write(path: &Path, bytes: &[u8]) {
         let (mut codec, mut buffer) = (Codec::of(path), Vec::new());
-        let mut sink = Sink::create(path).unwrap();
+        let making = path.with_file_name("making");
+        let mut sink = Sink::create(path, &making).unwrap();
         for part in bytes.chunks(70_003) {
             sink.write_all(codec.encode(part, &mut buffer).unwrap()).unwrap();
         }
@@ -451,7 +483,7 @@ mod tests {
         for extension in ["", ".gz", ".zst"] {
             let directory = tempfile::tempdir().unwrap();
             let paths = paths(directory.path(), extension);
-            let journal = directory.path().join("journal");
+            let work = directory.path().join("work");
             write(&paths[0], &rows);
             let mut outputs = Vec::new();
             for threads in [1, 3] {
@@ -465,7 +497,7 @@ mod tests {
                 // Stopped anywhere, with a journal after every chunk, and continued.
                 let once = |limit: u64| {
                     let mut shard = shard(&paths, threads);
-                    shard.journal = Some(&journal);
+                    shard.work = Some(&work);
                     let calls = AtomicU64::new(0);
                     filter_shard(&plan, shard, &|_| {
                         let calls = calls.fetch_add(1, Ordering::Relaxed);
@@ -480,7 +512,9 @@ mod tests {
                     assert!(!paths[1].exists() && !paths[2].exists());
                 }
                 let statistics = once(u64::MAX).unwrap();
-                assert!(!journal.exists());
+                for folder in fs::read_dir(&work).unwrap() {
+                    assert_eq!(fs::read_dir(folder.unwrap().path()).unwrap().count(), 0);
+                }
                 outputs.push((
                     statistics,
                     fs::read(&paths[1]).unwrap(),
@@ -506,7 +540,8 @@ mod tests {
             Split { rows: Some(10_000), bytes: Some(1 << 30) },
         ] {
             shard.split = split;
-            assert_eq!(filter_shard(&plan, shard, &go_on).unwrap(), statistics);
+            let found = filter_shard(&plan, shard, &go_on).unwrap();
+            assert_eq!(Statistics { parts: statistics.parts.clone(), ..found.clone() }, statistics);
             let mut all = Vec::new();
             let mut part = 0;
             while let Ok(bytes) =
@@ -514,6 +549,7 @@ mod tests {
             {
                 let rows = zstd::decode_all(&bytes[..]).unwrap();
                 let count = rows.iter().filter(|&&byte| byte == b'\n').count() as u64;
+                assert_eq!(count, found.parts[part]);
                 assert!(split.rows.is_none_or(|limit| count <= limit));
                 assert!(split.bytes.is_none_or(|limit| rows.len() as u64 <= limit));
                 all.extend_from_slice(&rows);
@@ -522,8 +558,9 @@ mod tests {
                 part += 1;
             }
             assert!(all == whole, "{split:?}");
-            let expected = split.rows.map_or(part, |limit| statistics.kept.div_ceil(limit));
-            assert_eq!(part, expected, "{split:?}");
+            let expected =
+                split.rows.map_or(part, |limit| statistics.kept.div_ceil(limit) as usize);
+            assert_eq!((part, found.parts.len()), (expected, expected), "{split:?}");
         }
     }
 
@@ -622,7 +659,8 @@ mod tests {
             .map(|input| sign_shard(&plan, input, 2, &go_on).unwrap().remove(0))
             .collect();
         assert_eq!((signatures[0].rows(), signatures[1].rows()), (4, 4));
-        let decisions = decide(&plan.comparisons()[0].signer, signatures, 1).unwrap();
+        let clusters = cluster(&plan.comparisons()[0].signer, signatures, 1).unwrap();
+        let decisions = settle(&plan.settling(), vec![clusters]).remove(0);
         let mut shard = shard(&paths, 1);
         let mut rejects = Vec::new();
         for (index, input) in inputs.iter().enumerate() {

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::duplicates::{SignScratch, Signatures};
+use crate::duplicates::Signatures;
 use crate::error::Error;
 use crate::index::Index;
 use crate::parquet;
 use crate::pipeline::{self, Block, CHUNK_BYTES, Turn, Worker, content};
-use crate::plan::Plan;
+use crate::plan::{Plan, Signing};
 use crate::record::Locator;
 use crate::shard::{Flow, Meter, Progress};
 use crate::source::Source;
@@ -32,7 +32,7 @@ pub fn sign_shard(
                 plan,
                 index: Index::default(),
                 locator: plan.locator(),
-                scratch: SignScratch::default(),
+                scratch: Signing::default(),
                 signatures: plan.no_signatures(),
                 meter: &meter,
             }
@@ -46,7 +46,7 @@ struct Sign<'a> {
     plan: &'a Plan,
     index: Index,
     locator: Locator,
-    scratch: SignScratch,
+    scratch: Signing,
     signatures: Vec<Signatures>,
     meter: &'a Meter<'a>,
 }

@@ -1,5 +1,5 @@
-//! Writes a file that is either absent or complete: under a temporary name next to it, then synced
-//! and renamed. Compressed as its name says, with bytes that depend on the data alone.
+//! Writes a file that is either absent or complete: in a folder of its own, then synced and moved to
+//! its place. Compressed as its name says, with bytes that depend on the data alone.
 //!
 //! What is handed in together is compressed together, as one gzip member or one zstandard frame.
 //! So workers compress in parallel, and a file can be cut and continued after any of them.
@@ -60,8 +60,8 @@ fn gzip(bytes: &[u8], buffer: &mut Vec<u8>) -> io::Result<()> {
     encoder.finish().map(drop)
 }
 
-/// A file in the making; what is written to it must be encoded already. Dropped before [`Sink::finish`], it stays under its temporary name: the
-/// next run continues it or starts it again.
+/// A file in the making; what is written to it must be encoded already. Dropped before
+/// [`Sink::finish`], it stays where it was made: the next run continues it or starts it again.
 pub struct Sink {
     file: File,
     path: PathBuf,
@@ -70,17 +70,22 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Starts the file that will be at `path`; its directory must exist. The temporary name is
-    /// `path` + `.tmp`, the same in every run.
-    pub fn create(path: &Path) -> io::Result<Sink> {
-        Sink::open(path, 0)
+    /// Starts the file that will be at `path`, in the folder `making`, which is made if need be.
+    ///
+    /// Inputs and outputs are called whatever their owner likes, so no name beside them is safe:
+    /// `making` must be a folder where nothing else is put. It is on the file system of `path`.
+    pub fn create(path: &Path, making: &Path) -> io::Result<Sink> {
+        Sink::open(path, making, 0)
     }
 
     /// Continues the file after its first `length` bytes.
-    pub fn open(path: &Path, length: u64) -> io::Result<Sink> {
-        let temporary = temporary(path);
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(false).open(&temporary)?;
+    pub fn open(path: &Path, making: &Path, length: u64) -> io::Result<Sink> {
+        let temporary = temporary(path, making);
+        let open = || OpenOptions::new().write(true).create(true).truncate(false).open(&temporary);
+        let mut file = open().or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => fs::create_dir_all(making).and_then(|()| open()),
+            _ => Err(error),
+        })?;
         if file.metadata()?.len() < length {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -137,11 +142,9 @@ impl Write for Sink {
     }
 }
 
-/// Where a file is while it is made.
-pub fn temporary(path: &Path) -> PathBuf {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    PathBuf::from(temporary)
+/// Where a file is while it is made: it has its name already.
+pub fn temporary(path: &Path, making: &Path) -> PathBuf {
+    making.join(path.file_name().unwrap_or_default())
 }
 
 /// A rename is durable once the directory that holds the name is synced.
@@ -179,13 +182,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let lines: Vec<u8> =
             (0..50_000).flat_map(|n| format!("{{\"n\": {n}}}\n").into_bytes()).collect();
+        let making = directory.path().join("making");
         for name in NAMES {
             let path = directory.path().join(name);
             let mut files = Vec::new();
             for cut in [0, 1, 2] {
                 let mut codec = Codec::of(&path);
                 let mut buffer = Vec::new();
-                let mut sink = Sink::create(&path).unwrap();
+                let mut sink = Sink::create(&path, &making).unwrap();
                 for (number, part) in lines.chunks(200_000).enumerate() {
                     let encoded = codec.encode(part, &mut buffer).unwrap();
                     sink.write_all(encoded).unwrap();
@@ -194,7 +198,7 @@ mod tests {
                         let length = sink.length();
                         sink.write_all(b"half a frame").unwrap();
                         drop(sink);
-                        sink = Sink::open(&path, length).unwrap();
+                        sink = Sink::open(&path, &making, length).unwrap();
                     }
                 }
                 sink.finish().unwrap();
@@ -208,16 +212,17 @@ mod tests {
     #[test]
     fn an_unfinished_file_has_no_name() {
         let directory = tempfile::tempdir().unwrap();
+        let making = directory.path().join("making");
         for name in NAMES {
             let path = directory.path().join(name);
-            let mut sink = Sink::create(&path).unwrap();
+            let mut sink = Sink::create(&path, &making).unwrap();
             sink.write_all(b"something").unwrap();
             drop(sink);
             assert!(!path.exists());
-            assert!(Sink::open(&path, 10).is_err());
-            Sink::create(&path).unwrap().finish().unwrap();
+            assert!(Sink::open(&path, &making, 10).is_err());
+            Sink::create(&path, &making).unwrap().finish().unwrap();
             assert_eq!(read(&path), b"");
-            assert!(!temporary(&path).exists());
+            assert!(!temporary(&path, &making).exists());
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Statistics {
     pub bytes_in: u64,
     /// Bytes of the kept rows, uncompressed.
     pub bytes_kept: u64,
+    /// Kept rows by file: one, or as many as they were split into.
+    pub parts: Vec<u64>,
     /// In declared order.
     pub rules: Vec<RuleStatistics>,
     /// Rows by the reason why they could not be read. A row with several unreadable fields counts
@@ -134,7 +136,8 @@ impl Counts {
         }
     }
 
-    pub fn finish(self, plan: &Plan) -> Statistics {
+    /// `parts`: the kept rows by file.
+    pub fn finish(self, plan: &Plan, parts: Vec<u64>) -> Statistics {
         let rules = plan.rules().iter().zip(self.rules).map(|(rule, counts)| {
             let reasons = rule.reasons.iter().zip(counts.reasons);
             RuleStatistics {
@@ -161,6 +164,7 @@ impl Counts {
             blank_lines: self.blank_lines,
             bytes_in: self.bytes_in,
             bytes_kept: self.bytes_kept,
+            parts,
             rules: rules.collect(),
             unreadable_reasons: self.unreadable_reasons,
         }

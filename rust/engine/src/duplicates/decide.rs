@@ -4,13 +4,13 @@
 //! at a time, so that what is sorted takes a byte or so a row. Within a group of equal keys, each
 //! row is linked to the first; a union-find over all rows, in which a root is the smallest row of
 //! its tree, makes clusters of the links. In whatever order threads find the links, the smallest
-//! row of a cluster is its root in the end: the decisions depend on the signatures alone.
+//! row of a cluster is its root in the end: the clusters depend on the signatures alone.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::{mem, thread};
 
-use super::{DuplicatesError, Recipe, Signatures, Signer};
+use super::{Among, DuplicatesError, Recipe, Signatures, Signer};
 
 /// Parts of the key space, by the highest bits of a key.
 const PART_BITS: u32 = 5;
@@ -72,42 +72,88 @@ impl Decisions {
         self.firsts.len() as u64
     }
 
-    /// `parents[row]` is a smaller row of the same cluster, or `row` itself for the first.
-    fn new(starts: Vec<u32>, mut parents: Vec<u32>) -> Decisions {
-        let mut duplicates = vec![0u64; parents.len().div_ceil(64)];
-        let mut ranks = Vec::with_capacity(parents.len().div_ceil(RANK_BITS));
-        for row in 0..parents.len() {
-            // The parent is smaller, so its own parent is a root by now.
-            parents[row] = parents[parents[row] as usize];
-        }
+    /// `firsts[row]` is the row that a duplicate repeats, which is a smaller one.
+    fn new(starts: Vec<u32>, mut firsts: Vec<u32>) -> Decisions {
+        let mut duplicates = vec![0u64; firsts.len().div_ceil(64)];
+        let mut ranks = Vec::with_capacity(firsts.len().div_ceil(RANK_BITS));
         // What is done with makes room for the result.
         let mut count = 0;
-        for row in 0..parents.len() {
+        for row in 0..firsts.len() {
             if row % RANK_BITS == 0 {
                 ranks.push(count as u32);
             }
-            if parents[row] as usize != row {
+            if (firsts[row] as usize) < row {
                 duplicates[row / 64] |= 1 << (row % 64);
-                parents[count] = parents[row];
+                firsts[count] = firsts[row];
                 count += 1;
             }
         }
-        parents.truncate(count);
-        parents.shrink_to_fit();
-        Decisions { starts, duplicates, ranks, firsts: parents }
+        firsts.truncate(count);
+        firsts.shrink_to_fit();
+        Decisions { starts, duplicates, ranks, firsts }
     }
 }
 
-/// Finds the duplicates among the rows of all shards, given in the order of the shards.
+/// Rows that repeat each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clusters {
+    /// For each shard its first row, counted over all shards, and the end of the last shard.
+    starts: Vec<u32>,
+    /// For each row the smallest row of its cluster.
+    roots: Vec<u32>,
+}
+
+/// What [`settle`] writes down for the smallest row of a cluster of which no row stays so far.
+const NONE_STAYS: u32 = u32::MAX;
+
+/// Decides which rows repeat which, by the clusters of all rules that compare rows; `rules` says for
+/// each which rows it compares, and whether it drops what it finds.
+///
+/// With [`Among::All`] a row repeats the first row of its cluster. With [`Among::Kept`] it repeats
+/// the first row of its cluster *that stays*: in the order of rows, one that no rule here drops.
+/// Otherwise two rules could drop each other's first rows, and no copy would be left.
+pub fn settle(rules: &[(Among, bool)], mut all: Vec<Clusters>) -> Vec<Decisions> {
+    assert_eq!(rules.len(), all.len());
+    let has_kept = rules.iter().any(|(among, _)| *among == Among::Kept);
+    // One rule alone drops no first row.
+    let rows = if has_kept && rules.len() > 1 { all[0].roots.len() } else { 0 };
+    for row in 0..rows {
+        let mut dropped_by = 0u64;
+        for (index, ((among, drops), clusters)) in rules.iter().zip(&all).enumerate() {
+            let root = clusters.roots[row] as usize;
+            let breaks = root < row && (*among == Among::All || clusters.roots[root] != NONE_STAYS);
+            dropped_by |= u64::from(breaks && *drops) << index;
+        }
+        for (index, ((among, _), clusters)) in rules.iter().zip(&mut all).enumerate() {
+            if *among == Among::All {
+                continue;
+            }
+            let root = clusters.roots[row] as usize;
+            let first = clusters.roots[root];
+            let is_open = root == row || first == NONE_STAYS;
+            if is_open {
+                let stays = dropped_by & !(1 << index) == 0;
+                clusters.roots[row] = row as u32;
+                clusters.roots[root] = if stays { row as u32 } else { NONE_STAYS };
+            } else {
+                clusters.roots[row] = first;
+            }
+        }
+    }
+    // What is no smaller row says that the row repeats none.
+    all.into_iter().map(|clusters| Decisions::new(clusters.starts, clusters.roots)).collect()
+}
+
+/// Finds the clusters among the rows of all shards, given in the order of the shards.
 ///
 /// Takes at most the memory that [`Signer::check_memory`] has checked: for each row that of its
 /// signature, 4.2 bytes, and 0.6 bytes a thread. Uses fewer threads than offered where that makes it
 /// fit.
-pub fn decide(
+pub fn cluster(
     signer: &Signer,
     mut shards: Vec<Signatures>,
     threads: usize,
-) -> Result<Decisions, DuplicatesError> {
+) -> Result<Clusters, DuplicatesError> {
     for (shard, signatures) in shards.iter_mut().enumerate() {
         if signatures.parameters() != signer.parameters {
             return Err(DuplicatesError::Parameters {
@@ -152,7 +198,11 @@ pub fn decide(
         }
     });
     drop(shards);
-    Ok(Decisions::new(starts, parents))
+    for row in 0..parents.len() {
+        // The parent is smaller, so its own parent is a root by now.
+        parents[row] = parents[parents[row] as usize];
+    }
+    Ok(Clusters { starts, roots: parents })
 }
 
 /// Sorts the rows of one band and one part of the key space, and links those with equal keys.

@@ -2,8 +2,9 @@
 //!
 //! "Earlier" means the order of shards, then of rows, so a row can only be judged once every row
 //! before it is known. To stay exact and independent of threads, the work is split: a [`Signer`]
-//! turns each value into a few fixed bytes, in any thread and any order of shards; [`decide`] sorts
-//! the [`Signatures`] of all shards and finds the clusters; a second pass over the rows asks
+//! turns each value into a few fixed bytes, in any thread and any order of shards; [`cluster`] sorts
+//! the [`Signatures`] of all shards and finds the clusters; [`settle`] decides by those of all rules;
+//! a second pass over the rows asks
 //! [`Decisions::first`]. Each step depends on its input alone: same rows, same decisions.
 //!
 //! Three methods, from strict to loose:
@@ -12,6 +13,9 @@
 //! * `normalized`: their words are equal; `normalize.rs` says what a word is.
 //! * `minhash`: their sets of word n-grams are similar. Sure to find equal values; finds similar
 //!   ones with [`Signer::probability`].
+//!
+//! Which rows take part is up to the caller, who leaves out rows with [`Signatures::push_none`]; see
+//! [`Among`].
 //!
 //! Similarity is not transitive, but its clusters are: of a chain a ~ b ~ c only a is kept, even if
 //! a and c have little in common. datatrove does the same.
@@ -29,7 +33,7 @@ use twox_hash::{XxHash3_64, XxHash3_128};
 use minhash::MinHash;
 use normalize::Normalizer;
 
-pub use decide::{Decisions, decide};
+pub use decide::{Clusters, Decisions, cluster, settle};
 pub use signatures::Signatures;
 
 /// The most words that a shingle may have.
@@ -45,18 +49,33 @@ const SHORT_SEED: u64 = 2;
 pub struct DuplicateSpec {
     /// What counts as a repetition.
     pub method: Method,
+    /// Which rows are compared: those that are kept unless given.
+    #[serde(default)]
+    pub among: Among,
     /// Only for minhash: the Jaccard similarity from which two values repeat each other, between 0
     /// and 1, 0.8 unless given.
     pub threshold: Option<f64>,
     /// Only for minhash: words a shingle, 5 unless given.
     pub ngram: Option<usize>,
-    /// [`decide`] refuses to use more. 4096 unless given.
+    /// [`cluster`] refuses to use more. 4096 unless given.
     #[serde(default = "default_max_memory_mib")]
     pub max_memory_mib: u64,
 }
 
 fn default_max_memory_mib() -> u64 {
     4096
+}
+
+/// Which rows are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Among {
+    /// Rows that can be read and that no other rule drops, so that the first of these stays. Rules
+    /// about rules that compare rows are no such others: they are asked afterwards.
+    #[default]
+    Kept,
+    /// All rows with a value, so that the first may be one that another rule drops.
+    All,
 }
 
 /// What counts as a repetition.
@@ -129,6 +148,7 @@ pub enum DuplicatesError {
 pub struct Signer {
     name: String,
     max_memory_mib: u64,
+    among: Among,
     /// All that a signature depends on; signatures are comparable if these are equal.
     parameters: String,
     method: Recipe,
@@ -175,7 +195,8 @@ impl Signer {
         if spec.max_memory_mib == 0 {
             return Err("max_memory_mib is 0".to_owned());
         }
-        let mut parameters = format!("method={} field={:?}", spec.method, field);
+        let mut parameters =
+            format!("method={} field={field:?} among={:?}", spec.method, spec.among);
         let method = match spec.method {
             Method::Exact => Recipe::Exact,
             Method::Normalized => Recipe::Normalized(Normalizer::new()),
@@ -189,8 +210,13 @@ impl Signer {
         if spec.method != Method::Exact {
             parameters += &format!(" unicode={}", normalize::unicode_version());
         }
-        let (name, max_memory_mib) = (name.to_owned(), spec.max_memory_mib);
-        Ok(Signer { name, max_memory_mib, parameters, method })
+        let (name, max_memory_mib, among) = (name.to_owned(), spec.max_memory_mib, spec.among);
+        Ok(Signer { name, max_memory_mib, among, parameters, method })
+    }
+
+    /// Which rows are compared.
+    pub fn among(&self) -> Among {
+        self.among
     }
 
     /// An empty column for the rows of one shard.
@@ -238,7 +264,7 @@ impl Signer {
         }
     }
 
-    /// How much memory [`decide`] needs for so many rows with one thread.
+    /// How much memory [`cluster`] needs for so many rows with one thread.
     ///
     /// Signatures are part of it, so ask this between shards of the first pass.
     pub fn check_memory(&self, rows: u64) -> Result<(), DuplicatesError> {

@@ -1,6 +1,6 @@
 //! What the first pass remembers of the rows of one shard, in memory and on disk.
 //!
-//! Columns, because [`super::decide`] reads one band of all rows at a time. For exact and
+//! Columns, because [`super::cluster`] reads one band of all rows at a time. For exact and
 //! normalized a row has 12 bytes: 96 bits of XXH3-128, so that hash and row number fill one
 //! 128-bit number when sorted. That two of n different values collide has a probability of about
 //! n^2 / 2^97: 6e-10 for 10^10 rows. For minhash a row has 8 bytes a band; a collision of two keys
@@ -111,13 +111,14 @@ impl Signatures {
         self.tails.shrink_to_fit();
     }
 
-    /// Writes a file that is either absent or complete, for [`Signatures::load`].
+    /// Writes a file that is either absent or complete, for [`Signatures::load`]. It is made in the
+    /// folder `making`, in which nothing else is put.
     ///
     /// Little-endian: magic and version (8 bytes), length of the parameters (8), parameters (UTF-8),
     /// rows (8), the columns, XXH3-64 of all that (8).
-    pub fn save(&self, path: &Path) -> Result<(), Error> {
+    pub fn save(&self, path: &Path, making: &Path) -> Result<(), Error> {
         let write = || -> io::Result<()> {
-            let mut output = Checked::new(Sink::create(path)?);
+            let mut output = Checked::new(Sink::create(path, making)?);
             output.write(MAGIC)?;
             output.write(&(self.parameters.len() as u64).to_le_bytes())?;
             output.write(self.parameters.as_bytes())?;

@@ -13,6 +13,15 @@ fn spec(json: &str) -> DuplicateSpec {
     serde_json::from_str(json).unwrap()
 }
 
+fn decide(
+    signer: &Signer,
+    shards: Vec<Signatures>,
+    threads: usize,
+) -> Result<Decisions, DuplicatesError> {
+    let clusters = cluster(signer, shards, threads)?;
+    Ok(settle(&[(signer.among(), true)], vec![clusters]).remove(0))
+}
+
 fn signer(options: &str) -> Signer {
     Signer::new("again", "completion", &spec(&format!("{{{options}}}"))).unwrap()
 }
@@ -218,7 +227,7 @@ fn heavy_clusters_do_not_need_more_memory() {
 #[test]
 fn files_round_trip() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("shard.signatures");
+    let (path, making) = (directory.path().join("shard"), directory.path().join("making"));
     let words = Random(3).words(20_000).join(" ");
     for options in
         [r#""method": "exact""#, r#""method": "normalized""#, r#""method": "minhash", "ngram": 3"#]
@@ -226,7 +235,7 @@ fn files_round_trip() {
         let signer = signer(options);
         for rows in [vec![], vec![None, Some("a b c"), Some("a"), Some(&words), None]] {
             let signatures = sign(&signer, &rows);
-            signatures.save(&path).unwrap();
+            signatures.save(&path, &making).unwrap();
             assert_eq!(Signatures::load(&path, &signer).unwrap(), signatures);
         }
     }
@@ -234,7 +243,7 @@ fn files_round_trip() {
     let signer = signer(r#""method": "exact""#);
     let rows: Vec<Option<String>> = (0..30_000).map(|row| Some(row.to_string())).collect();
     let signatures = sign(&signer, &rows);
-    signatures.save(&path).unwrap();
+    signatures.save(&path, &making).unwrap();
     assert_eq!(Signatures::load(&path, &signer).unwrap(), signatures);
     let header = 8 + 8 + signer.parameters.len() as u64 + 8;
     let length = fs::metadata(&path).unwrap().len();
@@ -244,9 +253,9 @@ fn files_round_trip() {
 #[test]
 fn damaged_files_are_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("shard.signatures");
+    let (path, making) = (directory.path().join("shard"), directory.path().join("making"));
     let signer = signer(r#""method": "exact""#);
-    sign(&signer, &[Some("a"), None, Some("b")]).save(&path).unwrap();
+    sign(&signer, &[Some("a"), None, Some("b")]).save(&path, &making).unwrap();
     let good = fs::read(&path).unwrap();
     let load = || Signatures::load(&path, &signer).map_err(|error| error.to_string());
     for length in 0..good.len() {
@@ -270,10 +279,10 @@ fn damaged_files_are_refused() {
 #[test]
 fn signatures_of_other_parameters_are_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("shard.signatures");
+    let (path, making) = (directory.path().join("shard"), directory.path().join("making"));
     let other = signer(r#""method": "minhash", "threshold": 0.9"#);
     let signatures = sign(&other, &[Some("a")]);
-    signatures.save(&path).unwrap();
+    signatures.save(&path, &making).unwrap();
     let rule = signer(r#""method": "minhash""#);
     let error = Signatures::load(&path, &rule).unwrap_err();
     assert!(matches!(error, Error::Read { .. }));

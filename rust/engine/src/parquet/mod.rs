@@ -38,12 +38,12 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader, RowGro
 use self::columns::{BATCH_ROWS, Chunk, Description};
 use self::output::{Layout, Output, to_io};
 use crate::batch::Batch;
-use crate::duplicates::{SignScratch, Signatures};
+use crate::duplicates::Signatures;
 use crate::error::Error;
-use crate::output::remove_unfinished;
+use crate::output::Work;
 use crate::path::Tree;
 use crate::pipeline::{InOrder, lock};
-use crate::plan::{Plan, PlanFinding, Scratch};
+use crate::plan::{Plan, PlanFinding, Scratch, Signing};
 use crate::record::bits;
 use crate::reject::Reasons;
 use crate::shard::{Flow, Meter, Progress, Shard, Split, repeated};
@@ -54,10 +54,11 @@ pub fn is_parquet(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "parquet")
 }
 
-/// Filters one shard. On any error neither output appears, and nothing is left of them.
+/// Filters one shard, in a folder for `work`. On any error neither output appears.
 pub fn filter(
     plan: &Plan,
     shard: Shard<'_>,
+    work: &Work,
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Statistics, Error> {
     let unfit = |message: String| Error::Unfit { path: shard.input.to_owned(), message };
@@ -84,44 +85,41 @@ pub fn filter(
         Ok((Layout::kept(parquet, arrow, tag)?, Layout::rejects(parquet, arrow)?))
     };
     let (kept, rejects) = catch(shard.input, || layouts().map_err(to_io))?;
-    let run = || -> Result<Statistics, Error> {
-        let bytes_read = Arc::new(AtomicU64::new(0));
-        let results = Results {
-            kept: Output::create(shard.kept, shard.split, &kept)?,
-            rejects: Output::create(shard.rejects, Split::default(), &rejects)?,
-            counts: Counts::new(plan),
-        };
-        let run = Run {
-            plan,
-            shard,
-            input: &input,
-            kept: &kept,
-            rejects: &rejects,
-            next: AtomicUsize::new(0),
-            starts: InOrder::new(0),
-            results: InOrder::new(results),
-            stopped: AtomicBool::new(false),
-            failure: Mutex::new(None),
-            bytes_read: Arc::clone(&bytes_read),
-            meter: Meter::new(bytes_read, progress),
-        };
-        let threads = shard.threads.clamp(1, input.groups().len().max(1));
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(|| run.guard());
-            }
-            run.guard();
-        });
-        if let Some(error) = lock(&run.failure).take() {
-            return Err(error);
-        }
-        run.report()?;
-        let results = run.results.into_inner();
-        results.kept.finish()?;
-        results.rejects.finish()?;
-        Ok(results.counts.finish(plan))
+    let bytes_read = Arc::new(AtomicU64::new(0));
+    let results = Results {
+        kept: Output::create(shard.kept, &work.kept, shard.split, &kept)?,
+        rejects: Output::create(shard.rejects, &work.rejects, Split::default(), &rejects)?,
+        counts: Counts::new(plan),
     };
-    run().inspect_err(|_| remove_unfinished(shard))
+    let run = Run {
+        plan,
+        shard,
+        input: &input,
+        kept: &kept,
+        rejects: &rejects,
+        next: AtomicUsize::new(0),
+        starts: InOrder::new(0),
+        results: InOrder::new(results),
+        stopped: AtomicBool::new(false),
+        failure: Mutex::new(None),
+        bytes_read: Arc::clone(&bytes_read),
+        meter: Meter::new(bytes_read, progress),
+    };
+    let threads = shard.threads.clamp(1, input.groups().len().max(1));
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| run.guard());
+        }
+        run.guard();
+    });
+    if let Some(error) = lock(&run.failure).take() {
+        return Err(error);
+    }
+    run.report()?;
+    let results = run.results.into_inner();
+    let parts = results.kept.finish()?;
+    results.rejects.finish()?;
+    Ok(results.counts.finish(plan, parts))
 }
 
 /// The first pass of [`crate::sign_shard`], on one thread.
@@ -133,7 +131,7 @@ pub fn sign(
     let input = catch(path, || Input::open(path, plan.tree()))?;
     let file = File::open(path).map_err(Error::read(path))?;
     let mut signatures = plan.no_signatures();
-    let mut scratch = SignScratch::default();
+    let mut scratch = Signing::default();
     let bytes_read = Arc::new(AtomicU64::new(0));
     let meter = Meter::new(Arc::clone(&bytes_read), progress);
     for (index, group) in input.groups().iter().enumerate() {
@@ -152,6 +150,14 @@ pub fn sign(
         meter.report()?;
     }
     Ok(signatures)
+}
+
+/// How many rows there are, as the footer says.
+pub fn count_rows(path: &Path) -> Result<u64, Error> {
+    catch(path, || {
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&File::open(path)?);
+        Ok(metadata.map_err(to_io)?.file_metadata().num_rows().max(0) as u64)
+    })
 }
 
 /// A file that was opened, and what its footer says.
@@ -500,8 +506,8 @@ impl Run<'_> {
 
     /// The columns of the rejects that say where a row was, and why it is there.
     fn head(&self, verdicts: &Verdicts) -> Result<Vec<Chunk>, ParquetError> {
-        let name = self.shard.input.file_name().unwrap_or(self.shard.input.as_os_str());
-        let name = ByteArray::from(name.to_string_lossy().into_owned().into_bytes());
+        let name = self.shard.input.to_string_lossy();
+        let name = ByteArray::from(name.into_owned().into_bytes());
         let names = vec![name; verdicts.lines.len()];
         let columns = &self.rejects.columns;
         Ok(vec![

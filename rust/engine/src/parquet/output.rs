@@ -189,55 +189,74 @@ impl Write for Bytes {
 /// One output: a file, or several if it is split.
 pub struct Output<'a> {
     path: &'a Path,
+    making: &'a Path,
     split: Split,
     layout: &'a Layout,
-    part: u64,
+    /// The rows of the parts that are full.
+    full: Vec<u64>,
+    /// In this part.
+    rows: u64,
     writer: SerializedFileWriter<BufWriter<Bytes>>,
 }
 
 impl<'a> Output<'a> {
-    pub fn create(path: &'a Path, split: Split, layout: &'a Layout) -> Result<Output<'a>, Error> {
+    /// The file that will be at `path`, made in the folder `making`; see [`Sink::create`].
+    pub fn create(
+        path: &'a Path,
+        making: &'a Path,
+        split: Split,
+        layout: &'a Layout,
+    ) -> Result<Output<'a>, Error> {
         let name = part_path(path, split, 0);
-        let writer = start(&name, layout).map_err(Error::write(&name))?;
-        Ok(Output { path, split, layout, part: 0, writer })
+        let writer = start(&name, making, layout).map_err(Error::write(&name))?;
+        Ok(Output { path, making, split, layout, full: Vec::new(), rows: 0, writer })
     }
 
     /// Appends a row group to this part, which is the last one or the next. Returns its size in
     /// bytes, uncompressed.
     pub fn append(&mut self, part: u64, chunks: Vec<Chunk>) -> Result<u64, Error> {
-        while self.part < part {
-            let next = part_path(self.path, self.split, self.part + 1);
-            let writer = start(&next, self.layout).map_err(Error::write(&next))?;
+        while (self.full.len() as u64) < part {
+            let next = part_path(self.path, self.split, self.full.len() as u64 + 1);
+            let writer = start(&next, self.making, self.layout).map_err(Error::write(&next))?;
             let full = std::mem::replace(&mut self.writer, writer);
-            let path = part_path(self.path, self.split, self.part);
+            let path = part_path(self.path, self.split, self.full.len() as u64);
             end(full).and_then(|sink| sink.sync()).map_err(Error::write(&path))?;
-            self.part += 1;
+            self.full.push(std::mem::take(&mut self.rows));
         }
-        let path = part_path(self.path, self.split, self.part);
+        let path = part_path(self.path, self.split, self.full.len() as u64);
         let write = || -> Result<u64> {
             let mut group = self.writer.next_row_group()?;
             for (bytes, close) in chunks {
                 group.append_column(&bytes, close)?;
             }
-            Ok(group.close()?.total_byte_size() as u64)
+            let group = group.close()?;
+            self.rows += group.num_rows() as u64;
+            Ok(group.total_byte_size() as u64)
         };
         write().map_err(|error| Error::write(&path)(to_io(error)))
     }
 
-    /// Makes all parts appear under their names.
-    pub fn finish(self) -> Result<(), Error> {
-        let path = part_path(self.path, self.split, self.part);
+    /// Moves all parts to their places. Returns how many rows each has.
+    pub fn finish(self) -> Result<Vec<u64>, Error> {
+        let mut rows = self.full;
+        let path = part_path(self.path, self.split, rows.len() as u64);
         let sink = end(self.writer).map_err(Error::write(&path))?;
-        for part in 0..self.part {
+        for part in 0..rows.len() as u64 {
             let path = part_path(self.path, self.split, part);
-            fs::rename(temporary(&path), &path).map_err(Error::write(&path))?;
+            fs::rename(temporary(&path, self.making), &path).map_err(Error::write(&path))?;
         }
-        sink.finish().map_err(Error::write(&path))
+        sink.finish().map_err(Error::write(&path))?;
+        rows.push(self.rows);
+        Ok(rows)
     }
 }
 
-fn start(path: &Path, layout: &Layout) -> io::Result<SerializedFileWriter<BufWriter<Bytes>>> {
-    let sink = BufWriter::new(Bytes(Sink::create(path)?));
+fn start(
+    path: &Path,
+    making: &Path,
+    layout: &Layout,
+) -> io::Result<SerializedFileWriter<BufWriter<Bytes>>> {
+    let sink = BufWriter::new(Bytes(Sink::create(path, making)?));
     let (root, properties) = (Arc::clone(&layout.root), Arc::clone(&layout.properties));
     SerializedFileWriter::new(sink, root, properties).map_err(to_io)
 }

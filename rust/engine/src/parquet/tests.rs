@@ -19,6 +19,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
 use super::*;
+use crate::filter_shard;
 
 const PLAN: &str = r#"{"rules": [
     {"name": "owl", "kind": "literal", "words": ["owl"], "field": "text"},
@@ -35,7 +36,7 @@ fn shard(paths: &[PathBuf; 3], threads: usize) -> Shard<'_> {
         input,
         kept,
         rejects,
-        journal: None,
+        work: None,
         journal_interval: Duration::ZERO,
         split: Split::default(),
         duplicates: &[],
@@ -198,7 +199,7 @@ fn every_type_and_all_metadata_come_through() {
     let plan = Plan::from_json(PLAN).unwrap();
     let mut outputs = Vec::new();
     for threads in [1, 3] {
-        let statistics = filter(&plan, shard(&paths, threads), &go_on).unwrap();
+        let statistics = filter_shard(&plan, shard(&paths, threads), &go_on).unwrap();
         let bytes = [1, 2].map(|index| fs::read(&paths[index]).unwrap());
         outputs.push((statistics, bytes));
     }
@@ -261,18 +262,20 @@ fn parts_hold_what_they_may() {
     let paths = paths(directory.path());
     write_groups(&paths[0]);
     let plan = Plan::from_json(PLAN).unwrap();
-    let statistics = filter(&plan, shard(&paths, 1), &go_on).unwrap();
+    let statistics = filter_shard(&plan, shard(&paths, 1), &go_on).unwrap();
     let whole = ids(&read(&paths[1]));
     for (limit, threads) in [(700, 1), (700, 3), (2500, 2), (1 << 40, 2)] {
         let mut shard = shard(&paths, threads);
         shard.split.rows = Some(limit);
-        let split = filter(&plan, shard, &go_on).unwrap();
+        let split = filter_shard(&plan, shard, &go_on).unwrap();
         assert_eq!(split.kept, statistics.kept);
         let mut all = Vec::new();
         let parts = statistics.kept.div_ceil(limit);
+        assert_eq!(split.parts.len() as u64, parts);
         for part in 0..parts {
             let path = directory.path().join(format!("kept-{part:05}.parquet"));
             let part_ids = ids(&read(&path));
+            assert_eq!(part_ids.len() as u64, split.parts[part as usize]);
             assert_eq!(part_ids.len() as u64, limit.min(statistics.kept - part * limit));
             all.extend(part_ids);
             fs::remove_file(path).unwrap();
@@ -295,7 +298,7 @@ fn tags_are_a_column() {
         ]}"#,
     )
     .unwrap();
-    let statistics = filter(&plan, shard(&paths, 2), &go_on).unwrap();
+    let statistics = filter_shard(&plan, shard(&paths, 2), &go_on).unwrap();
     let kept = read(&paths[1]);
     let tags = kept.column_by_name("filter_tags").unwrap().as_list::<i32>();
     let mut tagged = 0;
@@ -315,7 +318,7 @@ fn tags_are_a_column() {
     assert_eq!(kept.schema().fields().len(), read(&paths[0]).schema().fields().len() + 1);
     // What has the column already cannot be tagged again.
     fs::rename(&paths[1], &paths[0]).unwrap();
-    let error = filter(&plan, shard(&paths, 1), &go_on).unwrap_err().to_string();
+    let error = filter_shard(&plan, shard(&paths, 1), &go_on).unwrap_err().to_string();
     assert!(error.contains("in.parquet: it has a column `filter_tags`"), "{error}");
 }
 
@@ -337,7 +340,7 @@ fn what_no_path_leads_to_is_missing() {
             "{{\"rules\":[{{\"name\":\"r\",\"kind\":\"literal\",\"words\":[\"x\"],\"field\":\"{field}\"}}]}}"
         );
         let plan = Plan::from_json(&plan).unwrap();
-        let statistics = filter(&plan, shard(&paths, 2), &go_on).unwrap();
+        let statistics = filter_shard(&plan, shard(&paths, 2), &go_on).unwrap();
         assert_eq!((statistics.rows_in, statistics.kept), (8000, 0), "{field}");
         let reason = format!("{reason}: {field}");
         assert!(statistics.unreadable_reasons.contains_key(&reason), "{statistics:?}");
@@ -354,7 +357,7 @@ fn broken_files_are_errors_that_name_the_file() {
     let whole = fs::read(&paths[0]).unwrap();
     let plan = Plan::from_json(PLAN).unwrap();
     let nothing_left = || assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    let run = || filter(&plan, shard(&paths, 2), &go_on);
+    let run = || filter_shard(&plan, shard(&paths, 2), &go_on);
     for length in [0, 1, 4, 11, 12, whole.len() / 2, whole.len() - 9, whole.len() - 1] {
         fs::write(&paths[0], &whole[..length]).unwrap();
         let error = run().unwrap_err();
@@ -398,7 +401,7 @@ fn what_does_not_fit_is_refused() {
         Shard { input: &lines, ..shard(&paths, 1) },
         bytes,
     ] {
-        let error = crate::filter_shard(&plan, shard, &go_on).unwrap_err();
+        let error = filter_shard(&plan, shard, &go_on).unwrap_err();
         assert!(matches!(error, Error::Unfit { .. }), "{error}");
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
@@ -416,7 +419,7 @@ fn the_callback_stops_the_work() {
             let is_over = calls.fetch_add(1, Ordering::Relaxed) >= limit;
             if is_over { Flow::Stop } else { Flow::Continue }
         };
-        let error = filter(&plan, shard(&paths, 2), &stop).unwrap_err();
+        let error = filter_shard(&plan, shard(&paths, 2), &stop).unwrap_err();
         assert!(matches!(error, Error::Interrupted), "{error}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
@@ -425,7 +428,7 @@ fn the_callback_stops_the_work() {
         *lock(&last) = Some(progress);
         Flow::Continue
     };
-    filter(&plan, shard(&paths, 1), &note).unwrap();
+    filter_shard(&plan, shard(&paths, 1), &note).unwrap();
     let compressed = metadata(&paths[0]);
     let compressed: i64 = compressed.row_groups().iter().map(|group| group.compressed_size()).sum();
     let progress = lock(&last).unwrap();

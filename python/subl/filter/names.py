@@ -1,0 +1,67 @@
+"""What the files of a filter run are called.
+
+A shard keeps the base name of its input, so the names that users gave decide. No two outputs may
+get one name, not even on a file system that takes upper and lower case, or composed and decomposed
+letters, for the same; and none may be hidden, for hidden files are no part of an artifact.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from subl.artifact import read_statement
+from subl.errors import InputError
+from subl.shards import shard_files
+
+
+def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, Path]:
+    """The shards of all inputs by the name that they have in the output, in order.
+
+    The engine compresses as the name ends; `compression` is that of `OutputSpec`.
+    """
+    paths = [shard for path in inputs for shard in shard_files(path)]
+    if not paths:
+        raise InputError(
+            "no input", hint="give files, or folders of *.jsonl, *.jsonl.gz, *.jsonl.zst, *.parquet"
+        )
+    for path, count in Counter(path.resolve() for path in paths).items():
+        if count > 1:
+            raise InputError(f"{path} is given {count} times", hint="give every shard once")
+    return _distinct(paths, [_output_name(path.name, compression) for path in paths])
+
+
+def name_inputs(inputs: Sequence[Path], *, in_order: bool) -> dict[str, Path]:
+    """What the result is made of: artifacts, and the shards of all else. Other files in a folder
+    are no inputs.
+
+    The names are part of the artifact's key. Where the result depends on the order of the inputs
+    (`in_order`), so do they.
+    """
+    paths = [
+        found
+        for path in inputs
+        for found in ([path] if read_statement(path) is not None else shard_files(path))
+    ]
+    return _distinct(paths, [path.name for path in paths], numbered=in_order and len(paths) > 1)
+
+
+def _distinct(
+    paths: Sequence[Path], names: Sequence[str], *, numbered: bool = False
+) -> dict[str, Path]:
+    """Paths by name; all names get their position before them where two could be one file's, or
+    one is that of a hidden file."""
+    alike = {unicodedata.normalize("NFC", name).casefold() for name in names}
+    if numbered or len(alike) < len(names) or any(name.startswith(".") for name in names):
+        width = len(str(len(paths) - 1))
+        names = [f"{index:0{width}}-{name}" for index, name in enumerate(names)]
+    return dict(zip(names, paths, strict=True))
+
+
+def _output_name(name: str, compression: str) -> str:
+    if compression == "auto" or name.endswith(".parquet"):
+        return name
+    plain = name.removesuffix(".gz").removesuffix(".zst") or name
+    return plain if compression == "none" else f"{plain}.{compression}"
