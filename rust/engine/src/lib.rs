@@ -30,6 +30,7 @@ mod sink;
 pub mod source;
 pub mod statistics;
 pub mod tokenizer;
+mod unicode;
 
 pub use batch::BatchMatcher;
 pub use error::{Error, PlanError};
