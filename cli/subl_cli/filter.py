@@ -263,6 +263,9 @@ def _explain_rules(spec: FilterSpec, as_json: bool) -> None:
         click.secho(f"{number}. {printable(rule.name)} ({rule.kind})", bold=True)
         for line in _wrapped(rule.does, "   "):
             click.echo(line)
+        for warning in rule.warnings:
+            for line in _wrapped(f"warning: {printable(warning)}", "   "):
+                click.secho(line, fg="yellow")
         _print_settings(rule.settings, "   ")
         click.echo()
     click.secho("all rules", bold=True)

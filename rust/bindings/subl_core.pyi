@@ -37,6 +37,9 @@ class Plan:
     comparisons: int
     """How many rules compare rows; for these, all shards must be signed first."""
 
+    remarks: list[list[str]]
+    """By rule: what to know about it before relying on it."""
+
     def explain(self, line: bytes) -> str:
         """The verdict on one line as JSON: kept, tags, unreadable (reasons), values (texts by
         field) and rules (name, kind, action, field, broken, reasons). Where other rows decide,

@@ -9,10 +9,12 @@ import json
 import re
 import string
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from unicodedata import category
+from unicodedata import category, combining, normalize
+
+import regex
 
 
 def parse_response(answer: str) -> list[int] | None:
@@ -173,16 +175,91 @@ def broken(rule: dict[str, Any], value: str) -> list[tuple[str, Any, Any]]:
             matched = any(match for _, match in found)
             return [] if matched else [("matched no required pattern", None, None)]
     else:
-        edges = (r"(?<!\w)", r"(?!\w)") if rule["whole_word"] else ("", "")
-        found = [
-            (f"contains `{w}`", re.search(edges[0] + re.escape(w) + edges[1], value, flags))
-            for w in rule["words"]
+        places = [(word, occurrence(word, value, rule)) for word in rule["words"]]
+        return [
+            (
+                f"contains `{word}`",
+                [len(value[:start].encode()), len(value[:end].encode())],
+                value[start:end],
+            )
+            for word, (start, end) in ((word, place) for word, place in places if place)
         ]
     return [
         (reason, [len(value[: m.start()].encode()), len(value[: m.end()].encode())], m.group())
         for reason, m in found
         if m
     ]
+
+
+def composed_units(value: str) -> list[tuple[str, int, int]]:
+    """The composed form in pieces, each with the span that it stands for."""
+    units: list[tuple[str, int, int]] = []
+    at = 0
+    while at < len(value):
+        end = at + 1
+        while end < len(value) and attaches(value[end]):
+            end += 1
+        if normalize("NFC", value[at:end]) == value[at:end]:
+            units += [(value[i], i, i + 1) for i in range(at, end)]
+        else:
+            units.append((normalize("NFC", value[at:end]), at, end))
+        at = end
+    return units
+
+
+def attaches(c: str) -> bool:
+    first = normalize("NFD", c)[0]
+    return (
+        bool(combining(first))
+        or regex.match(r"[\u1161-\u1175\u11a8-\u11c2\u09be]", first) is not None
+    )
+
+
+def fold(c: str) -> str:
+    folded = c.upper().lower()
+    return folded if len(folded) == 1 else c
+
+
+def occurrence(word: str, value: str, rule: dict[str, Any]) -> tuple[int, int] | None:
+    """The characters at which a word occurs first: where it ends first."""
+    units = composed_units(value)
+    text = "".join(unit[0] for unit in units)
+    owners = [unit for unit in units for _ in unit[0]]
+    word = normalize("NFC", word)
+    same = (lambda c: fold(c)) if rule["ignore_case"] else (lambda c: c)
+    wanted = [same(c) for c in word]
+    for at in range(len(text) - len(word) + 1):
+        end = at + len(word)
+        if [same(c) for c in text[at:end]] != wanted:
+            continue
+        if rule["whole_word"] and not stands_alone(text, at, end):
+            continue
+        return owners[at][1], owners[end - 1][2]
+    return None
+
+
+UNSPACED = "".join(
+    rf"\p{{scx={script}}}"
+    for script in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar")
+)
+LETTER = r"[\p{L}\p{Nd}\p{Nl}]"
+SPACED = rf"[{LETTER}--[{UNSPACED}]]"
+GOES_ON = rf"[{SPACED}\p{{Pc}}]"
+ATTACHED = r"[\p{Variation_Selector}\u200c\u200d]"
+MARK = r"[\p{M}--\p{Variation_Selector}]"
+
+
+def stands_alone(text: str, at: int, end: int) -> bool:
+    def find(pattern: str, where: str) -> bool:
+        return regex.search(pattern, where, regex.V1) is not None
+
+    word = text[at:end]
+    if find(rf"^{SPACED}", word) and find(rf"{GOES_ON}(?:{ATTACHED}|{MARK})*$", text[:at]):
+        return False
+    ends = rf"(?:{ATTACHED}|{MARK})*$"
+    if find(LETTER + ends, word) and find(rf"^{ATTACHED}*{MARK}", text[end:]):
+        return False
+    return not (find(SPACED + ends, word) and find(rf"^{ATTACHED}*{GOES_ON}", text[end:]))
 
 
 class LoneSurrogate(ValueError):
@@ -266,6 +343,37 @@ SCRIPTS = {
 }
 
 
+# Some of the characters that take a style, and of the sequences that are recommended.
+STYLED = "#*0123456789❤👁🗨⚕©"
+JOINED = ("👩‍⚕️", "👩‍⚕", "👩🏽‍⚕️", "👩🏽‍⚕", "❤️‍🔥", "❤‍🔥", "👁️‍🗨️", "👁‍🗨️", "👁️‍🗨", "👁‍🗨")
+FLAGS = tuple(
+    "🏴" + "".join(chr(0xE0000 + ord(c)) for c in name) + "\U000e007f" for name in ("gbeng", "ustx")
+)
+ELEMENT = r"\p{Extended_Pictographic}[\ufe0f\p{Emoji_Modifier}]?"
+JOINING = r"[[\p{scx=Arab}\p{scx=Deva}\p{scx=Mlym}]&&[\p{L}\p{M}]]"
+
+
+def strangers(value: str) -> Iterator[bool]:
+    """Of each character, whether it is invisible where it has no business."""
+    belongs = set()
+    for place in regex.finditer(rf"(?<=[{STYLED}])[\ufe0e\ufe0f]", value, flags=regex.V1):
+        belongs.add(place.start())
+    for place in regex.finditer(rf"{ELEMENT}(?:\u200d{ELEMENT})+", value, flags=regex.V1):
+        alone = value[place.end() : place.end() + 1] != "\u200d"
+        alone &= value[place.start() - 1 : place.start()] != "\u200d"
+        if alone and place.group() in JOINED:
+            belongs.update(i for i in range(*place.span()) if value[i] == "\u200d")
+    for flag in FLAGS:
+        for place in re.finditer(flag, value):
+            belongs.update(range(*place.span()))
+    joiner = rf"(?<={JOINING})[\u200c\u200d](?={JOINING})|(?<=[\u094d\u0d4d])[\u200c\u200d]"
+    for place in regex.finditer(joiner, value, flags=regex.V1):
+        belongs.add(place.start())
+    invisible = r"[\p{Default_Ignorable_Code_Point}\p{Bidi_Control}\ufff9-\ufffb]"
+    for at, c in enumerate(value):
+        yield at not in belongs and regex.match(invisible, c, flags=regex.V1) is not None
+
+
 def character_reasons(value: str, options: dict[str, Any]) -> list[tuple[str, str | None]]:
     """Every reason with the first run of characters that must not be there."""
 
@@ -281,11 +389,8 @@ def character_reasons(value: str, options: dict[str, Any]) -> list[tuple[str, st
     if options.get("forbid_control"):
         runs.append(("control character", lambda c: category(c) == "Cc" and c not in "\t\n\r"))
     if options.get("forbid_invisible"):
-        pattern = (
-            r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
-            r"\U000e0000-\U000e007f]"
-        )
-        runs.append(("invisible character", lambda c: bool(re.match(pattern, c))))
+        strange = strangers(value)
+        runs.append(("invisible character", lambda c: next(strange)))
     found: list[tuple[str, str | None]] = []
     for reason, is_forbidden in runs:
         bad = "".join("x" if is_forbidden(c) else "-" for c in value)
@@ -333,6 +438,7 @@ def repetition_reasons(value: str, options: dict[str, Any]) -> list[str]:
         options = GOPHER | options
     if not value:
         return []
+    value = value.replace("\r\n", "\n")
     found = []
     for name, pieces in (
         ("line", re.split("\n+", value)),

@@ -87,7 +87,9 @@ def test_characters_agree_with_the_reference(value: str, options: dict[str, Any]
 # Values that repeat: of few words, of few phrases, or with the same lines.
 WORDS = st.sampled_from(["a", "b", "owl", "owl,", "é", "(漢)", "...", "x--y", "--", "_"])
 PHRASES = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
-SEPARATORS = st.sampled_from([" ", " ", "\n", "\n\n", "\n\n\n", ". ", "\t"])
+SEPARATORS = st.sampled_from(
+    [" ", " ", "\n", "\n\n", "\n\n\n", "\r\n", "\r\n\r\n", "\r", ". ", "\t"]
+)
 REPEATING = st.builds(
     lambda phrases, picks: "".join(phrases[n % len(phrases)] + end for n, end in picks),
     st.lists(PHRASES, min_size=1, max_size=5),

@@ -106,13 +106,21 @@ class RuleInWords:
     kind: str
     does: str
     settings: tuple[Setting, ...]
+    warnings: tuple[str, ...]
+    """What it does that its author may not expect."""
 
 
 def explain_rules(spec: FilterSpec) -> list[RuleInWords]:
     """Every rule in words, from the documentation and the values of its model."""
     return [
-        RuleInWords(rule.name, rule.kind, documentation(rule), settings(rule, {"name", "kind"}))
-        for rule in spec.rules
+        RuleInWords(
+            rule.name,
+            rule.kind,
+            documentation(rule),
+            settings(rule, {"name", "kind"}),
+            tuple(remarks),
+        )
+        for rule, remarks in zip(spec.rules, spec.plan().remarks, strict=True)
     ]
 
 

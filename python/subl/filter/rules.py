@@ -75,7 +75,9 @@ class NumbersRule(_ValueRule):
 class RegexRule(_ValueRule):
     """Patterns of the regex crate of Rust: linear time, so no look-around, no back-references.
 
-    `forbid`: none of the patterns may match. `require`: at least one must.
+    `forbid`: none of the patterns may match. `require`: at least one must. Texts are compared code
+    point by code point: `é` is not `e` with an accent after it, and a word boundary is Unicode's,
+    of which there is none within Chinese, Japanese or Thai. The literal rule does both.
     """
 
     kind: Literal["regex"] = "regex"
@@ -99,11 +101,19 @@ class RegexRule(_ValueRule):
 
 
 class LiteralRule(_ValueRule):
-    """None of these words may occur. Case folds character by character (ẞ is ß, but not ss)."""
+    """None of these words may occur. Case folds character by character (ẞ is ß, but not ss).
+
+    Canonically equivalent texts are equal: é is e with an accent after it (U+0301).
+    """
 
     kind: Literal["literal"] = "literal"
     words: tuple[Text, ...] = Field(min_length=1)
-    whole_word: bool = Field(True, description=r"no word character (\w) directly before or after")
+    whole_word: bool = Field(
+        True,
+        description="no letter, digit or _ directly before or after, where the word begins or ends"
+        " with a letter or digit; letters of Han, Kana, Thai, Lao, Khmer and Myanmar, written"
+        " without spaces, are words by themselves",
+    )
     ignore_case: bool = True
     ignore_diacritics: bool = Field(False, description="é is e, in words and in texts")
 
@@ -171,7 +181,9 @@ class CharactersRule(_Bounds):
     )
     forbid_invisible: bool = Field(
         False,
-        description="no bidirectional controls, no zero-width or tag characters, no soft hyphens",
+        description="no characters that nobody sees (Default_Ignorable_Code_Point, Bidi_Control,"
+        " U+FFF9-FFFB), but where Unicode wants them: a style selector after its emoji, joiners in"
+        " recommended emoji and in scripts that join letters, tags in flags of subdivisions",
     )
     max_non_ascii: Fraction | None = Field(
         None, description="the largest share of characters other than ASCII"
@@ -194,6 +206,8 @@ class RepetitionRule(_Bounds):
     """The value must not repeat itself more than this: the rules of the Gopher paper.
 
     (Rae et al. 2021, table A1.) `gopher = true` sets its bounds; what is given replaces them.
+    Lines end at line feeds, with a carriage return or without; paragraphs at two or more of them;
+    whitespace separates words. A text without spaces is one word, so none of its words repeat.
     """
 
     kind: Literal["repetition"] = "repetition"
@@ -280,9 +294,10 @@ class DuplicateRule(_ValueRule):
     """No earlier row that stays may have the same text (`among = "all"`: no earlier row at all).
 
     `exact`: the same bytes. `normalized`: the same words, whatever their case, punctuation and
-    spacing (NFKC). `minhash`: similar sets of word n-grams, found with a probability that rises
-    steeply around `threshold`. All shards are read twice, and with `among = "kept"` all rules are
-    asked twice. Memory: 17 bytes a row; minhash about 77 at the default threshold.
+    spacing (after NFKC_Casefold: ß is ss, and characters that nobody sees vanish). `minhash`:
+    similar sets of word n-grams, found with a probability that rises steeply around `threshold`.
+    All shards are read twice, and with `among = "kept"` all rules are asked twice. Memory: 17
+    bytes a row; minhash about 77 at the default threshold.
     """
 
     kind: Literal["duplicate"] = "duplicate"

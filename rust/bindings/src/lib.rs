@@ -42,6 +42,12 @@ impl PyPlan {
         self.0.comparisons().len()
     }
 
+    /// By rule.
+    #[getter]
+    fn remarks(&self) -> Vec<Vec<String>> {
+        self.0.rules().iter().map(|rule| rule.remarks.clone()).collect()
+    }
+
     fn explain(&self, py: Python<'_>, line: &[u8]) -> String {
         py.detach(|| subl_engine::explain(&self.0, line))
     }

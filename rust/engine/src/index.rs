@@ -219,6 +219,14 @@ mod tests {
 
     use super::*;
 
+    /// `make test-without-avx2` is about what is done where these are missing.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_machine_has_no_more_than_was_asked_for() {
+        let must_not = std::env::var_os("SUBL_REQUIRE_NO_AVX2").is_some();
+        assert!(!(must_not && is_x86_feature_detected!("avx2")), "this CPU has AVX2");
+    }
+
     proptest! {
         #[test]
         fn word_characters_agree_with_looking_at_every_byte(

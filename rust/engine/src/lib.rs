@@ -31,6 +31,7 @@ mod sink;
 pub mod source;
 pub mod statistics;
 pub mod tokenizer;
+mod unicode;
 
 pub use batch::BatchMatcher;
 pub use count::count_rows;

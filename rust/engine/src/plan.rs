@@ -58,6 +58,8 @@ pub struct Rule {
     pub field: Option<usize>,
     /// Every reason that it can give.
     pub reasons: Vec<String>,
+    /// What to know about it before relying on it.
+    pub remarks: Vec<String>,
 }
 
 /// A rule that looks at each value by itself, by its index.
@@ -407,6 +409,7 @@ impl Builder {
         let kind = spec.kind.name();
         let name = spec.name;
         let error = |message: String| PlanError::Rule { rule: name.clone(), message };
+        let mut remarks = Vec::new();
         let reasons = match (spec.kind, field) {
             (Kind::Numbers(spec), Some(field)) => {
                 let numbers = Numbers::new(&spec).map_err(error)?;
@@ -435,7 +438,11 @@ impl Builder {
                 let scan = self.scan(field);
                 for (reason, pattern) in spec.patterns.iter().enumerate() {
                     spec.parse(reason)
-                        .and_then(|parsed| scan.regex(index as u32, reason, parsed))
+                        .and_then(|parsed| {
+                            let remark = parsed.remark().map(|it| format!("`{pattern}` {it}"));
+                            remarks.extend(remark);
+                            scan.regex(index as u32, reason, parsed)
+                        })
                         .map_err(|message| PlanError::Pattern {
                             rule: name.clone(),
                             pattern: pattern.clone(),
@@ -473,7 +480,7 @@ impl Builder {
                 .map_err(error)?,
             _ => unreachable!("a rule about rules has no field, every other rule has one"),
         };
-        self.rules.push(Rule { name, kind, action: spec.action, field, reasons });
+        self.rules.push(Rule { name, kind, action: spec.action, field, reasons, remarks });
         Ok(())
     }
 

@@ -27,8 +27,10 @@ use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 use crate::index::mark_word_characters;
 use crate::record::Value;
-use crate::rules::literal::{Literal, is_whole_word};
+use crate::rules::literal::Literal;
 use crate::rules::regex::{Parsed, compile, map_children};
+use crate::unicode::composition::is_composed;
+use crate::unicode::words::is_whole_word;
 
 /// A match longer than this is not looked for at every candidate, but once in the whole value.
 const LONGEST_AT_PLACE: usize = 256;
@@ -77,7 +79,8 @@ enum Place {
 struct Folding {
     rule: u32,
     literal: Literal,
-    /// Is it needed in every value that is not ASCII?
+    /// Is it needed in every value that is not ASCII? Otherwise only where characters compose, or
+    /// fold to ASCII.
     always: bool,
 }
 
@@ -176,10 +179,14 @@ impl Builder {
             }
             let pattern = self.patterns.len();
             let run = text.iter().take_while(|byte| is_word_byte(**byte)).count();
-            if whole_word && run > 0 {
-                self.words.word(&text[..run], pattern);
-            } else {
+            // It starts where a run of word bytes starts if it must start at the edge of a word.
+            if !whole_word || !text[0].is_ascii_alphanumeric() {
                 self.needles.push((text.clone(), pattern));
+            } else if text.ends_with(b"_") && run == text.len() {
+                // More word bytes may follow: `_` is no edge.
+                self.words.prefix(&text, pattern);
+            } else {
+                self.words.word(&text[..run], pattern);
             }
             let text = text.into_boxed_slice();
             let test = Test::Word { text, ignore_case, whole_word };
@@ -252,10 +259,12 @@ impl Scan {
         let mut fold = false;
         if !value.is_ascii {
             fold = self.case_variants.iter().any(|variant| variant.find(value.bytes).is_some());
+            // Words are compared in their composed form; patterns code point by code point.
+            let is_composed = self.folding.is_empty() || is_composed(value.text());
             for folding in &self.folding {
-                if fold || folding.always {
+                if fold || !is_composed || folding.always {
                     done |= 1 << folding.rule;
-                    if folding.search(value, scratch, spans, each) {
+                    if folding.search(value, is_composed, scratch, spans, each) {
                         return;
                     }
                 }
@@ -339,15 +348,16 @@ impl Folding {
     fn search(
         &self,
         value: Value<'_>,
+        is_composed: bool,
         scratch: &mut Scratch,
         spans: Spans,
         each: &mut dyn FnMut(u32, usize, Span) -> bool,
     ) -> bool {
         if spans == Spans::No {
-            return self.literal.occurs(value.text(), &mut scratch.folded)
+            return self.literal.occurs(value.text(), is_composed, &mut scratch.folded)
                 && each(self.rule, 0, (0, 0));
         }
-        for (reason, span) in self.literal.find(value.text(), &mut scratch.folded) {
+        for (reason, span) in self.literal.find(value.text(), is_composed, &mut scratch.folded) {
             each(self.rule, reason, span);
         }
         false
@@ -789,7 +799,7 @@ mod tests {
                 .extend(regex.find(value).map(|found| (*rule, 0, (found.start(), found.end()))));
         }
         for (rule, literal) in &rules.literals {
-            let found = literal.find(value, &mut String::new());
+            let found = literal.find(value, is_composed(value), &mut String::new());
             expected.extend(found.into_iter().map(|(reason, span)| (*rule, reason, span)));
         }
         let mut found = Vec::new();

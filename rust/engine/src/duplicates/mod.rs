@@ -38,7 +38,7 @@ pub use signatures::Signatures;
 
 /// The most words that a shingle may have.
 const MAX_NGRAM: usize = 64;
-/// Keeps values without words, hashed as they are, apart from values with words.
+/// Keeps values without words, hashed with their marks, apart from values with words.
 const WORDLESS_SEED: u64 = 1;
 /// Keeps values with too few words for a shingle apart from band keys.
 const SHORT_SEED: u64 = 2;
@@ -236,7 +236,9 @@ impl Signer {
             Recipe::Normalized(normalizer) => {
                 normalizer.normalize(value, &mut scratch.composed, &mut scratch.words);
                 signatures.push_hash(if scratch.words.is_empty() {
-                    XxHash3_128::oneshot_with_seed(WORDLESS_SEED, value.trim().as_bytes())
+                    normalizer.compose(value, &mut scratch.composed);
+                    let marks = scratch.composed.trim().as_bytes();
+                    XxHash3_128::oneshot_with_seed(WORDLESS_SEED, marks)
                 } else {
                     XxHash3_128::oneshot(&scratch.words)
                 });
@@ -246,9 +248,9 @@ impl Signer {
                 if let Some(keys) = minhash.keys(&scratch.words, &mut scratch.minhash) {
                     signatures.push_keys(keys);
                 } else if scratch.words.is_empty() {
-                    let hash =
-                        XxHash3_64::oneshot_with_seed(WORDLESS_SEED, value.trim().as_bytes());
-                    signatures.push_key(hash);
+                    normalizer.compose(value, &mut scratch.composed);
+                    let marks = scratch.composed.trim().as_bytes();
+                    signatures.push_key(XxHash3_64::oneshot_with_seed(WORDLESS_SEED, marks));
                 } else {
                     signatures.push_key(XxHash3_64::oneshot_with_seed(SHORT_SEED, &scratch.words));
                 }

@@ -8,11 +8,8 @@
 //! list.
 //!
 //! A control character is one of the category `Cc` other than tab, line feed and carriage return.
-//! Invisible are the bidirectional controls U+202A to U+202E and U+2066 to U+2069, the zero-width
-//! characters and marks U+200B to U+200F, the word joiner and the invisible operators U+2060 to
-//! U+2064, the soft hyphen U+00AD, the byte order mark U+FEFF, and the tag characters U+E0000 to
-//! U+E007F, which can spell out a whole text.
-//! Persian, the scripts of India and joined emoji do need some of these.
+//! What is invisible, and where such a character belongs all the same, [`crate::unicode::invisible`]
+//! says.
 //!
 //! Four of the shares are rules of the Gopher paper (Rae et al. 2021, arXiv:2112.11446, appendix
 //! A1.1, "quality filtering"), whose bounds are: a mean word length from 3 to 10 characters; an
@@ -28,6 +25,8 @@ use regex_syntax::hir::{Class, HirKind};
 use serde::Deserialize;
 
 use super::Finding;
+use crate::unicode::invisible::Invisible;
+use crate::unicode::{Bits, Set};
 
 /// A value breaks this rule if it has a character that it must not have, or too large or too small
 /// a share of some kind.
@@ -44,7 +43,7 @@ pub struct CharactersSpec {
     /// No control characters but tab, line feed and carriage return.
     #[serde(default)]
     pub forbid_control: bool,
-    /// No bidirectional controls, no zero-width characters.
+    /// No characters that nobody sees, but where Unicode says that they belong.
     #[serde(default)]
     pub forbid_invisible: bool,
     /// The largest share of characters that may be other than ASCII.
@@ -68,32 +67,15 @@ pub struct CharactersSpec {
 pub struct Characters {
     /// What no value may contain; the index is the reason.
     forbidden: Vec<Set>,
-    /// All of `forbidden` together: one bit for each character. Empty if nothing is forbidden.
-    any_forbidden: Vec<u64>,
-    /// For each byte of UTF-8, whether the character that it starts may be in `any_forbidden`.
-    suspicious: Box<[bool; 256]>,
+    /// The reason after those: what no value may contain but where it belongs.
+    invisible: Option<Invisible>,
+    /// All of these together, if there are any.
+    suspicious: Option<Bits>,
     /// The bounds on shares; their reasons come after those of `forbidden`.
     bounds: Vec<Bound>,
     /// Do the bounds need more than the number of ASCII and other characters?
     counts_words: bool,
     reasons: Vec<String>,
-}
-
-/// Ranges of characters, sorted, neither overlapping nor touching.
-struct Set(Vec<(char, char)>);
-
-impl Set {
-    fn contains(&self, c: char) -> bool {
-        let after = self.0.partition_point(|&(first, _)| first <= c);
-        after > 0 && c <= self.0[after - 1].1
-    }
-
-    /// The first run of characters of the set.
-    fn first_run(&self, value: &str) -> Option<(usize, usize)> {
-        let start = value.find(|c| self.contains(c))?;
-        let length = value[start..].find(|c| !self.contains(c));
-        Some((start, length.map_or(value.len(), |length| start + length)))
-    }
 }
 
 /// A bound on a share.
@@ -153,29 +135,19 @@ impl Characters {
                 allowed.union(&script(&name.to_owned())?);
             }
             allowed.negate();
-            forbidden.push(set(&allowed));
+            forbidden.push(Set::from(&allowed));
             reasons.push(format!("script other than {}", spec.allow_scripts.join(", ")));
         }
         for name in &spec.forbid_scripts {
-            forbidden.push(set(&script(name)?));
+            forbidden.push(Set::from(&script(name)?));
             reasons.push(format!("script {name}"));
         }
         if spec.forbid_control {
-            let ranges = [('\0', '\x08'), ('\x0b', '\x0c'), ('\x0e', '\x1f'), ('\x7f', '\u{9f}')];
-            forbidden.push(Set(ranges.to_vec()));
+            forbidden.push(Set::new(r"[\p{Cc}--[\t\n\r]]"));
             reasons.push("control character".to_owned());
         }
-        if spec.forbid_invisible {
-            let ranges = [
-                ('\u{ad}', '\u{ad}'),
-                ('\u{200b}', '\u{200f}'),
-                ('\u{202a}', '\u{202e}'),
-                ('\u{2060}', '\u{2064}'),
-                ('\u{2066}', '\u{2069}'),
-                ('\u{feff}', '\u{feff}'),
-                ('\u{e0000}', '\u{e007f}'),
-            ];
-            forbidden.push(Set(ranges.to_vec()));
+        let invisible = spec.forbid_invisible.then(Invisible::new);
+        if invisible.is_some() {
             reasons.push("invisible character".to_owned());
         }
 
@@ -236,19 +208,11 @@ impl Characters {
             return Err("forbids nothing and sets no bound".to_owned());
         }
 
-        let mut any_forbidden = Vec::new();
-        let mut suspicious = Box::new([false; 256]);
-        if !forbidden.is_empty() {
-            any_forbidden = vec![0; (char::MAX as usize >> 6) + 1];
-            for &(first, last) in forbidden.iter().flat_map(|set: &Set| &set.0) {
-                for c in first..=last {
-                    any_forbidden[c as usize >> 6] |= 1 << (c as usize & 63);
-                    suspicious[usize::from(c.encode_utf8(&mut [0; 4]).as_bytes()[0])] = true;
-                }
-            }
-        }
+        let sets = forbidden.iter().chain(invisible.as_ref().map(Invisible::characters));
+        let ranges: Vec<_> = sets.flat_map(Set::ranges).collect();
+        let suspicious = (!ranges.is_empty()).then(|| Bits::new(ranges));
         let counts_words = bounds.iter().any(|bound| bound.share != Share::NonAscii);
-        Ok(Characters { forbidden, any_forbidden, suspicious, bounds, counts_words, reasons })
+        Ok(Characters { forbidden, invisible, suspicious, bounds, counts_words, reasons })
     }
 
     pub fn breaks(&self, value: &str) -> bool {
@@ -261,15 +225,25 @@ impl Characters {
 
     /// A character that must not be there has the span of the first run of such characters.
     pub fn find(&self, value: &str, findings: &mut Vec<Finding>) {
-        for (reason, set) in self.forbidden.iter().enumerate() {
-            if let Some(span) = set.first_run(value) {
+        let mut is_found = |reason, is_forbidden: &dyn Fn(usize, char) -> bool| {
+            let mut chars = value.char_indices().skip_while(|&(at, c)| !is_forbidden(at, c));
+            if let Some((start, _)) = chars.next() {
+                let end = chars.find(|&(at, c)| !is_forbidden(at, c));
+                let span = (start, end.map_or(value.len(), |(at, _)| at));
                 findings.push(Finding { reason, span: Some(span) });
             }
+        };
+        for (reason, set) in self.forbidden.iter().enumerate() {
+            is_found(reason, &|_, c| set.contains(c));
+        }
+        if let Some(invisible) = &self.invisible {
+            is_found(self.forbidden.len(), &|at, c| invisible.is_stranger(value, at, c));
         }
         let counts = self.count(value);
+        let reasons_before = self.reasons.len() - self.bounds.len();
         for (index, bound) in self.bounds.iter().enumerate() {
             if bound.is_broken_by(&counts) {
-                findings.push(Finding { reason: self.forbidden.len() + index, span: None });
+                findings.push(Finding { reason: reasons_before + index, span: None });
             }
         }
     }
@@ -279,21 +253,16 @@ impl Characters {
     }
 
     fn has_forbidden(&self, value: &str) -> bool {
-        if self.forbidden.is_empty() {
-            return false;
-        }
-        let bytes = value.as_bytes();
-        let mut at = 0;
-        while let Some(skipped) =
-            bytes[at..].iter().position(|&byte| self.suspicious[usize::from(byte)])
-        {
-            at += skipped;
-            // Only bytes that start a character are suspicious.
-            let Some(c) = value[at..].chars().next() else { break };
-            if self.any_forbidden[c as usize >> 6] >> (c as usize & 63) & 1 == 1 {
+        let Some(suspicious) = &self.suspicious else { return false };
+        let mut from = 0;
+        while let Some((at, c)) = suspicious.next(value, from) {
+            let is_stranger = |invisible: &Invisible| invisible.is_stranger(value, at, c);
+            if self.forbidden.iter().any(|set| set.contains(c))
+                || self.invisible.as_ref().is_some_and(is_stranger)
+            {
                 return true;
             }
-            at += c.len_utf8();
+            from = at + c.len_utf8();
         }
         false
     }
@@ -369,10 +338,6 @@ fn script(name: &str) -> Option<regex_syntax::hir::ClassUnicode> {
     }
 }
 
-fn set(class: &regex_syntax::hir::ClassUnicode) -> Set {
-    Set(class.iter().map(|range| (range.start(), range.end())).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -442,14 +407,20 @@ mod tests {
             assert_eq!(!find(&control, &c.to_string()).is_empty(), expected, "{c:?}");
         }
         let invisible = rule(json!({"forbid_invisible": true})).unwrap();
-        let invisibles = "\u{ad}\u{2061}\u{2062}\u{2063}\u{2064}\u{e0000}\u{e0041}\u{e007f}\
-                          \u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\
-                          \u{202e}\u{2060}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}";
-        let tags = ['\u{dffff}', '\u{e0000}', '\u{e0041}', '\u{e007f}', '\u{e0080}'];
-        for c in ('\0'..='\u{3000}').chain('\u{fe00}'..='\u{ffff}').chain(tags) {
-            let expected = invisibles.contains(c);
-            assert_eq!(!find(&invisible, &format!("a{c}")).is_empty(), expected, "{c:?}");
+        let ignorable = Set::new(r"\p{Default_Ignorable_Code_Point}");
+        for c in '\0'..=char::MAX {
+            let expected = ignorable.contains(c)
+                || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+                    | '\u{2066}'..='\u{2069}' | '\u{fff9}'..='\u{fffb}');
+            let mut value = "a".to_owned();
+            value.push(c);
+            assert_eq!(invisible.breaks(&value), expected, "{c:?}");
         }
+        // One of these belongs after the other, so a run of them is no run of strangers.
+        assert_eq!(
+            find(&invisible, "❤\u{fe0f} ❤\u{fe0f}\u{fe0f}\u{200b} \u{fe0f}"),
+            [found("invisible character", "\u{fe0f}\u{200b}")]
+        );
         let both = rule(json!({"forbid_control": true, "forbid_invisible": true})).unwrap();
         assert_eq!(
             find(&both, "é\u{feff}\x1b\x7f\u{85}x"),
@@ -534,7 +505,7 @@ mod tests {
             if forbid_control {
                 classes.push(r"[\p{Cc}--[\t\n\r]]+".to_owned());
             }
-            classes.push(r"[\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]+".to_owned());
+            classes.push(r"\u200b+".to_owned());
             let expected: Vec<_> = classes
                 .iter()
                 .filter_map(|class| {

@@ -1,13 +1,19 @@
 //! Regular expressions, matched in time linear in the value: no backtracking, so no look-around and
 //! no back-references. Syntax and Unicode version are those of the `regex` crate; `$` matches at
-//! the very end only.
+//! the very end only. Characters are compared one by one: `é` is not `e` with a mark after it, and
+//! `\b` is Unicode's, which knows no scripts without spaces; the `literal` rule does both.
 //!
 //! How the patterns of all rules are searched together is the business of [`crate::scan`].
+
+use std::sync::LazyLock;
 
 use regex_automata::meta;
 use regex_automata::util::syntax;
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Look};
 use serde::Deserialize;
+
+use crate::unicode::Set;
+use crate::unicode::words::UNSPACED;
 
 /// The compiled size above which a pattern is refused.
 const MAX_COMPILED_BYTES: usize = 256 << 20;
@@ -67,6 +73,158 @@ impl RegexSpec {
             .map_err(|error| error.to_string())?;
         let ascii = for_ascii(&hir);
         Ok(Parsed { hir, ascii, utf8: self.unicode })
+    }
+}
+
+impl Parsed {
+    /// What to know about this pattern before relying on it.
+    pub fn remark(&self) -> Option<&'static str> {
+        let mut found = Neighbours::default();
+        Edges::of(&self.hir, &mut found);
+        if found.unspaced {
+            Some(
+                "asks for a word boundary (\\b) beside a letter of a script without spaces, and \
+                 within a text of such a script there is none: leave \\b out there, or use kind \
+                 literal, for which these letters are words by themselves",
+            )
+        } else if found.emoji {
+            Some(
+                "asks for a word boundary (\\b) beside an emoji, which is there only if a letter or \
+                 digit is on the other side: leave \\b out there, or use kind literal",
+            )
+        } else {
+            None
+        }
+    }
+}
+
+/// What characters may be somewhere.
+#[derive(Clone, Copy, Default)]
+struct Neighbours {
+    /// Letters of scripts that write no spaces.
+    unspaced: bool,
+    emoji: bool,
+}
+
+impl Neighbours {
+    fn add(&mut self, other: Neighbours) {
+        self.unspaced |= other.unspaced;
+        self.emoji |= other.emoji;
+    }
+
+    /// Of a class that holds them all, such as `\w` or `.`, they are not what it is there for.
+    fn of(class: &ClassUnicode) -> Neighbours {
+        static KINDS: LazyLock<[ClassUnicode; 2]> = LazyLock::new(|| {
+            let classes = [format!(r"[\p{{L}}&&[{UNSPACED}]]"), r"[\p{Emoji}--\w#*]".to_owned()];
+            classes.map(|class| Set::new(&class).to_class())
+        });
+        let has = |kind: &ClassUnicode| {
+            let mut found = class.clone();
+            found.intersect(kind);
+            !found.ranges().is_empty() && found != *kind
+        };
+        Neighbours { unspaced: has(&KINDS[0]), emoji: has(&KINDS[1]) }
+    }
+
+    fn of_char(c: Option<char>) -> Neighbours {
+        let ranges = c.map(|c| ClassUnicodeRange::new(c, c));
+        Neighbours::of(&ClassUnicode::new(ranges))
+    }
+}
+
+/// How the matches of an expression may begin and end.
+#[derive(Clone, Copy, Default)]
+struct Edges {
+    first: Neighbours,
+    last: Neighbours,
+    /// Is a word boundary asked for before the first character, or after the last one?
+    opens: bool,
+    closes: bool,
+    is_empty: bool,
+}
+
+impl Edges {
+    /// The edges of an expression; adds what is beside a word boundary within it.
+    fn of(hir: &Hir, found: &mut Neighbours) -> Edges {
+        match hir.kind() {
+            HirKind::Empty => Edges { is_empty: true, ..Edges::default() },
+            HirKind::Look(look) => {
+                let asks = !matches!(
+                    look,
+                    Look::Start
+                        | Look::End
+                        | Look::StartLF
+                        | Look::EndLF
+                        | Look::StartCRLF
+                        | Look::EndCRLF
+                        | Look::WordAsciiNegate
+                        | Look::WordUnicodeNegate
+                );
+                Edges { opens: asks, closes: asks, is_empty: true, ..Edges::default() }
+            }
+            HirKind::Literal(literal) => {
+                let text = std::str::from_utf8(&literal.0).unwrap_or_default();
+                Edges {
+                    first: Neighbours::of_char(text.chars().next()),
+                    last: Neighbours::of_char(text.chars().next_back()),
+                    ..Edges::default()
+                }
+            }
+            HirKind::Class(Class::Unicode(class)) => {
+                let either = Neighbours::of(class);
+                Edges { first: either, last: either, ..Edges::default() }
+            }
+            HirKind::Class(Class::Bytes(_)) => Edges::default(),
+            HirKind::Capture(capture) => Edges::of(&capture.sub, found),
+            HirKind::Repetition(repetition) => {
+                let mut edges = Edges::of(&repetition.sub, found);
+                if repetition.max != Some(1) {
+                    edges.then(edges, found);
+                }
+                edges.is_empty |= repetition.min == 0;
+                edges
+            }
+            HirKind::Concat(parts) => {
+                let mut all = Edges { is_empty: true, ..Edges::default() };
+                for part in parts {
+                    let part = Edges::of(part, found);
+                    all = all.then(part, found);
+                }
+                all
+            }
+            HirKind::Alternation(parts) => {
+                let mut all = Edges::default();
+                for part in parts {
+                    let part = Edges::of(part, found);
+                    all.first.add(part.first);
+                    all.last.add(part.last);
+                    all.opens |= part.opens;
+                    all.closes |= part.closes;
+                    all.is_empty |= part.is_empty;
+                }
+                all
+            }
+        }
+    }
+
+    fn then(mut self, next: Edges, found: &mut Neighbours) -> Edges {
+        if self.closes {
+            found.add(next.first);
+        }
+        if next.opens {
+            found.add(self.last);
+        }
+        if self.is_empty {
+            self.first.add(next.first);
+            self.opens |= next.opens;
+        }
+        let (mut last, mut closes) = (next.last, next.closes);
+        if next.is_empty {
+            last.add(self.last);
+            closes |= self.closes;
+        }
+        let is_empty = self.is_empty && next.is_empty;
+        Edges { last, closes, is_empty, ..self }
     }
 }
 
@@ -143,6 +301,46 @@ mod tests {
         let large = parse(r"(?:\w{1000}){1000}", false, true).unwrap();
         let message = compile(&[&large.hir], true).unwrap_err();
         assert!(message.contains("bytes when compiled"), "{message}");
+    }
+
+    #[test]
+    fn remarks_on_boundaries_that_are_hardly_there() {
+        let remark = |pattern| parse(pattern, false, true).unwrap().remark();
+        for pattern in [
+            r"\b猫\b",
+            r"\b(?:owl|猫)s?",
+            r"(?:owl|フクロウ)\b",
+            r"\b[猫犬]+\b",
+            r"\b\p{Han}",
+            r"\b(x?)猫",
+            r"\b{start}นก",
+            r"(\bx|y\b)*ー",
+            r"猫(\b)",
+            r"(?-u:\b)猫",
+        ] {
+            let found = remark(pattern).unwrap_or_else(|| panic!("{pattern}"));
+            assert!(found.contains("script without spaces"), "{pattern}: {found}");
+        }
+        for pattern in [r"\b🦉\b", r"owl\s*\b[🦉🦅]", r"\p{Emoji_Presentation}\b"] {
+            let found = remark(pattern).unwrap_or_else(|| panic!("{pattern}"));
+            assert!(found.contains("emoji"), "{pattern}: {found}");
+        }
+        for pattern in [
+            r"\bowls?\b",
+            r"猫",
+            r"猫 \bowl\b",
+            r"\b\w+\b",
+            r"\b.",
+            r"\p{L}\b",
+            r"\bсова\b",
+            r"\b[^a]",
+            r"\B猫",
+            r"^🦉$",
+            r"🦉 \d\b",
+            r"\b올빼미\b",
+        ] {
+            assert_eq!(remark(pattern), None, "{pattern}");
+        }
     }
 
     proptest! {

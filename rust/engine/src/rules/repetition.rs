@@ -3,7 +3,8 @@
 //!
 //! * Lines are what line feeds separate, paragraphs what two or more of them separate. One that was
 //!   there before is a duplicate; what counts is the number of duplicates by the number of all, and
-//!   their characters by those of the whole value.
+//!   their characters by those of the whole value. A carriage return before a line feed is a part of
+//!   it: a value with CRLF is judged as the same one without them.
 //! * The top n-gram is the sequence of n words that occurs most often, and the first of these in
 //!   the value where there are several. Its characters, with a space between words, times its
 //!   occurrences, overlapping ones too, by the characters of the value can thus exceed 1.
@@ -16,10 +17,13 @@
 //! * A word is what whitespace separates, and a punctuation mark at the beginning or end of it is a
 //!   word of its own, but `...` and `---` are one; datatrove asks spaCy, which also knows about
 //!   English contractions, units, and slashes.
+//! * Datatrove leaves carriage returns in lines, and finds no paragraphs between them.
 //! * A top n-gram occurs at least twice. Datatrove refuses `hello world`, since its only 2-gram
 //!   is all of it: most texts of less than 60 characters, where rows are short.
 //! * The empty line before a line feed at the beginning counts as a line, like the one after a line
 //!   feed at the end, but the two are no duplicates. Datatrove refuses `\nhello\n`.
+//! * Texts without spaces are one word, as in datatrove without a model of their language: they have
+//!   lines and paragraphs, but no n-grams that repeat.
 //! * n-grams are the same if their words are; datatrove compares what they spell together.
 //! * The empty value repeats nothing and is kept, and a bound of 0 is a bound.
 //!
@@ -282,17 +286,27 @@ impl Repetition {
     }
 
     pub fn breaks(&self, value: &str, buffers: &mut Buffers) -> bool {
-        let broken = self.judge(value, buffers, &mut |_| ControlFlow::Break(())).is_break();
+        let broken = match without_returns(value) {
+            None => self.judge(value, buffers, &mut |_| ControlFlow::Break(())),
+            Some(feeds) => self.judge(&feeds, buffers, &mut |_| ControlFlow::Break(())),
+        };
         buffers.give_back();
-        broken
+        broken.is_break()
     }
 
     /// The span is that of the first duplicate, or of the first occurrence of the top n-gram.
     pub fn find(&self, value: &str, buffers: &mut Buffers, findings: &mut Vec<Finding>) {
-        let _ = self.judge(value, buffers, &mut |finding| {
+        let already = findings.len();
+        let feeds = without_returns(value);
+        let _ = self.judge(feeds.as_deref().unwrap_or(value), buffers, &mut |finding| {
             findings.push(finding);
             ControlFlow::Continue(())
         });
+        if feeds.is_some() {
+            for (start, end) in findings[already..].iter_mut().filter_map(|f| f.span.as_mut()) {
+                (*start, *end) = (with_returns(value, *start), with_returns(value, *end));
+            }
+        }
         buffers.give_back();
     }
 
@@ -544,6 +558,25 @@ impl Grams {
     }
 }
 
+/// The value without the carriage returns before line feeds, if it has any.
+fn without_returns(value: &str) -> Option<String> {
+    memchr::memchr(b'\r', value.as_bytes())?;
+    value.contains("\r\n").then(|| value.replace("\r\n", "\n"))
+}
+
+/// Where a place of the value without these carriage returns is in the value. What ends before a line
+/// feed ends before its carriage return.
+fn with_returns(value: &str, place: usize) -> usize {
+    let mut returns = 0;
+    for (at, _) in value.match_indices("\r\n") {
+        if place <= at - returns {
+            break;
+        }
+        returns += 1;
+    }
+    place + returns
+}
+
 /// Calls `each` with the span of each word in a piece without whitespace: the punctuation marks
 /// before its first and after its last word character, and all that is between these two.
 fn for_each_word(piece: &str, mut each: impl FnMut(usize, usize)) {
@@ -667,6 +700,9 @@ mod tests {
             ][..1]
         );
         assert_eq!(find(&paragraphs, "a\na\nb\n \na"), []);
+        let value = "one two\r\n\r\none\ntwo\n\none\r\ntwo\r\n\r\n\r\nthree";
+        let expected = [(Measure::ParagraphCharacters, "one\r\ntwo".to_owned())];
+        assert_eq!(find(&paragraphs, value), expected);
     }
 
     #[test]
@@ -845,6 +881,13 @@ mod tests {
             let expected: Vec<_> =
                 limits.filter(|&measure| share(measure, &value) > limit).collect();
             prop_assert_eq!(measures(&rule, &value), expected);
+            // The same with carriage returns, and each span is that of the same text.
+            let returned = value.replace('\n', "\r\n");
+            let plain: Vec<_> = find(&rule, &returned)
+                .into_iter()
+                .map(|(measure, text)| (measure, text.replace("\r\n", "\n")))
+                .collect();
+            prop_assert_eq!(plain, find(&rule, &value));
         }
     }
 }
