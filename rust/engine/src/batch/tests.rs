@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use arrow_array::builder::StringDictionaryBuilder;
 use arrow_array::types::Int32Type;
-use arrow_array::{FixedSizeListArray, Int64Array, ListArray, NullArray};
+use arrow_array::{ArrayRef, FixedSizeListArray, Int64Array, ListArray, NullArray};
 use arrow_buffer::OffsetBuffer;
 use serde_json::{Value as Json, json};
 
