@@ -52,7 +52,7 @@ COLUMNS: dict[str, pa.Array] = {
     },
     **{
         f"decimal {each.precision}": pa.array([Decimal("1.50"), None, Decimal("-0.05"), 0], each)
-        for each in (pa.decimal128(9, 2), pa.decimal128(38, 2), pa.decimal256(60, 2))
+        for each in (pa.decimal128(9, 2), pa.decimal128(38, 2))
     },
     "date32": pa.array([DAY, None, DAY, DAY], pa.date32()),
     "date64": pa.array([DAY, None, DAY, DAY], pa.date64()),
@@ -60,7 +60,6 @@ COLUMNS: dict[str, pa.Array] = {
     "time64": pa.array([TIME, None, TIME, TIME], pa.time64("us")),
     "timestamp": pa.array([NOW, None, NOW, NOW], pa.timestamp("us")),
     "timestamp with a zone": pa.array([NOW, None, NOW, NOW], pa.timestamp("ns", "Asia/Tokyo")),
-    "far timestamp": pa.array([2**62, None, 0, 1], pa.timestamp("s")),
     "duration": pa.array([datetime.timedelta(1), None, datetime.timedelta(0)] * 4)[:4],
     "list": lists(pa.list_),
     "large list": lists(pa.large_list),
@@ -138,7 +137,7 @@ def test_all_say_the_same(
     for change in changes:
         json.loads(change.to_json_line(), parse_constant=refuse)
 
-    if "view" not in name and "decimal 60" not in name:
+    if "view" not in name:
         scanned = pl.scan_parquet(file).select(expression(spec)).collect()
         assert scanned["kept"].to_list() == expected
 
@@ -163,7 +162,7 @@ def test_rows_as_json(tmp_path: Path) -> None:
         "uint64": 2**64 - 1,
         "halffloat": None,
         "double": None,
-        "decimal 60": 1.5,
+        "decimal 38": 1.5,
         "date32": "2020-01-02",
         "time64": "01:02:03",
         "timestamp": "2020-01-02T03:04:05",
