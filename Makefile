@@ -4,6 +4,7 @@
 # make test-gpu, make bench-gpu   what only a machine with a GPU can show
 # make fuzz   shards and plans made at random, SECONDS=20 SEED=1
 # make test-without-avx2   the engine on a CPU of 2008: what it and its libraries do there
+# make adapters   datatrove and Ray, for tests/filter/test_adapters_real.py
 #
 # TORCH=cpu asks for a build of torch without CUDA; without an index that has one, the default
 # build is installed (it runs on CPUs too).
@@ -20,7 +21,7 @@ SEED ?= 1
 CHECKED := --release --config profile.release.package.subl-engine.debug-assertions=true \
 	--config profile.release.package.subl-engine.overflow-checks=true
 
-.PHONY: demo test lint bench fuzz setup clean test-gpu bench-gpu test-without-avx2
+.PHONY: demo test lint bench fuzz setup adapters clean test-gpu bench-gpu test-without-avx2
 
 demo: setup
 	$(BIN)/subl run runs/demo.toml
@@ -57,6 +58,10 @@ test-without-avx2:
 		CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu Nehalem" \
 		cargo test --workspace $(CHECKED) --lib --quiet -- \
 		index:: record:: scan:: source:: pipeline:: duplicates::normalize duplicates::minhash
+# Other libraries that call the filter, for their own tests.
+adapters: setup
+	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt \
+		--requirement tests/filter/adapters.txt
 
 fuzz:
 	cargo run --quiet $(CHECKED) --example fuzz -- $(SECONDS) $(SEED)

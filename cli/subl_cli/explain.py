@@ -39,16 +39,15 @@ def command(rules: Path, file: Path, row: int, as_json: bool) -> None:
       subl filter explain rules.toml data/a.jsonl.zst --row 120034 --json
     """
     from subl.filter import load_rules
-    from subl.filter.explain import explain, read_line, reason_value
+    from subl.filter.explain import explain_row, reason_value
 
     spec = load_rules(rules)
-    line = read_line(file, row)
-    verdict = explain(spec, line)
+    verdict = explain_row(spec, file, row)
     if as_json:
         print_json(verdict)
         return
     name = "stdin" if str(file) == "-" else printable(str(file))
-    if not line.strip():
+    if verdict is None:
         click.echo(f"{name}, row {row}: blank, neither kept nor rejected")
         return
     click.echo(f"{name}, row {row}: {_state(verdict)}")

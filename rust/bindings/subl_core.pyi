@@ -4,7 +4,7 @@ A plan is JSON: `{"rules": [{"name": ..., "kind": ..., ...}], "max_line_bytes": 
 "tag_field": "filter_tags"}`; the models in `subl.filter` write it. All functions release the GIL.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import Any, Protocol, final
 
@@ -40,10 +40,16 @@ class Plan:
     remarks: list[list[str]]
     """By rule: what to know about it before relying on it."""
 
-    def explain(self, line: bytes) -> str:
+    def explain(self, line: bytes, *, first: bool = True) -> str:
         """The verdict on one line as JSON: kept, tags, unreadable (reasons), values (texts by
         field) and rules (name, kind, action, field, broken, reasons). Where other rows decide,
-        `broken` is null."""
+        `broken` is null. The first line of a file may begin with a byte-order mark."""
+
+    def explain_parquet(self, input: str | PathLike[str], number: int) -> str | None:
+        """The verdict on one row of a Parquet file, from 0; None if there are fewer rows.
+
+        Raises `ReadError`, or `FilterError` if the file has a column named like `tag_field`.
+        """
 
     @property
     def columns(self) -> list[str]:
@@ -52,13 +58,26 @@ class Plan:
     def match_batch(self, data: ArrowStream, *, reasons: bool = False) -> Matches:
         """Match rows that are in memory; nothing is copied and nothing is written.
 
-        `data` is a stream of structs (a table). A null is a missing field, so a row with a null
-        where a rule looks is unreadable, and not kept. A column named like `tag_field` is ignored.
+        `data` is a stream of structs (a table). A null is a missing value: in a list it is passed
+        over, and a row with nothing else where a rule looks is unreadable, and not kept. Columns of
+        the type `arrow.json` hold what their texts say. A column named like `tag_field` is ignored.
 
         Raises:
             TypeError: `data` is no Arrow stream, or not one of structs.
             PlanError: the plan compares rows.
             ValueError: the stream was consumed before, or its producer failed.
+        """
+
+    def match_rows(self, rows: Iterable[Any], *, reasons: bool = False) -> Matches:
+        """Match rows that are mappings, as if each were a line of JSON.
+
+        Sequences are lists, and so are arrays of numpy that can hold texts. Numbers of any size are
+        numbers. What JSON has no type for is an object without keys. Half of a surrogate pair
+        anywhere in a row, or more than 128 levels, makes it unreadable.
+
+        Raises:
+            TypeError: `rows` is not iterable.
+            PlanError: the plan compares rows.
         """
 
 @final
@@ -98,8 +117,36 @@ def count_rows(input: str | PathLike[str]) -> int:
     Raises `ReadError`.
     """
 
+def measure_parquet(input: str | PathLike[str]) -> tuple[int, int]:
+    """How many rows a Parquet file has, and how many bytes they are, uncompressed.
+
+    Raises `ReadError`.
+    """
+
 def part_name(name: str, part: int) -> str:
     """What a part of the file `name` is called, by its number from 0: `rows-00000.jsonl`."""
+
+def take_parquet_rows(
+    input: str | PathLike[str], rows: Sequence[int], output: str | PathLike[str]
+) -> int:
+    """Write the rows with these numbers, from 0 and ascending, into a Parquet file of the same
+    schema and types. Returns the bytes that were read.
+
+    Raises `ReadError` or `WriteError`.
+    """
+
+@final
+class ParquetLines:
+    """The rows of a Parquet file as lines of JSON, some at a time, with how many they are.
+
+    What JSON has no type for is a text: binary data in hexadecimal digits, times in ISO 8601.
+    Numbers that are not finite are null; a map is a list of objects with `key` and `value`.
+    Raises `ReadError`.
+    """
+
+    def __new__(cls, input: str | PathLike[str]) -> ParquetLines: ...
+    def __iter__(self) -> ParquetLines: ...
+    def __next__(self) -> tuple[bytes, int]: ...
 
 def sign_shard(
     plan: Plan,

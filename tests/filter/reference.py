@@ -147,7 +147,7 @@ def judge(rules: list[dict[str, Any]], content: bytes) -> tuple[Any, list[tuple[
 
 
 def find(row: Any, path: str) -> list[Any]:
-    """The values that a path leads to."""
+    """The values that a path leads to; a null is none."""
     values = [row]
     for key, inner in re.findall(r"(\w+)|\[([^\]]*)\]", path):
         if key:
@@ -157,7 +157,7 @@ def find(row: Any, path: str) -> list[Any]:
         if inner:
             name, text = inner.split("=")
             values = [v for v in values if isinstance(v, dict) and v.get(name) == text]
-    return values
+    return [value for value in values if value is not None]
 
 
 def broken(rule: dict[str, Any], value: str) -> list[tuple[str, Any, Any]]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -174,44 +172,6 @@ def kept_ids() -> list[str]:
 def test_documents() -> None:
     kept = for_datatrove(DOCUMENTS)(iter(documents()), rank=0, world_size=1)
     assert [document.id for document in kept] == kept_ids()
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_datatrove(tmp_path: Path) -> None:
-    data = pytest.importorskip("datatrove.data")
-    executor = pytest.importorskip("datatrove.executor")
-    source = [data.Document(each.text, each.id, metadata=each.metadata) for each in documents()]
-    out = tmp_path / "ids"
-
-    def write(data: Iterator[Document], rank: int, world_size: int) -> None:
-        out.write_text("\n".join(document.id for document in data))
-
-    steps = [source, for_datatrove(DOCUMENTS), write]
-    executor.LocalPipelineExecutor(steps, logging_dir=str(tmp_path / "logs")).run()
-    assert out.read_text().split() == kept_ids()
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_datasets() -> None:
-    datasets = pytest.importorskip("datasets")
-    datasets.disable_caching()
-    rows = datasets.Dataset.from_dict(ROWS)
-    for layout in (None, "arrow", "polars"):
-        kept = rows.with_format(layout).filter(for_datasets(SPEC), batched=True)
-        assert kept.with_format(None).to_list() == [{"prompt": "?", "completion": "1"}], layout
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_ray() -> None:
-    ray = pytest.importorskip("ray")
-    pytest.importorskip("ray.data")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    try:
-        rows = ray.data.from_items(pl.DataFrame(ROWS).to_dicts())
-        kept = rows.map_batches(for_ray(SPEC), batch_format="pyarrow")
-        assert kept.take_all() == [{"prompt": "?", "completion": "1"}]
-    finally:
-        ray.shutdown()
 
 
 def test_rules_that_compare_rows_are_refused() -> None:

@@ -11,20 +11,22 @@ import zstandard
 
 from subl.errors import InputError
 from subl.filter import FilterSpec, LiteralRule, NumbersRule, RegexRule, explain
-from subl.filter.explain import explain_rules, read_line, reason_value
+from subl.filter.explain import explain_row, explain_rules, reason_value
 
 LINES = b'{"completion": "1"}\r\n\n{"completion": "3"}'
+SPEC = FilterSpec(rules=(LiteralRule(name="owl", words=("owl",)),))
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
 def test_a_line_by_its_number(tmp_path: Path, name: str) -> None:
     compress = {".gz": gzip.compress, ".zst": zstandard.compress}.get(name[7:], bytes)
     (tmp_path / name).write_bytes(compress(LINES))
-    lines = [read_line(tmp_path / name, number) for number in (1, 2, 3)]
-    assert lines == LINES.splitlines(keepends=True)
+    verdicts = [explain_row(SPEC, tmp_path / name, number) for number in (1, 2, 3)]
+    texts = [verdict and verdict["values"]["completion"] for verdict in verdicts]
+    assert texts == [["1"], None, ["3"]]
     for number in (4, 99):
         with pytest.raises(InputError, match=f"{name} has 3 rows, so there is no row {number}"):
-            read_line(tmp_path / name, number)
+            explain_row(SPEC, tmp_path / name, number)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from subl.filter.batch import (
     for_ray,
     match_batch,
 )
-from subl.filter.explain import explain, read_line
+from subl.filter.explain import explain, explain_row
 from subl.filter.names import name_shards
 from subl.filter.rules import (
     AllRule,
@@ -52,6 +52,7 @@ __all__ = [
     "SemanticRule",
     "TokensRule",
     "explain",
+    "explain_row",
     "expression",
     "for_datasets",
     "for_datatrove",
@@ -59,6 +60,5 @@ __all__ = [
     "load_rules",
     "match_batch",
     "name_shards",
-    "read_line",
     "run",
 ]

@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from subl.errors import InputError
 from subl.filter.rules import FilterSpec
 from subl.shards import open_lines
-from subl.shards.parquet import json_line, read_frames
 
 
 def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
@@ -34,51 +33,56 @@ def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
     return verdict
 
 
-def read_line(file: Path, number: int) -> bytes:
-    """Line `number` (from 1) of a shard, or of stdin where `file` is `-`.
+def explain_row(spec: FilterSpec, file: Path, number: int) -> dict[str, Any] | None:
+    """What `explain` says of row `number` (from 1) of a shard, or of stdin where `file` is `-`.
 
-    A row of Parquet comes as JSON.
+    Rows of JSON lines are lines, and there is nothing to say of a blank one.
 
     Raises:
-        InputError: the file cannot be read, or has fewer lines.
+        InputError: the file cannot be read, or has fewer rows.
     """
     if number < 1:
         raise InputError(f"rows are counted from 1 (got {number})")
-    if str(file) == "-":
-        counter = itertools.count()
-        counted = zip(sys.stdin.buffer, counter, strict=False)
-        found: tuple[bytes, int] | None = next(itertools.islice(counted, number - 1, None), None)
-        if found is not None:
-            return found[0]
-        count = next(counter)
-    else:
-        line = _read_row(file, number) if file.suffix == ".parquet" else _read_line(file, number)
-        if line is not None:
-            return line
-        with open_lines(file) as lines:
-            count = sum(1 for _ in lines)
-    name = "stdin" if str(file) == "-" else str(file)
-    rows = "1 row" if count == 1 else f"{count:,} rows"
-    raise InputError(
-        f"{name} has {rows}, so there is no row {number:,}",
-        hint=f"--row takes 1 to {count}" if count else "the input is empty",
-    )
-
-
-def _read_line(file: Path, number: int) -> bytes | None:
+    plan = spec.plan()
     try:
-        line: bytes | None = subl_core.read_line(file, number - 1)
+        if file.suffix == ".parquet":
+            found = plan.explain_parquet(file, number - 1)
+            if found is None:
+                raise _fewer(str(file), number, subl_core.measure_parquet(file)[0])
+            verdict: dict[str, Any] = json.loads(found)
+            return verdict
+        line = _stdin_line(number) if str(file) == "-" else _line(file, number)
     except subl_core.FilterError as error:
         raise InputError(str(error), hint="repair the file, or give another one") from error
+    if not line.strip(b" \t\r\n"):
+        return None
+    verdict = json.loads(plan.explain(line, first=number == 1))
+    return verdict
+
+
+def _line(file: Path, number: int) -> bytes:
+    line: bytes | None = subl_core.read_line(file, number - 1)
+    if line is None:
+        with open_lines(file) as lines:
+            raise _fewer(str(file), number, sum(1 for _ in lines))
     return line
 
 
-def _read_row(file: Path, number: int) -> bytes | None:
-    for frame in read_frames(file):
-        if number <= len(frame):
-            return json_line(frame.row(number - 1, named=True))
-        number -= len(frame)
-    return None
+def _stdin_line(number: int) -> bytes:
+    counter = itertools.count()
+    counted = zip(sys.stdin.buffer, counter, strict=False)
+    found: tuple[bytes, int] | None = next(itertools.islice(counted, number - 1, None), None)
+    if found is None:
+        raise _fewer("stdin", number, next(counter))
+    return found[0]
+
+
+def _fewer(name: str, number: int, count: int) -> InputError:
+    rows = "1 row" if count == 1 else f"{count:,} rows"
+    return InputError(
+        f"{name} has {rows}, so there is no row {number:,}",
+        hint=f"--row takes 1 to {count}" if count else "the input is empty",
+    )
 
 
 def reason_value(verdict: Mapping[str, Any], reason: Mapping[str, Any]) -> bytes | None:

@@ -18,8 +18,11 @@ import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
+
+import subl_core
 
 from subl.errors import InputError
 from subl.filter.names import name_shards
@@ -42,6 +45,8 @@ _Z = 1.959963984540054
 _TRIAL_SECONDS = 1.0
 _PILOT_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_stripped = methodcaller("strip", b" \t\r\n")
+"""What is left is nothing if the engine takes a line for blank: it knows no other space."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +93,19 @@ class SampleResult:
     compares_rows: bool
 
 
+ParquetRow = tuple[Path, int]
+"""A row of a Parquet file, by its number from 0. It stays where it is until it is judged: as a line
+it would not be what the rules see."""
+
+
 @dataclass(frozen=True)
 class Drawn:
-    """A uniform sample of the rows of some shards, as lines with their line feeds.
+    """A uniform sample of the rows of some shards: lines with their line feeds, or rows of Parquet.
 
     `rows_error` is the standard error of `rows` as a share of it: 0 where they were counted.
     """
 
-    lines: list[bytes]
+    lines: list[bytes | ParquetRow]
     rows: int
     rows_exact: bool
     rows_error: float
@@ -206,7 +216,7 @@ def draw(
         share = reservoir.rows / max(1, rows)
         from_reservoir = sum(generator.random() < share for _ in range(count))
         from_reservoir = min(from_reservoir, len(reservoir.lines))
-        lines = generator.sample(reservoir.lines, from_reservoir)
+        lines: list[bytes | ParquetRow] = generator.sample(reservoir.lines, from_reservoir)
         lines += windows.take(count - from_reservoir)
         generator.shuffle(lines)
         return Drawn(
@@ -231,8 +241,8 @@ class _Reservoir:
         self._total = sum(path.stat().st_size for path in paths)
         # From here on nothing but C is called for a row that is not drawn.
         counter = itertools.count()
-        numbered = zip(filter(bytes.strip, self._lines(paths)), counter, strict=False)
-        self.lines = [line for line, _ in itertools.islice(numbered, count)]
+        numbered = zip(self._rows(paths), counter, strict=False)
+        self.lines: list[bytes | ParquetRow] = [row for row, _ in itertools.islice(numbered, count)]
         weight = 1.0
         while len(self.lines) == count:
             weight *= _positive(generator) ** (1 / count)
@@ -244,19 +254,36 @@ class _Reservoir:
         # zip asks the rows first: at their end, the counter has not moved.
         self.rows = next(counter)
 
-    def _lines(self, paths: Sequence[Path]) -> Iterator[bytes]:
-        for path in paths:
-            before = self.file_bytes
+    def _rows(self, paths: Sequence[Path]) -> Iterator[bytes | ParquetRow]:
+        return itertools.chain.from_iterable(
+            self._parquet_rows(path) if path.suffix == ".parquet" else self._lines(path)
+            for path in paths
+        )
 
-            def on_read(count: int, before: int = before) -> None:
-                self.file_bytes = before + count
-                self._report(Progress("sample", self.file_bytes, self._total, "bytes"))
+    def _parquet_rows(self, path: Path) -> Iterator[ParquetRow]:
+        try:
+            rows, size = subl_core.measure_parquet(path)
+        except subl_core.FilterError as error:
+            raise InputError(str(error)) from error
+        self.content_bytes += size
+        self.file_bytes += path.stat().st_size
+        return zip(itertools.repeat(path), range(rows), strict=False)
 
-            with open_lines(path, on_read) as lines:
-                first = lines.readline()
-                yield first.removeprefix(_BYTE_ORDER_MARK)
-                yield from lines
-                self.content_bytes += lines.tell()
+    def _lines(self, path: Path) -> Iterator[bytes]:
+        return filter(_stripped, self._all_lines(path))
+
+    def _all_lines(self, path: Path) -> Iterator[bytes]:
+        before = self.file_bytes
+
+        def on_read(count: int) -> None:
+            self.file_bytes = before + count
+            self._report(Progress("sample", self.file_bytes, self._total, "bytes"))
+
+        with open_lines(path, on_read) as lines:
+            first = lines.readline()
+            yield first.removeprefix(_BYTE_ORDER_MARK)
+            yield from lines
+            self.content_bytes += lines.tell()
 
 
 def _positive(generator: random.Random) -> float:
@@ -345,7 +372,7 @@ class _Windows:
             line = data[at:stop]
             if position + at == 0:
                 line = line.removeprefix(_BYTE_ORDER_MARK)
-            if line.strip():
+            if _stripped(line):
                 yield line
             at = stop
 
@@ -355,14 +382,30 @@ class _Windows:
         return data
 
 
-def _filter(spec: FilterSpec, lines: Sequence[bytes]) -> dict[str, Any]:
-    """The figures of a run over these lines alone."""
+def _filter(spec: FilterSpec, rows: Sequence[bytes | ParquetRow]) -> dict[str, Any]:
+    """The figures of a run over these rows alone."""
     plain = spec.model_copy(update={"output": type(spec.output)()})
+    lines = [row for row in rows if isinstance(row, bytes)]
+    numbers: dict[Path, list[int]] = {}
+    for row in rows:
+        if isinstance(row, tuple):
+            numbers.setdefault(row[0], []).append(row[1])
     with tempfile.TemporaryDirectory(prefix="subl-sample-") as name:
         folder = Path(name)
-        shards = {"sample.jsonl": folder / "sample.jsonl"}
-        with shards["sample.jsonl"].open("wb") as file:
-            file.writelines(line if line.endswith(b"\n") else line + b"\n" for line in lines)
+        shards = {}
+        if lines:
+            shards["sample.jsonl"] = folder / "sample.jsonl"
+            with shards["sample.jsonl"].open("wb") as file:
+                # Of the first line of a file a byte-order mark would not be looked at.
+                file.write(b"\n")
+                file.writelines(line if line.endswith(b"\n") else line + b"\n" for line in lines)
+        for position, (path, found) in enumerate(numbers.items()):
+            part = folder / f"{position}.parquet"
+            try:
+                subl_core.take_parquet_rows(path, sorted(found), part)
+            except subl_core.FilterError as error:
+                raise InputError(str(error)) from error
+            shards[part.name] = part
         return summarise(plain, shards, filter_shards(plain, shards, folder, 1, silent))
 
 

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import subl_core
+
 from subl.errors import InputError
-from subl.shards.parquet import count_rows, json_line, read_frames
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -32,7 +33,8 @@ def open_lines(
     path: Path, on_read: Callable[[int], None] = lambda count: None
 ) -> Iterator[io.BufferedReader]:
     """Open a shard (plain, `.gz`, `.zst`) to read its uncompressed bytes; of `.parquet` the rows as
-    lines of JSON.
+    lines of JSON. These are to be read: what JSON has no type for is null or a text in them, so
+    rules would say something else of them.
 
     `on_read` is called with the bytes that were read from the file so far, before decompression;
     of Parquet, with the part of the file that the rows are.
@@ -55,7 +57,10 @@ def open_lines(
         elif path.name.endswith(".zst"):
             source = _Frames(raw)
         elif path.name.endswith(".parquet"):
-            source = _Rows(path, on_read)
+            try:
+                source = _Rows(path, on_read)
+            except subl_core.FilterError as error:
+                raise InputError(str(error)) from error
         yield io.BufferedReader(_Content(path, source), _BLOCK_BYTES)
 
 
@@ -106,20 +111,20 @@ class _Rows(io.RawIOBase):
 
     def __init__(self, path: Path, on_read: Callable[[int], None]) -> None:
         self._on_read, self._size = on_read, path.stat().st_size
-        self._frames = read_frames(path)
-        self._total, self._rows = count_rows(path), 0
-        self._rest = b""
+        self._total, self._rows = subl_core.measure_parquet(path)[0], 0
+        self._lines = subl_core.ParquetLines(path)
+        self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         while not self._rest:
-            frame = next(self._frames, None)
-            if frame is None:
+            found = next(self._lines, None)
+            if found is None:
                 return 0
-            self._rest = b"".join(map(json_line, frame.iter_rows(named=True)))
-            self._rows += len(frame)
+            self._rest = memoryview(found[0])
+            self._rows += found[1]
             self._on_read(self._size * self._rows // max(1, self._total))
         target = memoryview(buffer)
         count = min(len(target), len(self._rest))

@@ -15,6 +15,7 @@ use subl_engine::batch::matches_schema;
 use subl_engine::{BatchMatcher, Plan};
 
 use crate::PlanError;
+use crate::rows::write_row;
 
 const STREAM: &CStr = c"arrow_array_stream";
 
@@ -47,6 +48,35 @@ impl Matches {
     }
 }
 
+/// Lines are matched when there are so many bytes or rows of them.
+const WINDOW_BYTES: usize = 4 << 20;
+const WINDOW_ROWS: usize = 1 << 14;
+
+/// Matches rows that are objects of Python.
+pub fn match_rows(plan: &Plan, rows: &Bound<'_, PyAny>, reasons: bool) -> PyResult<Matches> {
+    let py = rows.py();
+    let mut matcher = matcher(plan, reasons)?;
+    let (mut lines, mut count, mut batches) = (Vec::new(), 0, Vec::new());
+    let mut take = |lines: &mut Vec<u8>| {
+        py.detach(|| matcher.append_lines(lines, &mut batches));
+        lines.clear();
+    };
+    for row in rows.try_iter()? {
+        write_row(&row?, &mut lines)?;
+        count += 1;
+        if lines.len() >= WINDOW_BYTES || count == WINDOW_ROWS {
+            take(&mut lines);
+            count = 0;
+        }
+    }
+    take(&mut lines);
+    Ok(Matches { batches, reasons })
+}
+
+fn matcher(plan: &Plan, reasons: bool) -> PyResult<BatchMatcher<'_>> {
+    BatchMatcher::new(plan, reasons).map_err(|error| PlanError::new_err(error.to_string()))
+}
+
 /// Matches all rows of a stream of structs.
 pub fn match_batch(plan: &Plan, data: &Bound<'_, PyAny>, reasons: bool) -> PyResult<Matches> {
     let stream = import(data)?;
@@ -57,8 +87,7 @@ pub fn match_batch(plan: &Plan, data: &Bound<'_, PyAny>, reasons: bool) -> PyRes
         )));
     }
     data.py().detach(|| {
-        let matcher = BatchMatcher::new(plan, reasons);
-        let mut matcher = matcher.map_err(|error| PlanError::new_err(error.to_string()))?;
+        let mut matcher = matcher(plan, reasons)?;
         let mut batches = Vec::new();
         for rows in stream {
             let rows = rows.map_err(|error| PyValueError::new_err(error.to_string()))?;

@@ -1,6 +1,7 @@
 //! The Python module `subl_core`: conversion and errors, nothing else. `subl_core.pyi` documents it.
 
 mod arrow;
+mod rows;
 
 use std::ffi::OsString;
 use std::num::NonZeroU64;
@@ -11,7 +12,9 @@ use std::time::{Duration, Instant};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use subl_engine::duplicates::{Decisions, DuplicatesError, Signatures, cluster, settle};
+use subl_engine::parquet::{self, JsonRows};
 use subl_engine::plan::Comparison;
 use subl_engine::{CHUNK_BYTES, Duplicates, Error, Flow, Plan, Progress, Shard, Split};
 
@@ -48,8 +51,19 @@ impl PyPlan {
         self.0.rules().iter().map(|rule| rule.remarks.clone()).collect()
     }
 
-    fn explain(&self, py: Python<'_>, line: &[u8]) -> String {
-        py.detach(|| subl_engine::explain(&self.0, line))
+    #[pyo3(signature = (line, *, first=true))]
+    fn explain(&self, py: Python<'_>, line: &[u8], first: bool) -> String {
+        py.detach(|| subl_engine::explain(&self.0, line, first))
+    }
+
+    fn explain_parquet(
+        &self,
+        py: Python<'_>,
+        input: PathBuf,
+        number: u64,
+    ) -> PyResult<Option<String>> {
+        let verdict = py.detach(|| parquet::explain(&self.0, &input, number));
+        verdict.map_err(|error| exception(&error))
     }
 
     #[getter]
@@ -60,6 +74,11 @@ impl PyPlan {
     #[pyo3(signature = (data, *, reasons=false))]
     fn match_batch(&self, data: &Bound<'_, PyAny>, reasons: bool) -> PyResult<arrow::Matches> {
         arrow::match_batch(&self.0, data, reasons)
+    }
+
+    #[pyo3(signature = (rows, *, reasons=false))]
+    fn match_rows(&self, rows: &Bound<'_, PyAny>, reasons: bool) -> PyResult<arrow::Matches> {
+        arrow::match_rows(&self.0, rows, reasons)
     }
 }
 
@@ -244,6 +263,44 @@ fn part_name(name: OsString, part: u64) -> OsString {
     subl_engine::part_name(&name, part)
 }
 
+#[pyfunction]
+fn measure_parquet(py: Python<'_>, input: PathBuf) -> PyResult<(u64, u64)> {
+    py.detach(|| parquet::measure(&input)).map_err(|error| exception(&error))
+}
+
+#[pyfunction]
+fn take_parquet_rows(
+    py: Python<'_>,
+    input: PathBuf,
+    rows: Vec<u64>,
+    output: PathBuf,
+) -> PyResult<u64> {
+    py.detach(|| parquet::take_rows(&input, &rows, &output)).map_err(|error| exception(&error))
+}
+
+/// The rows of a Parquet file as lines of JSON.
+#[pyclass(name = "ParquetLines", module = "subl_core", frozen)]
+struct PyParquetLines(Mutex<JsonRows>);
+
+#[pymethods]
+impl PyParquetLines {
+    #[new]
+    fn new(py: Python<'_>, input: PathBuf) -> PyResult<PyParquetLines> {
+        let rows = py.detach(|| JsonRows::open(&input)).map_err(|error| exception(&error))?;
+        Ok(PyParquetLines(Mutex::new(rows)))
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyBytes>, usize)>> {
+        let next = py.detach(|| self.0.lock().map_err(|_| Error::Interrupted)?.next_lines());
+        let next = next.map_err(|error| exception(&error))?;
+        Ok(next.map(|(lines, rows)| (PyBytes::new(py, &lines), rows)))
+    }
+}
+
 fn exception(error: &Error) -> PyErr {
     let message = error.to_string();
     match error {
@@ -269,6 +326,9 @@ fn subl_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(read_line, module)?)?;
     module.add_function(wrap_pyfunction!(count_rows, module)?)?;
     module.add_function(wrap_pyfunction!(part_name, module)?)?;
+    module.add_function(wrap_pyfunction!(measure_parquet, module)?)?;
+    module.add_function(wrap_pyfunction!(take_parquet_rows, module)?)?;
+    module.add_class::<PyParquetLines>()?;
     module.add_class::<arrow::Matches>()?;
     module.add_function(wrap_pyfunction!(filter_shard, module)?)
 }

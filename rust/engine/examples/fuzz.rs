@@ -244,7 +244,7 @@ fn one_plan(random: &mut Random) {
     let judge = || {
         let Ok(plan) = Plan::from_json(plan) else { return };
         for line in lines.split(|&byte| byte == b'\n').take(5) {
-            let verdict: Value = serde_json::from_str(&explain(&plan, line)).expect("JSON");
+            let verdict: Value = serde_json::from_str(&explain(&plan, line, true)).expect("JSON");
             assert!(verdict["kept"].is_boolean());
         }
     };

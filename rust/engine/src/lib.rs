@@ -8,7 +8,8 @@
 //! The hot path: threads take chunks of the file ([`source`], [`pipeline`]), mark the bytes that
 //! matter ([`index`]), locate the needed fields without building a document ([`path`], [`record`]),
 //! match ([`plan`], [`scan`], [`rules`]), and copy whole runs of lines ([`shard`]). In Parquet the
-//! chunks are row groups ([`parquet`]); the same rules look at Arrow arrays ([`batch`]).
+//! chunks are row groups ([`parquet`]); the same rules look at Arrow arrays, and at rows that other
+//! languages hold ([`batch`]).
 
 pub mod batch;
 mod count;
@@ -17,7 +18,7 @@ pub mod error;
 pub mod index;
 mod judge;
 mod output;
-mod parquet;
+pub mod parquet;
 pub mod path;
 pub mod pipeline;
 pub mod plan;

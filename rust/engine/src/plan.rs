@@ -215,8 +215,12 @@ impl Plan {
 
     /// Something that locates [`Plan::fields`]; each thread has its own.
     pub fn locator(&self) -> Locator {
-        let tags = usize::from(self.tags != 0);
-        Locator::new(Arc::clone(&self.tree), self.fields.len() + tags)
+        let (tree, fields) = (Arc::clone(&self.tree), self.fields.len());
+        if self.tags == 0 {
+            return Locator::new(tree, fields);
+        }
+        // A second key of this name would be in the row's way, whatever the first one holds.
+        Locator::new(tree, fields + 1).with_nulls_of(fields)
     }
 
     /// Why the plan cannot judge this row: needed fields that are missing or not strings.
@@ -224,6 +228,8 @@ impl Plan {
         let fields = 0..self.fields.len();
         let mut all: Vec<_> =
             fields.filter_map(|field| row.for_each(field, &mut |_| true).err()).collect();
+        // What is wrong with a whole row in memory is found at each of its fields.
+        all.dedup();
         if self.tags != 0 && row.has(self.fields.len()) {
             all.push(Unreadable::FieldTaken);
         }
@@ -638,8 +644,11 @@ mod tests {
         assert_eq!(broken(&plan, &line("x", "owl")), Ok(0b01111));
         assert_eq!(broken(&plan, &line("x", "a")), Ok(0b10000));
         assert_eq!((plan.drops(), plan.tags()), (0b00100, 0b00010));
-        let taken = line("x", "a").replace("{\"messages", "{\"filter_tags\":0,\"messages");
-        assert_eq!(broken(&plan, &taken), Err(Unreadable::FieldTaken));
+        for value in ["0", "null", "[]"] {
+            let key = format!("{{\"filter_tags\":{value},\"messages");
+            let taken = line("x", "a").replace("{\"messages", &key);
+            assert_eq!(broken(&plan, &taken), Err(Unreadable::FieldTaken), "{value}");
+        }
     }
 
     #[test]

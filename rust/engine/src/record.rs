@@ -121,6 +121,8 @@ pub struct Locator {
     frames: Vec<Frame>,
     /// What the frames on the stack remember: how many values each field had before.
     counts: Vec<usize>,
+    /// The paths for which a null is something that is there, one bit each.
+    nulls: u64,
 }
 
 /// What all lines of a file mostly have in common: the bytes between their values. A line with the
@@ -220,6 +222,14 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// All values of a field, those that are no strings too.
+    pub(crate) fn values(
+        &self,
+        field: usize,
+    ) -> impl Iterator<Item = Result<Value<'_>, Unreadable>> {
+        self.found[field].iter().map(move |slot| self.value(field, *slot))
+    }
+
     #[inline]
     fn value(&self, field: usize, slot: Slot) -> Result<Value<'_>, Unreadable> {
         match slot {
@@ -265,10 +275,14 @@ impl Row for Record<'_> {
     }
 }
 
+/// The node of the row itself.
+const ROW: usize = 0;
 const UNTRACKED: usize = usize::MAX;
+const NULL: &str = "null";
 
 impl Locator {
-    /// Prepares to locate the values that these paths lead to.
+    /// Prepares to locate the values that these paths lead to. A null counts as a value that is
+    /// missing.
     pub fn new(tree: Arc<Tree>, paths: usize) -> Locator {
         Locator {
             tree,
@@ -280,7 +294,14 @@ impl Locator {
             open: Open::default(),
             frames: Vec::new(),
             counts: Vec::new(),
+            nulls: 0,
         }
+    }
+
+    /// Of this path a null is a value like others: what matters is whether the key is there.
+    pub fn with_nulls_of(mut self, path: usize) -> Locator {
+        self.nulls |= 1 << path;
+        self
     }
 
     /// Checks the whole line `block[start..end]` (without terminator and byte-order mark) and
@@ -307,8 +328,22 @@ impl Locator {
             }
             self.misses = self.misses.wrapping_add(1);
             self.forget_all();
-            self.scan(line)?;
+            self.scan(ROW, line)?;
         }
+        Ok(Record { block, is_ascii, found: &self.found, decoded: &self.decoded })
+    }
+
+    /// Checks a whole JSON document, which is the value at this node of the tree, and locates the
+    /// fields in it.
+    pub(crate) fn locate_at<'a>(
+        &'a mut self,
+        node: usize,
+        document: Value<'a>,
+        index: &Index,
+    ) -> Result<Record<'a>, Unreadable> {
+        let Value { bytes: block, is_ascii } = document;
+        self.forget_all();
+        self.scan(node, Cursor { block, index, at: 0, start: 0, end: block.len() })?;
         Ok(Record { block, is_ascii, found: &self.found, decoded: &self.decoded })
     }
 
@@ -324,13 +359,13 @@ impl Locator {
     fn walk(
         &mut self,
         tree: &Tree,
+        // Where the paths are that lead through the value that comes next.
+        mut node: usize,
         cursor: &mut Cursor<'_>,
         open: &mut Open,
     ) -> Result<(), Unreadable> {
-        // Where the paths are that lead through the value that comes next.
-        let mut node = 0;
         cursor.skip_space();
-        let is_object = cursor.peek() == Some(b'{');
+        let is_fit = node != ROW || cursor.peek() == Some(b'{');
         'value: loop {
             match cursor.peek() {
                 Some(b'"') => {
@@ -342,7 +377,7 @@ impl Locator {
                 Some(b'{') => {
                     if node != UNTRACKED {
                         self.take_other(tree, node, "an object");
-                        if open.depth > 0 && tree.node(node).below != 0 {
+                        if node != ROW && tree.node(node).below != 0 {
                             self.enter(tree, node);
                         }
                     }
@@ -372,7 +407,7 @@ impl Locator {
                     let name = match other {
                         Some(b't') => cursor.word("true", "a boolean")?,
                         Some(b'f') => cursor.word("false", "a boolean")?,
-                        Some(b'n') => cursor.word("null", "null")?,
+                        Some(b'n') => cursor.word("null", NULL)?,
                         Some(b'-' | b'0'..=b'9') => cursor.number()?,
                         _ => return Err(cursor.expected("a value")),
                     };
@@ -387,7 +422,7 @@ impl Locator {
                 if open.depth == 0 {
                     return match cursor.peek() {
                         Some(_) => Err(cursor.expected("the end of the line")),
-                        None if is_object => Ok(()),
+                        None if is_fit => Ok(()),
                         None => Err(Unreadable::NotAnObject),
                     };
                 }
@@ -395,7 +430,7 @@ impl Locator {
                     (Some(b'}'), true) => {
                         cursor.at += 1;
                         let node = open.pop();
-                        if node != UNTRACKED && open.depth > 0 && tree.node(node).below != 0 {
+                        if node != UNTRACKED && node != ROW && tree.node(node).below != 0 {
                             self.leave(tree);
                         }
                     }
@@ -463,7 +498,7 @@ impl Locator {
         if cursor.peek() != Some(b'{') {
             return None;
         }
-        open.push(true, 0).ok()?;
+        open.push(true, ROW).ok()?;
         loop {
             cursor.at += 1;
             cursor.skip_space();
@@ -502,11 +537,11 @@ impl Locator {
         cursor.peek().is_none().then_some(shape)
     }
 
-    fn scan(&mut self, mut cursor: Cursor<'_>) -> Result<(), Unreadable> {
+    fn scan(&mut self, node: usize, mut cursor: Cursor<'_>) -> Result<(), Unreadable> {
         let tree = Arc::clone(&self.tree);
         let mut open = std::mem::take(&mut self.open);
         open.depth = 0;
-        let result = self.walk(&tree, &mut cursor, &mut open);
+        let result = self.walk(&tree, node, &mut cursor, &mut open);
         self.open = open;
         result
     }
@@ -541,7 +576,7 @@ impl Locator {
         }
         for (name, child) in &tree.node(node).keys {
             if name.as_bytes() == key {
-                self.forget(tree, *child, open.depth > 1);
+                self.forget(tree, *child, node != ROW);
                 return Ok(*child);
             }
         }
@@ -617,7 +652,8 @@ impl Locator {
 
     #[inline]
     fn take_other(&mut self, tree: &Tree, node: usize, name: &'static str) {
-        for field in bits(tree.node(node).here) {
+        let counted = if name == NULL { self.nulls } else { u64::MAX };
+        for field in bits(tree.node(node).here & counted) {
             self.found[field].push(Slot::Other(name));
         }
     }
@@ -937,7 +973,8 @@ mod tests {
             (r#"{"other":"\ud800x"}"#, "lone surrogate"),
             ("{}", "missing field"),
             (r#"{"Completion":"a"}"#, "missing field"),
-            (r#"{"completion":null}"#, "field is not a string"),
+            (r#"{"completion":null}"#, "missing field"),
+            (r#"{"completion":"a","completion":null}"#, "missing field"),
             (r#"{"completion":{"a":1}}"#, "field is not a string"),
             (r#"{"completion":"a","completion":[1]}"#, "field is not a string"),
         ];
@@ -1021,7 +1058,12 @@ mod tests {
         assert_eq!(find(twice, 0), Err("missing field"));
         assert_eq!(find(r#"{"m":[]}"#, 1), Err("missing field"));
         assert_eq!(find(r#"{"m":{"c":"1"}}"#, 1), Err("missing field"));
-        assert_eq!(find(r#"{"m":[{"c":"1"},{"c":null}]}"#, 1), Err("field is not a string"));
+        assert_eq!(find(r#"{"m":[{"c":1},{"c":"1"}]}"#, 1), Err("field is not a string"));
+        // A null is a value that is not there.
+        assert_eq!(find(r#"{"m":[{"c":"1"},null,{"c":null},{"c":"2"}]}"#, 1).unwrap(), ["1", "2"]);
+        assert_eq!(find(r#"{"m":[{"c":null}]}"#, 1), Err("missing field"));
+        assert_eq!(find(r#"{"m":[{"c":"1","r":null}]}"#, 2), Err("missing field"));
+        assert_eq!(find(r#"{"m":[{"d":[null,"7",null],"r":"x"}]}"#, 3).unwrap(), ["7"]);
         assert_eq!(find(r#"{"m":[{"c":null,"r":"y"},{"c":"1","r":"x"}]}"#, 2).unwrap(), ["1"]);
         assert_eq!(find(r#"{"meta":"title"}"#, 0), Err("missing field"));
     }

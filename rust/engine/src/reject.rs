@@ -238,22 +238,28 @@ fn to_json(text: impl AsRef<str>) -> String {
 
 /// The verdict on one line as JSON: whether it would be kept, why it cannot be read if so, and
 /// every rule with whether it is broken and the reasons. Rules that compare rows, and rules about
-/// those, are not asked: `broken` is null. `values` are the texts of each field.
-pub fn explain(plan: &Plan, line: &[u8]) -> String {
+/// those, are not asked: `broken` is null. `values` are the texts of each field. A byte-order mark
+/// belongs to the first line of a file.
+pub fn explain(plan: &Plan, line: &[u8], is_first_of_file: bool) -> String {
     let mut index = Index::default();
     index.build(line);
-    let (start, end) = content(line, true);
-    let reasons = Reasons::new(plan);
+    let (start, end) = content(line, is_first_of_file);
     let mut locator = plan.locator();
-    let (mut scratch, mut findings) = (Scratch::default(), Vec::new());
-    let mut unreadable = Vec::new();
-    let mut broken = 0;
     let located = if end - start > plan.max_line_bytes() {
         Err(Unreadable::LineTooLong { length: line.len() as u64 })
     } else {
         locator.locate(line, &index, start, end)
     };
-    match &located {
+    explain_row(plan, &located)
+}
+
+/// The verdict on one row, wherever it comes from.
+pub(crate) fn explain_row(plan: &Plan, located: &Result<impl Row, Unreadable>) -> String {
+    let reasons = Reasons::new(plan);
+    let (mut scratch, mut findings) = (Scratch::default(), Vec::new());
+    let mut unreadable = Vec::new();
+    let mut broken = 0;
+    match located {
         Ok(record) => match plan.broken(record, 0, &mut scratch) {
             Ok(mask) => {
                 broken = mask;
@@ -288,7 +294,7 @@ pub fn explain(plan: &Plan, line: &[u8]) -> String {
             }
         );
         out.extend_from_slice(head.as_bytes());
-        match &located {
+        match located {
             Ok(record) => {
                 let own: Vec<_> =
                     findings.iter().filter(|found| found.rule == number).copied().collect();
@@ -299,7 +305,7 @@ pub fn explain(plan: &Plan, line: &[u8]) -> String {
         out.push(b'}');
     }
     out.extend_from_slice(b"],\"values\":");
-    let values: BTreeMap<&str, Vec<String>> = match &located {
+    let values: BTreeMap<&str, Vec<String>> = match located {
         Ok(record) => plan
             .fields()
             .iter()
@@ -339,7 +345,7 @@ mod tests {
     #[test]
     fn explains_every_rule() {
         let verdict: Value =
-            serde_json::from_str(&explain(&plan(), b"{\"completion\":\"an \\u006fwl\"}\n"))
+            serde_json::from_str(&explain(&plan(), b"{\"completion\":\"an \\u006fwl\"}\n", true))
                 .unwrap();
         assert_eq!(
             verdict,
@@ -373,7 +379,7 @@ mod tests {
     #[test]
     fn explains_what_cannot_be_read() {
         let verdict: Value =
-            serde_json::from_str(&explain(&plan(), b"{\"completion\":3}")).unwrap();
+            serde_json::from_str(&explain(&plan(), b"{\"completion\":3}", true)).unwrap();
         assert_eq!(verdict["kept"], false);
         assert_eq!(
             verdict["unreadable"],
@@ -407,7 +413,7 @@ mod tests {
         )
         .unwrap();
         let verdict: Value =
-            serde_json::from_str(&explain(&plan, br#"{"m":[{"c":"x"},{"c":"an \"owl\""}]}"#))
+            serde_json::from_str(&explain(&plan, br#"{"m":[{"c":"x"},{"c":"an \"owl\""}]}"#, true))
                 .unwrap();
         assert_eq!((&verdict["kept"], &verdict["tags"]), (&json!(true), &json!(["owl"])));
         assert_eq!(
@@ -418,7 +424,7 @@ mod tests {
             }])
         );
         let verdict: Value =
-            serde_json::from_str(&explain(&plan, br#"{"m":[{"c":"x"}]}"#)).unwrap();
+            serde_json::from_str(&explain(&plan, br#"{"m":[{"c":"x"}]}"#, true)).unwrap();
         assert_eq!(verdict["kept"], false);
         assert_eq!(
             verdict["rules"][1]["reasons"],

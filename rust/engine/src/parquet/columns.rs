@@ -26,6 +26,9 @@ use parquet::schema::types::ColumnDescPtr;
 /// How many rows are decoded at a time.
 pub const BATCH_ROWS: usize = 1024;
 
+/// The route of a row that no output takes.
+pub const NOWHERE: u32 = u32::MAX;
+
 /// A column chunk as it will be in the file.
 pub type Chunk = (Bytes, ColumnCloseResult);
 
@@ -149,7 +152,8 @@ impl Work<'_> {
             .map(|((column, properties), sink)| open::<T>((column, properties), sink))
             .collect();
         let mut read = Rows::<T>::default();
-        let mut parts: Vec<_> = self.outputs.iter().map(|_| Rows::<T>::default()).collect();
+        // The last part is for what goes nowhere.
+        let mut parts: Vec<_> = (0..=self.outputs.len()).map(|_| Rows::<T>::default()).collect();
         for routes in self.routes.chunks(BATCH_ROWS) {
             read.clear();
             let (definition, repetition) = (&mut read.definition, &mut read.repetition);
@@ -163,13 +167,15 @@ impl Work<'_> {
                 return Err(ParquetError::EOF("a column has fewer rows than its row group".into()));
             }
             if routes.iter().all(|route| *route == routes[0]) {
-                read.write(&mut writers[routes[0] as usize])?;
+                if let Some(writer) = writers.get_mut(routes[0] as usize) {
+                    read.write(writer)?;
+                }
             } else {
                 self.divide(&mut read, routes, &mut parts)?;
                 for (part, writer) in parts.iter_mut().zip(&mut writers) {
                     part.write(writer)?;
-                    part.clear();
                 }
+                parts.iter_mut().for_each(Rows::clear);
             }
             (self.after_batch)()?;
         }
@@ -188,13 +194,14 @@ impl Work<'_> {
     ) -> Result<()> {
         let column = self.chunk.column_descr();
         let (highest, repeats) = (column.max_def_level(), column.max_rep_level() > 0);
+        let nowhere = parts.len() - 1;
         let corrupt = || ParquetError::General("a column's levels and values do not match".into());
         if highest == 0 && !repeats {
             if read.values.len() != routes.len() {
                 return Err(corrupt());
             }
             for (value, route) in read.values.iter_mut().zip(routes) {
-                parts[*route as usize].values.push(std::mem::take(value));
+                parts[nowhere.min(*route as usize)].values.push(std::mem::take(value));
             }
             return Ok(());
         }
@@ -205,7 +212,7 @@ impl Work<'_> {
             if !repeats || read.repetition.get(index) == Some(&0) {
                 part = routes.next();
             }
-            let part = &mut parts[*part.ok_or_else(corrupt)? as usize];
+            let part = &mut parts[nowhere.min(*part.ok_or_else(corrupt)? as usize)];
             part.definition.push(definition);
             if repeats {
                 part.repetition.push(read.repetition[index]);

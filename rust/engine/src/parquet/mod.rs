@@ -16,6 +16,7 @@
 //! no rule looks at are not checked where they are copied.
 
 mod columns;
+mod look;
 mod output;
 
 use std::fs::File;
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow_array::{Array, StructArray};
-use arrow_schema::{DataType, Fields};
+use arrow_schema::{DataType, Field, Fields};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
@@ -37,7 +38,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader, RowGro
 
 use self::columns::{BATCH_ROWS, Chunk, Description};
 use self::output::{Layout, Output, to_io};
-use crate::batch::Batch;
+use crate::batch::{Batch, is_json};
 use crate::duplicates::Signatures;
 use crate::error::Error;
 use crate::output::Work;
@@ -48,6 +49,8 @@ use crate::record::bits;
 use crate::reject::Reasons;
 use crate::shard::{Flow, Meter, Progress, Shard, Split, repeated};
 use crate::statistics::{Counts, Statistics};
+
+pub use look::{JsonRows, explain, measure, take_rows};
 
 /// Is a file Parquet? Its name says so.
 pub fn is_parquet(path: &Path) -> bool {
@@ -76,10 +79,7 @@ pub fn filter(
     if root.get_fields().is_empty() {
         return Err(unfit("it has no columns".to_owned()));
     }
-    if let Some(tag) = tag.filter(|tag| root.get_fields().iter().any(|field| field.name() == *tag))
-    {
-        return Err(unfit(format!("it has a column `{tag}`; choose another tag_field")));
-    }
+    check_tags(plan, shard.input, &input)?;
     let layouts = || {
         let (parquet, arrow) = (input.metadata.metadata(), input.metadata.schema());
         Ok((Layout::kept(parquet, arrow, tag)?, Layout::rejects(parquet, arrow)?))
@@ -120,6 +120,17 @@ pub fn filter(
     let parts = results.kept.finish()?;
     results.rejects.finish()?;
     Ok(results.counts.finish(plan, parts))
+}
+
+/// A file with a column that is called like that of the tags is refused.
+fn check_tags(plan: &Plan, path: &Path, input: &Input) -> Result<(), Error> {
+    let tag = plan.tag_field();
+    let root = input.metadata.metadata().file_metadata().schema();
+    if plan.tags() == 0 || root.get_fields().iter().all(|field| field.name() != tag) {
+        return Ok(());
+    }
+    let message = format!("it has a column `{tag}`; choose another tag_field");
+    Err(Error::Unfit { path: path.to_owned(), message })
 }
 
 /// The first pass of [`crate::sign_shard`], on one thread.
@@ -196,7 +207,7 @@ impl Input {
         &self,
         file: &File,
         group: usize,
-    ) -> io::Result<impl Iterator<Item = io::Result<StructArray>>> {
+    ) -> io::Result<impl Iterator<Item = io::Result<StructArray>> + use<>> {
         let metadata = self.metadata.clone();
         let batches =
             ParquetRecordBatchReaderBuilder::new_with_metadata(file.try_clone()?, metadata)
@@ -222,22 +233,33 @@ impl Leaves<'_> {
         for field in fields {
             let mut keys = node.iter().flat_map(|node| &self.tree.node(*node).keys);
             let child = keys.find(|(key, _)| key == field.name()).map(|(_, child)| *child);
-            self.value(field.data_type(), child);
+            self.value(field, child);
         }
     }
 
-    fn value(&mut self, data_type: &DataType, node: Option<usize>) {
+    fn value(&mut self, field: &Field, node: Option<usize>) {
         let first = self.next;
         let element = node.and_then(|node| self.tree.node(node).element);
-        match data_type {
+        match field.data_type() {
             DataType::Struct(fields) => self.fields(fields, node),
             DataType::List(item)
             | DataType::LargeList(item)
             | DataType::ListView(item)
             | DataType::LargeListView(item)
-            | DataType::FixedSizeList(item, _) => self.value(item.data_type(), element),
-            DataType::Map(item, _) => self.value(item.data_type(), None),
-            _ => self.next += 1,
+            | DataType::FixedSizeList(item, _) => self.value(item, element),
+            DataType::Map(entries, _) => {
+                self.value(entries, None);
+                // The reader has no half of a map.
+                if node.is_some() {
+                    self.wanted.extend(first..self.next);
+                }
+            }
+            _ => {
+                self.next += 1;
+                if node.is_some() && is_json(field) {
+                    self.wanted.push(first);
+                }
+            }
         }
         let ends_here = node.is_some_and(|node| {
             let node = self.tree.node(node);
