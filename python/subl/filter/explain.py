@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from subl.errors import InputError
 from subl.filter.rules import FilterSpec
-from subl.shards import open_lines
+from subl.shards import format_of, open_lines
 
 
 def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def explain_row(spec: FilterSpec, file: Path, number: int) -> dict[str, Any] | N
         raise InputError(f"rows are counted from 1 (got {number})")
     plan = spec.plan()
     try:
-        if file.suffix == ".parquet":
+        if str(file) != "-" and format_of(file) == ".parquet":
             found = plan.explain_parquet(file, number - 1)
             if found is None:
                 raise _fewer(str(file), number, subl_core.measure_parquet(file)[0])

@@ -7,6 +7,7 @@ letters, for the same; and none may be hidden, for hidden files are no part of a
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from subl.artifact import read_statement
 from subl.errors import InputError
-from subl.shards import shard_files
+from subl.shards import format_of, shard_files
 
 
 def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, Path]:
@@ -30,7 +31,7 @@ def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, 
     for path, count in Counter(path.resolve() for path in paths).items():
         if count > 1:
             raise InputError(f"{path} is given {count} times", hint="give every shard once")
-    return _distinct(paths, [_output_name(path.name, compression) for path in paths])
+    return _distinct(paths, [_output_name(path, compression) for path in paths])
 
 
 def name_inputs(inputs: Sequence[Path], *, in_order: bool) -> dict[str, Path]:
@@ -60,8 +61,15 @@ def _distinct(
     return dict(zip(names, paths, strict=True))
 
 
-def _output_name(name: str, compression: str) -> str:
-    if compression == "auto" or name.endswith(".parquet"):
+def _output_name(path: Path, compression: str) -> str:
+    """The name of the input; Parquet ends in `.parquet`, in any case, and nothing else does."""
+    name = path.name
+    is_named = name.lower().endswith(".parquet")
+    if format_of(path) == ".parquet":
+        return name if is_named else f"{name}.parquet"
+    if is_named:
+        name += ".jsonl"
+    if compression == "auto":
         return name
-    plain = name.removesuffix(".gz").removesuffix(".zst") or name
+    plain = re.sub(r"\.(gz|zstd?)$", "", name, flags=re.IGNORECASE) or name
     return plain if compression == "none" else f"{plain}.{compression}"

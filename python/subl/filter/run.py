@@ -16,6 +16,7 @@ first pass over all shards; it leaves their signatures.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -35,7 +36,6 @@ from subl.filter.names import name_inputs, name_shards
 from subl.filter.rules import FilterSpec
 from subl.progress import Report, silent
 from subl.shards import check_rows, stated_rows
-from subl.shards.parquet import read_frames
 
 _WORK = ".work"
 _HINT = "repair or leave out what is at fault; a run keeps the shards that it has finished"
@@ -88,11 +88,11 @@ def run(
 ) -> FilterResult:
     """Filter the rows of `inputs` into the artifact `out`, or return it if it is there already.
 
-    Inputs are files of JSON lines (plain, `.gz`, `.zst`) or `.parquet`, folders of them, or
-    artifacts. A shard keeps the base name of its input; where two inputs share one, all names get
-    the position of their shard as a prefix. `jobs` threads work, on different shards where there
-    are so many. How far an unfinished shard is gets written down every `journal_seconds`. `report`
-    is called from the threads that do the work, one call at a time.
+    Inputs are files of JSON lines (plain, gzip, zstandard) or Parquet, by their first bytes,
+    folders of them, or artifacts. A shard keeps the base name of its input; where two inputs share
+    one, all names get the position of their shard as a prefix. `jobs` threads work, on different
+    shards where there are so many. How far an unfinished shard is gets written down every
+    `journal_seconds`. `report` is called from the threads that do the work, one call at a time.
 
     Raises:
         InputError: an input is missing, has no rows, is given twice, or is truncated or corrupt.
@@ -133,23 +133,18 @@ def check_shards(spec: FilterSpec, paths: Iterable[Path]) -> None:
     Raises:
         InputError: a shard is missing, corrupt at its beginning, or cannot be written as asked.
     """
+    plan = spec.plan()
     for path in paths:
-        if path.suffix != ".parquet":
-            try:
-                subl_core.read_line(path, 0)
-            except subl_core.FilterError as error:
-                raise InputError(str(error), hint=_HINT) from error
-            continue
-        frame = next(read_frames(path), None)
-        if spec.output.split_bytes is not None:
-            raise InputError(
-                f"{path}: Parquet can be split by rows, not by bytes", hint="give split_rows"
-            )
-        tags = any(rule.action == "tag" for rule in spec.rules)
-        if frame is not None and tags and spec.tag_field in frame.columns:
-            raise InputError(
-                f"{path} has a column `{spec.tag_field}` already", hint="choose another tag_field"
-            )
+        try:
+            subl_core.check_shard(plan, path, split_bytes=spec.output.split_bytes)
+        except subl_core.FilterError as error:
+            raise _input_error(error) from error
+
+
+def _input_error(error: subl_core.FilterError) -> InputError:
+    """The engine's finding about an input. What does not fit the rules is no fault of the file."""
+    is_fault = isinstance(error, subl_core.ReadError)
+    return InputError(str(error), hint=_HINT if is_fault else "give another file or other rules")
 
 
 def summarise(
@@ -313,7 +308,7 @@ def _for_each_shard(
             if isinstance(error, subl_core.WriteError):
                 raise OutputError(str(error)) from error
             if isinstance(error, subl_core.FilterError):
-                raise InputError(str(error), hint=_HINT) from error
+                raise _input_error(error) from error
             raise
     return done
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::Error;
+use crate::format::{self, Format};
 use crate::parquet;
 use crate::pipeline::CHUNK_BYTES;
 use crate::source::{Decompressor, Source};
@@ -11,8 +12,8 @@ use crate::source::{Decompressor, Source};
 ///
 /// A byte-order mark alone on a line counts as a row here; a filter writes no such line.
 pub fn count_rows(path: &Path) -> Result<u64, Error> {
-    if parquet::is_parquet(path) {
-        return parquet::count_rows(path);
+    if format::of_file(path).map_err(Error::read(path))? == Format::Parquet {
+        return Ok(parquet::measure(path)?.0);
     }
     let mut source = Source::open(path, CHUNK_BYTES).map_err(Error::read(path))?;
     let mut decompressor = Decompressor::default();

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::duplicates::Decisions;
-use crate::error::Error;
+use crate::error::{Error, shown};
+use crate::format::{self, Format, is_named_parquet};
 use crate::judge::Judge;
 use crate::output::{Output, Work};
 use crate::parquet;
@@ -21,8 +22,8 @@ use crate::sink::Codec;
 use crate::source::Source;
 use crate::statistics::Statistics;
 
-/// The files of one shard. Names decide about the format: Parquet if all of them end in `.parquet`,
-/// otherwise JSON lines, compressed if they end in `.gz` or `.zst`.
+/// The files of one shard. The first bytes of the input decide about its format. The names of the
+/// outputs must fit it: `.parquet`, or any other name, compressed if it ends in `.gz` or `.zst`.
 #[derive(Clone, Copy, Debug)]
 pub struct Shard<'a> {
     /// The rows.
@@ -181,11 +182,11 @@ pub fn filter_shard(
             work = Work::new(shard, own[0].path(), own[1].path());
         }
     }
-    if parquet::is_parquet(shard.input) {
+    if format::of_file(shard.input).map_err(Error::read(shard.input))? == Format::Parquet {
         return parquet::filter(plan, shard, &work, progress);
     }
     for path in [shard.kept, shard.rejects] {
-        if parquet::is_parquet(path) {
+        if is_named_parquet(path) {
             let message = format!("it is not Parquet, so {} cannot be", path.display());
             return Err(Error::Unfit { path: shard.input.to_owned(), message });
         }
@@ -194,12 +195,20 @@ pub fn filter_shard(
 }
 
 /// A folder of a name that nothing has, removed when it is dropped.
-fn folder_beside(path: &Path) -> Result<TempDir, Error> {
+pub(crate) fn folder_beside(path: &Path) -> Result<TempDir, Error> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     tempfile::Builder::new()
         .prefix(".subl-")
         .tempdir_in(parent.unwrap_or(Path::new(".")))
         .map_err(Error::write(path))
+}
+
+/// Looks at the beginning of a shard, so that what can fail at once does not fail late.
+pub fn check_shard(plan: &Plan, input: &Path, split: Split) -> Result<(), Error> {
+    match format::of_file(input).map_err(Error::read(input))? {
+        Format::Parquet => parquet::check(plan, input, split),
+        Format::Lines(_) => pipeline::read_line(input, 0).map(drop),
+    }
 }
 
 fn filter(
@@ -213,7 +222,7 @@ fn filter(
     let output = Output::open(plan, shard, work)?;
     let done = output.chunks;
     meter.add(output.counts.rows_in, output.counts.kept);
-    let file = shard.input.to_string_lossy();
+    let file = shown(shard.input);
     let output = pipeline::run(
         shard.input,
         source,

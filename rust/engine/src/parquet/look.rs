@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::path::Tree;
 use crate::plan::Plan;
 use crate::reject::explain_row;
-use crate::shard::Split;
+use crate::shard::{Split, folder_beside};
 
 /// The verdict on the row with this number, from 0, as [`crate::explain`] has it. `None` if the
 /// file has fewer rows.
@@ -66,7 +66,8 @@ pub fn take_rows(path: &Path, rows: &[u64], output: &Path) -> Result<u64, Error>
     let file = Arc::new(File::open(path).map_err(Error::read(path))?);
     let (parquet, arrow) = (input.metadata.metadata(), input.metadata.schema());
     let layout = catch(path, || Layout::kept(parquet, arrow, None).map_err(to_io))?;
-    let mut sink = Output::create(output, Split::default(), &layout)?;
+    let making = folder_beside(output)?;
+    let mut sink = Output::create(output, making.path(), Split::default(), &layout)?;
     let mut rows = rows.iter().peekable();
     let (mut first, mut bytes_read) = (0, 0);
     for group in input.groups() {

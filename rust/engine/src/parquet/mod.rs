@@ -40,7 +40,8 @@ use self::columns::{BATCH_ROWS, Chunk, Description};
 use self::output::{Layout, Output, to_io};
 use crate::batch::{Batch, is_json};
 use crate::duplicates::Signatures;
-use crate::error::Error;
+use crate::error::{Error, shown};
+use crate::format::is_named_parquet;
 use crate::output::Work;
 use crate::path::Tree;
 use crate::pipeline::{InOrder, lock};
@@ -52,11 +53,6 @@ use crate::statistics::{Counts, Statistics};
 
 pub use look::{JsonRows, explain, measure, take_rows};
 
-/// Is a file Parquet? Its name says so.
-pub fn is_parquet(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "parquet")
-}
-
 /// Filters one shard, in a folder for `work`. On any error neither output appears.
 pub fn filter(
     plan: &Plan,
@@ -64,22 +60,14 @@ pub fn filter(
     work: &Work,
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Statistics, Error> {
-    let unfit = |message: String| Error::Unfit { path: shard.input.to_owned(), message };
     for path in [shard.kept, shard.rejects] {
-        if !is_parquet(path) {
-            return Err(unfit(format!("{} must end in .parquet too", path.display())));
+        if !is_named_parquet(path) {
+            let message = format!("{} must end in .parquet too", path.display());
+            return Err(Error::Unfit { path: shard.input.to_owned(), message });
         }
     }
-    if shard.split.bytes.is_some() {
-        return Err(unfit("Parquet can be split by rows, not by bytes".to_owned()));
-    }
-    let input = catch(shard.input, || Input::open(shard.input, plan.tree()))?;
+    let input = fit(plan, shard.input, shard.split)?;
     let tag = (plan.tags() != 0).then(|| plan.tag_field());
-    let root = input.metadata.metadata().file_metadata().schema();
-    if root.get_fields().is_empty() {
-        return Err(unfit("it has no columns".to_owned()));
-    }
-    check_tags(plan, shard.input, &input)?;
     let layouts = || {
         let (parquet, arrow) = (input.metadata.metadata(), input.metadata.schema());
         Ok((Layout::kept(parquet, arrow, tag)?, Layout::rejects(parquet, arrow)?))
@@ -133,6 +121,30 @@ fn check_tags(plan: &Plan, path: &Path, input: &Input) -> Result<(), Error> {
     Err(Error::Unfit { path: path.to_owned(), message })
 }
 
+/// The input, if it can be filtered in this way.
+fn fit(plan: &Plan, path: &Path, split: Split) -> Result<Input, Error> {
+    let unfit = |message: String| Error::Unfit { path: path.to_owned(), message };
+    if split.bytes.is_some() {
+        return Err(unfit("Parquet can be split by rows, not by bytes".to_owned()));
+    }
+    let input = catch(path, || Input::open(path, plan.tree()))?;
+    if input.metadata.metadata().file_metadata().schema().get_fields().is_empty() {
+        return Err(unfit("it has no columns".to_owned()));
+    }
+    check_tags(plan, path, &input)?;
+    Ok(input)
+}
+
+/// Looks at the beginning of a shard, as [`filter`] would see it.
+pub fn check(plan: &Plan, path: &Path, split: Split) -> Result<(), Error> {
+    let input = fit(plan, path, split)?;
+    if input.groups().is_empty() {
+        return Ok(());
+    }
+    let file = File::open(path).map_err(Error::read(path))?;
+    catch(path, || input.rows(&file, 0)?.next().transpose().map(drop))
+}
+
 /// The first pass of [`crate::sign_shard`], on one thread.
 pub fn sign(
     plan: &Plan,
@@ -161,14 +173,6 @@ pub fn sign(
         meter.report()?;
     }
     Ok(signatures)
-}
-
-/// How many rows there are, as the footer says.
-pub fn count_rows(path: &Path) -> Result<u64, Error> {
-    catch(path, || {
-        let metadata = ParquetMetaDataReader::new().parse_and_finish(&File::open(path)?);
-        Ok(metadata.map_err(to_io)?.file_metadata().num_rows().max(0) as u64)
-    })
 }
 
 /// A file that was opened, and what its footer says.
@@ -265,10 +269,37 @@ impl Leaves<'_> {
             let node = self.tree.node(node);
             node.here != 0 || !node.decides.is_empty()
         });
-        // Of a struct or a list one leaf is enough to see that there is one.
-        if ends_here && self.next > first && self.wanted.last().is_none_or(|last| *last < first) {
-            self.wanted.push(first);
+        // Of a struct or a list one leaf is enough to see that there is one; half of a map is none.
+        if ends_here && self.wanted.last().is_none_or(|last| *last < first) {
+            self.wanted.extend(first..first + first_part(field.data_type()));
         }
+    }
+}
+
+/// How many of the leaves of a value belong to the first thing in it that can be read by itself.
+fn first_part(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => fields.first().map_or(0, |each| first_part(each.data_type())),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _) => first_part(item.data_type()),
+        DataType::Map(item, _) => leaves(item.data_type()),
+        _ => 1,
+    }
+}
+
+fn leaves(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().map(|each| leaves(each.data_type())).sum(),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => leaves(item.data_type()),
+        _ => 1,
     }
 }
 
@@ -528,8 +559,7 @@ impl Run<'_> {
 
     /// The columns of the rejects that say where a row was, and why it is there.
     fn head(&self, verdicts: &Verdicts) -> Result<Vec<Chunk>, ParquetError> {
-        let name = self.shard.input.to_string_lossy();
-        let name = ByteArray::from(name.into_owned().into_bytes());
+        let name = ByteArray::from(shown(self.shard.input).into_bytes());
         let names = vec![name; verdicts.lines.len()];
         let columns = &self.rejects.columns;
         Ok(vec![
