@@ -19,8 +19,9 @@ from subl.artifact import file_digest
 from subl.distill.cache import CacheSpec, make_cache
 from subl.errors import ConfigError, InputError
 from subl.model.chat import PLAIN
-from subl.model.load import load_model, load_tokenizer, save_model
+from subl.model.load import load_model, load_tokenizer
 from subl.model.template import Template
+from subl.model.weights import save_model
 from subl.shards import read_rows
 from subl.train import cache as cache_module
 from subl.train.batch import Batch, collate
