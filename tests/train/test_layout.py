@@ -28,10 +28,10 @@ from transformers import (
 )
 
 from subl.errors import InputError
-from subl.train.batch import Row
 from subl.train.layout import choose_layout, lay_out, share
 from subl.train.student import Student, without_dropout
 
+Row = tuple[np.ndarray[Any, np.dtype[np.uint32]], np.ndarray[Any, np.dtype[np.bool_]]]
 VOCABULARY = 16
 SMALL: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 16, "pad_token_id": None}
 SIZES: dict[str, Any] = {

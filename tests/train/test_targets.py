@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from subl.cluster.placement import Placement
 from subl.errors import InputError
@@ -95,3 +98,15 @@ def test_another_tokenizer_is_refused_with_a_token_that_differs(
     ids = f"({size} and none)" if swap else f"(none and {size})"
     assert ids in caught.value.message
     assert caught.value.hint and 'targets = "labels"' in caught.value.hint
+
+
+def test_a_vocabulary_with_gaps_reaches_to_its_last_token(tiny_model: Path) -> None:
+    """Not as far as it has tokens: those behind the gap would never be learned."""
+    tokenizer = load_tokenizer(tiny_model)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    state["model"]["vocab"] = {text: n + 40 * (n >= 300) for text, n in vocabulary.items()}
+    gaps = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
+    top = max(gaps.get_vocab().values()) + 1
+    assert top == len(gaps) + 40
+    assert common_vocabulary(gaps, gaps, (top, top + 64)) == top
