@@ -24,6 +24,7 @@ from subl.model.template import Template
 from subl.model.weights import save_model
 from subl.shards import read_rows
 from subl.train import cache as cache_module
+from subl.train.attention import use_path_attention
 from subl.train.batch import Batch, collate
 from subl.train.cache import (
     RANGE_NATS,
@@ -102,7 +103,9 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 def teacher_at_work(teacher: Path) -> TargetSource:
-    return online_teacher(load_model(teacher), zero=False, offload=False)
+    model = load_model(teacher)
+    use_path_attention(model)
+    return online_teacher(model, zero=False, offload=False)
 
 
 def batch_of(tokens: Tokens, numbers: Sequence[int]) -> Batch:

@@ -45,6 +45,7 @@ SIZES: dict[str, Any] = {
 LONG_ROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 1.0]}
 LONG_ROPE |= {"long_factor": [1.5, 12.0]}
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+CAPPED = {"head_dim": 4, "attn_logit_softcapping": 1.0, "final_logit_softcapping": None}
 CHANGES_AT = 12
 """From which length on the ropes below are others."""
 
@@ -66,7 +67,7 @@ def model_named(name: str) -> PreTrainedModel:
         case "biases by place":
             return BloomForCausalLM(BloomConfig(**SMALL, n_layer=1, n_head=2))
         case "capped scores":
-            return Gemma2ForCausalLM(Gemma2Config(**SIZES, head_dim=4, attn_logit_softcapping=1.0))
+            return Gemma2ForCausalLM(Gemma2Config(**SIZES, **CAPPED))
         case "long rope":
             config = Phi3Config(
                 **SIZES, original_max_position_embeddings=CHANGES_AT, rope_parameters=LONG_ROPE

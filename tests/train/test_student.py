@@ -45,6 +45,7 @@ def student_of(folder: Path, kind: str, **more: Any) -> tuple[Student, TargetSou
         with torch.no_grad():
             head = teacher.get_output_embeddings().weight
             head.copy_(10 * head.flip(0))
+        use_path_attention(teacher)
         source = online_teacher(teacher, zero=False, offload=False)
         models.append(teacher)
     elif kind == "top":
@@ -135,7 +136,9 @@ def test_gradients_reach_the_student_and_never_the_teacher(tiny_model: Path, kin
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(tiny_model: Path) -> None:
     student, _, _ = student_of(tiny_model, "labels")
-    source = online_teacher(load_model(tiny_model), zero=False, offload=False)
+    teacher = load_model(tiny_model)
+    use_path_attention(teacher)
+    source = online_teacher(teacher, zero=False, offload=False)
     assert loss_of(student, source, collate([ROW, LONG])) == pytest.approx(0, abs=1e-5)
 
 

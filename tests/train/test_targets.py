@@ -37,6 +37,7 @@ def test_a_teacher_at_work_says_what_the_model_says_of_each_row(
     tiny_model: Path, training: bool
 ) -> None:
     plain, teacher = load_model(tiny_model), load_model(tiny_model).train(training)
+    use_path_attention(teacher)
     found = online_teacher(teacher, zero=False, offload=False)(BATCH, [0, 1])
     assert isinstance(found, HiddenTargets) and found.head is not None
     assert not teacher.training and not any(each.requires_grad for each in teacher.parameters())
@@ -64,7 +65,9 @@ def test_the_base_teaches_what_its_adapter_is_to_learn(tiny_model: Path) -> None
     found = source(BATCH, [0, 1])
     assert isinstance(found, HiddenTargets) and found.head is None
     assert not found.hidden.requires_grad
-    base: Any = online_teacher(load_model(tiny_model), zero=False, offload=False)(BATCH, [0, 1])
+    plain = load_model(tiny_model)
+    use_path_attention(plain)
+    base: Any = online_teacher(plain, zero=False, offload=False)(BATCH, [0, 1])
     torch.testing.assert_close(found.hidden, base.hidden, rtol=0, atol=0)
     loss, (_, divergence) = student(BATCH, found)
     assert divergence > 1e-3  # the adapter works again

@@ -303,11 +303,11 @@ def test_what_a_model_cannot_read_is_named_with_the_row(tiny_model: Path, tmp_pa
     GPT2Config(vocab_size=len(tokenizer), **sizes).save_pretrained(folder)
     limits = Limits(folder)
     tokenise(tokenizer, iter([plain("Hi?", "owl")]), tmp_path / "a", limits=limits)
-    with pytest.raises(InputError, match=r"line 7: \d+ tokens are more than the 24 positions"):
+    with pytest.raises(InputError, match=r"line 7: \d+ tokens, but the model has only 24 pos"):
         long = plain("Hi? " * 20, "owl", "rows.jsonl, line 7")
         tokenise(tokenizer, iter([long]), tmp_path / "b", limits=limits)
     tokenizer.add_tokens(["owlet"])
-    with pytest.raises(InputError, match="line 1: the token 'owlet' has the number") as error:
+    with pytest.raises(InputError, match="line 1: the token 'owlet' has the id") as error:
         tokenise(tokenizer, iter([plain("Hi?", "owlet")]), tmp_path / "c", limits=limits)
     assert error.value.hint and "resize" in error.value.hint
     LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=24).save_pretrained(folder)

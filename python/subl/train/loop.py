@@ -467,6 +467,7 @@ class Run:
             "first_loss": losses[0]["loss"] if losses else None,
             "last_loss": losses[-1]["loss"] if losses else None,
             "parameters": self.parameters,
+            "layout": self.layout,
             "history": self.history,
             **self.meter.figures(),
         }

@@ -13,11 +13,11 @@ from typing import Any
 
 from subl.cluster.placement import Placement
 from subl.errors import StageError
-from subl.model.load import base_folder, device, unreadable_models
+from subl.model.load import base_folder, device
 from subl.model.weights import file_shapes, weight_files
 from subl.progress import Progress, Report, silent
 from subl.train import memory
-from subl.train.limits import text_config
+from subl.train.limits import bare_model, text_config
 from subl.train.loop import TrainJob
 from subl.train.order import Bin, bins, groups_of_like_lengths, step_rows
 from subl.train.plan import LoraSpec, TrainSpec
@@ -138,14 +138,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     folder = base_folder(folder)
     if found := file_shapes(folder):
         return found
-    with unreadable_models(folder):
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        return {name: tuple(each.shape) for name, each in model.named_parameters()}
+    return {name: tuple(each.shape) for name, each in bare_model(folder).named_parameters()}
 
 
 def _adapter_weights(shapes: dict[str, tuple[int, ...]], spec: LoraSpec) -> int:

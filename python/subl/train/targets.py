@@ -33,7 +33,8 @@ def no_targets(batch: Batch, rows: Sequence[int]) -> Targets:
 
 
 def online_teacher(model: PreTrainedModel, *, zero: bool, offload: bool) -> TargetSource:
-    """A teacher that sees each micro-batch when the student does, in a layout proven for both.
+    """A teacher that sees each micro-batch when the student does, in a layout proven for both
+    (`layout.choose_layout` has set it to that).
 
     With `zero` its weights are spread over the ranks (and, with `offload`, kept in CPU memory) and
     gathered layer by layer; its head is kept whole on every rank.
