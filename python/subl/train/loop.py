@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from subl.artifact import sync
 from subl.cluster.launch import stop_signals
 from subl.cluster.placement import Placement
-from subl.errors import ConfigError, StageError, StoppedError
+from subl.errors import ConfigError, InputError, StageError, StoppedError
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.train.order import Bin, step_rows
@@ -171,7 +171,7 @@ class Run:
         student = Student(self.model, job.loss, vocabulary)
         self.engine: Engine = make_engine(spec, student, where)
         if spec.zero_stage == 3:
-            self.engine.call(lambda m: self._choose(m, self.tokens.extremes(), self.layout))
+            self.engine.call(self._prove_spread)
         self.source: TargetSource = source or self._base()
         self.records = [LOSSES, METRICS]
         if self.scorer is not None:
@@ -193,6 +193,16 @@ class Run:
             attention=self.spec.attention if model is self.model else "sdpa",
             share_prefixes=self.share_prefixes,
         )
+
+    def _prove_spread(self, model: PreTrainedModel) -> None:
+        """The longest rows, too, once the weights are spread. Returns nothing: DeepSpeed looks into
+        whatever a module returns."""
+        found = self._choose(model, self.tokens.extremes(), self.layout)
+        if found != self.layout:
+            raise InputError(
+                f"the longest row is not read as short ones are ({found}, not {self.layout})",
+                hint="set max_row_tokens, or a zero_stage below 3",
+            )
 
     def _online_or_cached(self, extremes: Sequence[Row]) -> tuple[TargetSource | None, int | None]:
         """The source of targets (None: the student's own base), and how many tokens count."""
