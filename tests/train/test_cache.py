@@ -30,6 +30,7 @@ from subl.train.cache import (
     RANGE_NATS,
     Cache,
     Header,
+    check_codec,
     encode_hidden,
     encode_top,
     read_header,
@@ -37,7 +38,6 @@ from subl.train.cache import (
     write_shard,
 )
 from subl.train.divergence import HiddenTargets, TopTargets
-from subl.train.loop import check_codec
 from subl.train.plan import LossSpec
 from subl.train.targets import TargetSource, online_teacher
 from subl.train.tokens import Tokens, tokenise

@@ -207,7 +207,7 @@ class Run:
     def _online_or_cached(self, extremes: Sequence[Row]) -> tuple[TargetSource | None, int | None]:
         """The source of targets (None: the student's own base), and how many tokens count."""
         from subl.model.load import load_model, load_tokenizer
-        from subl.train.cache import Cache
+        from subl.train.cache import Cache, check_codec
         from subl.train.limits import check_tokens
         from subl.train.student import check_head, head
         from subl.train.targets import common_vocabulary, no_targets, online_teacher
@@ -487,17 +487,3 @@ def read_losses(folder: Path) -> Iterator[dict[str, Any]]:
     """The lines of a run's losses."""
     for line in (folder / LOSSES).read_text(encoding="utf-8").splitlines():
         yield json.loads(line)
-
-
-def check_codec(codec: str, loss: LossSpec, cache: Path) -> None:
-    """Refuse a loss that the cache's codec cannot give.
-
-    Raises:
-        ConfigError: another divergence or temperature than the likeliest tokens allow.
-    """
-    if codec == "top" and (loss.divergence != "forward_kl" or loss.temperature != 1.0):
-        raise ConfigError(
-            f"the cache {cache} has the likeliest tokens only: they give the forward KL at "
-            "temperature 1 and nothing else",
-            hint='make one with codec = "hidden", or set loss.divergence and loss.temperature',
-        )
