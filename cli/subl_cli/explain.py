@@ -48,7 +48,7 @@ def command(rules: Path, file: Path, row: int, as_json: bool) -> None:
         print_json(verdict)
         return
     name = "stdin" if str(file) == "-" else printable(str(file))
-    if not line.strip():
+    if not line.strip(b" \t\r\n"):
         click.echo(f"{name}, row {row}: blank, neither kept nor rejected")
         return
     click.echo(f"{name}, row {row}: {_state(verdict)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +41,20 @@ SUBCOMMANDS = {
     type=click.Path(path_type=Path),
     shell_complete=complete_first,
 )
-@click.argument("inputs", nargs=-1, metavar="INPUTS...", type=click.Path(path_type=Path))
+@click.argument(
+    "inputs", nargs=-1, metavar="INPUTS...", type=click.Path(path_type=Path, allow_dash=True)
+)
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
     help="Folder to make. Absent or complete; never overwritten.",
+)
+@click.option(
+    "--rejects",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With `-`: where the rejected rows go, with their reasons  [default: nowhere]",
 )
 @jobs_option
 @click.option("--split-rows", type=int, metavar="N", help="Kept rows to a file, at most.")
@@ -79,6 +88,7 @@ def command(
     rules: Path,
     inputs: tuple[Path, ...],
     out: Path | None,
+    rejects: Path | None,
     jobs: int | None,
     split_rows: int | None,
     split_bytes: str | None,
@@ -97,11 +107,15 @@ def command(
     metadata), OUT/rejects/ the other rows, each with every rule that it breaks and where,
     OUT/result.json the figures. The same command continues an interrupted run.
 
+    INPUTS of - is stdin: JSON lines (plain, gzip, zstandard). Kept rows go to stdout as they come,
+    the others to the file that --rejects names, figures to stderr.
+
     \b
     Examples:
       subl filter rules.toml data/*.jsonl.zst -o out/filtered
       subl filter rules.toml data/ --sample 10000
       subl filter rules.toml data/ -o out/filtered --split-bytes 512MiB --compression zst
+      subl filter rules.toml - < rows.jsonl > kept.jsonl
       subl filter rules.toml --explain-rules
       subl filter rules.toml rows.jsonl -o out/filtered --json --progress json
 
@@ -133,6 +147,17 @@ def command(
         return
     if not inputs:
         raise click.MissingParameter(ctx=ctx, param=_param("inputs"))
+    if Path("-") in inputs:
+        others: dict[str, object] = {"-o": out, "--sample": sample_rows}
+        others |= {"--dry-run": dry_run or None}
+        others |= {"--split-rows": split_rows, "--split-bytes": split_bytes}
+        others |= {"--compression": compression, "another input": inputs[1:] or None}
+        if taken := [name for name, value in others.items() if value is not None]:
+            raise click.UsageError(f"`-` is stdin, which goes to stdout: it takes no {taken[0]}")
+        _filter_stream(spec, rejects, jobs, progress_form, as_json)
+        return
+    if rejects is not None:
+        raise click.UsageError("--rejects goes with `-`; an OUT has its rejects in OUT/rejects")
     if sample_rows is not None:
         if dry_run or out is not None:
             raise click.UsageError("--sample writes nothing: it takes neither --dry-run nor -o")
@@ -158,17 +183,42 @@ def command(
     with progress(progress_form) as report:
         artifact = run(spec, inputs, out, jobs=jobs, report=report).artifact
     print_artifact(artifact, as_json)
+    if not as_json:
+        _print_figures(artifact.result, click.echo)
+    _check_readable(artifact.result)
+
+
+def _filter_stream(
+    spec: FilterSpec, rejects: Path | None, jobs: int, progress_form: str, as_json: bool
+) -> None:
+    """Stdin to stdout: what else there is to say goes to stderr."""
+    import json
+    import sys
+
+    from subl.filter.stream import filter_stream
+
+    # A bar among the rows, or lines around the figures, are no use.
+    if progress_form == "auto" and (as_json or sys.stdout.isatty()):
+        progress_form = "none"
+    with progress(progress_form) as report:
+        figures = filter_stream(spec, rejects=rejects, jobs=jobs, report=report)
     if as_json:
-        return
-    figures = artifact.result
-    count = len(figures["shards"])
+        say(json.dumps(figures))
+    else:
+        _print_figures(figures, say)
+    _check_readable(figures)
+
+
+def _print_figures(figures: Mapping[str, Any], show: Callable[[str], None]) -> None:
+    shards = figures.get("shards")
+    files = "" if shards is None else f"{len(shards)} file{'s' if len(shards) > 1 else ''}: "
     tagged = f" ({figures['tagged']:,} with tags)" if figures["tagged"] else ""
-    click.echo(
-        f"{count} file{'s' if count > 1 else ''}: {figures['rows_in']:,} rows in, "
+    show(
+        f"{files}{figures['rows_in']:,} rows in, "
         f"{figures['kept']:,} kept{tagged}, {figures['rejected']:,} rejected"
     )
     for reason, rows_with in figures["unreadable_reasons"].items():
-        click.echo(f"  unreadable, {printable(reason)}: {rows_with:,}")
+        show(f"  unreadable, {printable(reason)}: {rows_with:,}")
     rows = [
         (
             printable(rule["name"]),
@@ -179,9 +229,14 @@ def command(
         )
         for rule in figures["rules"]
     ]
-    click.echo(table(rows, ("rule", "kind", "action", "rows that break it", "and no other")))
+    show(table(rows, ("rule", "kind", "action", "rows that break it", "and no other")))
+
+
+def _check_readable(figures: Mapping[str, Any]) -> None:
+    """Of rows that are all unreadable, no rule was asked: that is no success."""
     if figures["rows_in"] and figures["unreadable"] == figures["rows_in"]:
         say(click.style("warning: no row could be read; is `field` right?", fg="yellow"))
+        raise SystemExit(1)
 
 
 def _param(name: str) -> click.Parameter:

@@ -24,6 +24,9 @@ class FilterError(OSError):
 class ReadError(FilterError):
     """The input is missing, unreadable, truncated or corrupt."""
 
+class FormatError(ReadError):
+    """The input is in a format that is not read; the message says which."""
+
 class WriteError(FilterError):
     """An output cannot be created, written, synced or renamed."""
 
@@ -68,7 +71,7 @@ class Duplicates:
     def __new__(
         cls,
         plan: Plan,
-        files: Sequence[str],
+        files: Sequence[str | PathLike[str]],
         signatures: Sequence[Sequence[str | PathLike[str]]],
         threads: int = 1,
     ) -> Duplicates:
@@ -90,6 +93,47 @@ def read_line(input: str | PathLike[str], number: int) -> bytes | None:
     """One line of a shard, from 0, with its terminator; None if there are fewer lines.
 
     Raises `ReadError`.
+    """
+
+@final
+class Lines:
+    """The uncompressed bytes of a shard of lines, or of stdin where `input` is `-`."""
+
+    def __new__(cls, input: str | PathLike[str]) -> Lines:
+        """Open it. Raises `ReadError`."""
+
+    def read(self) -> bytes:
+        """The next of them, a megabyte or so; none at the end. Raises `ReadError`."""
+
+    @property
+    def bytes_read(self) -> int:
+        """How much of the file has been read, before decompression."""
+
+def read_format(input: str | PathLike[str]) -> str:
+    """What a file is, by its first bytes: `.jsonl`, `.jsonl.gz`, `.jsonl.zst` or `.parquet`.
+
+    Raises `ReadError`; `FormatError` where it is something else.
+    """
+
+def check_shard(plan: Plan, input: str | PathLike[str], *, split_bytes: int | None = None) -> None:
+    """Look at the beginning of a shard. Raises what `filter_shard` would raise there."""
+
+def filter_stream(
+    plan: Plan,
+    *,
+    rejects: str | PathLike[str] | None = None,
+    threads: int = 1,
+    progress: Callable[[int, int, int], object] | None = None,
+) -> str:
+    """Filter the lines of stdin (plain, gzip or zstandard, by their first bytes) to stdout.
+
+    A kept row is written as soon as those before it are decided; `rejects` gets the others, if
+    given. Both are written as the rows come. `progress` and the result as in `filter_shard`.
+
+    Raises:
+        BrokenPipeError: nobody reads stdout any more.
+        ReadError, WriteError: a stream cannot be read or written.
+        FilterError: two of the three are the same file, or the plan compares rows.
     """
 
 def sign_shard(
@@ -131,8 +175,9 @@ def filter_shard(
 ) -> str:
     """Filter the rows of `input` into `kept` (unchanged) and `rejects` (with reasons).
 
-    Either all three file names end in `.parquet`, or all hold JSON lines, compressed where a name
-    ends in `.gz` or `.zst`. Both outputs are written to temporary names (`NAME.tmp`) and renamed
+    The first bytes of `input` say what it is. Of Parquet, the names of both outputs end in
+    `.parquet`; of lines they do not, and are compressed where a name ends in `.gz` or `.zst`.
+    Both outputs are written to temporary names (`NAME.tmp`) and renamed
     when they are complete. With `split_rows` or `split_bytes` (uncompressed), kept rows go to
     `kept` with a number before its suffix: `NAME-00000.jsonl`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
@@ -429,3 +430,13 @@ def test_records_of_a_build_killed_before_its_rename_are_made_anew(
     again = make_notes(tmp_path / "out", source)
     assert again.digest == done.digest
     assert lineage(again.path).verified(), lineage(again.path).to_json()
+
+
+def test_a_full_disk_names_what_could_not_be_made(tmp_path: Path, source: Path) -> None:
+    """The system's error names no file where the file was open already."""
+
+    def fill_the_disk() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"cannot make .*out: No space left"):
+        make_notes(tmp_path / "out", source, halfway=fill_the_disk)

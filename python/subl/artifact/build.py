@@ -88,7 +88,16 @@ def build(
             return open_artifact(out)
         _claim(partial, plan)
         started = datetime.now(UTC)
-        result = work(partial)
+        try:
+            result = work(partial)
+        except OSError as error:
+            if error.filename is not None or isinstance(error, BrokenPipeError):
+                raise
+            # A disk that is full does not say where it was written to.
+            raise OutputError(
+                f"cannot make {out}: {error.strerror or error}",
+                hint="check the disk and the permissions",
+            ) from error
         _write_json(partial / "result.json", result)
         record = statement(
             kind=kind,

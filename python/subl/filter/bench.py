@@ -24,7 +24,7 @@ from subl.filter.rules import FilterSpec, LengthRule, LiteralRule, NumbersRule
 from subl.filter.run import name_shards
 from subl.filter.trial import Trial, trial
 from subl.progress import Progress, Report, silent
-from subl.shards import open_lines
+from subl.shards import format_of, open_lines
 
 _BLOCK_BYTES = 1 << 20
 _WRITTEN_BYTES = 256 << 20
@@ -109,7 +109,7 @@ def bench(
         speeds.append(speed(spec, threads))
     measured("baseline")
     base = speed(_baseline(spec, spec.output.compression), 1)
-    compresses = any(name.endswith((".gz", ".zst")) for name in shards)
+    compresses = any(name.lower().endswith((".gz", ".zst", ".zstd")) for name in shards)
     without = speed(_baseline(spec, "none"), 1) if compresses else base
     costs = []
     for rule, single in zip(spec.rules, alone, strict=True):
@@ -125,7 +125,7 @@ def bench(
 
     all_rules = 1e9 / speeds[0].bytes_per_second
     read = 1e9 / (reading * content_per_file_byte)
-    compressed = any(path.name.endswith((".gz", ".zst")) for path in paths)
+    compressed = any(format_of(path) in (".jsonl.gz", ".jsonl.zst") for path in paths)
     seconds = {
         "reading": read,
         "decompressing": max(0.0, 1e9 / content_speed - read) if compressed else 0.0,
@@ -240,7 +240,7 @@ def _content(paths: Sequence[Path], limit_seconds: float) -> tuple[float, float]
         for path in paths:
             note = _noting(read_by_file, path)
             # Rows of Parquet are never lines: what counts are its own bytes.
-            is_parquet = path.suffix == ".parquet"
+            is_parquet = format_of(path) == ".parquet"
             with path.open("rb") if is_parquet else open_lines(path, note) as file:
                 while data := file.read1(_BLOCK_BYTES):
                     if is_parquet:
@@ -293,11 +293,11 @@ def _limit(result: FilterBench, paths: Sequence[Path], threads: int) -> str:
             slowest = max(known, key=lambda cost: cost.seconds_per_gigabyte or 0.0)
             text += f", and `{slowest.name}` most of that"
         text = text.replace("rules takes", "the rules take", 1)
-    elif largest == "decompressing" and any(path.name.endswith(".gz") for path in paths):
+    elif largest == "decompressing" and any(format_of(path) == ".jsonl.gz" for path in paths):
         text += "; a .gz file is decompressed by one thread, so more files or .zst help"
     elif largest == "rest":
         work = "finding lines and fields"
-        if all(path.suffix == ".parquet" for path in paths):
+        if all(format_of(path) == ".parquet" for path in paths):
             work = "decoding and encoding columns"
         text = f"{work} takes longest: {share:.0f} % of the time of one thread"
     if len(result.speeds) > 1:

@@ -24,7 +24,7 @@ from subl.artifact import json_text
 from subl.filter.rules import FilterSpec, OutputSpec
 from subl.filter.run import filter_shards, name_shards
 from subl.progress import Progress, Report, silent
-from subl.shards import open_lines
+from subl.shards import format_of, open_lines
 
 Kind = Literal["kept to dropped", "dropped to kept", "other reasons", "other tags"]
 _REPORTED_BYTES = 8 << 20
@@ -121,7 +121,7 @@ def diff(
     inputs_by_name = name_shards(inputs)
     width = len(str(len(inputs_by_name)))
     shards = {
-        f"{position:0{width}}{'.parquet' if path.suffix == '.parquet' else '.jsonl'}": path
+        f"{position:0{width}}{'.parquet' if format_of(path) == '.parquet' else '.jsonl'}": path
         for position, path in enumerate(inputs_by_name.values())
     }
     with tempfile.TemporaryDirectory(prefix="subl-diff-") as name:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from subl.errors import InputError
 from subl.filter.rules import FilterSpec
-from subl.shards import open_lines
+from subl.shards import format_of, open_lines
 from subl.shards.parquet import json_line, read_frames
 
 
@@ -52,7 +52,8 @@ def read_line(file: Path, number: int) -> bytes:
             return found[0]
         count = next(counter)
     else:
-        line = _read_row(file, number) if file.suffix == ".parquet" else _read_line(file, number)
+        is_parquet = format_of(file) == ".parquet"
+        line = _read_row(file, number) if is_parquet else _read_line(file, number)
         if line is not None:
             return line
         with open_lines(file) as lines:

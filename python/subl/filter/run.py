@@ -15,6 +15,7 @@ all shards; it leaves their signatures.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -32,8 +33,7 @@ from subl.artifact.statement import read_statement
 from subl.errors import InputError, OutputError
 from subl.filter.rules import FilterSpec
 from subl.progress import Progress, Report, silent
-from subl.shards import shard_files
-from subl.shards.parquet import read_frames
+from subl.shards import format_of, shard_files
 
 _MARKERS = ".done"
 _HINT = "repair or leave out what is at fault; a run keeps the shards that it has finished"
@@ -86,11 +86,11 @@ def run(
 ) -> FilterResult:
     """Filter the rows of `inputs` into the artifact `out`, or return it if it is there already.
 
-    Inputs are files of JSON lines (plain, `.gz`, `.zst`) or `.parquet`, folders of them, or
-    artifacts. A shard keeps the base name of its input; where two inputs share one, all names get
-    the position of their shard as a prefix. `jobs` threads work, on different shards where there
-    are so many. How far an unfinished shard is gets written down every `journal_seconds`. `report`
-    is called from the threads that do the work, one call at a time.
+    Inputs are files of JSON lines (plain, gzip, zstandard) or Parquet, by their first bytes,
+    folders of them, or artifacts. A shard keeps the base name of its input; where two inputs share
+    one, all names get the position of their shard as a prefix. `jobs` threads work, on different
+    shards where there are so many. How far an unfinished shard is gets written down every
+    `journal_seconds`. `report` is called from the threads that do the work, one call at a time.
 
     Raises:
         InputError: an input is missing, has no rows, is given twice, or is truncated or corrupt.
@@ -131,7 +131,7 @@ def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, 
     for path, count in Counter(path.resolve() for path in paths).items():
         if count > 1:
             raise InputError(f"{path} is given {count} times", hint="give every shard once")
-    return _distinct(paths, compression)
+    return _distinct(paths, [_output_name(path, compression) for path in paths])
 
 
 def check_shards(spec: FilterSpec, paths: Iterable[Path]) -> None:
@@ -140,23 +140,18 @@ def check_shards(spec: FilterSpec, paths: Iterable[Path]) -> None:
     Raises:
         InputError: a shard is missing, corrupt at its beginning, or cannot be written as asked.
     """
+    plan = spec.plan()
     for path in paths:
-        if path.suffix != ".parquet":
-            try:
-                subl_core.read_line(path, 0)
-            except subl_core.FilterError as error:
-                raise InputError(str(error), hint=_HINT) from error
-            continue
-        frame = next(read_frames(path), None)
-        if spec.output.split_bytes is not None:
-            raise InputError(
-                f"{path}: Parquet can be split by rows, not by bytes", hint="give split_rows"
-            )
-        tags = any(rule.action == "tag" for rule in spec.rules)
-        if frame is not None and tags and spec.tag_field in frame.columns:
-            raise InputError(
-                f"{path} has a column `{spec.tag_field}` already", hint="choose another tag_field"
-            )
+        try:
+            subl_core.check_shard(plan, path, split_bytes=spec.output.split_bytes)
+        except subl_core.FilterError as error:
+            raise _input_error(error) from error
+
+
+def _input_error(error: subl_core.FilterError) -> InputError:
+    """The engine's finding about an input. What does not fit the rules is no fault of the file."""
+    is_fault = isinstance(error, subl_core.ReadError)
+    return InputError(str(error), hint=_HINT if is_fault else "give another file or other rules")
 
 
 def summarise(
@@ -290,7 +285,7 @@ def _for_each_shard(
             if isinstance(error, subl_core.WriteError):
                 raise OutputError(str(error)) from error
             if isinstance(error, subl_core.FilterError):
-                raise InputError(str(error), hint=_HINT) from error
+                raise _input_error(error) from error
             raise
     return done
 
@@ -367,28 +362,33 @@ class _Meter:
 def _name_inputs(inputs: Sequence[Path]) -> dict[str, Path]:
     """What the result is made of: artifacts, and the shards of all else. Other files in a folder
     are no inputs."""
-    return _distinct(
-        [
-            found
-            for path in inputs
-            for found in ([path] if read_statement(path) is not None else shard_files(path))
-        ]
-    )
+    paths = [
+        found
+        for path in inputs
+        for found in ([path] if read_statement(path) is not None else shard_files(path))
+    ]
+    return _distinct(paths, [path.name for path in paths])
 
 
-def _distinct(paths: Sequence[Path], compression: str = "auto") -> dict[str, Path]:
-    """Paths by base name, or all with their position as a prefix where base names are shared."""
-    names = [_output_name(path.name, compression) for path in paths]
+def _distinct(paths: Sequence[Path], names: Sequence[str]) -> dict[str, Path]:
+    """Paths by name, or all with their position as a prefix where names are shared."""
     if len(set(names)) < len(names):
         width = len(str(len(paths) - 1))
         names = [f"{index:0{width}}-{name}" for index, name in enumerate(names)]
     return dict(zip(names, paths, strict=True))
 
 
-def _output_name(name: str, compression: str) -> str:
-    if compression == "auto" or name.endswith(".parquet"):
+def _output_name(path: Path, compression: str) -> str:
+    """The name of the input; Parquet ends in `.parquet`, in any case, and nothing else does."""
+    name = path.name
+    is_named = name.lower().endswith(".parquet")
+    if format_of(path) == ".parquet":
+        return name if is_named else f"{name}.parquet"
+    if is_named:
+        name += ".jsonl"
+    if compression == "auto":
         return name
-    plain = name.removesuffix(".gz").removesuffix(".zst") or name
+    plain = re.sub(r"\.(gz|zstd?)$", "", name, flags=re.IGNORECASE) or name
     return plain if compression == "none" else f"{plain}.{compression}"
 
 

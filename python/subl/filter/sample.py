@@ -26,7 +26,8 @@ from subl.filter.rules import FilterSpec
 from subl.filter.run import filter_shards, name_shards, summarise
 from subl.filter.trial import trial
 from subl.progress import Progress, Report, silent
-from subl.shards import open_lines
+from subl.shards import SUFFIXES, format_of, open_lines
+from subl.shards.lines import BLANK, BYTE_ORDER_MARK
 
 WINDOW_ABOVE_BYTES = 64 << 10
 """Plain shards are read in windows where they have more bytes than this for each row asked for: to
@@ -36,11 +37,9 @@ READ_BYTES = 64 << 20
 """Up to this they are read whatever is asked for: it takes a fraction of a second, and then their
 rows are counted."""
 
-_PACKED = (".gz", ".zst", ".parquet")
 _Z = 1.959963984540054
 _TRIAL_SECONDS = 1.0
 _PILOT_BYTES = 1 << 20
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def sample(
         report=report,
     )
     if not drawn.lines:
-        raise InputError("the inputs have no rows")
+        raise InputError(f"{', '.join(map(str, inputs))}: there are no rows")
     figures = _filter(spec, drawn.lines)
     sampled = figures["rows_in"]
     dropped = wilson(figures["rejected"], sampled)
@@ -185,7 +184,7 @@ def draw(
     Rows from windows are drawn with replacement. Blank lines are no rows.
     """
     generator = random.Random(seed)
-    plain = [path for path in paths if not _ending(path)]
+    plain = [path for path in paths if format_of(path) == ".jsonl"]
     in_windows = sum(path.stat().st_size for path in plain) > window_above_bytes * count
     streamed = [path for path in paths if not (in_windows and path in plain)]
     reservoir = _Reservoir(streamed, count, generator, report)
@@ -230,7 +229,7 @@ class _Reservoir:
         self._total = sum(path.stat().st_size for path in paths)
         # From here on nothing but C is called for a row that is not drawn.
         counter = itertools.count()
-        numbered = zip(filter(bytes.strip, self._lines(paths)), counter, strict=False)
+        numbered = zip(filter(_is_row, self._lines(paths)), counter, strict=False)
         self.lines = [line for line, _ in itertools.islice(numbered, count)]
         weight = 1.0
         while len(self.lines) == count:
@@ -253,9 +252,13 @@ class _Reservoir:
 
             with open_lines(path, on_read) as lines:
                 first = lines.readline()
-                yield first.removeprefix(_BYTE_ORDER_MARK)
+                yield first.removeprefix(BYTE_ORDER_MARK)
                 yield from lines
                 self.content_bytes += lines.tell()
+
+
+def _is_row(line: bytes) -> bytes:
+    return line.strip(BLANK)
 
 
 def _positive(generator: random.Random) -> float:
@@ -325,7 +328,10 @@ class _Windows:
             # favour the rows that begin close to each other.
             self.read(max(100, count - len(self._drawn)))
             if not self._drawn and self._windows > 100_000:
-                raise InputError("found no rows", hint="are the lines millions of bytes long?")
+                raise InputError(
+                    f"found no rows in {', '.join(map(str, self._paths))}",
+                    hint="are the lines millions of bytes long?",
+                )
         return self._generator.sample(self._drawn, count)
 
     def _begin_in(self, shard: int, start: int, end: int) -> Iterator[bytes]:
@@ -343,8 +349,8 @@ class _Windows:
                 stop = len(data)
             line = data[at:stop]
             if position + at == 0:
-                line = line.removeprefix(_BYTE_ORDER_MARK)
-            if line.strip():
+                line = line.removeprefix(BYTE_ORDER_MARK)
+            if _is_row(line):
                 yield line
             at = stop
 
@@ -368,14 +374,11 @@ def _filter(spec: FilterSpec, lines: Sequence[bytes]) -> dict[str, Any]:
 def _seconds(spec: FilterSpec, shards: Mapping[str, Path], jobs: int) -> float:
     """The time of the whole run: each sort of file is tried for a moment."""
     total = 0.0
-    for ending in (*_PACKED, ""):
-        group = {name: path for name, path in shards.items() if _ending(path) == ending}
+    formats = {name: format_of(path) for name, path in shards.items()}
+    for each in SUFFIXES:
+        group = {name: path for name, path in shards.items() if formats[name] == each}
         size = sum(path.stat().st_size for path in group.values())
         if size:
             tried = trial(spec, group, jobs=jobs, limit_seconds=_TRIAL_SECONDS)
             total += size / tried.file_bytes_per_second
     return total
-
-
-def _ending(path: Path) -> str:
-    return path.suffix if path.suffix in _PACKED else ""

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from subl.errors import InputError
-from subl.shards.lines import SUFFIXES
+from subl.shards.format import EXPECTED, check_regular, format_of, is_named_shard
+from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines
 from subl.shards.parquet import read_frames
 
-_OTHER_FORMATS = (".json", ".csv", ".tsv", ".arrow", ".feather", ".bz2", ".xz", ".zip", ".tar")
-_EXPECTED = f"give a file or a folder of files that end in {', '.join(SUFFIXES)}"
+_OTHER_TEXT = (".json", ".csv", ".tsv")
+"""Files of such names are JSON lines if their first line is an object."""
 
 
 @dataclass(frozen=True)
@@ -31,31 +32,45 @@ def shard_files(path: Path) -> list[Path]:
     Raises:
         InputError: there are none.
     """
+    check_regular(path)
     if path.is_file():
-        if path.suffix in _OTHER_FORMATS:
-            raise InputError(f"{path} is not JSON lines, by its name", hint=_EXPECTED)
+        if path.suffix.lower() in _OTHER_TEXT and not _begins_with_object(path):
+            raise InputError(
+                f"{path} is not JSON lines: its first line is no object", hint=EXPECTED
+            )
         return [path]
     folder = path / "kept" if (path / "kept").is_dir() else path
     found = sorted(
-        file
-        for file in folder.glob("*")
-        if file.name.endswith(SUFFIXES) and not file.name.startswith(".") and file.is_file()
+        file for file in folder.glob("*") if is_named_shard(file.name) and file.is_file()
     )
     if not path.exists():
-        raise InputError(f"{path} does not exist", hint=_EXPECTED)
+        raise InputError(f"{path} does not exist", hint=EXPECTED)
     if not found:
         raise InputError(
             f"{path} has no rows",
-            hint=_EXPECTED,
+            hint=EXPECTED,
         )
     return found
+
+
+def _begins_with_object(file: Path) -> bool:
+    """Whether it does, if it is text at all."""
+    if format_of(file) == ".parquet":
+        return True
+    with open_lines(file) as lines:
+        line = next((each for each in lines if each.strip(BLANK)), b"{}")
+    try:
+        return isinstance(json.loads(line.removeprefix(BYTE_ORDER_MARK)), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def read_rows(paths: Sequence[Path]) -> Iterator[Row]:
     """Rows of all shards in order. Raises `InputError` naming file, line or row, and key."""
     for path in paths:
         for file in shard_files(path):
-            yield from _read_parquet(file) if file.suffix == ".parquet" else _read_file(file)
+            is_parquet = format_of(file) == ".parquet"
+            yield from _read_parquet(file) if is_parquet else _read_file(file)
 
 
 def _read_parquet(file: Path) -> Iterator[Row]:
@@ -66,23 +81,18 @@ def _read_parquet(file: Path) -> Iterator[Row]:
 
 
 def _read_file(file: Path) -> Iterator[Row]:
-    import polars
+    with open_lines(file) as lines:
+        for number, line in enumerate(lines, start=1):
+            content = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+            if content := content.strip(BLANK):
+                yield _row(content, f"{file}, line {number}")
 
+
+def _row(line: bytes, where: str) -> Row:
     try:
-        # Decompresses gzip and zstd.
-        lines = polars.scan_lines(file, glob=False).collect().to_series()
-    except (polars.exceptions.PolarsError, OSError) as error:
-        number = _line_that_is_no_text(file)
-        where = str(file) if number is None else f"{file}, line {number}"
-        raise InputError(f"cannot read {where}: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _row(line, f"{file}, line {number}")
-
-
-def _row(line: str, where: str) -> Row:
-    try:
-        value = json.loads(line)
+        value = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read {where}: it is not UTF-8 text: {error.reason}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON: {error}") from error
     if not isinstance(value, dict):
@@ -129,16 +139,3 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _line_that_is_no_text(file: Path) -> int | None:
-    """Number of the first line of a plain file that is not UTF-8."""
-    if not file.name.endswith(".jsonl"):
-        return None
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError:
-                return number
-    return None

@@ -2,21 +2,29 @@
 
 mod arrow;
 
+use std::fs::File;
+use std::io;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use subl_engine::duplicates::{Decisions, DuplicatesError, Signatures, decide};
+use subl_engine::format::{self, Compression, Foreign, Format};
 use subl_engine::plan::Comparison;
-use subl_engine::{CHUNK_BYTES, Duplicates, Error, Flow, Plan, Progress, Shard, Split};
+use subl_engine::source::{Decompressor, Source};
+use subl_engine::{CHUNK_BYTES, Duplicates, Error, Flow, Plan, Progress, Shard, Split, Streams};
 
 create_exception!(subl_core, PlanError, PyValueError, "A plan that cannot be compiled.");
 create_exception!(subl_core, FilterError, PyOSError, "A shard that cannot be filtered.");
 create_exception!(subl_core, ReadError, FilterError, "An input that cannot be read.");
+create_exception!(subl_core, FormatError, ReadError, "An input in a format that is not read.");
 create_exception!(subl_core, WriteError, FilterError, "An output that cannot be written.");
 
 /// How often the interpreter is asked, which takes its lock: often enough for Ctrl-C, and for a bar.
@@ -76,7 +84,7 @@ impl PyDuplicates {
     fn new(
         py: Python<'_>,
         plan: &PyPlan,
-        files: Vec<String>,
+        files: Vec<PathBuf>,
         signatures: Vec<Vec<PathBuf>>,
         threads: usize,
     ) -> PyResult<PyDuplicates> {
@@ -98,6 +106,7 @@ impl PyDuplicates {
             };
             plan.0.comparisons().iter().enumerate().map(decide).collect::<PyResult<Vec<_>>>()
         })?;
+        let files = files.iter().map(|file| subl_engine::shown(file)).collect();
         Ok(PyDuplicates { decisions, files })
     }
 
@@ -223,6 +232,113 @@ fn filter_shard(
 }
 
 #[pyfunction]
+#[pyo3(signature = (plan, *, rejects=None, threads=1, progress=None))]
+fn filter_stream(
+    py: Python<'_>,
+    plan: &PyPlan,
+    rejects: Option<PathBuf>,
+    threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let kept = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let streams = Streams { input: &input, kept: &kept, rejects: rejects.as_deref() };
+    let asker = Asker::new(progress.as_ref());
+    let ask = |state| asker.ask(state);
+    match py.detach(|| subl_engine::filter_stream(&plan.0, streams, threads, &ask)) {
+        Ok(statistics) => serde_json::to_string(&statistics)
+            .map_err(|error| FilterError::new_err(error.to_string())),
+        Err(Error::Write { path, source })
+            if source.kind() == io::ErrorKind::BrokenPipe && path.as_os_str() == "-" =>
+        {
+            Err(source.into())
+        }
+        Err(error) => Err(asker.exception(&error)),
+    }
+}
+
+/// The lines of a shard, some at a time.
+#[pyclass(module = "subl_core", frozen)]
+struct Lines {
+    path: PathBuf,
+    source: Mutex<(Source, Decompressor)>,
+    bytes_read: Arc<AtomicU64>,
+}
+
+#[pymethods]
+impl Lines {
+    #[new]
+    fn new(py: Python<'_>, input: PathBuf) -> PyResult<Lines> {
+        let source = py.detach(|| {
+            if input.as_os_str() == "-" {
+                let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+                return Source::of(file, &input, READ_BYTES);
+            }
+            Source::open(&input, READ_BYTES)
+        });
+        let source = source.map_err(|source| read_error(&input, source))?;
+        let bytes_read = source.bytes_read();
+        Ok(Lines { path: input, source: Mutex::new((source, Decompressor::default())), bytes_read })
+    }
+
+    /// The bytes read from the file so far.
+    #[getter]
+    fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    fn read<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        loop {
+            py.check_signals()?;
+            let next = py.detach(|| {
+                let mut state = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+                let (source, decompressor) = &mut *state;
+                let (mut buffer, mut spare) = (Vec::new(), Vec::new());
+                let chunk = source.next_chunk(&mut buffer)?;
+                if let Some(chunk) = &chunk {
+                    decompressor.decompress(chunk, &mut buffer, &mut spare)?;
+                }
+                Ok((chunk.is_none(), buffer))
+            });
+            let (is_end, buffer) = next.map_err(|source| read_error(&self.path, source))?;
+            if is_end || !buffer.is_empty() {
+                return Ok(PyBytes::new(py, &buffer));
+            }
+        }
+    }
+}
+
+/// How much is read of a shard at a time: what Python holds of it.
+const READ_BYTES: usize = 1 << 20;
+
+fn read_error(path: &Path, source: io::Error) -> PyErr {
+    exception(&Error::Read { path: path.to_owned(), source })
+}
+
+#[pyfunction]
+fn read_format(py: Python<'_>, input: PathBuf) -> PyResult<&'static str> {
+    let format = py.detach(|| format::of_file(&input));
+    Ok(match format.map_err(|source| read_error(&input, source))? {
+        Format::Lines(Compression::None) => ".jsonl",
+        Format::Lines(Compression::Gzip) => ".jsonl.gz",
+        Format::Lines(Compression::Zstandard) => ".jsonl.zst",
+        Format::Parquet => ".parquet",
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (plan, input, *, split_bytes=None))]
+fn check_shard(
+    py: Python<'_>,
+    plan: &PyPlan,
+    input: PathBuf,
+    split_bytes: Option<NonZeroU64>,
+) -> PyResult<()> {
+    let split = Split { rows: None, bytes: split_bytes.map(Into::into) };
+    py.detach(|| subl_engine::check_shard(&plan.0, &input, split)).map_err(|e| exception(&e))
+}
+
+#[pyfunction]
 fn read_line(py: Python<'_>, input: PathBuf, number: u64) -> PyResult<Option<Vec<u8>>> {
     py.detach(|| subl_engine::read_line(&input, number)).map_err(|error| exception(&error))
 }
@@ -230,6 +346,9 @@ fn read_line(py: Python<'_>, input: PathBuf, number: u64) -> PyResult<Option<Vec
 fn exception(error: &Error) -> PyErr {
     let message = error.to_string();
     match error {
+        Error::Read { source, .. } if source.get_ref().is_some_and(|e| e.is::<Foreign>()) => {
+            FormatError::new_err(message)
+        }
         Error::Read { .. } => ReadError::new_err(message),
         Error::Write { .. } => WriteError::new_err(message),
         Error::SameFile { .. } | Error::NotSigned | Error::Unfit { .. } | Error::Interrupted => {
@@ -245,11 +364,16 @@ fn subl_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("PlanError", module.py().get_type::<PlanError>())?;
     module.add("FilterError", module.py().get_type::<FilterError>())?;
     module.add("ReadError", module.py().get_type::<ReadError>())?;
+    module.add("FormatError", module.py().get_type::<FormatError>())?;
     module.add("WriteError", module.py().get_type::<WriteError>())?;
     module.add_class::<PyPlan>()?;
     module.add_class::<PyDuplicates>()?;
     module.add_function(wrap_pyfunction!(sign_shard, module)?)?;
     module.add_function(wrap_pyfunction!(read_line, module)?)?;
+    module.add_function(wrap_pyfunction!(read_format, module)?)?;
+    module.add_function(wrap_pyfunction!(check_shard, module)?)?;
+    module.add_function(wrap_pyfunction!(filter_stream, module)?)?;
+    module.add_class::<Lines>()?;
     module.add_class::<arrow::Matches>()?;
     module.add_function(wrap_pyfunction!(filter_shard, module)?)
 }

@@ -36,7 +36,7 @@ pub enum PlanError {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The input is missing, unreadable, truncated or corrupt.
-    #[error("cannot read {path}: {source}", path = path.display())]
+    #[error("cannot read {path}: {source}", path = shown(path))]
     Read {
         /// The input.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum Error {
         source: io::Error,
     },
     /// An output cannot be created, written or renamed.
-    #[error("cannot write {path}: {source}", path = path.display())]
+    #[error("cannot write {path}: {source}", path = shown(path))]
     Write {
         /// The output.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Two of input, kept and rejects are the same file.
-    #[error("{path} cannot be read and written, or written twice, at once", path = path.display())]
+    #[error("{path} cannot be read and written, or written twice, at once", path = shown(path))]
     SameFile {
         /// The file in question.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum Error {
     #[error("the plan has a duplicate rule: all shards must be signed first")]
     NotSigned,
     /// The plan or the outputs do not fit the input.
-    #[error("cannot filter {path}: {message}", path = path.display())]
+    #[error("cannot filter {path}: {message}", path = shown(path))]
     Unfit {
         /// The input.
         path: PathBuf,
@@ -71,6 +71,16 @@ pub enum Error {
     /// The progress callback asked to stop. The outputs were not made.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// A path as text. A byte of a name that is not UTF-8 is `\\xe9`.
+pub fn shown(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
 }
 
 impl Error {

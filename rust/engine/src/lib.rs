@@ -1,6 +1,6 @@
 //! The filter engine of `subl`: from the bytes of a shard to the bytes of its kept rows.
 //!
-//! A shard is JSON lines (plain, gzip or zstandard) or Parquet. Each row is judged by the rules of a [`Plan`].
+//! A shard is JSON lines (plain, gzip or zstandard) or Parquet ([`format`]). Each row is judged by the rules of a [`Plan`].
 //! A row that no rule drops is written back byte by byte; any other row is written to the rejects
 //! with every rule that it breaks and the span that broke it. A line that cannot be read is
 //! rejected too, so that `rows_in == kept + rejected` always.
@@ -13,11 +13,14 @@
 pub mod batch;
 pub mod duplicates;
 pub mod error;
+pub mod format;
+mod gzip;
 pub mod index;
 mod judge;
 mod output;
 mod parquet;
 pub mod path;
+mod pipe;
 pub mod pipeline;
 pub mod plan;
 pub mod record;
@@ -29,14 +32,16 @@ mod sign;
 mod sink;
 pub mod source;
 pub mod statistics;
+pub mod stream;
 pub mod tokenizer;
 mod unicode;
 
 pub use batch::BatchMatcher;
-pub use error::{Error, PlanError};
+pub use error::{Error, PlanError, shown};
 pub use pipeline::{CHUNK_BYTES, read_line};
 pub use plan::{Plan, PlanSpec};
 pub use reject::explain;
-pub use shard::{Duplicates, Flow, Progress, Shard, Split, filter_shard};
+pub use shard::{Duplicates, Flow, Progress, Shard, Split, check_shard, filter_shard};
 pub use sign::sign_shard;
 pub use statistics::Statistics;
+pub use stream::{Streams, filter_stream};

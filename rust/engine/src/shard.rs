@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::duplicates::Decisions;
-use crate::error::Error;
+use crate::error::{Error, shown};
+use crate::format::{self, Format, is_named_parquet};
 use crate::judge::Judge;
 use crate::output::{Output, remove_unfinished};
 use crate::parquet;
@@ -19,8 +20,8 @@ use crate::sink::Codec;
 use crate::source::Source;
 use crate::statistics::Statistics;
 
-/// The files of one shard. Names decide about the format: Parquet if all of them end in `.parquet`,
-/// otherwise JSON lines, compressed if they end in `.gz` or `.zst`.
+/// The files of one shard. The first bytes of the input decide about its format. The names of the
+/// outputs must fit it: `.parquet`, or any other name, compressed if it ends in `.gz` or `.zst`.
 #[derive(Clone, Copy, Debug)]
 pub struct Shard<'a> {
     /// The rows.
@@ -157,11 +158,11 @@ pub fn filter_shard(
     if shard.duplicates.len() != plan.comparisons().len() {
         return Err(Error::NotSigned);
     }
-    if parquet::is_parquet(shard.input) {
+    if format::of_file(shard.input).map_err(Error::read(shard.input))? == Format::Parquet {
         return parquet::filter(plan, shard, progress);
     }
     for path in [shard.kept, shard.rejects] {
-        if parquet::is_parquet(path) {
+        if is_named_parquet(path) {
             let message = format!("it is not Parquet, so {} cannot be", path.display());
             return Err(Error::Unfit { path: shard.input.to_owned(), message });
         }
@@ -171,6 +172,14 @@ pub fn filter_shard(
         remove_unfinished(shard);
     }
     result
+}
+
+/// Looks at the beginning of a shard, so that what can fail at once does not fail late.
+pub fn check_shard(plan: &Plan, input: &Path, split: Split) -> Result<(), Error> {
+    match format::of_file(input).map_err(Error::read(input))? {
+        Format::Parquet => parquet::check(plan, input, split),
+        Format::Lines(_) => pipeline::read_line(input, 0).map(drop),
+    }
 }
 
 fn filter(
@@ -183,7 +192,7 @@ fn filter(
     let output = Output::open(plan, shard)?;
     let done = output.chunks;
     meter.add(output.counts.rows_in, output.counts.kept);
-    let file = shard.input.file_name().unwrap_or(shard.input.as_os_str()).to_string_lossy();
+    let file = shown(Path::new(shard.input.file_name().unwrap_or(shard.input.as_os_str())));
     let output = pipeline::run(
         shard.input,
         source,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::duplicates::{SignScratch, Signatures};
 use crate::error::Error;
+use crate::format::{self, Format};
 use crate::index::Index;
 use crate::parquet;
 use crate::pipeline::{self, Block, CHUNK_BYTES, Turn, Worker, content};
@@ -20,7 +21,7 @@ pub fn sign_shard(
     threads: usize,
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Vec<Signatures>, Error> {
-    if parquet::is_parquet(input) {
+    if format::of_file(input).map_err(Error::read(input))? == Format::Parquet {
         return parquet::sign(plan, input, progress);
     }
     let source = Source::open(input, CHUNK_BYTES).map_err(Error::read(input))?;

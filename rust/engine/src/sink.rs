@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::GzBuilder;
 
-use crate::source::Compression;
+use crate::format::Compression;
 
 /// The default of the zstandard library.
 pub const ZSTANDARD_LEVEL: i32 = 3;

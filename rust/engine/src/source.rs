@@ -1,5 +1,5 @@
 //! Opens a shard for reading: plain, gzip (any number of members) or zstandard (any number of
-//! frames), by the end of its name.
+//! frames), by its first bytes.
 //!
 //! A truncated or corrupt stream is an error of the reader, never an early end of file: a shorter
 //! output would look like a finished one.
@@ -9,42 +9,19 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use flate2::bufread::MultiGzDecoder;
+use crate::format::{self, Compression, Format};
+use crate::gzip::Members;
+use crate::pipe::{Patience, Pipe};
 
-/// How a shard is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// gzip, for names that end in `.gz`.
-    Gzip,
-    /// zstandard, for names that end in `.zst` or `.zstd`.
-    Zstandard,
-}
+const BUFFER_BYTES: usize = 128 * 1024;
 
-impl Compression {
-    /// What the name of a file says.
-    pub fn of(path: &Path) -> Compression {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("gz") => Compression::Gzip,
-            Some("zst" | "zstd") => Compression::Zstandard,
-            _ => Compression::None,
-        }
-    }
-
-    /// What the first bytes of a file say. JSON text starts like none of these.
-    fn of_first_bytes(first: &[u8]) -> Compression {
-        match first {
-            [0x1F, 0x8B, ..] => Compression::Gzip,
-            [0x28, 0xB5, 0x2F, 0xFD, ..] => Compression::Zstandard,
-            _ => Compression::None,
-        }
-    }
-}
-
-/// A shard, read chunk by chunk. A chunk is what one worker takes at a time; where one ends depends
-/// on the file alone, never on how much a read happened to return.
+/// A shard, read chunk by chunk. A chunk is what one worker takes at a time; in a file, where one
+/// ends depends on the file alone, never on how much a read happened to return.
+///
+/// A pipe gives what is there: chunks end where its writer pauses, and one without bytes comes now
+/// and then while there is nothing to read.
 pub struct Source {
     reader: Reader,
     bytes_read: Arc<AtomicU64>,
@@ -52,8 +29,10 @@ pub struct Source {
 }
 
 enum Reader {
+    /// A pipe whose first bytes have not all come yet.
+    Unknown { pipe: Counted<Pipe>, first: Vec<u8>, patience: Patience },
     /// Decompressed while it is read, if it is compressed at all.
-    Stream(Box<dyn Read + Send>),
+    Stream(Box<dyn Read + Send>, Option<Patience>),
     /// Zstandard frames that can be decompressed one by one, by whoever has time.
     Frames(Frames),
 }
@@ -70,31 +49,30 @@ impl Source {
     /// Opens `path`. Chunks have `chunk_bytes` bytes, the last one less; a chunk of frames has at
     /// least so many, and less than that and a frame.
     pub fn open(path: &Path, chunk_bytes: usize) -> io::Result<Source> {
+        Source::of(File::open(path)?, path, chunk_bytes)
+    }
+
+    /// The same for what is open already, from where it is; `path` is what it is called.
+    pub fn of(file: File, path: &Path, chunk_bytes: usize) -> io::Result<Source> {
         let bytes_read = Arc::new(AtomicU64::new(0));
-        let file = Counted { file: File::open(path)?, bytes_read: Arc::clone(&bytes_read) };
-        let source = |reader| Source { reader, bytes_read, chunk_bytes };
-        let compression = Compression::of(path);
-        if compression == Compression::None && !path.is_file() {
-            // A pipe cannot be looked at ahead of time, and has no size to speak of.
-            return Ok(source(Reader::Stream(Box::new(file))));
-        }
-        let mut file = BufReader::with_capacity(128 * 1024, file);
-        let first = file.fill_buf()?;
-        if first.is_empty() && compression != Compression::None {
-            return Err(invalid("empty file, expected a compressed stream"));
-        }
-        Ok(source(match compression {
-            Compression::None => match Compression::of_first_bytes(first) {
-                // Large reads go past the buffer, straight into the chunk.
-                Compression::None => Reader::Stream(Box::new(file)),
-                Compression::Gzip => return Err(invalid("gzip data, but not named *.gz")),
-                Compression::Zstandard => {
-                    return Err(invalid("zstandard data, but not named *.zst"));
+        let counter = Arc::clone(&bytes_read);
+        let is_file = file.metadata()?.is_file();
+        let reader = if is_file {
+            let file = Counted { file, bytes_read: counter };
+            let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
+            match format::of_first_bytes(path, file.fill_buf()?)? {
+                Format::Lines(Compression::Zstandard) => {
+                    Reader::Frames(Frames { file, ahead: Vec::new() })
                 }
-            },
-            Compression::Gzip => Reader::Stream(Box::new(MultiGzDecoder::new(file))),
-            Compression::Zstandard => Reader::Frames(Frames { file, ahead: Vec::new() }),
-        }))
+                format => Reader::Stream(decoded(format, file)?, None),
+            }
+        } else {
+            let patience = Patience::default();
+            let file = Pipe::new(file, patience.clone());
+            let pipe = Counted { file, bytes_read: counter };
+            Reader::Unknown { pipe, first: Vec::new(), patience }
+        };
+        Ok(Source { reader, bytes_read, chunk_bytes })
     }
 
     /// A counter of the bytes read from the file so far, before decompression.
@@ -104,6 +82,27 @@ impl Source {
 
     /// Replaces `buffer` by the next chunk. `None` at the end of the file.
     pub fn next_chunk(&mut self, buffer: &mut Vec<u8>) -> io::Result<Option<Chunk>> {
+        if let Reader::Unknown { pipe, first, patience } = &mut self.reader {
+            patience.wait();
+            if !is_known(pipe, first)? {
+                buffer.clear();
+                return Ok(Some(Chunk::Bytes));
+            }
+            let format = format::of_first_bytes(Path::new(""), first)?;
+            if format == Format::Parquet {
+                let message = "it is Parquet, which cannot be read from a pipe";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            let patience = patience.clone();
+            let Reader::Unknown { pipe, first, .. } =
+                std::mem::replace(&mut self.reader, Reader::Stream(Box::new(io::empty()), None))
+            else {
+                unreachable!("it was one above")
+            };
+            let rest = BufReader::with_capacity(BUFFER_BYTES, pipe);
+            let whole = io::Cursor::new(first).chain(rest);
+            self.reader = Reader::Stream(decoded(format, whole)?, Some(patience));
+        }
         if let Reader::Frames(frames) = &mut self.reader {
             if let Some(size) = frames.take(self.chunk_bytes, buffer)? {
                 return Ok(Some(Chunk::Frames(size)));
@@ -112,32 +111,112 @@ impl Source {
                 return Ok(None);
             }
             // The next frame is large, or does not say how large; so may be all that follow.
-            let rest = frames.rest()?;
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(rest)?;
-            // Files made with `zstd --long=31` are common in public corpora.
-            decoder.window_log_max(31)?;
-            self.reader = Reader::Stream(Box::new(decoder));
+            self.reader = Reader::Stream(unframed(frames.rest()?)?, None);
         }
-        let Reader::Stream(reader) = &mut self.reader else { unreachable!("frames end above") };
-        // What is in the buffer is overwritten, not cleared: zeroing it again took 2 % of the time.
-        buffer.resize(self.chunk_bytes, 0);
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match reader.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        match &mut self.reader {
+            Reader::Stream(reader, None) => {
+                // What is in the buffer is overwritten, not cleared: zeroing it again took 2 % of
+                // the time.
+                buffer.resize(self.chunk_bytes, 0);
+                let filled = fill(reader, buffer)?;
+                buffer.truncate(filled);
+                Ok((filled > 0).then_some(Chunk::Bytes))
             }
+            Reader::Stream(reader, Some(patience)) => {
+                patience.wait();
+                buffer.resize(self.chunk_bytes.min(PIPE_BYTES), 0);
+                let mut filled = 0;
+                let mut began = None;
+                let is_end = loop {
+                    match reader.read(&mut buffer[filled..]) {
+                        Ok(0) => break true,
+                        Ok(count) => filled += count,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break false,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(error),
+                    }
+                    let waits = began.get_or_insert_with(Instant::now).elapsed();
+                    if filled == self.chunk_bytes || waits > LONGEST_WAIT {
+                        break false;
+                    }
+                    if filled == buffer.len() {
+                        buffer.resize(self.chunk_bytes.min(2 * filled), 0);
+                    }
+                    patience.hurry();
+                };
+                buffer.truncate(filled);
+                Ok((filled > 0 || !is_end).then_some(Chunk::Bytes))
+            }
+            _ => unreachable!("it was made a stream above"),
         }
-        buffer.truncate(filled);
-        Ok((filled > 0).then_some(Chunk::Bytes))
     }
+}
+
+/// Chunks of a pipe grow from this: a slow one shall not cost the clearing of a large buffer a row.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// A row that was read waits for others no longer than this.
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
+
+/// Reads until the buffer is full, or to the end.
+fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Reads what has come of a pipe. Is it enough to tell what it is? Text tells at its first byte or
+/// at its first line feed, gzip and zstandard at their first bytes.
+fn is_known(pipe: &mut impl Read, first: &mut Vec<u8>) -> io::Result<bool> {
+    let mut buffer = [0; format::FIRST_BYTES];
+    match pipe.read(&mut buffer) {
+        Ok(0) => return Ok(true),
+        Ok(count) => first.extend_from_slice(&buffer[..count]),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+    }
+    let is_text = matches!(first.first(), Some(b'{' | b' ' | b'\t' | b'\r' | b'\n'));
+    let has_line = first.len() >= 16 && first.contains(&b'\n');
+    let is_packed =
+        first.starts_with(&[0x1F, 0x8B]) || first.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]);
+    Ok(is_text || is_packed || has_line || first.len() >= format::FIRST_BYTES)
+}
+
+/// What the lines of a reader are.
+fn decoded(
+    format: Format,
+    reader: impl BufRead + Send + 'static,
+) -> io::Result<Box<dyn Read + Send>> {
+    match format {
+        Format::Lines(Compression::Gzip) => Ok(Box::new(Members::new(reader))),
+        Format::Lines(Compression::Zstandard) => unframed(reader),
+        // Large reads go past the buffer, straight into the chunk.
+        Format::Lines(Compression::None) => Ok(Box::new(reader)),
+        Format::Parquet => {
+            let message = "it is Parquet, which has no lines";
+            Err(io::Error::new(io::ErrorKind::InvalidData, message))
+        }
+    }
+}
+
+/// The content of all frames.
+fn unframed(reader: impl BufRead + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
+    // Files made with `zstd --long=31` are common in public corpora.
+    decoder.window_log_max(31)?;
+    Ok(Box::new(decoder))
 }
 
 /// Finds out where zstandard frames end, which needs no decompression.
 struct Frames {
-    file: BufReader<Counted>,
+    file: BufReader<Counted<File>>,
     /// Compressed bytes that have been read and not yet handed out.
     ahead: Vec<u8>,
 }
@@ -176,7 +255,7 @@ impl Frames {
             bytes_read: Arc::clone(&counted.bytes_read),
         };
         let ahead = [std::mem::take(&mut self.ahead), self.file.buffer().to_vec()].concat();
-        Ok(io::Cursor::new(ahead).chain(BufReader::with_capacity(128 * 1024, file)))
+        Ok(io::Cursor::new(ahead).chain(BufReader::with_capacity(BUFFER_BYTES, file)))
     }
 }
 
@@ -209,21 +288,17 @@ impl Decompressor {
     }
 }
 
-struct Counted {
-    file: File,
+struct Counted<R> {
+    file: R,
     bytes_read: Arc<AtomicU64>,
 }
 
-impl Read for Counted {
+impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
         self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
-}
-
-fn invalid(message: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 #[cfg(test)]
@@ -313,10 +388,86 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_is_an_error() {
-        assert!(read("a.jsonl", &gzip(TEXT)).is_err());
-        assert!(read("a.jsonl", &zstandard(TEXT)).is_err());
-        assert!(read("a.jsonl.gz", TEXT).is_err());
-        assert!(read("a.jsonl.zst", TEXT).is_err());
+    fn the_name_does_not_matter() {
+        for name in ["a", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet", "a.zip"] {
+            for bytes in [TEXT.to_vec(), gzip(TEXT), zstandard(TEXT), sized(TEXT)] {
+                assert_eq!(read(name, &bytes).unwrap(), TEXT);
+            }
+        }
+        assert!(read("a.jsonl.gz", b"").is_err());
+        assert!(read("a.jsonl", b"BZh91AY&SYrest").is_err());
+    }
+
+    #[test]
+    fn zeros_after_a_member_are_padding_and_nothing_else_is() {
+        let member = gzip(TEXT);
+        let twice = [TEXT, TEXT].concat();
+        for zeros in [0, 1, 511, 200_000] {
+            let padded = [&member[..], &vec![0; zeros]].concat();
+            assert_eq!(read("a.gz", &padded).unwrap(), TEXT);
+            assert_eq!(read("a.gz", &padded.repeat(2)).unwrap(), twice);
+            for junk in [&b"junkjunk"[..], b"\n", b"{}\n", &zstandard(TEXT)] {
+                let error = read("a.gz", &[&padded, junk].concat()).unwrap_err().to_string();
+                let place = format!("the bytes from {} on", padded.len());
+                assert!(error.starts_with(&place), "{error}");
+            }
+            for cut in 1..member.len() {
+                let error = read("a.gz", &[&padded, &member[..cut]].concat()).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{cut}: {error}");
+            }
+        }
+    }
+
+    /// All chunks of a pipe into which each of these is written when the one before has come out.
+    fn read_slowly(parts: &[Vec<u8>], content: &[&[u8]], chunk_bytes: usize) {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(reader));
+        let mut source = Source::of(file, Path::new("-"), chunk_bytes).unwrap();
+        let mut buffer = Vec::new();
+        for (part, content) in parts.iter().zip(content) {
+            writer.write_all(part).unwrap();
+            let mut found = Vec::new();
+            while found.len() < content.len() {
+                source.next_chunk(&mut buffer).unwrap().unwrap();
+                found.extend_from_slice(&buffer);
+            }
+            assert_eq!(found, *content);
+        }
+        assert!(source.next_chunk(&mut buffer).unwrap().is_some(), "nothing came, and no end");
+        assert!(buffer.is_empty());
+        drop(writer);
+        assert!(source.next_chunk(&mut buffer).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_pipe_gives_what_has_come() {
+        let contents = [TEXT, b"{}\n", TEXT];
+        for chunk_bytes in [1, 10, 1 << 20] {
+            read_slowly(&contents.map(<[u8]>::to_vec), &contents, chunk_bytes);
+            read_slowly(&contents.map(gzip), &contents, chunk_bytes);
+            read_slowly(&contents.map(zstandard), &contents, chunk_bytes);
+        }
+        // What has come of a row, or of a member, whose end has not.
+        let [one, two] = [gzip(TEXT), gzip(b"{}\n")];
+        let parts = [[&one[..], &two[..5]].concat(), two[5..].to_vec()];
+        read_slowly(&parts, &[TEXT, b"{}\n"], 1 << 20);
+    }
+
+    #[test]
+    fn a_pipe_of_another_format_is_refused() {
+        for bytes in [b"PAR1\x15\0".repeat(99), b"BZh91AY&SY".to_vec(), b"\xFF\xFEx\0".to_vec()] {
+            let (reader, mut writer) = io::pipe().unwrap();
+            writer.write_all(&bytes).unwrap();
+            drop(writer);
+            let file = File::from(std::os::fd::OwnedFd::from(reader));
+            let mut source = Source::of(file, Path::new("-"), 100).unwrap();
+            let mut buffer = Vec::new();
+            let error = loop {
+                if let Err(error) = source.next_chunk(&mut buffer) {
+                    break error;
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
     }
 }

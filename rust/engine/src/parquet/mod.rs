@@ -39,7 +39,8 @@ use self::columns::{BATCH_ROWS, Chunk, Description};
 use self::output::{Layout, Output, to_io};
 use crate::batch::Batch;
 use crate::duplicates::{SignScratch, Signatures};
-use crate::error::Error;
+use crate::error::{Error, shown};
+use crate::format::is_named_parquet;
 use crate::output::remove_unfinished;
 use crate::path::Tree;
 use crate::pipeline::{InOrder, lock};
@@ -49,36 +50,20 @@ use crate::reject::Reasons;
 use crate::shard::{Flow, Meter, Progress, Shard, Split, repeated};
 use crate::statistics::{Counts, Statistics};
 
-/// Is a file Parquet? Its name says so.
-pub fn is_parquet(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "parquet")
-}
-
 /// Filters one shard. On any error neither output appears, and nothing is left of them.
 pub fn filter(
     plan: &Plan,
     shard: Shard<'_>,
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Statistics, Error> {
-    let unfit = |message: String| Error::Unfit { path: shard.input.to_owned(), message };
     for path in [shard.kept, shard.rejects] {
-        if !is_parquet(path) {
-            return Err(unfit(format!("{} must end in .parquet too", path.display())));
+        if !is_named_parquet(path) {
+            let message = format!("{} must end in .parquet too", path.display());
+            return Err(Error::Unfit { path: shard.input.to_owned(), message });
         }
     }
-    if shard.split.bytes.is_some() {
-        return Err(unfit("Parquet can be split by rows, not by bytes".to_owned()));
-    }
-    let input = catch(shard.input, || Input::open(shard.input, plan.tree()))?;
+    let input = fit(plan, shard.input, shard.split)?;
     let tag = (plan.tags() != 0).then(|| plan.tag_field());
-    let root = input.metadata.metadata().file_metadata().schema();
-    if root.get_fields().is_empty() {
-        return Err(unfit("it has no columns".to_owned()));
-    }
-    if let Some(tag) = tag.filter(|tag| root.get_fields().iter().any(|field| field.name() == *tag))
-    {
-        return Err(unfit(format!("it has a column `{tag}`; choose another tag_field")));
-    }
     let layouts = || {
         let (parquet, arrow) = (input.metadata.metadata(), input.metadata.schema());
         Ok((Layout::kept(parquet, arrow, tag)?, Layout::rejects(parquet, arrow)?))
@@ -122,6 +107,35 @@ pub fn filter(
         Ok(results.counts.finish(plan))
     };
     run().inspect_err(|_| remove_unfinished(shard))
+}
+
+/// The input, if it can be filtered in this way.
+fn fit(plan: &Plan, path: &Path, split: Split) -> Result<Input, Error> {
+    let unfit = |message: String| Error::Unfit { path: path.to_owned(), message };
+    if split.bytes.is_some() {
+        return Err(unfit("Parquet can be split by rows, not by bytes".to_owned()));
+    }
+    let input = catch(path, || Input::open(path, plan.tree()))?;
+    let tag = (plan.tags() != 0).then(|| plan.tag_field());
+    let root = input.metadata.metadata().file_metadata().schema();
+    if root.get_fields().is_empty() {
+        return Err(unfit("it has no columns".to_owned()));
+    }
+    if let Some(tag) = tag.filter(|tag| root.get_fields().iter().any(|field| field.name() == *tag))
+    {
+        return Err(unfit(format!("it has a column `{tag}`; choose another tag_field")));
+    }
+    Ok(input)
+}
+
+/// Looks at the beginning of a shard, as [`filter`] would see it.
+pub fn check(plan: &Plan, path: &Path, split: Split) -> Result<(), Error> {
+    let input = fit(plan, path, split)?;
+    if input.groups().is_empty() {
+        return Ok(());
+    }
+    let file = File::open(path).map_err(Error::read(path))?;
+    catch(path, || input.rows(&file, 0)?.next().transpose().map(drop))
 }
 
 /// The first pass of [`crate::sign_shard`], on one thread.
@@ -237,10 +251,37 @@ impl Leaves<'_> {
             let node = self.tree.node(node);
             node.here != 0 || !node.decides.is_empty()
         });
-        // Of a struct or a list one leaf is enough to see that there is one.
-        if ends_here && self.next > first && self.wanted.last().is_none_or(|last| *last < first) {
-            self.wanted.push(first);
+        // Of a struct or a list one leaf is enough to see that there is one; half of a map is none.
+        if ends_here && self.wanted.last().is_none_or(|last| *last < first) {
+            self.wanted.extend(first..first + first_part(data_type));
         }
+    }
+}
+
+/// How many of the leaves of a value belong to the first thing in it that can be read by itself.
+fn first_part(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => fields.first().map_or(0, |each| first_part(each.data_type())),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _) => first_part(item.data_type()),
+        DataType::Map(item, _) => leaves(item.data_type()),
+        _ => 1,
+    }
+}
+
+fn leaves(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().map(|each| leaves(each.data_type())).sum(),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => leaves(item.data_type()),
+        _ => 1,
     }
 }
 
@@ -501,7 +542,7 @@ impl Run<'_> {
     /// The columns of the rejects that say where a row was, and why it is there.
     fn head(&self, verdicts: &Verdicts) -> Result<Vec<Chunk>, ParquetError> {
         let name = self.shard.input.file_name().unwrap_or(self.shard.input.as_os_str());
-        let name = ByteArray::from(name.to_string_lossy().into_owned().into_bytes());
+        let name = ByteArray::from(shown(Path::new(name)).into_bytes());
         let names = vec![name; verdicts.lines.len()];
         let columns = &self.rejects.columns;
         Ok(vec![

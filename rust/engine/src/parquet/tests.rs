@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::builder::{ListBuilder, StringBuilder, StringDictionaryBuilder};
+use arrow_array::builder::{ListBuilder, MapBuilder, StringBuilder, StringDictionaryBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int8Type, Int64Type};
 use arrow_array::{
@@ -430,4 +430,75 @@ fn the_callback_stops_the_work() {
     let compressed: i64 = compressed.row_groups().iter().map(|group| group.compressed_size()).sum();
     let progress = lock(&last).unwrap();
     assert_eq!((progress.bytes_read, progress.rows), (compressed as u64, 8000));
+}
+
+/// A map is an object that no path leads into; a struct or a list may begin with one.
+#[test]
+fn a_path_that_ends_in_a_map_finds_no_text() {
+    let map = || {
+        let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+        for row in 0..3 {
+            map.keys().append_value("k");
+            map.values().append_value(format!("owl {row}"));
+            map.append(true).unwrap();
+        }
+        map.finish()
+    };
+    let mut list = ListBuilder::new(MapBuilder::new(None, StringBuilder::new(), map_of_maps()));
+    for _ in 0..3 {
+        list.values().keys().append_value("k");
+        list.values().values().keys().append_value("inner");
+        list.values().values().values().append_value("owl");
+        list.values().values().append(true).unwrap();
+        list.values().append(true).unwrap();
+        list.append(true);
+    }
+    let field = |array: &dyn Array| Arc::new(Field::new("m", array.data_type().clone(), true));
+    let inner: ArrayRef = Arc::new(map());
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["cat"; 3]));
+    let object = StructArray::from(vec![
+        (field(&inner), Arc::clone(&inner)),
+        (Arc::new(Field::new("text", DataType::Utf8, true)), Arc::clone(&texts)),
+    ]);
+    let batch = RecordBatch::try_from_iter([
+        ("map", inner),
+        ("s", Arc::new(object) as ArrayRef),
+        ("l", Arc::new(list.finish()) as ArrayRef),
+        ("text", texts),
+    ])
+    .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path());
+    let mut writer =
+        ArrowWriter::try_new(fs::File::create(&paths[0]).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let unreadable = |fields: &[&str]| {
+        let rules: Vec<_> = fields
+            .iter()
+            .map(|field| {
+                serde_json::json!({
+                    "name": field, "kind": "literal", "words": ["owl"], "field": field,
+                })
+            })
+            .collect();
+        let plan = Plan::from_json(&serde_json::json!({ "rules": rules }).to_string()).unwrap();
+        crate::check_shard(&plan, &paths[0], Split::default()).unwrap();
+        let statistics = crate::filter_shard(&plan, shard(&paths, 1), &go_on).unwrap();
+        assert!(statistics.kept == 3 || statistics.unreadable == 3, "{statistics:?}");
+        statistics.unreadable_reasons.into_keys().collect::<Vec<_>>()
+    };
+    for field in ["map", "s", "s.m", "l[]"] {
+        assert_eq!(unreadable(&[field]), [format!("field is not a string: {field}")]);
+        // Together with a path that needs another leaf.
+        assert_eq!(unreadable(&["s.text", field]).len(), 1, "{field}");
+    }
+    for field in ["map.k", "map.key", "s.m.k", "l[].k"] {
+        assert_eq!(unreadable(&[field]), [format!("missing field: {field}")]);
+    }
+    assert_eq!(unreadable(&["s.text", "text"]), [""; 0]);
+}
+
+fn map_of_maps() -> MapBuilder<StringBuilder, StringBuilder> {
+    MapBuilder::new(None, StringBuilder::new(), StringBuilder::new())
 }
