@@ -176,7 +176,8 @@ class Run:
         self.records = [LOSSES, METRICS]
         if self.scorer is not None:
             self.records.append(PROBE)
-            self.engine.call(self.scorer.prove)
+            prove = self.scorer.prove
+            self.engine.call(lambda model: [prove(model)])  # ZeRO-3's hooks know lists, not strings
         self.meter = Meter(self.device, self.model.dtype, where.ranks)
         self.trackers = stack.enter_context(trackers(job)) if where.rank == 0 else []
 
