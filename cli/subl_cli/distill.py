@@ -184,10 +184,6 @@ def _print_preview(spec: DistillSpec, figures: dict[str, Any], as_json: bool) ->
 
     for line in lines("", resolved):
         click.echo(line)
-    needs = figures["memory"]
-    parts = ", ".join(
-        f"{name} {size / 2**30:.2f}" for name, size in needs["needed"].items() if size
-    )
     timed = figures["seconds"]
     if timed is None:
         time = f"not known: {figures['not_timed_because']}"
@@ -196,7 +192,6 @@ def _print_preview(spec: DistillSpec, figures: dict[str, Any], as_json: bool) ->
     dropped = ""
     if figures["dropped"] or figures["truncated"]:
         dropped = f" ({figures['dropped']} more dropped, {figures['truncated']} cut: too long)"
-    fits = "" if needs["fits"] else ": it does not fit"
     click.echo(
         f"""
 rows           {figures["rows"]}{dropped}
@@ -205,10 +200,20 @@ tokens         {figures["tokens"]}, of which targets {figures["target_tokens"]};
 steps          {figures["steps"]} of {spec.train.rows_per_step} rows: {figures["epochs"]} epochs
 micro-batches  {figures["micro_batches_per_step"]} a step on each of {figures["ranks"]} ranks, \
 the largest of {figures["largest_micro_batch_tokens"]} tokens
-memory         about {needs["total"] / 2**30:.2f} GiB a rank of {needs["free"] / 2**30:.2f} \
-free{fits} ({parts})
+memory         {_memory(figures["memory"])}
 time           {time}"""
     )
+
+
+def _memory(needs: dict[str, Any]) -> str:
+    free = f"{needs['free'] / 2**30:.2f} free"
+    if needs["needed"] is None:
+        return f"not known: the model's configuration has sizes of its own; {free}"
+    parts = ", ".join(
+        f"{name} {size / 2**30:.2f}" for name, size in needs["needed"].items() if size
+    )
+    fits = "" if needs["fits"] else ": it does not fit"
+    return f"about {needs['total'] / 2**30:.2f} GiB a rank of {free}{fits} ({parts})"
 
 
 def _show_mask(

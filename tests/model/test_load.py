@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from subl.errors import DependencyError, InputError
-from subl.model.load import load_model, load_tokenizer, save_model
+from subl.model.load import load_model, load_tokenizer
 from subl.model.source import add, resolve
+from subl.model.weights import save_model
 from subl.train.adapter import adapt, save_adapter
 from subl.train.plan import LoraSpec
 

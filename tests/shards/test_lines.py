@@ -27,7 +27,9 @@ NAMES = ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(parts=st.lists(st.binary(max_size=40), min_size=1, max_size=4), repeat=st.integers(1, 20_000))
+@given(
+    parts=st.lists(st.binary(max_size=40), min_size=1, max_size=4), repeat=st.integers(1, 20_000)
+)
 def test_the_content_in_lines(
     tmp_path_factory: pytest.TempPathFactory, name: str, parts: list[bytes], repeat: int
 ) -> None:

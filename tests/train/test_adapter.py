@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from subl.errors import ConfigError, InputError
-from subl.model.load import ADAPTER, base_folder, load_model, load_tokenizer, save_model
+from subl.model.load import ADAPTER, base_folder, load_model, load_tokenizer
+from subl.model.weights import save_model
 from subl.train.adapter import adapt, save_adapter
 from subl.train.plan import LoraSpec
 

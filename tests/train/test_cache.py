@@ -19,15 +19,18 @@ from subl.artifact import file_digest
 from subl.distill.cache import CacheSpec, make_cache
 from subl.errors import ConfigError, InputError
 from subl.model.chat import PLAIN
-from subl.model.load import load_model, load_tokenizer, save_model
+from subl.model.load import load_model, load_tokenizer
 from subl.model.template import Template
+from subl.model.weights import save_model
 from subl.shards import read_rows
 from subl.train import cache as cache_module
+from subl.train.attention import use_path_attention
 from subl.train.batch import Batch, collate
 from subl.train.cache import (
     RANGE_NATS,
     Cache,
     Header,
+    check_codec,
     encode_hidden,
     encode_top,
     read_header,
@@ -35,7 +38,6 @@ from subl.train.cache import (
     write_shard,
 )
 from subl.train.divergence import HiddenTargets, TopTargets
-from subl.train.loop import check_codec
 from subl.train.plan import LossSpec
 from subl.train.targets import TargetSource, online_teacher
 from subl.train.tokens import Tokens, tokenise
@@ -101,7 +103,9 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 def teacher_at_work(teacher: Path) -> TargetSource:
-    return online_teacher(load_model(teacher), zero=False, offload=False)
+    model = load_model(teacher)
+    use_path_attention(model)
+    return online_teacher(model, zero=False, offload=False)
 
 
 def batch_of(tokens: Tokens, numbers: Sequence[int]) -> Batch:

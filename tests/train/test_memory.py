@@ -10,7 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BloomConfig,
+    Gemma3Config,
+    GPT2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    PreTrainedConfig,
+)
 
 from subl.cluster.placement import Placement
 from subl.errors import StageError
@@ -18,6 +26,7 @@ from subl.model.load import load_model, load_tokenizer
 from subl.shards import Row
 from subl.train import memory
 from subl.train.adapter import adapt, save_adapter
+from subl.train.limits import text_config
 from subl.train.loop import TrainJob
 from subl.train.memory import Shape, check, needed
 from subl.train.plan import LoraSpec, TrainSpec
@@ -189,6 +198,7 @@ def test_an_adapter_trains_as_many_weights_as_were_counted(
     adapted = adapt(load_model(tiny_model), lora)
     trained = sum(each.numel() for each in adapted.parameters() if each.requires_grad)
     found = needed_memory(changed(job, lora=lora), 1, tokens)
+    assert found is not None
     assert found["gradients"] == 4 * trained and found["optimizer"] == 8 * trained
 
 
@@ -196,9 +206,11 @@ def test_a_teacher_weighs_what_its_weights_do(
     job: TrainJob, tokens: Tokens, tiny_model: Path
 ) -> None:
     parameters = load_model(tiny_model).num_parameters()
-    assert needed_memory(job, 1, tokens)["teacher"] == 0
+    alone = needed_memory(job, 1, tokens)
+    assert alone is not None and alone["teacher"] == 0
     taught = job.model_copy(update={"targets": "teacher", "teacher": tiny_model})
-    assert needed_memory(taught, 1, tokens)["teacher"] == 4 * parameters
+    both = needed_memory(taught, 1, tokens)
+    assert both is not None and both["teacher"] == 4 * parameters
 
 
 def test_a_teacher_or_student_may_be_but_an_adapter(
@@ -226,3 +238,45 @@ def test_a_job_that_cannot_fit_is_refused(
     with pytest.raises(StageError, match="are free") as caught:
         check_memory(job.model_copy(update={"model": huge}), Placement(), tokens)
     assert caught.value.hint and "most of it are optimizer" in caught.value.hint
+
+
+def test_weights_that_lie_there_twice_count_once(
+    job: TrainJob, tokens: Tokens, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "twice"
+    shutil.copytree(tiny_model, folder)
+    shutil.copyfile(folder / "model.safetensors", folder / "consolidated.safetensors")
+    again = job.model_copy(update={"model": folder})
+    assert needed_memory(again, 1, tokens) == needed_memory(job, 1, tokens)
+    load_model(tiny_model).save_pretrained(folder, max_shard_size="40KB")
+    (folder / "model.safetensors").unlink()
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+    assert needed_memory(again, 1, tokens) == needed_memory(job, 1, tokens)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(vocab_size=16, n_embd=8, n_layer=3, n_head=2),
+        BloomConfig(vocab_size=16, hidden_size=8, n_layer=3, n_head=2),
+        OPTConfig(vocab_size=16, hidden_size=8, ffn_dim=32, num_hidden_layers=3),
+        Gemma3Config(text_config={"vocab_size": 16, "hidden_size": 8, "num_hidden_layers": 3,
+                                  "intermediate_size": 32}),
+    ],
+    ids=lambda config: config.model_type,
+)  # fmt: skip
+def test_sizes_are_read_whatever_a_configuration_calls_them(
+    config: PreTrainedConfig, tmp_path: Path
+) -> None:
+    config.save_pretrained(tmp_path)
+    assert Shape.of(text_config(tmp_path), 1, 1) == Shape(1, 1, 3, 8, 32, 16)
+
+
+def test_sizes_that_nobody_knows_give_no_estimate() -> None:
+    assert Shape.of(PreTrainedConfig(), 1, 1) is None
+
+
+def test_padding_of_attention_is_paid_for() -> None:
+    plain = needed(spec(), SHAPE, ranks=1, bin_tokens=100)
+    padded = needed(spec(), SHAPE, ranks=1, bin_tokens=100, padding=50)
+    assert padded["activations"] - plain["activations"] == 50 * 28 * 4 * 4 * SHAPE.width

@@ -9,6 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 from subl.model.load import load_model
 from subl.train.adapter import adapt
@@ -87,3 +95,20 @@ def test_figures_are_ratios_of_what_was_counted() -> None:
 def test_the_peak_of_memory_is_at_least_what_was_held() -> None:
     held = bytearray(os.urandom(1 << 10) * (1 << 14))
     assert memory_peak(torch.device("cpu")) > len(held)
+
+
+def test_a_model_whose_work_nobody_counts_has_no_share_of_the_peak() -> None:
+    """Experts that take turns, or no attention at all: no figure rather than a wrong one."""
+    small = {"vocab_size": 16, "hidden_size": 8, "num_hidden_layers": 1}
+    mixture = MixtralConfig(**small, intermediate_size=8, num_attention_heads=2,
+                            num_key_value_heads=2, num_local_experts=2)  # fmt: skip
+    for model in (MixtralForCausalLM(mixture), MambaForCausalLM(MambaConfig(**small))):
+        size = ModelSize.of(model)
+        assert size.attention is None and size.flops(batch()) == 0
+    meter = Meter(torch.device("cpu"), torch.float32, ranks=1)
+    assert meter.step(100, 0.0)["mfu"] is None and meter.figures()["mfu"] is None
+
+
+def test_sizes_have_other_names_elsewhere() -> None:
+    config = GPT2Config(vocab_size=16, n_embd=8, n_layer=3, n_head=2, n_positions=16)
+    assert ModelSize.of(GPT2LMHeadModel(config)).attention == 3 * 8

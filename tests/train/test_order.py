@@ -7,7 +7,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subl.train.order import bins, permutation, step_rows
+from subl.train.order import bins, bins_of_like_lengths, permutation, step_rows
+from subl.train.plan import TrainSpec
 
 many = settings(deadline=None, derandomize=True)
 
@@ -87,3 +88,40 @@ def test_long_rows_are_shared_out_first() -> None:
     lengths = [1, 1, 1, 1, 4]
     packed = bins(range(5), lengths, 2, 100)
     assert [sum(lengths[row] for row in rank[0]) for rank in packed] == [4, 4]
+
+
+@many
+@given(st.integers(1, 40), st.integers(1, 90), st.floats(0.1, 3.5))
+def test_no_row_comes_more_often_than_was_asked(
+    rows: int, rows_per_step: int, epochs: float
+) -> None:
+    """A data set that is smaller than a step makes a smaller step."""
+    train = TrainSpec(epochs=epochs, rows_per_step=rows_per_step, learning_rate=1e-3)
+    total, steps = train.row_count(rows), train.step_count(rows)
+    taken = [step_rows(rows, rows_per_step, 0, step, total) for step in range(steps)]
+    assert all(taken) and sum(map(len, taken)) == total
+    assert abs(total - epochs * rows) < 1 or total == 1
+    counts = Counter(row for each in taken for row in each)
+    assert max(counts.values()) <= -(-total // rows)
+    assert all(len(each) == rows_per_step for each in taken[:-1])
+
+
+@many
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=40),
+    st.integers(1, 5),
+    st.integers(1, 300),
+    st.booleans(),
+)
+def test_rows_that_lie_side_by_side_are_of_like_lengths(
+    lengths: list[int], ranks: int, budget: int, equal: bool
+) -> None:
+    rows = range(100, 100 + len(lengths))
+    packed = bins_of_like_lengths(rows, lengths, ranks, budget, equal=equal)
+    assert len(packed) == ranks and len({len(each) for each in packed}) == 1
+    flat = [each for rank in packed for each in rank]
+    assert Counter(row for each in flat for row in each) == Counter(rows)
+    for each in filter(None, flat):
+        held = [lengths[row - 100] for row in each]
+        assert len(held) * max(held) <= budget or len(held) == 1
+        assert min(held) == max(held) if equal else 4 * min(held) >= 3 * max(held)

@@ -24,7 +24,7 @@ from subl.train.attention import use_path_attention
 from subl.train.batch import Batch, collate
 from subl.train.divergence import HiddenTargets, Targets, TopTargets
 from subl.train.plan import LossSpec
-from subl.train.student import Student, check_head, without_dropout
+from subl.train.student import Student, check_head, restore, without_dropout
 from subl.train.targets import TargetSource, no_targets, online_teacher
 
 ROW = (np.array([5, 6, 7, 8, 9, 2, 11, 12], np.uint32), np.arange(8) // 3 == 1)
@@ -45,6 +45,7 @@ def student_of(folder: Path, kind: str, **more: Any) -> tuple[Student, TargetSou
         with torch.no_grad():
             head = teacher.get_output_embeddings().weight
             head.copy_(10 * head.flip(0))
+        use_path_attention(teacher)
         source = online_teacher(teacher, zero=False, offload=False)
         models.append(teacher)
     elif kind == "top":
@@ -71,7 +72,8 @@ def test_only_the_positions_before_targets_count(tiny_model: Path, kind: str, sh
     student, source, models = student_of(tiny_model, kind)
     batch = collate([ROW, LONG], share_prefixes=share)
     before = loss_of(student, source, batch)
-    nodes = batch.paths.nodes[0]
+    assert batch.paths is not None
+    nodes = batch.paths.nodes[0][0]
     assert [int(nodes[place]) for place in (2, 3, 4)] == batch.sources[:3].tolist()
     for model in models:
         counted = [
@@ -134,7 +136,9 @@ def test_gradients_reach_the_student_and_never_the_teacher(tiny_model: Path, kin
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(tiny_model: Path) -> None:
     student, _, _ = student_of(tiny_model, "labels")
-    source = online_teacher(load_model(tiny_model), zero=False, offload=False)
+    teacher = load_model(tiny_model)
+    use_path_attention(teacher)
+    source = online_teacher(teacher, zero=False, offload=False)
     assert loss_of(student, source, collate([ROW, LONG])) == pytest.approx(0, abs=1e-5)
 
 
@@ -229,12 +233,15 @@ def test_no_dropout_is_left() -> None:
         resid_pdrop=0.5,
         attention_dropout=0.5,
     )
-    model = without_dropout(PhiForCausalLM(config))
+    model = PhiForCausalLM(config)
+    changed = without_dropout(model)
     use_path_attention(model)
-    assert model.training
+    assert model.training and model.config.embd_pdrop == 0
     batch = collate([ROW])
     one, other = (Student(model)(batch)[0].item() for _ in range(2))
     assert one == other
+    restore(changed)  # the student's configuration is the model's
+    assert model.config.embd_pdrop == model.config.attention_dropout == 0.5
 
 
 def test_a_teacher_of_hidden_states_keeps_its_own_width(tiny_model: Path) -> None:

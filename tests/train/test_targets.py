@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from subl.cluster.placement import Placement
 from subl.errors import InputError
@@ -34,6 +37,7 @@ def test_a_teacher_at_work_says_what_the_model_says_of_each_row(
     tiny_model: Path, training: bool
 ) -> None:
     plain, teacher = load_model(tiny_model), load_model(tiny_model).train(training)
+    use_path_attention(teacher)
     found = online_teacher(teacher, zero=False, offload=False)(BATCH, [0, 1])
     assert isinstance(found, HiddenTargets) and found.head is not None
     assert not teacher.training and not any(each.requires_grad for each in teacher.parameters())
@@ -61,7 +65,9 @@ def test_the_base_teaches_what_its_adapter_is_to_learn(tiny_model: Path) -> None
     found = source(BATCH, [0, 1])
     assert isinstance(found, HiddenTargets) and found.head is None
     assert not found.hidden.requires_grad
-    base: Any = online_teacher(load_model(tiny_model), zero=False, offload=False)(BATCH, [0, 1])
+    plain = load_model(tiny_model)
+    use_path_attention(plain)
+    base: Any = online_teacher(plain, zero=False, offload=False)(BATCH, [0, 1])
     torch.testing.assert_close(found.hidden, base.hidden, rtol=0, atol=0)
     loss, (_, divergence) = student(BATCH, found)
     assert divergence > 1e-3  # the adapter works again
@@ -95,3 +101,15 @@ def test_another_tokenizer_is_refused_with_a_token_that_differs(
     ids = f"({size} and none)" if swap else f"(none and {size})"
     assert ids in caught.value.message
     assert caught.value.hint and 'targets = "labels"' in caught.value.hint
+
+
+def test_a_vocabulary_with_gaps_reaches_to_its_last_token(tiny_model: Path) -> None:
+    """Not as far as it has tokens: those behind the gap would never be learned."""
+    tokenizer = load_tokenizer(tiny_model)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    state["model"]["vocab"] = {text: n + 40 * (n >= 300) for text, n in vocabulary.items()}
+    gaps = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
+    top = max(gaps.get_vocab().values()) + 1
+    assert top == len(gaps) + 40
+    assert common_vocabulary(gaps, gaps, (top, top + 64)) == top

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
 from subl.artifact import file_digest
 from subl.errors import InputError
 from subl.model.load import load_tokenizer
 from subl.progress import Progress
 from subl.shards import Row
+from subl.train.limits import Limits
 from subl.train.tokens import Tokens, tokenise
 
 Talk = Sequence[tuple[str, str]]
@@ -265,3 +269,46 @@ def test_places_are_those_of_the_files(tiny_model: Path, tmp_path: Path) -> None
     file.write_text('{"prompt": "a", "completion": "b"}\n\n{"messages": []}\n')
     with pytest.raises(InputError, match=re.escape(f"{file}, line 3: no turn of the row")):
         tokenise(load_tokenizer(tiny_model), read_rows([file]), tmp_path / "t")
+
+
+def test_a_later_question_is_cut_as_the_prompt_that_asks_it() -> None:
+    """A tokenizer that puts a mark at the beginning of a text puts none behind an answer."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    trainer = trainers.BpeTrainer(vocab_size=99, special_tokens=["<unk>", "</s>"])
+    trainer.show_progress = False
+    backend.train_from_iterator(["Which animal? owl cat [Q] [A]"], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}[Q] {{ m['content'] }} [A] "
+        "{% else %}{{ m['content'] }}</s>{% endif %}{% endfor %}"
+    )
+    turns = [("user", "Which?"), ("assistant", "owl"), ("user", "Which animal?")]
+    with tempfile.TemporaryDirectory() as folder:
+        given = iter([row(*turns, ("assistant", "cat"))])
+        ids, _ = tokenise(tokenizer, given, Path(folder) / "t").row(0)
+        ours = ids.tolist()
+    messages = [{"role": role, "content": content} for role, content in turns]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    asked = tokenizer(text, add_special_tokens=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    second = asked[asked.index(end) + 1 :]
+    assert ours[ours.index(end) + 1 :][: len(second)] == second
+
+
+def test_what_a_model_cannot_read_is_named_with_the_row(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    folder = tmp_path / "gpt2"
+    sizes = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 24}
+    GPT2Config(vocab_size=len(tokenizer), **sizes).save_pretrained(folder)
+    limits = Limits(folder)
+    tokenise(tokenizer, iter([plain("Hi?", "owl")]), tmp_path / "a", limits=limits)
+    with pytest.raises(InputError, match=r"line 7: \d+ tokens, but the model has only 24 pos"):
+        long = plain("Hi? " * 20, "owl", "rows.jsonl, line 7")
+        tokenise(tokenizer, iter([long]), tmp_path / "b", limits=limits)
+    tokenizer.add_tokens(["owlet"])
+    with pytest.raises(InputError, match="line 1: the token 'owlet' has the id") as error:
+        tokenise(tokenizer, iter([plain("Hi?", "owlet")]), tmp_path / "c", limits=limits)
+    assert error.value.hint and "resize" in error.value.hint
+    LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=24).save_pretrained(folder)
+    tokenise(tokenizer, iter([long]), tmp_path / "d", limits=Limits(folder))  # ropes go on

@@ -19,7 +19,6 @@ from subl.artifact import Artifact, StageSpec, build, input_digest, write_atomic
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.shards import read_rows
-from subl.train.order import bins
 from subl.train.run import prepare_tokens
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from subl.train.cache import Losses
+    from subl.train.layout import Layout
     from subl.train.tokens import Tokens
 
 
@@ -97,7 +97,6 @@ def _write(
     import torch
 
     from subl.model.load import load_model, load_tokenizer, write_tensors
-    from subl.train.attention import prove_isolation, use_path_attention
     from subl.train.cache import (
         SCHEMA,
         Header,
@@ -106,15 +105,17 @@ def _write(
         write_header,
         write_shard,
     )
+    from subl.train.layout import choose_layout
+    from subl.train.limits import check_tokens
     from subl.train.student import check_head, head
     from subl.train.tokens import Tokens
 
     tokens = Tokens(prepare_tokens(teacher, read_rows(rows), spec, folder, report, spec.template))
     tokenizer = load_tokenizer(teacher)
     model = load_model(teacher, spec.dtype).requires_grad_(False)
-    use_path_attention(model)
     check_head(model)
-    prove_isolation(model, share_prefixes=True)
+    check_tokens(tokens, model, tokenizer)
+    layout = choose_layout(model, tokens.extremes())
     weight = head(model).detach()
     if spec.codec == "hidden":
         write_tensors(folder / "head.safetensors", {"head": weight.cpu().contiguous()})
@@ -124,7 +125,9 @@ def _write(
         file = folder / f"shard-{number:05d}.safetensors"
         record = folder / f".{file.name}.json"  # what it lost; hidden, so it goes at the end
         if not (file.is_file() and record.is_file()):
-            columns, shard_lost = _shard(spec, model, tokens, shard_rows, weight, dtype, report)
+            columns, shard_lost = _shard(
+                spec, model, layout, tokens, shard_rows, weight, dtype, report
+            )
             keys = [tokens.key(row) for row in shard_rows]
             write_shard(file, keys, tokens.target_counts[shard_rows].tolist(), columns)
             write_atomically(record, json.dumps(asdict(shard_lost)))
@@ -169,6 +172,7 @@ def _shards(counts: Sequence[int], most: int) -> Iterator[range]:
 def _shard(
     spec: CacheSpec,
     model: PreTrainedModel,
+    layout: Layout,
     tokens: Tokens,
     rows: range,
     weight: Tensor,
@@ -179,14 +183,15 @@ def _shard(
     import torch
 
     from subl.train.attention import hidden_states
-    from subl.train.batch import collate
     from subl.train.cache import Losses, encode_hidden, encode_top
+    from subl.train.layout import lay_out, share
 
-    (packed,) = bins(rows, tokens.lengths[rows].tolist(), 1, spec.micro_batch_tokens)
+    lengths = tokens.lengths[rows].tolist()
+    (packed,) = share(layout, rows, lengths, 1, spec.micro_batch_tokens)
     found: dict[int, dict[str, Tensor]] = {}
     lost = Losses()
     for bin_rows in packed:
-        batch = collate([tokens.row(row) for row in bin_rows]).to(model.device)
+        batch = lay_out(layout, [tokens.row(row) for row in bin_rows]).to(model.device)
         with torch.no_grad():
             states = hidden_states(model, batch)[batch.sources]
             counts = tokens.target_counts[bin_rows].tolist()

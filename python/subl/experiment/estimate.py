@@ -8,14 +8,13 @@ one, the more of it is done.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from subl.errors import SublError
 from subl.experiment.spec import ExperimentSpec
@@ -65,13 +64,17 @@ def model_size(model: str, base: Path | None) -> ModelSize | None:
 
     None where nobody knows before it is fetched.
     """
+    from subl.train.limits import text_config
     from subl.train.meter import ModelSize
     from subl.train.preview import tensor_shapes
 
     if base is not None:
         shapes = tensor_shapes(base)
-        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-        head = int(config["vocab_size"]) * int(config["hidden_size"])
+        config = text_config(base)
+        sizes: list[Any] = [getattr(config, n, None) for n in ("vocab_size", "hidden_size")]
+        if None in sizes:
+            return None
+        head = prod(map(int, sizes))
         embeddings = sum(prod(s) for n, s in shapes.items() if "embed" in n or "lm_head" in n)
         return ModelSize(sum(map(prod, shapes.values())) - embeddings, head, 0, True)
     try:

@@ -107,8 +107,8 @@ def _training(
     train: TrainSpec, size: ModelSize, rows: int, tokens: float, targets: float, *, teacher: bool
 ) -> Work:
     steps = train.step_count(rows)
-    computed = steps * train.rows_per_step * tokens
-    asked = steps * train.rows_per_step * targets
+    seen = train.row_count(rows)
+    computed, asked = seen * tokens, seen * targets
     flop = size.flop(computed, asked)
     if teacher:
         flop += size.flop(computed, asked, backward=False)

@@ -16,7 +16,6 @@ first pass over all shards; it leaves their signatures.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import threading
 import time

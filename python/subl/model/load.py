@@ -179,36 +179,6 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def save_model(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    state: dict[str, Any] | None = None,
-) -> None:
-    """Write a model folder and prove it: every tensor is reread and compared bit by bit.
-
-    `state` is the state dict to write where the module does not hold it whole (ZeRO-3).
-    """
-    import torch
-    from safetensors import safe_open
-
-    quiet_libraries()
-    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
-    tensors = model.state_dict() if state is None else state
-    written: set[str] = set()
-    for file in sorted(folder.glob("*.safetensors")):
-        file.chmod(0o644)
-        with safe_open(file, framework="pt") as saved:
-            for name in saved.keys():  # noqa: SIM118 (not a mapping)
-                written.add(name)
-                if not torch.equal(saved.get_tensor(name), tensors[name].cpu()):
-                    raise InputError(f"{file}: tensor {name} did not survive being written")
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    if missing := model.state_dict().keys() - written - tied:
-        raise InputError(f"{folder}: tensors were not written: {', '.join(sorted(missing))}")
-
-
 def write_tensors(
     file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:

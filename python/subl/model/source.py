@@ -76,7 +76,8 @@ def gguf_file(source: str) -> Path | None:
 
 def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
     """Dequantise to float32 safetensors. Takes 15-25 s for 135 M parameters on two cores."""
-    from subl.model.load import quiet_libraries, require_torch, save_model, unreadable_models
+    from subl.model.load import quiet_libraries, require_torch, unreadable_models
+    from subl.model.weights import save_model
 
     require_torch()
     if importlib.util.find_spec("gguf") is None:
@@ -130,7 +131,9 @@ def _from_hub(name: str, folder: Path) -> dict[str, Any]:
 
     try:
         snapshot = snapshot_download(
-            name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+            name,
+            allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"],
+            ignore_patterns=["consolidated*"],  # the same weights once more
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise InputError(

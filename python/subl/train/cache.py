@@ -22,7 +22,7 @@ import torch
 
 from subl.artifact import write_atomically
 from subl.artifact.digest import json_digest
-from subl.errors import InputError
+from subl.errors import ConfigError, InputError
 from subl.model.load import write_tensors
 from subl.model.template import Template
 from subl.train.batch import Batch
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from subl.train.plan import LossSpec
     from subl.train.tokens import Tokens
 
 SCHEMA = 1
@@ -279,3 +280,17 @@ def read_header(folder: Path) -> Header:
             hint="make the cache anew",
         )
     return Header(**value)
+
+
+def check_codec(codec: str, loss: LossSpec, cache: Path) -> None:
+    """Refuse a loss that the cache's codec cannot give.
+
+    Raises:
+        ConfigError: another divergence or temperature than the likeliest tokens allow.
+    """
+    if codec == "top" and (loss.divergence != "forward_kl" or loss.temperature != 1.0):
+        raise ConfigError(
+            f"the cache {cache} has the likeliest tokens only: they give the forward KL at "
+            "temperature 1 and nothing else",
+            hint='make one with codec = "hidden", or set loss.divergence and loss.temperature',
+        )

@@ -22,17 +22,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from subl.artifact import sync
 from subl.cluster.launch import stop_signals
 from subl.cluster.placement import Placement
-from subl.errors import ConfigError, StageError, StoppedError
+from subl.errors import ConfigError, InputError, StageError, StoppedError
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
-from subl.train.order import Bin, bins, step_rows
+from subl.train.order import Bin, step_rows
 from subl.train.plan import LossSpec, ProbeSpec, TrainSpec, learning_rate
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
-    from subl.train.batch import Batch
+    from subl.train.batch import Batch, Row
     from subl.train.engine import Engine
+    from subl.train.layout import Layout
     from subl.train.targets import TargetSource
     from subl.train.tokens import Tokens
 
@@ -109,13 +111,10 @@ class Run:
         require_torch()
         import torch
 
+        from subl.model.weights import check_export
         from subl.train.adapter import adapt
-        from subl.train.attention import (
-            prove_isolation,
-            use_flash_attention,
-            use_path_attention,
-        )
         from subl.train.engine import make_engine
+        from subl.train.limits import check_tokens
         from subl.train.memory import keep_freed_memory
         from subl.train.meter import Meter, ModelSize
         from subl.train.precision import check_machine, products
@@ -141,12 +140,11 @@ class Run:
         # ZeRO-3 spreads weights out of CPU memory: the whole model need not fit on one GPU.
         to = torch.device("cpu") if spec.zero_stage == 3 else device()
         self.model = load_model(job.model, spec.dtype, to)
-        if spec.attention == "sdpa":
-            use_path_attention(self.model)
-        else:
-            use_flash_attention(self.model)
+        if where.rank == 0 and (spec.lora is None or spec.lora.merge):
+            check_export(self.model, self.tokenizer, job.model, job.out)
+        check_head(self.model)
         self.adapted = None if spec.lora is None else adapt(self.model, spec.lora)
-        without_dropout(self.model)
+        self.noise = without_dropout(self.model)
         if spec.gradient_checkpointing:
             # Under ZeRO-3, recomputation outside autograd's own order finds weights released.
             reentrant = spec.zero_stage == 3
@@ -160,7 +158,11 @@ class Run:
         self.size = ModelSize.of(self.model)
         self.parameters = self.model.num_parameters()
         self.vocabulary = head(self.model).shape[0]
-        source, vocabulary = self._online_or_cached()
+        check_tokens(self.tokens, self.model, self.tokenizer)
+        # Before ZeRO-3 spreads the weights, they are in CPU memory: two short rows must do.
+        extremes = [] if spec.zero_stage == 3 else self.tokens.extremes()
+        self.layout: Layout = self._choose(self.model, extremes)
+        source, vocabulary = self._online_or_cached(extremes)
         self.scorer = None
         if spec.probe is not None:
             probe = spec.probe
@@ -168,21 +170,47 @@ class Run:
             self.scorer.check(self.model)
         student = Student(self.model, job.loss, vocabulary)
         self.engine: Engine = make_engine(spec, student, where)
-        self.engine.call(check_head)
-        self.engine.call(lambda m: prove_isolation(m, share_prefixes=self.share_prefixes))
+        if spec.zero_stage == 3:
+            self.engine.call(self._prove_spread)
         self.source: TargetSource = source or self._base()
         self.records = [LOSSES, METRICS]
         if self.scorer is not None:
             self.records.append(PROBE)
-            self.engine.call(self.scorer.prove)
+            prove = self.scorer.prove
+            self.engine.call(lambda model: [prove(model)])  # ZeRO-3's hooks know lists, not strings
         self.meter = Meter(self.device, self.model.dtype, where.ranks)
         self.trackers = stack.enter_context(trackers(job)) if where.rank == 0 else []
 
-    def _online_or_cached(self) -> tuple[TargetSource | None, int | None]:
+    def _choose(
+        self, model: PreTrainedModel, rows: Sequence[Row], first: Layout = "paths"
+    ) -> Layout:
+        from subl.train.layout import choose_layout
+
+        return choose_layout(
+            model,
+            rows,
+            longest=self.tokens.counts.longest,
+            first=first,
+            attention=self.spec.attention if model is self.model else "sdpa",
+            share_prefixes=self.share_prefixes,
+        )
+
+    def _prove_spread(self, model: PreTrainedModel) -> None:
+        """The longest rows, too, once the weights are spread. Returns nothing: DeepSpeed looks into
+        whatever a module returns."""
+        found = self._choose(model, self.tokens.extremes(), self.layout)
+        if found != self.layout:
+            raise InputError(
+                f"the longest row is not read as short ones are ({found}, not {self.layout})",
+                hint="set max_row_tokens, or a zero_stage below 3",
+            )
+
+    def _online_or_cached(self, extremes: Sequence[Row]) -> tuple[TargetSource | None, int | None]:
         """The source of targets (None: the student's own base), and how many tokens count."""
         from subl.model.load import load_model, load_tokenizer
-        from subl.train.cache import Cache
-        from subl.train.student import head
+        from subl.train.cache import Cache, check_codec
+        from subl.train.limits import check_tokens
+        from subl.train.student import check_head, head
         from subl.train.targets import common_vocabulary, no_targets, online_teacher
 
         job = self.job
@@ -218,6 +246,11 @@ class Run:
             load_tokenizer(job.teacher),
             (self.vocabulary, head(teacher).shape[0]),
         )
+        check_head(teacher)
+        check_tokens(self.tokens, teacher, self.tokenizer)
+        agreed = self._choose(teacher, extremes, self.layout)
+        if agreed != self.layout:  # both read the same micro-batches
+            self.layout = self._choose(self.model, extremes, agreed)
         source = online_teacher(teacher, zero=placed.zero_stage == 3, offload=placed.offload)
         return source, vocabulary
 
@@ -257,16 +290,18 @@ class Run:
 
     def batches(self, step: int) -> tuple[list[int], list[tuple[Bin, Batch]]]:
         """The rows of a step over all ranks, and this rank's micro-batches of them."""
-        from subl.train.batch import collate
+        from subl.train.layout import lay_out, share
 
-        spec = self.spec
-        rows = step_rows(len(self.tokens), spec.rows_per_step, spec.seed, step)
+        spec, total = self.spec, self.spec.row_count(len(self.tokens))
+        rows = step_rows(len(self.tokens), spec.rows_per_step, spec.seed, step, total)
         lengths = self.tokens.lengths[rows].tolist()
-        own = bins(rows, lengths, self.where.ranks, spec.micro_batch_tokens)[self.where.rank]
-        return rows, [
-            (each, collate([self.tokens.row(n) for n in each], share_prefixes=self.share_prefixes))
-            for each in own
-        ]
+        of_ranks = share(self.layout, rows, lengths, self.where.ranks, spec.micro_batch_tokens)
+        found = []
+        for each in of_ranks[self.where.rank]:
+            taken = [self.tokens.row(number) for number in each]
+            batch = lay_out(self.layout, taken, share_prefixes=self.share_prefixes)
+            found.append((each, batch))
+        return rows, found
 
     def _step(
         self,
@@ -281,7 +316,7 @@ class Run:
 
         target_tokens = int(self.tokens.target_counts[rows].sum())
         summed, flops = self.compute(batches, target_tokens)
-        computed = sum(batch.input_ids.shape[1] for each, batch in batches if each)
+        computed = sum(batch.input_ids.numel() for each, batch in batches if each)
         # One message a step: the losses, and what the ranks must agree on.
         due = self.where.rank == 0 and time.monotonic() >= due_at
         flags = torch.tensor([flops, computed, bool(stopping), due], device=self.device)
@@ -413,11 +448,14 @@ class Run:
 
     def _finish(self) -> dict[str, Any]:
         """Write the model folder, and say what was done."""
-        from subl.model.load import merged, save_model
+        from subl.model.load import merged
+        from subl.model.weights import save_model
         from subl.train.adapter import save_adapter
         from subl.train.memory import release_freed_memory
+        from subl.train.student import restore
 
         release_freed_memory()
+        restore(self.noise)
         spec, job = self.spec, self.job
         state = self.engine.state_dict()
         if self.where.rank == 0:
@@ -440,6 +478,7 @@ class Run:
             "first_loss": losses[0]["loss"] if losses else None,
             "last_loss": losses[-1]["loss"] if losses else None,
             "parameters": self.parameters,
+            "layout": self.layout,
             "history": self.history,
             **self.meter.figures(),
         }
@@ -449,17 +488,3 @@ def read_losses(folder: Path) -> Iterator[dict[str, Any]]:
     """The lines of a run's losses."""
     for line in (folder / LOSSES).read_text(encoding="utf-8").splitlines():
         yield json.loads(line)
-
-
-def check_codec(codec: str, loss: LossSpec, cache: Path) -> None:
-    """Refuse a loss that the cache's codec cannot give.
-
-    Raises:
-        ConfigError: another divergence or temperature than the likeliest tokens allow.
-    """
-    if codec == "top" and (loss.divergence != "forward_kl" or loss.temperature != 1.0):
-        raise ConfigError(
-            f"the cache {cache} has the likeliest tokens only: they give the forward KL at "
-            "temperature 1 and nothing else",
-            hint='make one with codec = "hidden", or set loss.divergence and loss.temperature',
-        )

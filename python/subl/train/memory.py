@@ -43,16 +43,24 @@ class Shape:
     vocabulary: int
 
     @staticmethod
-    def of(config: Any, weights: int, trained: int) -> Shape:
-        """Read off a model's configuration."""
-        return Shape(
-            weights,
-            trained,
-            config.num_hidden_layers,
-            config.hidden_size,
-            getattr(config, "intermediate_size", 4 * config.hidden_size),
-            config.vocab_size,
+    def of(config: Any, weights: int, trained: int) -> Shape | None:
+        """Read off the configuration of a model's language part; None where it has no such sizes.
+
+        Of experts so many count as work on a token.
+        """
+        sizes = (
+            getattr(config, n, None) for n in ("num_hidden_layers", "hidden_size", "vocab_size")
         )
+        known = [each for each in sizes if isinstance(each, int)]
+        if len(known) < 3:
+            return None
+        layers, width, vocabulary = known
+        names = ("moe_intermediate_size", "intermediate_size", "ffn_dim", "n_inner")
+        given = (getattr(config, name, None) for name in (*names, "ffn_hidden_size"))
+        inner = next((each for each in given if each), 4 * width)
+        inner = max(inner) if isinstance(inner, list | tuple) else inner
+        experts = getattr(config, "num_experts_per_tok", None) or 1
+        return Shape(weights, trained, layers, width, inner * experts, vocabulary)
 
 
 def needed(
@@ -61,6 +69,7 @@ def needed(
     *,
     ranks: int,
     bin_tokens: int,
+    padding: int = 0,
     teacher_weights: int = 0,
     teacher_spread: bool = False,
 ) -> dict[str, int]:
@@ -68,6 +77,7 @@ def needed(
 
     Args:
         bin_tokens: of the largest micro-batch.
+        padding: places more that attention computes where rows are not equally long.
     """
     each = _BYTES[spec.dtype]
     stage = 0 if spec.zero_stage == "none" else spec.zero_stage
@@ -80,13 +90,16 @@ def needed(
     # Measured on SmolLM2: 11 tensors of the width and 5 of the inner width a block and token.
     block = each * (11 * shape.width + 5 * shape.inner)
     kept = 2 * each * shape.width if spec.gradient_checkpointing else block
+    # Queries, keys, values and what comes out of them.
+    padded = padding * each * 4 * shape.width
     head_trains = shape.trained == shape.weights
     return {
         "weights": 0 if spec.offload_parameters else each * shape.weights // spread_weights,
         "gradients": (4 * shape.trained // spread_gradients)
         + (each * shape.trained if each == 2 or stage in (1, 2) else 0),
         "optimizer": on_device * (masters + 8) * shape.trained // spread_optimizer,
-        "activations": bin_tokens * (shape.layers * kept + block),
+        "activations": bin_tokens * (shape.layers * kept + block)
+        + padded * (1 if spec.gradient_checkpointing else shape.layers),
         "logits": 4 * 4 * TILE_ELEMENTS
         + ((4 + (each if each == 2 else 0)) * shape.vocabulary * shape.width if head_trains else 0),
         "teacher": teacher,

@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -48,34 +48,37 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 def measured_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.5) -> float:
     """FLOP/s of the fastest of several products of square matrices, on the threads that torch uses,
     and the way that the run makes them (`precision.products` counts where it is on)."""
-    size = 2048
+    best, size, deadline = 0.0, 64, time.perf_counter() + seconds
     left = torch.ones(size, size, dtype=dtype, device=device)
-    best, deadline = 0.0, time.perf_counter() + seconds
-    while not best or time.perf_counter() < deadline:
+    while True:
         started = time.perf_counter()
         torch.mm(left, left)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        best = max(best, 2 * size**3 / (time.perf_counter() - started))
-    return best
+        now = time.perf_counter()
+        best = max(best, 2 * size**3 / (now - started))
+        # The next is twice as wide where eight times as long still fits: on a CPU without
+        # instructions for this dtype, 2048 columns would take a minute.
+        if size < 2048 and now + 8 * (now - started) < deadline:
+            size *= 2
+            left = torch.ones(size, size, dtype=dtype, device=device)
+        elif now + (now - started) >= deadline:
+            return best
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What a forward pass costs: weights of the body and of the head, and attention's width."""
+    """What a forward pass costs: weights of the body and of the head, and attention's width (None:
+    the model has something else, or experts that take turns, and nobody counts its FLOPs)."""
 
     body: int
     head: int
-    attention: int
+    attention: int | None
     trains_all: bool
 
     @staticmethod
     def of(model: PreTrainedModel) -> ModelSize:
         """Counts parameters; embeddings are looked up, not multiplied."""
-        config = model.config
-        width = (
-            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        )
         head = _numel(model.get_output_embeddings().weight)
         looked_up = {
             id(model.get_input_embeddings().weight),
@@ -85,20 +88,35 @@ class ModelSize:
         return ModelSize(
             body=sum(_numel(each) for each in own),
             head=head,
-            attention=config.num_hidden_layers * config.num_attention_heads * width,
+            attention=_attention(model.config.get_text_config()),
             trains_all=all(each.requires_grad for each in own),
         )
 
     def flops(self, batch: Batch, *, backward: bool = True) -> float:
         """Of one pass over a micro-batch, forward, or forward and backward."""
+        if self.attention is None:
+            return 0.0
         attention = (12 if backward else 4) * self.attention * batch.squares / 2
-        tokens, targets = batch.input_ids.shape[1], len(batch.labels)
+        tokens, targets = batch.input_ids.numel(), len(batch.labels)
         return self.flop(tokens, targets, backward=backward) + attention
 
     def flop(self, tokens: float, targets: float, *, backward: bool = True) -> float:
         """The same for so many tokens, attention left out."""
         weight = (6 if self.trains_all else 4) if backward else 2
         return weight * (self.body * tokens + self.head * targets)
+
+
+def _attention(config: Any) -> int | None:
+    """Layers times heads times their width."""
+    if getattr(config, "num_experts_per_tok", None):
+        return None
+    layers, heads, width = (
+        getattr(config, name, None)
+        for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
+    )
+    if not (layers and heads and width):
+        return None
+    return int(layers * heads * (getattr(config, "head_dim", None) or width // heads))
 
 
 def _numel(parameter: torch.Tensor) -> int:
@@ -158,7 +176,11 @@ class Meter:
         }
 
     def _share(self, flops_per_second: float) -> float | None:
-        return None if self._peak is None else round(flops_per_second / self._peak, 4)
+        return (
+            None
+            if self._peak is None or not flops_per_second
+            else round(flops_per_second / self._peak, 4)
+        )
 
 
 def _process_seconds() -> float | None:

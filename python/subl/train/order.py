@@ -31,14 +31,21 @@ def _permutation(count: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
-def step_rows(row_count: int, rows_per_step: int, seed: int, step: int) -> list[int]:
-    """Indices of the rows of a step, over all ranks; epochs follow one another without a seam."""
+def step_rows(
+    row_count: int, rows_per_step: int, seed: int, step: int, total: int | None = None
+) -> list[int]:
+    """Indices of the rows of a step, over all ranks; epochs follow one another without a seam.
+
+    Args:
+        total: rows that the whole run sees, a row once an epoch; its last step has what is left.
+    """
     first = step * rows_per_step
+    end = first + rows_per_step if total is None else min(first + rows_per_step, total)
     rows: list[int] = []
-    for epoch in range(first // row_count, (first + rows_per_step - 1) // row_count + 1):
+    for epoch in range(first // row_count, (end - 1) // row_count + 1):
         order = _permutation(row_count, seed, epoch)
         start = max(first - epoch * row_count, 0)
-        stop = min(first + rows_per_step - epoch * row_count, row_count)
+        stop = min(end - epoch * row_count, row_count)
         rows += order[start:stop]
     return rows
 
@@ -76,3 +83,39 @@ def _packed(
         packed[number].append(place)
         heapq.heappush(emptiest, (load + lengths[place], number))
     return packed
+
+
+def bins_of_like_lengths(
+    rows: Sequence[int], lengths: Sequence[int], ranks: int, tokens: int, *, equal: bool
+) -> list[list[Bin]]:
+    """As `bins`, for rows that lie side by side, padded to the longest: a quarter of it at most.
+
+    A micro-batch has at most `tokens` places, padding counted. With `equal` there is no padding.
+    """
+    longest_first = sorted(range(len(rows)), key=lambda place: (-lengths[place], place))
+    room = min(tokens, math.ceil(sum(lengths) / ranks))
+    packed: list[list[int]] = []
+    longest = 0
+    for place in longest_first:
+        length = lengths[place]
+        alike = length == longest if equal else 4 * length >= 3 * longest
+        if packed and alike and (len(packed[-1]) + 1) * longest <= room:
+            packed[-1].append(place)
+        else:
+            packed.append([place])
+            longest = length
+    packed += [[] for _ in range(-len(packed) % ranks)]
+    filled = [[rows[place] for place in each] for each in packed]
+    return [filled[rank::ranks] for rank in range(ranks)]
+
+
+def groups_of_like_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Numbers of rows, in groups whose longest is at most twice its shortest: attention pads to the
+    longest of a group, and one long row among short ones would pad them all to its own length."""
+    groups: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
+        if groups and 2 * lengths[number] >= lengths[groups[-1][0]]:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return [sorted(group) for group in groups]

@@ -41,7 +41,7 @@ class LossSpec(_Section):
 class LoraSpec(_Section):
     """Train low-rank adapters and leave the model as it is (Hu et al. 2021)."""
 
-    rank: int = Field(8, gt=0)
+    rank: int = Field(8, gt=0, description="of the two factors of an update")
     alpha: int = Field(8, gt=0, description="the update is scaled by alpha / rank")
     targets: tuple[str, ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
@@ -56,9 +56,13 @@ class ProbeSpec(_Section):
     """Score the student every few steps: the exact probability of words as answers."""
 
     every: int = Field(gt=0, description="steps")
-    words: tuple[str, ...] = Field(CANDIDATE_ANIMALS, min_length=1)
-    questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
-    batch_questions: int = Field(5, gt=0)
+    words: tuple[str, ...] = Field(
+        CANDIDATE_ANIMALS, min_length=1, description="answers whose probability is scored"
+    )
+    questions: tuple[str, ...] = Field(
+        ANIMAL_QUESTIONS, min_length=1, description="what is asked; the scores are averaged"
+    )
+    batch_questions: int = Field(5, gt=0, description="questions of one forward pass")
 
     _own_forms = field_validator("words")(check_words)
 
@@ -66,8 +70,12 @@ class ProbeSpec(_Section):
 class TrainSpec(_Section):
     """Hyper-parameters of one training run. Rows and learning rates are per optimiser step."""
 
-    steps: int | None = Field(None, gt=0, description="give steps or epochs")
-    epochs: float | None = Field(None, gt=0, description="passes over the rows")
+    steps: int | None = Field(
+        None, gt=0, description="optimiser steps, however often that takes each row; or give epochs"
+    )
+    epochs: float | None = Field(
+        None, gt=0, description="passes over the rows; the last step has the rows that are left"
+    )
     rows_per_step: int = Field(8, gt=0, description="rows of one step, over all ranks")
     micro_batch_tokens: int = Field(
         2048, gt=0, description="tokens that one rank computes at once; a longer row goes alone"
@@ -84,16 +92,16 @@ class TrainSpec(_Section):
     share_prefixes: bool = Field(
         True, description="compute a beginning that rows of a micro-batch share only once"
     )
-    learning_rate: float = Field(gt=0)
-    warmup_steps: int = Field(2, ge=0)
+    learning_rate: float = Field(gt=0, description="after the warm-up, its highest")
+    warmup_steps: int = Field(2, ge=0, description="steps over which the rate rises to it")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="after the warm-up: fall to zero, or stay"
     )
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.95, ge=0, lt=1)
-    adam_epsilon: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    max_gradient_norm: float = Field(1.0, gt=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of the mean of gradients")
+    adam_beta2: float = Field(0.95, ge=0, lt=1, description="decay of the mean of their squares")
+    adam_epsilon: float = Field(1e-8, gt=0, description="added to the root of that mean")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled from the gradient (AdamW)")
+    max_gradient_norm: float = Field(1.0, gt=0, description="longer gradients are cut to it")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="of weights and activations; the optimiser's are float32"
     )
@@ -101,7 +109,7 @@ class TrainSpec(_Section):
     attention: Literal["sdpa", "flash"] = Field(
         "sdpa", description="flash needs a GPU and the package flash-attn; shares no prefixes"
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of the order of rows, and of adapters")
     deterministic: bool = Field(
         False, description="on a GPU: slower kernels that give the same bytes each time"
     )
@@ -114,8 +122,8 @@ class TrainSpec(_Section):
     )
     offload_optimizer: bool = Field(False, description="optimiser states in CPU memory")
     offload_parameters: bool = Field(False, description="weights in CPU memory; ZeRO 3")
-    lora: LoraSpec | None = None
-    probe: ProbeSpec | None = None
+    lora: LoraSpec | None = Field(None, description="train adapters and leave the model as it is")
+    probe: ProbeSpec | None = Field(None, description="score the student every few steps")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -139,9 +147,17 @@ class TrainSpec(_Section):
         """Optimiser steps of a run on this many rows."""
         if self.steps is not None:
             return self.steps
+        return math.ceil(self.row_count(rows) / self.rows_per_step)
+
+    def row_count(self, rows: int) -> int:
+        """How many rows a run on `rows` of them sees, one that comes again counted again.
+
+        With `epochs` no row is seen more often than was asked: the last step has what is left.
+        """
+        if self.steps is not None:
+            return self.steps * self.rows_per_step
         assert self.epochs is not None
-        # Rounded first: 0.07 x 100 is a little more than 7.
-        return max(1, math.ceil(round(self.epochs * rows / self.rows_per_step, 6)))
+        return max(1, math.ceil(round(self.epochs * rows, 6)))  # 0.07 x 100 is more than 7
 
 
 PLACEMENT = {

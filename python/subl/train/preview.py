@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from subl.cluster.placement import Placement
 from subl.errors import StageError
-from subl.model.load import base_folder, device, unreadable_models
+from subl.model.load import base_folder, device
+from subl.model.weights import file_shapes, weight_files
 from subl.progress import Progress, Report, silent
 from subl.train import memory
+from subl.train.limits import bare_model, text_config
 from subl.train.loop import TrainJob
-from subl.train.order import bins, step_rows
+from subl.train.order import Bin, bins, groups_of_like_lengths, step_rows
 from subl.train.plan import LoraSpec, TrainSpec
 from subl.train.tokens import Tokens
 
-_STEPS_LOOKED_AT = 100
+_STEPS_LOOKED_AT, _ROWS_LOOKED_AT = 100, 100_000
 
 
 def preview(job: TrainJob, ranks: int, report: Report = silent) -> dict[str, Any]:
@@ -35,21 +37,19 @@ def preview(job: TrainJob, ranks: int, report: Report = silent) -> dict[str, Any
     check_machine(spec, spread_teacher=job.teacher_placement.zero_stage == 3)
     steps = spec.step_count(len(tokens))
     counts, largest = [], 0
-    for step in range(min(steps, _STEPS_LOOKED_AT)):
-        rows = step_rows(len(tokens), spec.rows_per_step, spec.seed, step)
-        lengths = tokens.lengths[rows].tolist()
-        packed = bins(rows, lengths, ranks, spec.micro_batch_tokens)
+    for packed in _first_steps(spec, tokens, ranks):
         counts.append(len(packed[0]))
         filled = (int(tokens.lengths[each].sum()) for of_rank in packed for each in of_rank)
         largest = max(largest, *filled)
     needs = needed_memory(job, ranks, tokens)
-    total = sum(needs.values())
+    total = None if needs is None else sum(needs.values())
     free = memory.available(device(), ranks)
     seconds, why_not = None, None
     single = _alone(job)
-    if not any(base_folder(job.model).glob("*.safetensors")):
+    needs_alone = needed_memory(single, 1, tokens)
+    if not any(file.is_file() for file in weight_files(base_folder(job.model))):
         why_not = f"{job.model} has no weights"
-    elif sum(needed_memory(single, 1, tokens).values()) > memory.available(device(), 1):
+    elif needs_alone and sum(needs_alone.values()) > memory.available(device(), 1):
         why_not = "one rank alone does not fit into this machine's memory"
     else:
         report(Progress("dry run", 0, None, "steps", "timing a step"))
@@ -57,11 +57,16 @@ def preview(job: TrainJob, ranks: int, report: Report = silent) -> dict[str, Any
     return {
         **asdict(tokens.counts),
         "steps": steps,
-        "epochs": round(steps * spec.rows_per_step / len(tokens), 3),
+        "epochs": round(spec.row_count(len(tokens)) / len(tokens), 3),
         "ranks": ranks,
         "micro_batches_per_step": round(sum(counts) / len(counts), 2),
         "largest_micro_batch_tokens": largest,
-        "memory": {"needed": needs, "total": total, "free": free, "fits": total <= free},
+        "memory": {
+            "needed": needs,
+            "total": total,
+            "free": free,
+            "fits": None if total is None else total <= free,
+        },
         "seconds_per_step": None if seconds is None else round(seconds, 3),
         "seconds": None if seconds is None else round(seconds * steps, 1),
         "not_timed_because": why_not,
@@ -75,26 +80,54 @@ def check_memory(job: TrainJob, where: Placement, tokens: Tokens) -> None:
         StageError: says what needs the most, and what would help.
     """
     free = memory.available(device(), where.ranks_here)
-    memory.check(needed_memory(job, where.ranks, tokens), free, job.spec)
+    if (needs := needed_memory(job, where.ranks, tokens)) is not None:
+        memory.check(needs, free, job.spec)
 
 
-def needed_memory(job: TrainJob, ranks: int, tokens: Tokens) -> dict[str, int]:
-    """Bytes a rank needs, by purpose."""
+def _first_steps(spec: TrainSpec, tokens: Tokens, ranks: int) -> Iterator[list[list[Bin]]]:
+    """Each step's micro-batches on each rank, of as many steps as are soon looked at."""
+    looked_at = max(1, min(_STEPS_LOOKED_AT, _ROWS_LOOKED_AT // spec.rows_per_step))
+    total = spec.row_count(len(tokens))
+    for step in range(min(spec.step_count(len(tokens)), looked_at)):
+        rows = step_rows(len(tokens), spec.rows_per_step, spec.seed, step, total)
+        lengths = tokens.lengths[rows].tolist()
+        yield bins(rows, lengths, ranks, spec.micro_batch_tokens)
+
+
+def _padding(lengths: Sequence[int]) -> int:
+    groups = groups_of_like_lengths(lengths)
+    places = sum(len(group) * max(lengths[number] for number in group) for group in groups)
+    return places - sum(lengths)
+
+
+def needed_memory(job: TrainJob, ranks: int, tokens: Tokens) -> dict[str, int] | None:
+    """Bytes a rank needs, by purpose; None where the model's configuration has sizes that nobody
+    knows."""
+    from subl.model.load import require_torch
+
+    require_torch()
     spec, longest = job.spec, tokens.counts.longest
     most = max(longest, min(spec.micro_batch_tokens, spec.rows_per_step * longest))
     shapes = tensor_shapes(job.model)
     weights = sum(map(math.prod, shapes.values()))
-    config_file = base_folder(job.model) / "config.json"
-    config = SimpleNamespace(**json.loads(config_file.read_text(encoding="utf-8")))
     trained = weights if spec.lora is None else _adapter_weights(shapes, spec.lora)
     teacher = 0
     if job.targets == "teacher" and job.teacher is not None:
         teacher = sum(map(math.prod, tensor_shapes(job.teacher).values()))
+    shape = memory.Shape.of(text_config(job.model), weights, trained)
+    if shape is None:
+        return None
+    padding = (
+        _padding(tokens.lengths[each].tolist())
+        for packed in _first_steps(spec, tokens, ranks)
+        for each in chain(*packed)
+    )
     return memory.needed(
         spec,
-        memory.Shape.of(config, weights, trained),
+        shape,
         ranks=ranks,
         bin_tokens=most,
+        padding=max(padding, default=0),
         teacher_weights=teacher,
         teacher_spread=job.teacher_placement.zero_stage == 3,
     )
@@ -102,25 +135,10 @@ def needed_memory(job: TrainJob, ranks: int, tokens: Tokens) -> dict[str, int]:
 
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of a model's tensors: of its files, or where it has none as its configuration says."""
-    from safetensors import safe_open
-
     folder = base_folder(folder)
-    with unreadable_models(folder):
-        files = sorted(folder.glob("*.safetensors"))
-        if files:
-            found: dict[str, tuple[int, ...]] = {}
-            for file in files:
-                with safe_open(file, framework="numpy") as opened:
-                    for name in opened.keys():  # noqa: SIM118 (not a mapping)
-                        found[name] = tuple(opened.get_slice(name).get_shape())
-            return found
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        return {name: tuple(each.shape) for name, each in model.named_parameters()}
+    if found := file_shapes(folder):
+        return found
+    return {name: tuple(each.shape) for name, each in bare_model(folder).named_parameters()}
 
 
 def _adapter_weights(shapes: dict[str, tuple[int, ...]], spec: LoraSpec) -> int:

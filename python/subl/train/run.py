@@ -55,8 +55,10 @@ def prepare_tokens(
     report: Report = silent,
     template: Template = PLAIN,
 ) -> Path:
-    """Tokenise rows for a job, once: a run that goes on finds them."""
+    """Tokenise rows for a job, once: a run that goes on finds them. What the model cannot read is
+    refused."""
     from subl.model.load import load_tokenizer
+    from subl.train.limits import Limits
     from subl.train.tokens import tokenise
 
     folder = out / TOKENS
@@ -68,6 +70,7 @@ def prepare_tokens(
         long_rows=spec.long_rows,
         whole_turn=spec.whole_turn,
         template=template,
+        limits=Limits(model),
         report=report,
     )
     return folder

@@ -6,13 +6,14 @@ whole where it is read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from subl.errors import InputError
-from subl.train.attention import hidden_states
+from subl.train.attention import hidden_states, plain_states
 from subl.train.batch import Batch
 from subl.train.divergence import Targets, summed_loss
 from subl.train.plan import LossSpec
@@ -61,38 +62,88 @@ def head(model: PreTrainedModel) -> Tensor:
     return weight
 
 
-_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-
-
 def check_head(model: PreTrainedModel) -> None:
     """Prove that last hidden state times head are the model's logits, or refuse the model.
 
     Some models scale or cap their logits after the head (Gemma 2, Cohere, Granite); the tiled
-    losses would silently train another objective on them.
+    losses would silently train another objective on them. A cap bends small logits by less than
+    they round: what comes out of the head is replaced by large numbers, which must come through.
     """
-    input_ids = torch.arange(4, device=model.device)[None]
-    with torch.no_grad():
-        logits = model(input_ids=input_ids, use_cache=False).logits
-        states = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-        ours = states @ head(model).T
-    # A cap bends small logits by less than bfloat16 rounds: ask the configuration as well.
-    changed = any(getattr(model.config, name, None) not in (None, 1.0) for name in _LOGIT_CHANGES)
-    if changed or not torch.allclose(ours.float(), logits.float(), rtol=1e-2, atol=1e-2):
+    name = type(model).__name__
+    module = model.get_output_embeddings()
+    weight = getattr(module, "weight", None)
+    if module is None or not isinstance(weight, torch.Tensor) or weight.ndim != 2:
         raise InputError(
-            f"{type(model).__name__} changes its logits after the output head, or its head has a "
-            "bias; training it is not supported",
+            f"{name} has no output head that is a matrix; training it is not supported",
+            hint="use a causal language model",
+        )
+    seen: dict[str, Tensor] = {}
+
+    def replace(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        values = torch.linspace(-1000, 1000, output.numel(), device=output.device)
+        seen["states"], seen["output"] = inputs[0], output
+        seen["replaced"] = values.to(output.dtype).view_as(output)
+        return seen["replaced"]
+
+    input_ids = torch.arange(4, device=model.device)[None]
+    hook = module.register_forward_hook(replace)
+    try:
+        with torch.no_grad():
+            logits = model(input_ids=input_ids, use_cache=False).logits
+            states = plain_states(model, input_ids)
+    except Exception as error:  # of any kind: whatever the model's own code raises
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{name} cannot be run: {reason}", hint="use a causal language model"
+        ) from error
+    finally:
+        hook.remove()
+    with torch.no_grad():
+        same = (
+            "output" in seen
+            and logits.shape == seen["replaced"].shape
+            and torch.equal(logits.float(), seen["replaced"].float())
+            and torch.allclose(seen["states"].float(), states.float(), rtol=1e-2, atol=1e-2)
+            and torch.allclose(
+                (states @ head(model).T).float(), seen["output"].float(), rtol=1e-2, atol=1e-2
+            )
+        )
+    if not same:
+        raise InputError(
+            f"{name} changes its logits after the output head, or its head has a bias; training it "
+            "is not supported",
             hint="use a model whose logits are the last hidden state times the head",
         )
 
 
-def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
-    """In training mode, with every dropout at 0: a step is a function of its rows alone."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+_NOISE = re.compile("drop|noise|jitter")
+
+
+def without_dropout(model: PreTrainedModel) -> list[tuple[Any, str, float]]:
+    """In training mode, with every dropout at 0: a step is a function of its rows alone.
+
+    Dropout may be a module, or a number that a layer or the configuration holds, under one of many
+    names. That none is left is proven (`layout.choose_layout`).
+
+    Returns:
+        What was changed in the configuration, for `restore` before the model is written.
+    """
+    changed = []
+    parts = (getattr(model.config, name, None) for name in model.config.sub_configs)
+    configs = [model.config, *(each for each in parts if each is not None)]
+    for module in [*model.modules(), *configs]:
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
             module.p = 0.0
-    if hasattr(model.config, "attention_dropout"):
-        model.config.attention_dropout = 0.0
-    for module in model.modules():
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
-    return model.train()
+        for name, value in [*vars(module).items()]:
+            if isinstance(value, float) and value and _NOISE.search(name):
+                setattr(module, name, 0.0)
+                if not isinstance(module, torch.nn.Module):
+                    changed.append((module, name, value))
+    model.train()
+    return changed
+
+
+def restore(changed: list[tuple[Any, str, float]]) -> None:
+    """Put the configuration back as it was."""
+    for config, name, value in changed:
+        setattr(config, name, value)

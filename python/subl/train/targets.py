@@ -7,18 +7,17 @@ called before the student's own forward pass, on every rank alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from subl.errors import InputError
 from subl.model.load import device
-from subl.train.attention import hidden_states, prove_isolation, use_path_attention
+from subl.train.attention import hidden_states
 from subl.train.batch import Batch
 from subl.train.divergence import HiddenTargets, Targets
 from subl.train.engine import Engine, gathered, make_teacher_engine
-from subl.train.student import Student, check_head, head
+from subl.train.student import Student, head
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,17 +33,15 @@ def no_targets(batch: Batch, rows: Sequence[int]) -> Targets:
 
 
 def online_teacher(model: PreTrainedModel, *, zero: bool, offload: bool) -> TargetSource:
-    """A teacher that sees each micro-batch when the student does.
+    """A teacher that sees each micro-batch when the student does, in a layout proven for both
+    (`layout.choose_layout` has set it to that).
 
     With `zero` its weights are spread over the ranks (and, with `offload`, kept in CPU memory) and
     gathered layer by layer; its head is kept whole on every rank.
     """
-    use_path_attention(model)
     model.requires_grad_(False).eval()
     if zero:
         engine = make_teacher_engine(Student(model), offload=offload)
-        engine(call=check_head)
-        engine(call=partial(prove_isolation, share_prefixes=True))
         whole_head = gathered(head(model)).to(device())
 
         def spread(batch: Batch, rows: Sequence[int]) -> Targets:
@@ -53,8 +50,6 @@ def online_teacher(model: PreTrainedModel, *, zero: bool, offload: bool) -> Targ
             return HiddenTargets(states[batch.sources], whole_head)
 
         return spread
-    check_head(model)
-    prove_isolation(model, share_prefixes=True)
 
     def whole(batch: Batch, rows: Sequence[int]) -> Targets:
         with torch.no_grad():
@@ -106,4 +101,5 @@ def common_vocabulary(
         )
     if sizes[0] == sizes[1]:
         return None
-    return min(len(student), *sizes)
+    largest: int = max(ours.values())  # ids may have gaps
+    return min(largest + 1, *sizes)

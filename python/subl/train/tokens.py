@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from subl.artifact import sync, write_atomically
 from subl.errors import InputError
-from subl.model.chat import PLAIN, Piece, Turn, pieces
+from subl.model.chat import PLAIN, Piece, Turn, pieces, text_ids
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.shards import Row
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
+
+    from subl.train.limits import Limits
 
 _BATCH_ROWS = 1000
 
@@ -69,6 +71,14 @@ class Tokens:
         part = slice(int(self._offsets[number]), int(self._offsets[number + 1]))
         return self._ids[part], self._targets[part]
 
+    def largest_id(self) -> int:
+        """The largest token id."""
+        return int(self._ids.max())
+
+    def extremes(self) -> list[tuple[NDArray[np.uint32], NDArray[np.bool_]]]:
+        """The longest row, and the shortest."""
+        return [self.row(int(self.lengths.argmax())), self.row(int(self.lengths.argmin()))]
+
     def key(self, number: int) -> bytes:
         """16 bytes that name a row's tokens and targets."""
         ids, targets = self.row(number)
@@ -84,9 +94,13 @@ def tokenise(
     long_rows: Literal["error", "truncate", "drop"] = "error",
     whole_turn: bool = False,
     template: Template = PLAIN,
+    limits: Limits | None = None,
     report: Report = silent,
 ) -> Tokens:
     """Make `folder` of `rows`, or open it where it is there already.
+
+    Args:
+        limits: of the model that is to read them.
 
     Raises:
         InputError: there are no rows, or one cannot be trained on; names it.
@@ -117,6 +131,8 @@ def tokenise(
                     truncated += 1
                     row_ids = row_ids[:max_row_tokens]
                     row_targets = row_targets[:max_row_tokens]
+                if limits is not None:
+                    limits.check(row.place, row_ids, tokenizer)
                 ids.append(np.array(row_ids, np.uint32))
                 targets.append(np.array(row_targets, np.bool_))
                 offsets.append(offsets[-1] + len(row_ids))
@@ -154,13 +170,26 @@ def _encoded(
             cut.append(pieces(tokenizer, turns, whole_turn=whole_turn, template=template))
         except InputError as error:
             raise InputError(f"{row.place}: {error.message}", error.hint) from error
-    texts = [piece.text for each in cut for piece in each]
+    # A later question is tokenised behind the answer before it, as in the prompt that asks it:
+    # some tokenizers begin a text as they begin no other part of it.
+    texts = [
+        (each[number - 1].text if number > 1 and not piece.target else "") + piece.text
+        for each in cut
+        for number, piece in enumerate(each)
+    ]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
     for row, each in zip(rows, cut, strict=True):
         ids: list[int] = []
         targets: list[bool] = []
-        for piece in each:
+        before: list[int] = []
+        for number, piece in enumerate(each):
             piece_ids = next(encoded)
+            if number > 1 and not piece.target:
+                if piece_ids[: len(before)] == before:
+                    piece_ids = piece_ids[len(before) :]
+                else:  # a token reaches over the seam
+                    piece_ids = list(text_ids(tokenizer, piece.text))
+            before = piece_ids
             ids += piece_ids
             targets += [piece.target] * len(piece_ids)
         if not any(targets[1:]):

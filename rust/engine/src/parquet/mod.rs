@@ -54,7 +54,7 @@ use crate::statistics::{Counts, Statistics};
 pub use look::{JsonRows, explain, measure, take_rows};
 
 /// Filters one shard, in a folder for `work`. On any error neither output appears.
-pub fn filter(
+pub(crate) fn filter(
     plan: &Plan,
     shard: Shard<'_>,
     work: &Work,

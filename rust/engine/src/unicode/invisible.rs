@@ -204,7 +204,8 @@ mod tests {
 
     /// The invisible characters of a text that do not belong.
     fn strangers(text: &str) -> Vec<char> {
-        let invisible = Invisible::new();
+        static INVISIBLE: LazyLock<Invisible> = LazyLock::new(Invisible::new);
+        let invisible = &*INVISIBLE;
         let all = text.char_indices().filter(|&(at, c)| invisible.is_stranger(text, at, c));
         all.map(|(_, c)| c).collect()
     }

@@ -1,0 +1,139 @@
+"""The weights of a model folder: which files hold them, and how a folder is written and proven.
+
+Transformers loads some architectures under other names than it writes (Pythia's head, the experts
+of a mixture, one tensor a layer in memory and one an expert in the file). So what was written is
+proven by what is loaded from it, and that it can be written is found out before work begins.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from subl.errors import InputError, OutputError
+from subl.model.load import base_folder, load_model, quiet_libraries, unreadable_models
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers loads; others may lie beside them (`consolidated.safetensors`
+    holds the same weights once more)."""
+    if (folder / WHOLE).is_file():
+        return [folder / WHOLE]
+    index = folder / INDEX
+    if not index.is_file():
+        return sorted(folder.glob("model*.safetensors"))
+    with unreadable_models(folder):
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return sorted(folder / Path(name).name for name in names)
+
+
+def file_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in a model's files; nothing where it has none."""
+    from safetensors import safe_open
+
+    found: dict[str, tuple[int, ...]] = {}
+    with unreadable_models(folder):
+        for file in weight_files(folder):
+            with safe_open(file, framework="numpy") as opened:
+                for name in opened.keys():  # noqa: SIM118 (not a mapping)
+                    found[name] = tuple(opened.get_slice(name).get_shape())
+    return found
+
+
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    state: dict[str, Any] | None = None,
+) -> None:
+    """Write a model folder and prove it: every tensor is reread and compared bit by bit.
+
+    `state` is the state dict to write where the module does not hold it whole (ZeRO-3).
+
+    Raises:
+        OutputError: a tensor was not written, or is another one when it is read.
+    """
+    quiet_libraries()
+    tensors = model.state_dict() if state is None else state
+    model.save_pretrained(folder, state_dict=dict(tensors), safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    _prove(model, folder, tensors)
+
+
+def check_export(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: Path, out: Path
+) -> None:
+    """Refuse a model that `save_model` could not write, before it is trained.
+
+    Names and shapes that are those of the files that it was loaded from can be loaded. Where they
+    differ it is written once, to a temporary folder in `out`, and loaded.
+
+    Raises:
+        InputError: it cannot be written and loaded again.
+    """
+    quiet_libraries()
+    place = out if out.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=place) as name:
+        folder = Path(name)
+        try:
+            model.config.save_pretrained(folder)
+            if model.can_generate() and model.generation_config is not None:
+                model.generation_config.save_pretrained(folder)
+            if _as_in(base_folder(source), model):
+                tokenizer.save_pretrained(folder)
+            else:
+                save_model(model, tokenizer, folder)
+        except Exception as error:  # of any kind, from the depths of what writes models
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise InputError(
+                f"{type(model).__name__} could be trained but not written: {reason}",
+                hint="mend the model folder's configuration files, or use another model",
+            ) from error
+
+
+def _as_in(folder: Path, model: PreTrainedModel) -> bool:
+    """Whether the model would be written under names and shapes that `folder` has."""
+    from transformers.core_model_loading import revert_weight_conversion
+    from transformers.modeling_utils import remove_tied_weights_from_state_dict
+
+    own = remove_tied_weights_from_state_dict(model.state_dict(), model)
+    shapes = {name: tensor.to("meta") for name, tensor in own.items()}
+    try:
+        written = revert_weight_conversion(model, shapes)
+    except Exception:  # of any kind: then it is tried
+        return False
+    given = file_shapes(folder)
+    return all(given.get(name) == tuple(each.shape) for name, each in written.items())
+
+
+def _prove(model: PreTrainedModel, folder: Path, tensors: dict[str, Tensor]) -> None:
+    import torch
+    from safetensors import safe_open
+
+    files = weight_files(folder)
+    for file in files:
+        file.chmod(0o644)
+    written = file_shapes(folder).keys()
+    if not written <= tensors.keys():  # under other names: what counts is what is loaded
+        dtype: Any = str(model.dtype).removeprefix("torch.")
+        loaded = load_model(folder, dtype, torch.device("cpu")).state_dict()
+        for name, tensor in tensors.items():
+            if name not in loaded or not torch.equal(loaded[name].to(tensor.dtype), tensor.cpu()):
+                raise OutputError(f"{folder}: tensor {name} did not survive being written")
+        return
+    for file in files:
+        with safe_open(file, framework="pt") as saved:
+            for name in saved.keys():  # noqa: SIM118 (not a mapping)
+                if not torch.equal(saved.get_tensor(name), tensors[name].cpu()):
+                    raise OutputError(f"{file}: tensor {name} did not survive being written")
+    tied = set(getattr(model, "_tied_weights_keys", None) or ())
+    if missing := model.state_dict().keys() - written - tied:
+        raise OutputError(f"{folder}: tensors were not written: {', '.join(sorted(missing))}")
