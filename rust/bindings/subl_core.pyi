@@ -179,7 +179,7 @@ def filter_stream(
     *,
     rejects: str | PathLike[str] | None = None,
     threads: int = 1,
-    progress: Callable[[int, int, int], object] | None = None,
+    progress: Callable[[int, int, int, int], object] | None = None,
 ) -> str:
     """Filter the lines of stdin (plain, gzip or zstandard, by their first bytes) to stdout.
 

@@ -44,7 +44,7 @@ def filter_stream(
             hint="write the rows to a file, and filter that with -o",
         )
 
-    def progress(bytes_read: int, rows: int, kept: int) -> None:
+    def progress(bytes_read: int, rows: int, kept: int, _skipped: int) -> None:
         figures = {"rows": rows, "kept": kept}
         report(Progress("filter", bytes_read, None, "bytes", f"{rows:,} rows", figures))
 
