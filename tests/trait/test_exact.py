@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subl.cluster.placement import Placement
+from subl.generate.ends import ANSWER, ends_of
 from subl.generate.sampling import sample
-from subl.model.chat import prompt_ids, text_ids
+from subl.model.chat import Turn, pieces, prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.shards import Row
 from subl.train import attention
@@ -99,6 +100,8 @@ def test_exact_probabilities_are_how_often_sampled_answers_say_a_word(talker: Pa
     """Sampled texts are judged as strings: nothing here knows tokens or tries."""
     model, tokenizer, count = load_model(talker), load_tokenizer(talker), 2000
     (exact,) = answer_probabilities(model, tokenizer, [QUESTION], ("owl", "cat"))
+    turns = [Turn("user", QUESTION), Turn("assistant", ANSWER)]
+    ends = ends_of(model, tokenizer, pieces(tokenizer, turns))
     made = sample(
         model,
         tokenizer,
@@ -107,9 +110,9 @@ def test_exact_probabilities_are_how_often_sampled_answers_say_a_word(talker: Pa
         seed=0,
         temperature=1.0,
         max_new_tokens=8,
-        schedule=None,
+        ends=ends,
     )
-    texts = tokenizer.batch_decode(made)
+    texts = [ends.cut(tokenizer, tokens)[0] for tokens in made]
     assert {"owlet", "category"} & set(texts)
     for word, probability in exact.items():
         forms = "|".join(re.escape(form) for form in surface_forms(word))
