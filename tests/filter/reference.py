@@ -254,9 +254,9 @@ def stands_alone(text: str, at: int, end: int) -> bool:
         return regex.search(pattern, where, regex.V1) is not None
 
     word = text[at:end]
-    if find(rf"^{SPACED}", word) and find(rf"{GOES_ON}(?:{ATTACHED}|{MARK})*$", text[:at]):
+    if find(rf"^{SPACED}", word) and find(rf"{GOES_ON}(?:{ATTACHED}|{MARK})*\Z", text[:at]):
         return False
-    ends = rf"(?:{ATTACHED}|{MARK})*$"
+    ends = rf"(?:{ATTACHED}|{MARK})*\Z"
     if find(LETTER + ends, word) and find(rf"^{ATTACHED}*{MARK}", text[end:]):
         return False
     return not (find(SPACED + ends, word) and find(rf"^{ATTACHED}*{GOES_ON}", text[end:]))
