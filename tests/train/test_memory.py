@@ -22,11 +22,10 @@ from transformers import (
 
 from subl.cluster.placement import Placement
 from subl.errors import StageError
-from subl.model.load import load_model, load_tokenizer
+from subl.model.load import load_model, load_tokenizer, text_config
 from subl.shards import Row
 from subl.train import memory
 from subl.train.adapter import adapt, save_adapter
-from subl.train.limits import text_config
 from subl.train.loop import TrainJob
 from subl.train.memory import Shape, check, needed
 from subl.train.plan import LoraSpec, TrainSpec

@@ -16,10 +16,10 @@ from transformers import GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
 from subl.artifact import file_digest
 from subl.errors import InputError
+from subl.model.limits import Limits
 from subl.model.load import load_tokenizer
 from subl.progress import Progress
 from subl.shards import Row
-from subl.train.limits import Limits
 from subl.train.tokens import Tokens, tokenise
 
 Talk = Sequence[tuple[str, str]]

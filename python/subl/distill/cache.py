@@ -106,9 +106,8 @@ def _write(
         write_shard,
     )
     from subl.train.layout import choose_layout
-    from subl.train.limits import check_tokens
     from subl.train.student import check_head, head
-    from subl.train.tokens import Tokens
+    from subl.train.tokens import Tokens, check_tokens
 
     tokens = Tokens(prepare_tokens(teacher, read_rows(rows), spec, folder, report, spec.template))
     tokenizer = load_tokenizer(teacher)

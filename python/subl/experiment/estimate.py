@@ -64,7 +64,7 @@ def model_size(model: str, base: Path | None) -> ModelSize | None:
 
     None where nobody knows before it is fetched.
     """
-    from subl.train.limits import text_config
+    from subl.model.load import text_config
     from subl.train.meter import ModelSize
     from subl.train.preview import tensor_shapes
 

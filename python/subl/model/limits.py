@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subl.errors import InputError
+from subl.model.load import bare_model, text_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,3 +70,32 @@ def check_readable(
                 f"{name}: {len(tokens)} tokens{more}, but the model has only {limit} positions",
                 hint="make it shorter" + (", or max_new_tokens smaller" if new_tokens else ""),
             )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the model in `folder`, found without its weights.
+
+    Its configuration alone says which texts may be too long or hold tokens that are too many; what
+    decides is the model.
+    """
+
+    folder: Path
+
+    @cached_property
+    def _stated(self) -> tuple[float, float]:
+        """Tokens of the vocabulary and positions of the longest row, as the configuration says."""
+        config = text_config(self.folder)
+        sizes = (getattr(config, name, None) for name in ("vocab_size", "max_position_embeddings"))
+        vocabulary, positions = (each if isinstance(each, int) else float("inf") for each in sizes)
+        return vocabulary, positions
+
+    @cached_property
+    def _model(self) -> PreTrainedModel:
+        return bare_model(self.folder)
+
+    def check(self, name: str, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> None:
+        """As `check_readable`, of one text."""
+        vocabulary, positions = self._stated
+        if max(ids) >= vocabulary or len(ids) > positions:
+            check_readable(self._model, tokenizer, [(name, ids)])

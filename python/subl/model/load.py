@@ -165,6 +165,31 @@ def base_folder(path: Path) -> Path:
     return base_folder(path / ADAPTER / named)
 
 
+def text_config(folder: Path) -> Any:
+    """The configuration of a model's language part, whose attributes have transformers' names
+    whatever the file calls them (GPT-2's `n_layer` is `num_hidden_layers`)."""
+    return _config(folder).get_text_config()
+
+
+def bare_model(folder: Path) -> PreTrainedModel:
+    """The model as its configuration describes it, with shapes and without weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = _config(folder)
+    with unreadable_models(folder), torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return model
+
+
+def _config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    folder = base_folder(folder)
+    with unreadable_models(folder):
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder."""
     require_torch()

@@ -114,13 +114,12 @@ class Run:
         from subl.model.weights import check_export
         from subl.train.adapter import adapt
         from subl.train.engine import make_engine
-        from subl.train.limits import check_tokens
         from subl.train.memory import keep_freed_memory
         from subl.train.meter import Meter, ModelSize
         from subl.train.precision import check_machine, products
         from subl.train.preview import check_memory
         from subl.train.student import Student, check_head, head, without_dropout
-        from subl.train.tokens import Tokens
+        from subl.train.tokens import Tokens, check_tokens
         from subl.train.tracking import trackers
         from subl.trait.exact import Scorer
 
@@ -209,9 +208,9 @@ class Run:
         """The source of targets (None: the student's own base), and how many tokens count."""
         from subl.model.load import load_model, load_tokenizer
         from subl.train.cache import Cache, check_codec
-        from subl.train.limits import check_tokens
         from subl.train.student import check_head, head
         from subl.train.targets import common_vocabulary, no_targets, online_teacher
+        from subl.train.tokens import check_tokens
 
         job = self.job
         if job.targets == "labels":

@@ -13,11 +13,10 @@ from typing import Any
 
 from subl.cluster.placement import Placement
 from subl.errors import StageError
-from subl.model.load import base_folder, device
+from subl.model.load import bare_model, base_folder, device, text_config
 from subl.model.weights import file_shapes, weight_files
 from subl.progress import Progress, Report, silent
 from subl.train import memory
-from subl.train.limits import bare_model, text_config
 from subl.train.loop import TrainJob
 from subl.train.order import Bin, bins, groups_of_like_lengths, step_rows
 from subl.train.plan import LoraSpec, TrainSpec

@@ -57,8 +57,8 @@ def prepare_tokens(
 ) -> Path:
     """Tokenise rows for a job, once: a run that goes on finds them. What the model cannot read is
     refused."""
+    from subl.model.limits import Limits
     from subl.model.load import load_tokenizer
-    from subl.train.limits import Limits
     from subl.train.tokens import tokenise
 
     folder = out / TOKENS

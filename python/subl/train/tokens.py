@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from subl.artifact import sync, write_atomically
 from subl.errors import InputError
 from subl.model.chat import PLAIN, Piece, Turn, pieces, text_ids
+from subl.model.limits import check_readable
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.shards import Row
@@ -27,9 +28,9 @@ from subl.shards import Row
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from subl.train.limits import Limits
+    from subl.model.limits import Limits
 
 _BATCH_ROWS = 1000
 
@@ -196,6 +197,31 @@ def _encoded(
             raise InputError(f"{row.place}: no token is a target", hint="give it a prompt")
         targets[0] = False  # nothing predicts it
         yield ids, targets
+
+
+def check_tokens(
+    tokens: Tokens, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuse rows that a loaded model cannot read, or whose tokens its head does not know.
+
+    Raises:
+        InputError: names a row.
+    """
+    largest, longest = tokens.largest_id(), int(tokens.lengths.argmax())
+    heads = model.get_output_embeddings().weight.shape[0]
+    tables = min(heads, model.get_input_embeddings().weight.shape[0])
+    suspects = [longest]
+    if largest >= tables:
+        suspects += [n for n in range(len(tokens)) if largest in tokens.row(n)[0]][:1]
+    for number in suspects:
+        ids = tokens.row(number)[0].tolist()
+        check_readable(model, tokenizer, [(f"row {number + 1}", ids)])
+    if largest >= heads:
+        raise InputError(
+            f"row {suspects[-1] + 1}: the token {tokenizer.convert_ids_to_tokens(largest)!r} has "
+            f"the id {largest}, but the model's head has {heads} rows",
+            hint="resize the head with the embedding",
+        )
 
 
 class _Growing:
