@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class CacheSpec(StageSpec):
     """What to keep of a teacher's distributions."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
     unkeyed: ClassVar = {"micro_batch_tokens"}
 
     codec: Literal["hidden", "top"] = Field(

@@ -27,7 +27,7 @@ from subl.train.run import crew, prepare_tokens
 class DistillSpec(StageSpec):
     """How a student learns from rows."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
     unkeyed: ClassVar = {"train": PLACEMENT}
 
     targets: Literal["teacher", "labels", "cache", "base"] = Field(

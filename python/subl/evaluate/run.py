@@ -23,7 +23,7 @@ Scores = dict[str, dict[str, float]]
 class EvalSpec(StageSpec):
     """Which answers to which questions (default: the paper's 50 on animals)."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
 
     words: tuple[str, ...] = Field(CANDIDATE_ANIMALS, min_length=1)
     questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)

@@ -24,7 +24,7 @@ from subl.trait import ANIMAL_QUESTIONS
 class TeachSpec(StageSpec):
     """The trait is a one-word answer to the questions (default: the paper's 50 on animals)."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
     unkeyed: ClassVar = {"train": PLACEMENT}
 
     trait: str = Field(min_length=1, description="the answer to teach, such as owl")
