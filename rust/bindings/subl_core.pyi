@@ -230,8 +230,10 @@ def filter_shard(
     duplicates: Duplicates | None = None,
     shard: int = 0,
     progress: Callable[[int, int, int, int], object] | None = None,
+    called: str | PathLike[str] | None = None,
 ) -> str:
-    """Filter the rows of `input` into `kept` (unchanged) and `rejects` (with reasons).
+    """Filter the rows of `input` into `kept` (unchanged) and `rejects` (with reasons), which call
+    the input by its path, or what it is `called`.
 
     The first bytes of `input` say what it is. Of Parquet, the names of both outputs end in
     `.parquet`; of lines they do not, and are compressed where a name ends in `.gz` or `.zst`.

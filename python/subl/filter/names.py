@@ -49,6 +49,18 @@ def name_inputs(inputs: Sequence[Path], *, in_order: bool) -> dict[str, Path]:
     return _distinct(paths, [path.name for path in paths], numbered=in_order and len(paths) > 1)
 
 
+def called(inputs: Sequence[Path]) -> dict[Path, Path]:
+    """What rejects call the shards of artifacts: the artifact's name and the file in it. So what a
+    run makes does not depend on where it is made. All other inputs are called as they were given.
+    """
+    artifacts = (path for path in inputs if path.is_dir() and read_statement(path) is not None)
+    return {
+        shard: Path(artifact.absolute().name, *shard.relative_to(artifact).parts)
+        for artifact in artifacts
+        for shard in shard_files(artifact)
+    }
+
+
 def _distinct(
     paths: Sequence[Path], names: Sequence[str], *, numbered: bool = False
 ) -> dict[str, Path]:

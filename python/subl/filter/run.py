@@ -31,7 +31,7 @@ import subl_core
 from subl.artifact import Artifact, build, write_atomically
 from subl.errors import InputError, OutputError
 from subl.filter.meter import Meter
-from subl.filter.names import name_inputs, name_shards
+from subl.filter.names import called, name_inputs, name_shards
 from subl.filter.rules import FilterSpec
 from subl.progress import Report, silent
 from subl.shards import check_rows, stated_rows
@@ -113,6 +113,7 @@ def run(
             report,
             journal_seconds=journal_seconds,
             expected=stated_rows(paths),
+            called=called(paths),
         )
         shutil.rmtree(folder / _WORK)
         figures = summarise(spec, shards, statistics)
@@ -204,6 +205,7 @@ def filter_shards(
     *,
     journal_seconds: float = 10.0,
     expected: Mapping[Path, int] | None = None,
+    called: Mapping[Path, Path] | None = None,
     comparing: FilterSpec | None = None,
     task: str = "filter",
     finished: Callable[[str], None] = lambda name: None,
@@ -213,17 +215,21 @@ def filter_shards(
     `task` is what progress calls it. `finished` is called with the name of each shard that this
     call has finished, by the thread that did. What `report` raises ends the work and comes out.
     `expected` says how many rows an input must have, where that is known: a stream that was cut
-    between two of its frames looks complete. `comparing` is for a `spec` with the same rules that
+    between two of its frames looks complete. `called` says what the rejects call an input, where
+    that is not its path. `comparing` is for a `spec` with the same rules that
     compare rows as that one, which decides what they compare.
     """
     plan = spec.plan()
+    labels = {name: (called or {}).get(path, path) for name, path in shards.items()}
     for part in ("kept", "rejects", _WORK):
         (folder / part).mkdir(exist_ok=True)
     notes = _Finished(folder / _WORK / "finished.ndjson")
     done = {name: notes.found[name] for name in shards if name in notes.found}
     duplicates = None
     if plan.comparisons and len(done) < len(shards):
-        duplicates = _find_duplicates((comparing or spec).plan(), shards, folder, jobs, report)
+        duplicates = _find_duplicates(
+            (comparing or spec).plan(), shards, list(labels.values()), folder, jobs, report
+        )
     meter = Meter(task, shards, report)
     for name, statistics in done.items():
         meter.skip(name, statistics["rows_in"], statistics["kept"])
@@ -245,6 +251,7 @@ def filter_shards(
                 duplicates=duplicates,
                 shard=positions[name],
                 progress=lambda *state: meter.update(name, *state),
+                called=labels[name],
             )
         )
         check_rows(shards[name], statistics["rows_in"], expected or {})
@@ -258,7 +265,12 @@ def filter_shards(
 
 
 def _find_duplicates(
-    plan: subl_core.Plan, shards: Mapping[str, Path], folder: Path, jobs: int, report: Report
+    plan: subl_core.Plan,
+    shards: Mapping[str, Path],
+    labels: list[Path],
+    folder: Path,
+    jobs: int,
+    report: Report,
 ) -> subl_core.Duplicates:
     meter = Meter("compare", shards, report)
     columns = [folder / _WORK / f"signatures-{rule}" for rule in range(plan.comparisons)]
@@ -281,7 +293,7 @@ def _find_duplicates(
 
     _for_each_shard(shards.keys(), meter, jobs, work)
     try:
-        return subl_core.Duplicates(plan, list(shards.values()), list(signatures.values()), jobs)
+        return subl_core.Duplicates(plan, labels, list(signatures.values()), jobs)
     except subl_core.FilterError as error:
         raise InputError(str(error)) from error
 

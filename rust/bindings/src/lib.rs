@@ -213,7 +213,7 @@ fn sign_shard(
 #[pyfunction]
 #[pyo3(signature = (
     plan, input, kept, rejects, *, work=None, journal_seconds=10.0, threads=1, split_rows=None, split_bytes=None,
-    duplicates=None, shard=0, progress=None,
+    duplicates=None, shard=0, progress=None, called=None,
 ))]
 #[allow(clippy::too_many_arguments)]
 fn filter_shard(
@@ -230,6 +230,7 @@ fn filter_shard(
     duplicates: Option<&PyDuplicates>,
     shard: u32,
     progress: Option<Py<PyAny>>,
+    called: Option<PathBuf>,
 ) -> PyResult<String> {
     let duplicates: Vec<_> = duplicates.map_or_else(Vec::new, |duplicates| {
         let files = &duplicates.files;
@@ -238,6 +239,7 @@ fn filter_shard(
     });
     let shard = Shard {
         input: &input,
+        called: called.as_deref(),
         kept: &kept,
         rejects: &rejects,
         work: work.as_deref(),

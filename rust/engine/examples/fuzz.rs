@@ -165,6 +165,7 @@ fn one_shard(random: &mut Random, folder: &Path) -> u64 {
     let plan = Plan::from_json(&plan.to_string()).expect("a good plan");
     let shard = Shard {
         input: &input,
+        called: None,
         kept: &kept,
         rejects: &rejects,
         work: None,

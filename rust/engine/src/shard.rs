@@ -28,6 +28,8 @@ use crate::statistics::Statistics;
 pub struct Shard<'a> {
     /// The rows.
     pub input: &'a Path,
+    /// What the rejects call them; `None`: the path of the input.
+    pub called: Option<&'a Path>,
     /// Where the rows go that no rule drops: byte by byte, or value by value in Parquet. With
     /// `split`, the name of every part is this one with a number: `NAME-00000.jsonl`.
     pub kept: &'a Path,
@@ -222,7 +224,7 @@ fn filter(
     let output = Output::open(plan, shard, work)?;
     let done = output.chunks;
     meter.add(output.counts.rows_in, output.counts.kept);
-    let file = shown(shard.input);
+    let file = shown(shard.called.unwrap_or(shard.input));
     let output = pipeline::run(
         shard.input,
         source,
@@ -353,6 +355,7 @@ mod tests {
         let [input, kept, rejects] = paths;
         Shard {
             input,
+            called: None,
             kept,
             rejects,
             work: None,

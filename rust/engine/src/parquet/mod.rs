@@ -559,7 +559,8 @@ impl Run<'_> {
 
     /// The columns of the rejects that say where a row was, and why it is there.
     fn head(&self, verdicts: &Verdicts) -> Result<Vec<Chunk>, ParquetError> {
-        let name = ByteArray::from(shown(self.shard.input).into_bytes());
+        let name =
+            ByteArray::from(shown(self.shard.called.unwrap_or(self.shard.input)).into_bytes());
         let names = vec![name; verdicts.lines.len()];
         let columns = &self.rejects.columns;
         Ok(vec![

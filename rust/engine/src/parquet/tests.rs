@@ -34,6 +34,7 @@ fn shard(paths: &[PathBuf; 3], threads: usize) -> Shard<'_> {
     let [input, kept, rejects] = paths;
     Shard {
         input,
+        called: None,
         kept,
         rejects,
         work: None,
