@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
@@ -152,8 +153,27 @@ def _reader_left() -> bool:
     return bool(asked.poll(0))
 
 
+def hold_closed_streams() -> None:
+    """Put something in the place of each standard stream that was closed (`>&-`).
+
+    Else the next file that is opened gets its number, and rows might go into it. What is put there
+    refuses: rows that should go to a stdout that is closed are an error. What Python prints to one
+    is not heard.
+    """
+    for descriptor, refusing in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, refusing)  # gets the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
 def entry() -> None:
     """The console script."""
+    hold_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What the locale cannot write is no reason to end.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from subl.artifact import StageSpec, build, input_digest, lineage, open_artifact, write_atomically
+from subl.artifact import (
+    StageSpec,
+    build,
+    input_digest,
+    lineage,
+    open_artifact,
+    read_statement,
+    write_atomically,
+)
 from subl.errors import InputError, OutputError
 
 from .notes import LaterNotesSpec, NotesSpec, half_made_elsewhere, make_notes
@@ -170,10 +178,49 @@ def test_what_is_no_artifact_is_refused(tmp_path: Path, source: Path, what: str)
 
 def test_a_damaged_statement_is_named(tmp_path: Path, source: Path) -> None:
     make_notes(tmp_path / "out", source)
-    (tmp_path / "out" / "statement.json").write_text("{")
-    with pytest.raises(InputError, match=r"out/statement\.json is damaged") as caught:
-        make_notes(tmp_path / "out", source)
-    assert caught.value.hint
+    file = tmp_path / "out" / "statement.json"
+    record = json.loads(file.read_text())
+    subject = {"name": "a", "digest": {"sha256": "0"}}
+    damaged = [
+        "{",
+        json.dumps({key: value for key, value in record.items() if key != "subject"}),
+        *(
+            json.dumps({**record, "subject": value})
+            for value in (None, 1, ["a"], [{"name": "a"}], [{**subject, "annotations": 7}])
+        ),
+    ]
+    for text in damaged:
+        file.write_text(text)
+        with pytest.raises(InputError, match=r"out/statement\.json is damaged") as caught:
+            make_notes(tmp_path / "out", source)
+        assert caught.value.hint and "remove" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "7",
+        '{"balance": 12}',
+        '{"_type": "https://in-toto.io/Statement/v1", "subject": []}',
+        '{"_type": "https://in-toto.io/Statement/v1", "predicate": {"buildDefinition":'
+        ' {"buildType": "https://other.example/build"}}}',
+    ],
+)
+def test_a_statement_of_another_program_makes_no_artifact(
+    tmp_path: Path, source: Path, text: str
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"prompt": "p", "completion": "c"}\n')
+    before = input_digest(folder)
+    (folder / "statement.json").write_text(text)
+    assert read_statement(folder) is None
+    assert input_digest(folder) != before
+    with pytest.raises(OutputError, match="is not an artifact"):
+        make_notes(folder, source, halfway=never_called)
+    with pytest.raises(InputError, match="no artifact"):
+        lineage(tmp_path)
 
 
 def test_a_folder_of_somebody_elses_that_ends_in_partial_is_not_emptied(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -125,3 +125,22 @@ def test_a_file_is_not_read_and_written_at_once(folder: Path) -> None:
             stderr=subprocess.DEVNULL,
         )
     assert kept == KEPT
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+def test_a_row_of_stdin_is_explained_however_it_is_packed(
+    folder: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    def explained(number: str) -> subprocess.CompletedProcess[bytes]:
+        command = [SUBL, "filter", "explain", "rules.toml", "-", "--row", number]
+        rows = pack(b"\xef\xbb\xbf" + KEPT * 3 + DROPPED)
+        return subprocess.run(command, cwd=folder, env=ENVIRONMENT, input=rows, capture_output=True)
+
+    for number, state in (("1", b"kept"), ("4", b"dropped")):
+        done = explained(number)
+        assert (done.returncode, done.stdout.split()[:4]) == (
+            0,
+            [b"stdin,", b"row", number.encode() + b":", state],
+        )
+    done = explained("9" * 23)
+    assert done.returncode == 2 and b"stdin has 4 rows, so there is no row 99," in done.stderr

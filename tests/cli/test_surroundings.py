@@ -115,3 +115,38 @@ def test_work_is_not_done_because_nobody_hears_of_it(folder: Path) -> None:
             command, cwd=folder, env=ENVIRONMENT, stdout=nobody, stderr=subprocess.PIPE
         )
         assert (run_quietly.returncode, run_quietly.stderr) == (0, b"")
+
+
+def closed(folder: Path, command: str) -> tuple[int, str]:
+    """What the shell says of a command with streams closed, and what comes out of those left."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "{SUBL}" {command}'],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+def test_a_stream_that_is_closed_is_no_defect(folder: Path) -> None:
+    assert closed(folder, "filter rules.toml rows.jsonl -o out >&- 2>&-")[0] == 0
+    kept = (folder / "out/kept/rows.jsonl").read_text(encoding="utf-8")
+    assert kept == ROWS.splitlines(True)[1]
+    assert closed(folder, "filter rules.toml none.jsonl -o no >&- 2>&-")[0] == 2
+    assert closed(folder, "filter rules.toml -o no 2>&-")[0] == 2
+    for command in ("config schema filter", "filter rules.toml --explain-rules --json", "--help"):
+        assert closed(folder, f"{command} >&-") == (0, "")
+
+
+def test_rows_that_should_go_to_a_closed_stream_are_not_lost_quietly(folder: Path) -> None:
+    """Nor do they go into a file that was opened in its place."""
+    status, said = closed(folder, "filter rules.toml - --rejects rejects.jsonl < rows.jsonl >&-")
+    assert (status, "a defect" in said, "error: " in said) == (2, False, True), said
+    rejects = (folder / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
+    assert all("reasons" in json.loads(line) for line in rejects)
+    status, said = closed(folder, "filter rules.toml - <&-")
+    assert (status, "a defect" in said, "error: " in said) == (2, False, True), said
+    assert closed(folder, "filter rules.toml - < rows.jsonl 2>&-") == (0, ROWS.splitlines(True)[1])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
+import polars as pl
 import pytest
 import zstandard
 
@@ -81,3 +83,19 @@ def test_rules_in_words() -> None:
     assert (found["min_value"].value, found["min_value"].given) == (None, False)
     assert found["max_value"].meaning == "the largest number allowed"
     assert found.keys() == NumbersRule.model_fields.keys() - {"name", "kind"}
+
+
+def test_a_number_past_all_rows_is_a_row_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    pl.DataFrame({"completion": ["1"]}).write_parquet(tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.parquet"):
+        with pytest.raises(InputError, match="so there is no row 99,999"):
+            explain_row(SPEC, tmp_path / name, int("9" * 23))
+
+
+def test_a_pipe_is_not_read_twice(tmp_path: Path) -> None:
+    """Nobody writes into this one, so to open it would never end."""
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(InputError, match="is a pipe") as caught:
+        explain_row(SPEC, tmp_path / "a.jsonl", 1)
+    assert caught.value.hint

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from subl.artifact import StageSpec, build, lineage, read_statement, row_counts
 from subl.errors import InputError, OutputError
 from subl.filter import DuplicateRule, FilterSpec, NumbersRule, OutputSpec, name_shards, run
-from subl.shards import open_lines
+from subl.shards import format_of, open_lines
 
 RULES = (NumbersRule(name="numbers", max_value=500), DuplicateRule(name="again", method="exact"))
 
@@ -206,3 +206,21 @@ def test_a_filter_into_its_own_input_changes_nothing_of_it(tmp_path: Path) -> No
     assert list(name_shards([tmp_path])) == ["a.jsonl"]
     with pytest.raises(InputError, match="given 2 times"):
         name_shards([tmp_path, tmp_path / "a.jsonl"])
+
+
+@pytest.mark.parametrize("compression", ["auto", "none", "gz", "zst"])
+def test_no_lines_are_called_parquet_nor_packed_where_they_should_be_plain(
+    tmp_path: Path, compression: Any
+) -> None:
+    for name in ("x.parquet.gz", "x.PARQUET", "x.parquet.jsonl.gz", "y.gz.gz", "y.parquet.zst.gz"):
+        (tmp_path / name).write_bytes(b'{"completion":"1"}\n')
+        spec = FilterSpec(rules=RULES[:1], output=OutputSpec(compression=compression))
+        if name.lower().endswith(".gz"):
+            (tmp_path / name).write_bytes(gzip.compress(b'{"completion":"1"}\n'))
+        made = run(spec, [tmp_path / name], tmp_path / f"out-{name}-{compression}")
+        [kept] = made.kept_folder.iterdir()
+        assert completions(kept) == [1]
+        assert not kept.name.lower().endswith(".parquet")
+        if compression != "auto":
+            wanted = ".jsonl" if compression == "none" else f".jsonl.{compression}"
+            assert format_of(kept) == wanted

@@ -121,6 +121,31 @@ def test_the_same_again_is_not_done_again(tmp_path: Path) -> None:
         run(other, [shard], tmp_path / "out")
 
 
+def test_what_fails_after_the_last_shard_filters_none_again(tmp_path: Path) -> None:
+    """As a kill would while the files are hashed: here a record cannot be written."""
+    write_shards(tmp_path / "data")
+    partial = tmp_path / "out.partial"
+
+    def in_the_way(progress: Progress) -> None:
+        (partial / "result.json").mkdir(exist_ok=True)
+
+    with pytest.raises(OutputError, match="directory"):
+        run(SPEC, [tmp_path / "data"], tmp_path / "out", report=in_the_way)
+    (partial / "result.json").rmdir()
+    before = {path: path.stat().st_ino for path in (partial / "kept").iterdir()}
+    assert len(before) == 3
+    seen: list[Progress] = []
+    made = run(SPEC, [tmp_path / "data"], tmp_path / "out", report=seen.append)
+    assert all(each.skipped == each.done for each in seen)
+    assert {
+        partial / "kept" / path.name: path.stat().st_ino for path in made.kept_folder.iterdir()
+    } == before
+    assert not [path for path in made.artifact.path.rglob(".*")]
+    assert (
+        run(SPEC, [tmp_path / "data"], tmp_path / "other").artifact.digest == made.artifact.digest
+    )
+
+
 def test_shared_base_names_get_positions(tmp_path: Path) -> None:
     paths = []
     for number in range(2):

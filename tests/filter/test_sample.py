@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import resource
 from collections import Counter
 from pathlib import Path
 
@@ -158,3 +159,15 @@ def test_nothing_to_sample(tmp_path: Path) -> None:
         sample(SPEC, [tmp_path / "a.jsonl"], 5)
     with pytest.raises(InputError, match="at least 1 row"):
         sample(SPEC, [tmp_path / "a.jsonl"], 0)
+
+
+def test_there_may_be_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    paths = [write(tmp_path, [row(number, 9)], f"{number}.jsonl") for number in range(200)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (tmp_path / "last").open("wb") as last:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 50, hard))
+        try:
+            found = draw(paths, 400, window_above_bytes=ALWAYS_WINDOWS)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(set(identities(found))) > 100

@@ -153,10 +153,23 @@ def test_an_id_is_a_string(tmp_path: Path, given_id: object, read: str | None) -
 
 
 def test_a_folder_is_its_shards_in_order(tmp_path: Path) -> None:
-    for name in ("b.jsonl", "a.jsonl.zst", "c.jsonl.gz", "notes.txt", "d.json"):
+    shards = ["a.jsonl.zst", "b.jsonl", "c.JSONL.GZ", "d.jsonl.zstd", "e.parquet"]
+    others = ["notes.txt", "d.json", "linux.tar.zstd", "a.jsonl.md5", ".a.jsonl.bz2", "a.bz2"]
+    for name in shards + others:
         (tmp_path / name).touch()
-    names = [file.name for file in shard_files(tmp_path)]
-    assert names == ["a.jsonl.zst", "b.jsonl", "c.jsonl.gz"]
+    assert [file.name for file in shard_files(tmp_path)] == shards
+
+
+@pytest.mark.parametrize(
+    "name", ["b.jsonl.bz2", "b.jsonl.lz4", "B.JSONL.XZ", "b.parquet.gz", "b.parquet.zip"]
+)
+def test_a_shard_that_is_packed_in_another_way_is_not_left_out(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(GOOD)
+    (tmp_path / name).write_bytes(b"packed")
+    with pytest.raises(InputError) as caught:
+        shard_files(tmp_path)
+    assert str(tmp_path / name) in caught.value.message
+    assert caught.value.hint and "decompress" in caught.value.hint
 
 
 NOT_OWLS = FilterSpec(rules=(LiteralRule(name="owls", words=("owl",), field="prompt"),))

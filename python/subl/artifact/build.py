@@ -274,9 +274,11 @@ def _complete(partial: Path, key: str) -> bool:
 
 def _publish(partial: Path, out: Path) -> None:
     """Rename the partial directory; what is hidden in it (temporaries of a killed run) goes."""
-    for path in partial.rglob(".*"):
-        if path.name != ".lock":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in list(partial.rglob(".*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != partial / ".lock":
+            path.unlink(missing_ok=True)  # what was in a hidden folder went with it
     for path in [*files_of(partial), *(p for p in partial.rglob("*") if p.is_dir()), partial]:
         sync(path)
     partial.rename(out)

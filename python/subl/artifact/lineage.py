@@ -69,13 +69,14 @@ def lineage(path: Path) -> LineageNode:
     name = path.resolve().name
     if (node := _artifact(name, path, seen)) is not None:
         return node
-    found = sorted(path.glob("*/statement.json"))
+    folders = sorted(file.parent for file in path.glob("*/statement.json"))
+    found = [folder for folder in folders if read_statement(folder) is not None]
     if not found:
         raise InputError(
             f"{path} is no artifact: nothing states what its files should be",
             hint="give what a stage of subl made, or the folder of a run",
         )
-    artifacts = tuple(_node(file.parent.name, file.parent, None, seen) for file in found)
+    artifacts = tuple(_node(folder.name, folder, None, seen) for folder in found)
     digest = listing_digest({node.name: node.digest for node in artifacts})
     return LineageNode(name, str(path), "run", digest, (), artifacts)
 

@@ -21,6 +21,9 @@ from typing import Any
 from subl.artifact.digest import data_digest, directory_digest, file_digest
 from subl.errors import InputError
 
+_TYPE = "https://in-toto.io/Statement/v1"
+_BUILD_TYPE = "urn:subl:"
+
 _VERSIONED = (
     "subl",
     "subl-core",
@@ -58,7 +61,7 @@ def statement(
     """The statement of one finished stage. `outputs`: {relative path: hex sha256}; `rows`: how many
     rows there are in those that have rows."""
     return {
-        "_type": "https://in-toto.io/Statement/v1",
+        "_type": _TYPE,
         "subject": [
             {"name": name, "digest": {"sha256": digest}, **_annotated(rows.get(name))}
             for name, digest in sorted(outputs.items())
@@ -66,7 +69,7 @@ def statement(
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {
-                "buildType": f"urn:subl:{kind}:v{format_version}",
+                "buildType": f"{_BUILD_TYPE}{kind}:v{format_version}",
                 "externalParameters": dict(spec),
                 "internalParameters": {"key": key, "digest": data_digest(outputs)},
                 "resolvedDependencies": [
@@ -105,18 +108,45 @@ def row_counts(record: Mapping[str, Any]) -> dict[str, int]:
 
 
 def read_statement(path: Path) -> dict[str, Any] | None:
-    """The in-toto statement of an artifact; None where `path` is no artifact."""
+    """The in-toto statement of an artifact; None where `path` is no artifact.
+
+    A `statement.json` that subl did not write is a file like others.
+
+    Raises:
+        InputError: it is no JSON, or one of subl's and lacks what each of them says.
+    """
     file = path / "statement.json"
     if not file.is_file():
         return None
     try:
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not _is_ours(record):
+            return None
         record["predicate"]["buildDefinition"]["internalParameters"]["digest"]
-        record["predicate"]["runDetails"]["metadata"]["finishedOn"]
+        times = record["predicate"]["runDetails"]["metadata"]
+        for time in (times["startedOn"], times["finishedOn"]):
+            datetime.fromisoformat(time)
+        for subject in record["subject"]:
+            Path(subject["name"]), str(subject["digest"]["sha256"])
+        row_counts(record)
         spec_record(record)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is damaged: {error}", hint="remove the folder, rerun") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(
+            f"{file} is damaged: {reason}",
+            hint="restore that file; if subl did not make the folder, give its files one by one",
+        ) from error
     return record
+
+
+def _is_ours(record: Any) -> bool:
+    """Whether JSON is a statement about what a stage of subl built."""
+    if not isinstance(record, dict) or record.get("_type") != _TYPE:
+        return False
+    try:
+        return str(record["predicate"]["buildDefinition"]["buildType"]).startswith(_BUILD_TYPE)
+    except (KeyError, TypeError):
+        return False
 
 
 def stage_of(record: Mapping[str, Any]) -> tuple[str, int]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from subl.errors import InputError
 from subl.filter.rules import FilterSpec
-from subl.shards import format_of, open_lines
+from subl.shards import check_regular, format_of, open_lines
 
 
 def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
@@ -36,22 +36,26 @@ def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
 def explain_row(spec: FilterSpec, file: Path, number: int) -> dict[str, Any] | None:
     """What `explain` says of row `number` (from 1) of a shard, or of stdin where `file` is `-`.
 
-    Rows of JSON lines are lines, and there is nothing to say of a blank one.
+    Rows of JSON lines are lines, and there is nothing to say of a blank one. A file is opened more
+    than once; a pipe would not say the same again.
 
     Raises:
         InputError: the file cannot be read, or has fewer rows.
     """
     if number < 1:
         raise InputError(f"rows are counted from 1 (got {number})")
-    plan = spec.plan()
+    is_stdin = str(file) == "-"
+    if not is_stdin:
+        check_regular(file)
+    plan, index = spec.plan(), min(number, sys.maxsize) - 1  # no file has as many as that
     try:
-        if str(file) != "-" and format_of(file) == ".parquet":
-            found = plan.explain_parquet(file, number - 1)
+        if not is_stdin and format_of(file) == ".parquet":
+            found = plan.explain_parquet(file, index)
             if found is None:
                 raise _fewer(str(file), number, subl_core.measure_parquet(file)[0])
             verdict: dict[str, Any] = json.loads(found)
             return verdict
-        line = _stdin_line(number) if str(file) == "-" else _line(file, number)
+        line = _stdin_line(number, index) if is_stdin else _line(file, number, index)
     except subl_core.FilterError as error:
         raise InputError(str(error), hint="repair the file, or give another one") from error
     if not line.strip(b" \t\r\n"):
@@ -60,18 +64,19 @@ def explain_row(spec: FilterSpec, file: Path, number: int) -> dict[str, Any] | N
     return verdict
 
 
-def _line(file: Path, number: int) -> bytes:
-    line: bytes | None = subl_core.read_line(file, number - 1)
+def _line(file: Path, number: int, index: int) -> bytes:
+    line: bytes | None = subl_core.read_line(file, index)
     if line is None:
         with open_lines(file) as lines:
             raise _fewer(str(file), number, sum(1 for _ in lines))
     return line
 
 
-def _stdin_line(number: int) -> bytes:
-    counter = itertools.count()
-    counted = zip(sys.stdin.buffer, counter, strict=False)
-    found: tuple[bytes, int] | None = next(itertools.islice(counted, number - 1, None), None)
+def _stdin_line(number: int, index: int) -> bytes:
+    with open_lines(Path("-")) as lines:
+        counter = itertools.count()
+        counted = zip(lines, counter, strict=False)
+        found: tuple[bytes, int] | None = next(itertools.islice(counted, index, None), None)
     if found is None:
         raise _fewer("stdin", number, next(counter))
     return found[0]

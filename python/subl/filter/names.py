@@ -83,5 +83,7 @@ def _output_name(path: Path, compression: str) -> str:
         name += ".jsonl"
     if compression == "auto":
         return name
-    plain = re.sub(r"\.(gz|zstd?)$", "", name, flags=re.IGNORECASE) or name
+    plain = re.sub(r"(\.(gz|zstd?))+$", "", name, flags=re.IGNORECASE) or "rows"
+    if plain.lower().endswith(".parquet"):
+        plain += ".jsonl"
     return plain if compression == "none" else f"{plain}.{compression}"

@@ -9,14 +9,14 @@ A shard is one unit of work: a thread hands its file names to the engine, which 
 interpreter's lock. What is unfinished lies in a folder of the partial directory where nothing else
 does (`_WORK`), so that files may be called whatever they are. A finished shard is noted there once
 its files are on the disk, and an unfinished one leaves a journal, so that a run that was killed
-goes on where it was (an unfinished Parquet shard starts again). Rules that compare rows need a
+goes on where it was (an unfinished Parquet shard starts again). The folder is hidden, so it goes
+when the artifact is published, and not before. Rules that compare rows need a
 first pass over all shards; it leaves their signatures.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
 from collections import Counter
@@ -115,7 +115,6 @@ def run(
             expected=stated_rows(paths),
             called=called(paths),
         )
-        shutil.rmtree(folder / _WORK)
         figures = summarise(spec, shards, statistics)
         return {**figures, "seconds": round(time.monotonic() - started, 3)}
 

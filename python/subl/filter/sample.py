@@ -43,6 +43,7 @@ rows are counted."""
 _Z = 1.959963984540054
 _TRIAL_SECONDS = 1.0
 _PILOT_BYTES = 1 << 20
+_OPEN_FILES = 16
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,8 @@ def draw(
     generator = random.Random(seed)
     plain = [path for path in paths if format_of(path) == ".jsonl"]
     in_windows = sum(path.stat().st_size for path in plain) > window_above_bytes * count
-    streamed = [path for path in paths if not (in_windows and path in plain)]
+    apart = set(plain) if in_windows else set()
+    streamed = [path for path in paths if path not in apart]
     reservoir = _Reservoir(streamed, count, generator, report)
     if not in_windows:
         generator.shuffle(reservoir.lines)
@@ -303,21 +305,20 @@ class _Windows:
         self._sizes = [path.stat().st_size for path in self._paths]
         self.size = sum(self._sizes)
         self.bytes_read = 0
-        self._descriptors: list[int] = []
+        self._descriptors: dict[int, int] = {}
         self._drawn: list[bytes] = []
         self._windows = 0
         self._squares = 0
         self._width = 1
 
     def __enter__(self) -> _Windows:
-        self._descriptors = [os.open(path, os.O_RDONLY) for path in self._paths]
         # About one row a window. Any width would do; this one is fixed before a window is drawn.
         pilot = self._read(0, 0, _PILOT_BYTES)
         self._width = max(1, round(len(pilot) / max(1, pilot.count(b"\n"))))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for descriptor in self._descriptors:
+        for descriptor in self._descriptors.values():
             os.close(descriptor)
 
     @property
@@ -380,9 +381,20 @@ class _Windows:
             at = stop
 
     def _read(self, shard: int, position: int, count: int) -> bytes:
-        data = os.pread(self._descriptors[shard], count, position)
+        data = os.pread(self._descriptor(shard), count, position)
         self.bytes_read += len(data)
         return data
+
+    def _descriptor(self, shard: int) -> int:
+        """An open file. There may be more shards than a process may open: the one that was not
+        read for longest is closed for it."""
+        found = self._descriptors.pop(shard, None)
+        if found is None:
+            if len(self._descriptors) == _OPEN_FILES:
+                os.close(self._descriptors.pop(next(iter(self._descriptors))))
+            found = os.open(self._paths[shard], os.O_RDONLY)
+        self._descriptors[shard] = found
+        return found
 
 
 def _filter(spec: FilterSpec, rows: Sequence[bytes | ParquetRow]) -> dict[str, Any]:

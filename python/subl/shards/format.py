@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
@@ -11,6 +12,14 @@ from subl.errors import InputError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 """What shards are called."""
+
+_NAMES = (*SUFFIXES, ".jsonl.zstd")
+
+# A shard that something packed which is not read. Notes about a shard, like `.jsonl.md5`, are none.
+_PACKED = re.compile(
+    r"(\.jsonl\.(7z|br|bz2|gzip|lz4|lzma|lzo|snappy|sz|xz|z|zip)"
+    r"|\.parquet\.(7z|br|bz2|gz|gzip|lz4|lzma|lzo|snappy|sz|xz|z|zip|zst|zstd))$"
+)
 
 EXPECTED = f"give a file or a folder of files that end in {', '.join(SUFFIXES)}"
 
@@ -34,7 +43,21 @@ def format_of(file: Path) -> str:
 
 def is_named_shard(name: str) -> bool:
     """Whether a file of a folder is one of its shards, by its name."""
-    return name.lower().endswith((*SUFFIXES, ".zstd")) and not name.startswith(".")
+    return name.lower().endswith(_NAMES) and not name.startswith(".")
+
+
+def check_named(file: Path) -> None:
+    """Refuse a file of a folder that is a shard by its name, packed in a way that is not read.
+
+    Raises:
+        InputError: it is one.
+    """
+    found = _PACKED.search(file.name.lower())
+    if found is not None and not file.name.startswith("."):
+        raise InputError(
+            f"{file} looks like a shard, and files that end in {found[0]} are not read",
+            hint=f"{_CONVERT}; or give the files to read one by one",
+        )
 
 
 def check_regular(path: Path) -> None:

@@ -32,9 +32,9 @@ _BLOCK_BYTES = 1 << 20
 def open_lines(
     path: Path, on_read: Callable[[int], None] = lambda count: None
 ) -> Iterator[io.BufferedReader]:
-    """Open a shard to read its uncompressed bytes; of Parquet the rows as lines of JSON. These are
-    to be read: what JSON has no type for is null or a text in them, so rules would say something
-    else of them.
+    """Open a shard, or stdin where `path` is `-`, to read its uncompressed bytes; of Parquet the
+    rows as lines of JSON (stdin has lines only). These are to be read: what JSON has no type for is
+    null or a text in them, so rules would say something else of them.
 
     `on_read` is called with the bytes that were read from the file so far, before decompression;
     of Parquet, with the part of the file that the rows are.
@@ -43,7 +43,7 @@ def open_lines(
         InputError: here or while reading: the file is missing, truncated or corrupt, or of a format
             that is not read.
     """
-    is_parquet = format_of(path) == ".parquet"
+    is_parquet = str(path) != "-" and format_of(path) == ".parquet"
     source = _Rows(path, on_read) if is_parquet else _Lines(path, on_read)
     yield io.BufferedReader(_Content(source), _BLOCK_BYTES)
 

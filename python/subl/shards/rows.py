@@ -11,7 +11,7 @@ from typing import Any
 
 from subl.artifact import read_statement, row_counts
 from subl.errors import InputError
-from subl.shards.format import EXPECTED, check_regular, format_of, is_named_shard
+from subl.shards.format import EXPECTED, check_named, check_regular, format_of, is_named_shard
 from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines
 from subl.shards.parquet import read_frames
 
@@ -79,6 +79,8 @@ def _listed(folder: Path) -> list[Path]:
             names = [entry.name for entry in entries]
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror}", hint=EXPECTED) from error
+    for name in sorted(names):
+        check_named(folder / name)
     return sorted(folder / name for name in names if is_named_shard(name))
 
 
