@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_a_reader_that_leaves_ends_it_quietly_whether_or_not_rows_come(folder: P
         child.stdin.flush()
         assert child.stdout.readline() == KEPT
         child.stdout.close()
-        assert child.wait(100) == 0
+        assert child.wait(3600) == 0
         assert child.stderr.read() == b""
 
 
@@ -144,3 +145,35 @@ def test_a_row_of_stdin_is_explained_however_it_is_packed(
         )
     done = explained("9" * 23)
     assert done.returncode == 2 and b"stdin has 4 rows, so there is no row 99," in done.stderr
+
+
+def test_rejects_without_rows_can_be_read(folder: Path) -> None:
+    for name, decompress in [
+        ("a.gz", gzip.decompress),
+        ("a.zst", zstandard.ZstdDecompressor().decompress),
+        ("a.jsonl", bytes),
+    ]:
+        assert stream("--rejects", name, given=KEPT, cwd=folder).stdout == KEPT
+        content = (folder / name).read_bytes()
+        assert (bool(content), decompress(content)) == (name != "a.jsonl", b"")
+
+
+def test_a_pipe_that_does_not_block_is_waited_for(folder: Path) -> None:
+    rows = KEPT * 100_000
+    (folder / "rows.jsonl").write_bytes(rows)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    command = [SUBL, "filter", "rules.toml", "-", "--progress", "none"]
+    with (folder / "rows.jsonl").open("rb") as given, os.fdopen(reading, "rb") as taken:
+        child = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdin=given, stdout=writing)
+        os.close(writing)
+        assert taken.read() == rows
+        assert child.wait(3600) == 0
+
+
+def test_a_row_that_holds_the_mark_of_an_archive_is_a_row(folder: Path) -> None:
+    start = b'{"completion": "1, 2", "note": "'
+    row = start + b"m" * (257 - len(start)) + b'ustar"}\n'
+    for given in (row, gzip.compress(row), zstandard.compress(row)):
+        done = stream(given=given, cwd=folder)
+        assert (done.returncode, done.stdout) == (0, row), done.stderr

@@ -243,7 +243,8 @@ fn filter_shard(
         kept: &kept,
         rejects: &rejects,
         work: work.as_deref(),
-        journal_interval: Duration::from_secs_f64(journal_seconds.max(0.0)),
+        journal_interval: Duration::try_from_secs_f64(journal_seconds.max(0.0))
+            .unwrap_or(Duration::MAX),
         split: Split { rows: split_rows.map(Into::into), bytes: split_bytes.map(Into::into) },
         duplicates: &duplicates,
         chunk_bytes: CHUNK_BYTES,

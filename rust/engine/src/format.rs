@@ -48,7 +48,8 @@ pub struct Foreign(&'static str);
 /// So many of its first bytes tell what a file is.
 pub const FIRST_BYTES: usize = 512;
 
-/// At their place from the start of a file. None of them begins JSON text.
+/// At their place from the start of a file. None of them begins JSON text, but what is not at the
+/// very start may be in the middle of a row.
 const FOREIGN: &[(usize, &[u8], &str)] = &[
     (0, b"ARROW1\0\0", "an Arrow file"),
     (0, b"\xFF\xFF\xFF\xFF", "an Arrow stream"),
@@ -136,7 +137,11 @@ fn begins_as_rows(first: &[u8]) -> bool {
 }
 
 fn refuse_foreign(first: &[u8]) -> io::Result<()> {
+    let is_rows = begins_as_rows(first);
     for (at, magic, name) in FOREIGN {
+        if *at > 0 && is_rows {
+            continue;
+        }
         if first.get(*at..).is_some_and(|rest| rest.starts_with(magic)) {
             return Err(foreign(name));
         }
@@ -195,6 +200,20 @@ mod tests {
                 assert_eq!(of(name, &first), Err(format!("it is {what}")));
                 let packed = zstd::bulk::compress(&first, 3).unwrap();
                 assert_eq!(of(name, &packed), Err(format!("it is {what}")));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_row_says_nothing_of_the_file() {
+        for (at, magic, _) in FOREIGN.iter().filter(|(at, ..)| *at > 0) {
+            for start in ["{\"", "\u{FEFF}{", "\n\t {"] {
+                let pad = "m".repeat(*at - start.len().min(*at));
+                let first = [start[..].as_bytes(), pad.as_bytes(), *magic, b"\": 1}\n"].concat();
+                assert!(first[*at..].starts_with(magic));
+                assert_eq!(of("a", &first), Ok(Format::Lines(Compression::None)));
+                let packed = zstd::bulk::compress(&first, 3).unwrap();
+                assert_eq!(of("a", &packed), Ok(Format::Lines(Compression::Zstandard)));
             }
         }
     }

@@ -96,6 +96,8 @@ pub struct Plan {
     combinations: Vec<Combination>,
     /// The regex rules that are broken where nothing matches.
     require: u64,
+    /// Those that decide by one row alone whether it is dropped, and those that they are about.
+    deciding: u64,
     /// The rules with these actions.
     drops: u64,
     tags: u64,
@@ -249,11 +251,27 @@ impl Plan {
         known: u64,
         scratch: &mut Scratch,
     ) -> Result<u64, Unreadable> {
+        self.broken_of(u64::MAX, row, known, scratch)
+    }
+
+    /// The same of the rules in `asked`; what it says of others means nothing. Every field is read.
+    #[inline]
+    fn broken_of(
+        &self,
+        asked: u64,
+        row: &impl Row,
+        known: u64,
+        scratch: &mut Scratch,
+    ) -> Result<u64, Unreadable> {
         let mut mask = known;
         if self.tags != 0 && row.has(self.fields.len()) {
             return Err(Unreadable::FieldTaken);
         }
         for single in &self.singles {
+            if asked >> single.rule & 1 == 0 {
+                read(row, single.field)?;
+                continue;
+            }
             let mut breaks = |value: Value<'_>| {
                 let breaks = single.matcher.breaks(value, &mut scratch.matcher);
                 mask |= u64::from(breaks) << single.rule;
@@ -267,9 +285,14 @@ impl Plan {
             }
         }
         for (field, scan) in &self.scans {
+            let rules = scan.rules() & asked;
+            if rules == 0 {
+                read(row, *field)?;
+                continue;
+            }
             let mut breaks = |value: Value<'_>| {
-                let matched = scan.matched(value, &mut scratch.scan);
-                mask |= matched ^ (scan.rules() & self.require);
+                let matched = scan.matched(rules, value, &mut scratch.scan);
+                mask |= matched ^ (rules & self.require);
             };
             match row.single(*field) {
                 Some(value) => breaks(value),
@@ -280,9 +303,7 @@ impl Plan {
             }
         }
         for comparison in &self.comparisons {
-            if row.single(comparison.field).is_none() {
-                row.for_each(comparison.field, &mut |_| true)?;
-            }
+            read(row, comparison.field)?;
         }
         for combination in &self.combinations {
             mask |= u64::from((combination.test)(mask, combination.parts)) << combination.rule;
@@ -316,7 +337,9 @@ impl Plan {
         let own = self.drops & !self.is_about_other_rows();
         let kept = row.filter(|row| {
             among_kept
-                && self.broken(*row, 0, &mut scratch.rows).is_ok_and(|broken| broken & own == 0)
+                && self
+                    .broken_of(self.deciding, *row, 0, &mut scratch.rows)
+                    .is_ok_and(|broken| broken & own == 0)
         });
         for (comparison, signatures) in self.comparisons.iter().zip(signatures) {
             let compared = match comparison.signer.among() {
@@ -382,6 +405,12 @@ impl Plan {
         }
         findings.sort_by_key(|found| (found.rule, found.value, found.finding.reason));
     }
+}
+
+/// Can the field be read?
+#[inline]
+fn read(row: &impl Row, field: usize) -> Result<(), Unreadable> {
+    if row.single(field).is_some() { Ok(()) } else { row.for_each(field, &mut |_| true) }
 }
 
 fn for_each_value(
@@ -560,20 +589,29 @@ impl Builder {
         for (field, builder) in self.scans {
             scans.push((field, builder.build().map_err(PlanError::Plan)?));
         }
-        Ok(Plan {
+        let mut plan = Plan {
             rules: self.rules,
             singles: self.singles,
             scans,
             comparisons: self.comparisons,
             combinations: self.combinations,
             require: self.require,
+            deciding: 0,
             drops,
             tags,
             fields: self.fields,
             tree: Arc::new(tree),
             tag_field,
             max_line_bytes,
-        })
+        };
+        plan.deciding = plan.drops & !plan.is_about_other_rows();
+        // A rule is declared after those that it is about.
+        for combination in plan.combinations.iter().rev() {
+            if plan.deciding >> combination.rule & 1 == 1 {
+                plan.deciding |= combination.parts;
+            }
+        }
+        Ok(plan)
     }
 }
 
@@ -649,6 +687,50 @@ mod tests {
             let taken = line("x", "a").replace("{\"messages", &key);
             assert_eq!(broken(&plan, &taken), Err(Unreadable::FieldTaken), "{value}");
         }
+    }
+
+    #[test]
+    fn rows_are_compared_by_what_rules_say_that_drop_them() {
+        let plan = Plan::from_json(
+            r#"{"rules": [
+                {"name": "a", "kind": "regex", "patterns": ["a"], "action": "tag"},
+                {"name": "b", "kind": "literal", "words": ["b"], "action": "count"},
+                {"name": "c", "kind": "regex", "patterns": ["c"], "mode": "require", "action": "count"},
+                {"name": "n", "kind": "numbers", "action": "count"},
+                {"name": "p", "kind": "length", "max_chars": 3, "field": "prompt", "action": "tag"},
+                {"name": "b or n", "kind": "all", "rules": ["b", "n"], "action": "count"},
+                {"name": "again", "kind": "duplicate", "method": "exact", "among": "kept"},
+                {"name": "drop b", "kind": "any", "rules": ["b or n"]},
+                {"name": "drop repeats", "kind": "any", "rules": ["again", "p"]}
+            ]}"#,
+        )
+        .unwrap();
+        assert_eq!(plan.deciding, 0b10101010);
+        let is_signed = |plan: &Plan, line: &str| {
+            let mut index = Index::default();
+            index.build(line.as_bytes());
+            let mut locator = plan.locator();
+            let record = locator.locate(line.as_bytes(), &index, 0, line.len()).unwrap();
+            let mut signatures = plan.no_signatures();
+            plan.sign(Some(&record), &mut Signing::default(), &mut signatures);
+            let mut none = plan.no_signatures();
+            none[0].push_none();
+            signatures != none
+        };
+        assert!(is_signed(&plan, r#"{"completion":"a","prompt":"long"}"#));
+        assert!(is_signed(&plan, r#"{"completion":"1","prompt":"long"}"#));
+        assert!(!is_signed(&plan, r#"{"completion":"b","prompt":"x"}"#));
+        assert!(!is_signed(&plan, r#"{"completion":"a","prompt":1}"#));
+        assert!(!is_signed(&plan, r#"{"completion":"a","prompt":"x","filter_tags":1}"#));
+        let plan = Plan::from_json(
+            r#"{"rules": [
+                {"name": "a", "kind": "regex", "patterns": ["a"], "action": "tag"},
+                {"name": "again", "kind": "duplicate", "method": "exact", "among": "kept"}
+            ]}"#,
+        )
+        .unwrap();
+        assert_eq!(plan.deciding, 0);
+        assert!(is_signed(&plan, r#"{"completion":"a"}"#));
     }
 
     #[test]

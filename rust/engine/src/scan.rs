@@ -221,12 +221,12 @@ impl Scan {
         self.rules
     }
 
-    /// Which rules have a pattern that matches? One bit each.
-    pub fn matched(&self, value: Value<'_>, scratch: &mut Scratch) -> u64 {
+    /// Which of these rules have a pattern that matches? One bit each.
+    pub fn matched(&self, rules: u64, value: Value<'_>, scratch: &mut Scratch) -> u64 {
         let mut matched = 0;
-        self.search(value, scratch, Spans::No, &mut |rule, _, _| {
+        self.search(rules, value, scratch, Spans::No, &mut |rule, _, _| {
             matched |= 1 << rule;
-            matched == self.rules
+            matched == rules
         });
         matched
     }
@@ -239,7 +239,7 @@ impl Scan {
         scratch: &mut Scratch,
         each: &mut dyn FnMut(u32, usize, Span),
     ) {
-        self.search(value, scratch, Spans::Yes, &mut |rule, reason, span| {
+        self.search(self.rules, value, scratch, Spans::Yes, &mut |rule, reason, span| {
             each(rule, reason, span);
             false
         });
@@ -249,22 +249,26 @@ impl Scan {
     /// rule has matched already.
     fn search(
         &self,
+        rules: u64,
         value: Value<'_>,
         scratch: &mut Scratch,
         spans: Spans,
         each: &mut dyn FnMut(u32, usize, Span) -> bool,
     ) {
         // The rules that need not be looked at any more.
-        let mut done = 0u64;
+        let mut done = !rules;
         let mut fold = false;
         if !value.is_ascii {
             fold = self.case_variants.iter().any(|variant| variant.find(value.bytes).is_some());
             // Words are compared in their composed form; patterns code point by code point.
-            let is_composed = self.folding.is_empty() || is_composed(value.text());
-            for folding in &self.folding {
+            let foldings = self.folding.iter().filter(|folding| rules >> folding.rule & 1 == 1);
+            // Checked once for all.
+            let text = foldings.clone().next().map_or("", |_| value.text());
+            let is_composed = is_composed(text);
+            for folding in foldings {
                 if fold || !is_composed || folding.always {
                     done |= 1 << folding.rule;
-                    if folding.search(value, is_composed, scratch, spans, each) {
+                    if folding.search(text, is_composed, scratch, spans, each) {
                         return;
                     }
                 }
@@ -347,17 +351,17 @@ enum Spans {
 impl Folding {
     fn search(
         &self,
-        value: Value<'_>,
+        text: &str,
         is_composed: bool,
         scratch: &mut Scratch,
         spans: Spans,
         each: &mut dyn FnMut(u32, usize, Span) -> bool,
     ) -> bool {
         if spans == Spans::No {
-            return self.literal.occurs(value.text(), is_composed, &mut scratch.folded)
+            return self.literal.occurs(text, is_composed, &mut scratch.folded)
                 && each(self.rule, 0, (0, 0));
         }
-        for (reason, span) in self.literal.find(value.text(), is_composed, &mut scratch.folded) {
+        for (reason, span) in self.literal.find(text, is_composed, &mut scratch.folded) {
             each(self.rule, reason, span);
         }
         false
@@ -811,7 +815,7 @@ mod tests {
         expected.sort_unstable();
         assert_eq!(found, expected, "{value:?}");
         let mask = expected.iter().fold(0, |mask, (rule, _, _)| mask | 1u64 << rule);
-        assert_eq!(rules.scan.matched(value.into(), &mut scratch), mask, "{value:?}");
+        assert_eq!(rules.scan.matched(u64::MAX, value.into(), &mut scratch), mask, "{value:?}");
     }
 
     #[test]
@@ -833,7 +837,7 @@ mod tests {
         // Quadratic time would be minutes.
         let value = "ow ".repeat(300_000);
         let mut scratch = Scratch::default();
-        assert_eq!(rules.scan.matched(value.as_str().into(), &mut scratch), 0);
+        assert_eq!(rules.scan.matched(u64::MAX, value.as_str().into(), &mut scratch), 0);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::pipeline::{self, Block, Turn, Worker};
 use crate::plan::Plan;
 use crate::reject::First;
 use crate::sink::Codec;
-use crate::source::Source;
+use crate::source::{Decompressor, Source};
 use crate::statistics::Statistics;
 
 /// The files of one shard. The first bytes of the input decide about its format. The names of the
@@ -205,11 +205,25 @@ pub(crate) fn folder_beside(path: &Path) -> Result<TempDir, Error> {
         .map_err(Error::write(path))
 }
 
+/// So much of a shard is its beginning, decompressed.
+const CHECKED_BYTES: usize = 1 << 16;
+
 /// Looks at the beginning of a shard, so that what can fail at once does not fail late.
 pub fn check_shard(plan: &Plan, input: &Path, split: Split) -> Result<(), Error> {
     match format::of_file(input).map_err(Error::read(input))? {
         Format::Parquet => parquet::check(plan, input, split),
-        Format::Lines(_) => pipeline::read_line(input, 0).map(drop),
+        // Not its first line, which may be as long as the file.
+        Format::Lines(_) => Source::open(input, CHECKED_BYTES)
+            .and_then(|mut source| {
+                let (mut first, mut spare) = (Vec::new(), Vec::new());
+                match source.next_chunk(&mut first)? {
+                    Some(chunk) => {
+                        Decompressor::default().decompress(&chunk, &mut first, &mut spare)
+                    }
+                    None => Ok(()),
+                }
+            })
+            .map_err(Error::read(input)),
     }
 }
 
@@ -451,6 +465,31 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn the_beginning_of_a_shard_is_not_its_first_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let plan = Plan::from_json(r#"{"rules": [{"name": "n", "kind": "numbers"}]}"#).unwrap();
+        let check = |name: &str, bytes: &[u8]| {
+            let path = directory.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            check_shard(&plan, &path, Split::default())
+        };
+        // A line that is cut where it has not been read yet.
+        let mut line = b"{\"completion\":\"".to_vec();
+        line.extend((0..1u32 << 20).map(|n| b'a' + (n.wrapping_mul(0x9E37_79B9) >> 28) as u8));
+        for compression in [flate2::Compression::none(), flate2::Compression::fast()] {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), compression);
+            encoder.write_all(&line).unwrap();
+            let packed = encoder.finish().unwrap();
+            check("long.jsonl.gz", &packed[..packed.len() - 100]).unwrap();
+            assert!(check("cut.jsonl.gz", &packed[..100]).is_err());
+        }
+        let packed = zstd::bulk::compress(&line, 3).unwrap();
+        check("long.jsonl.zst", &packed[..packed.len() - 100]).unwrap();
+        assert!(check("cut.jsonl.zst", &packed[..100]).is_err());
+        check("empty.jsonl", b"").unwrap();
     }
 
     /// Rows of about 100 bytes: kept ones, rejected ones, long ones, and what is no row at all.

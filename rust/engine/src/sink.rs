@@ -53,6 +53,17 @@ impl Codec {
     }
 }
 
+/// What to write to this file if it has no rows: no bytes at all are no valid stream.
+pub fn without_rows(path: &Path) -> io::Result<Vec<u8>> {
+    let mut empty = Vec::new();
+    match Compression::of(path) {
+        Compression::None => {}
+        Compression::Gzip => gzip(b"", &mut empty)?,
+        Compression::Zstandard => empty = zstd::bulk::compress(b"", ZSTANDARD_LEVEL)?,
+    }
+    Ok(empty)
+}
+
 fn gzip(bytes: &[u8], buffer: &mut Vec<u8>) -> io::Result<()> {
     // No time stamp and no name: the same rows give the same bytes.
     let mut encoder = GzBuilder::new().mtime(0).write(buffer, flate2::Compression::default());
@@ -115,13 +126,7 @@ impl Sink {
     /// Makes the file appear under its name, with everything that was written on the disk.
     pub fn finish(mut self) -> io::Result<()> {
         if self.length == 0 {
-            // No bytes at all are no valid stream.
-            let mut empty = Vec::new();
-            match Compression::of(&self.path) {
-                Compression::None => {}
-                Compression::Gzip => gzip(b"", &mut empty)?,
-                Compression::Zstandard => empty = zstd::bulk::compress(b"", ZSTANDARD_LEVEL)?,
-            }
+            let empty = without_rows(&self.path)?;
             self.write_all(&empty)?;
         }
         self.file.sync_all()?;

@@ -11,11 +11,11 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::judge::Judge;
-use crate::pipe::is_abandoned;
+use crate::pipe::{is_abandoned, write_all};
 use crate::pipeline::{self, Block, CHUNK_BYTES, Turn, Worker};
 use crate::plan::Plan;
 use crate::shard::{Flow, Meter, Progress};
-use crate::sink::Codec;
+use crate::sink::{Codec, without_rows};
 use crate::source::Source;
 use crate::statistics::{Counts, Statistics};
 
@@ -63,14 +63,23 @@ pub fn filter_stream(
             meter: &meter,
         })?;
     meter.report()?;
+    if let Some(Rejects { mut file, path, is_empty: true }) = output.rejects {
+        without_rows(path).and_then(|bytes| file.write_all(&bytes)).map_err(Error::write(path))?;
+    }
     let kept = output.counts.kept;
     Ok(output.counts.finish(plan, vec![kept]))
 }
 
 struct Output<'a> {
     kept: &'a File,
-    rejects: Option<(File, &'a Path)>,
+    rejects: Option<Rejects<'a>>,
     counts: Counts,
+}
+
+struct Rejects<'a> {
+    file: File,
+    path: &'a Path,
+    is_empty: bool,
 }
 
 impl<'a> Output<'a> {
@@ -91,7 +100,7 @@ impl<'a> Output<'a> {
             if file.metadata().is_ok_and(|found| found.is_file()) {
                 file.set_len(0).map_err(Error::write(path))?;
             }
-            Ok((file, path))
+            Ok(Rejects { file, path, is_empty: true })
         };
         Ok(Output { kept, rejects: rejects.map(open).transpose()?, counts: Counts::new(plan) })
     }
@@ -143,8 +152,9 @@ impl Filter<'_> {
         if judge.kept.is_empty() && is_abandoned(output.kept) {
             return Err(Error::write(kept)(io::ErrorKind::BrokenPipe.into()));
         }
-        (&mut &*output.kept).write_all(&judge.kept).map_err(Error::write(kept))?;
-        if let Some((file, path)) = &mut output.rejects {
+        write_all(output.kept, &judge.kept).map_err(Error::write(kept))?;
+        if let Some(Rejects { file, path, is_empty }) = &mut output.rejects {
+            *is_empty &= judge.rejected.is_empty();
             rejected.and_then(|bytes| file.write_all(bytes)).map_err(Error::write(path))?;
         }
         output.counts.take(&mut judge.counts);

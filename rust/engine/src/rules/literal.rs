@@ -4,17 +4,20 @@
 //! `(?i)` of the regex rule. Diacritics are ignored by canonical decomposition without its
 //! combining marks (category Mn): é is e, but ø is not o.
 //!
-//! A whole word has no word character (`\w` of the regex rule) directly before it or after it. That
-//! is `\b` for words that start and end in word characters, and also works for `c++`.
+//! [`crate::unicode::words`] says what a whole word is: in most texts `\b` for words that start and
+//! end in letters or digits, but it also works for `c++`, beside marks and where no spaces are written.
 //!
 //! Most values are searched by [`crate::scan`], which needs no folding. What is here decides about
 //! any value: it folds the value into a buffer, searches that, and maps spans back.
+
+use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde::Deserialize;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 
+use crate::unicode::Bits;
 use crate::unicode::composition::parts;
 use crate::unicode::words::is_whole_word;
 
@@ -111,9 +114,7 @@ impl Literal {
             }
         }
         if !is_composed || self.folding.changes_composed() {
-            for (_, span) in &mut findings {
-                *span = self.unfold(value, *span);
-            }
+            self.unfold(value, &mut findings);
         }
         findings
     }
@@ -128,7 +129,16 @@ impl Literal {
             return value;
         }
         folded.clear();
-        if is_composed {
+        if is_composed && !self.folding.ignore_diacritics {
+            // Most of most texts is as it is folded.
+            let mut at = 0;
+            while let Some((start, c)) = CASED.next(value, at) {
+                folded.push_str(&value[at..start]);
+                folded.push(fold(c));
+                at = start + c.len_utf8();
+            }
+            folded.push_str(&value[at..]);
+        } else if is_composed {
             self.folding.push(value.chars(), folded);
         } else {
             self.folding.push(value.nfc(), folded);
@@ -136,29 +146,49 @@ impl Literal {
         folded
     }
 
-    /// Maps a span of the folded value to the value: from the character that it starts in to the next
-    /// one that is not a part of it. Where characters compose it takes all of them.
-    fn unfold(&self, value: &str, (start, end): (usize, usize)) -> (usize, usize) {
-        let mut folded = String::new();
-        let mut span = (0, value.len());
+    /// Maps spans of the folded value to the value, all in one pass: from the character that one
+    /// starts in to the next that is not a part of it. Where characters compose it takes all of them.
+    fn unfold(&self, value: &str, findings: &mut [(usize, (usize, usize))]) {
+        let sorted = |of: fn((usize, usize)) -> usize| {
+            let all = findings.iter().enumerate();
+            let mut offsets: Vec<_> = all.map(|(index, found)| (of(found.1), index)).collect();
+            offsets.sort_unstable();
+            offsets.into_iter().peekable()
+        };
+        let (mut starts, mut ends) = (sorted(|(start, _)| start), sorted(|(_, end)| end));
+        let (mut length, mut folded) = (0, String::new());
         for (at, part) in parts(value) {
-            let before = folded.len();
+            folded.clear();
             self.folding.push(part.nfc(), &mut folded);
             // What vanishes belongs to what stands before it.
-            if folded.len() == before {
+            if folded.is_empty() {
                 continue;
             }
-            if before <= start {
-                span.0 = at;
+            while let Some((_, index)) = ends.next_if(|&(end, _)| end <= length) {
+                findings[index].1.1 = at;
             }
-            if before >= end {
-                span.1 = at;
-                break;
+            if ends.peek().is_none() {
+                return;
+            }
+            length += folded.len();
+            while let Some((_, index)) = starts.next_if(|&(start, _)| start < length) {
+                findings[index].1.0 = at;
             }
         }
-        span
+        for (_, index) in ends {
+            findings[index].1.1 = value.len();
+        }
     }
 }
+
+/// No character from here on has another case.
+const LAST_CASED: char = '\u{20000}';
+
+/// The characters that folding case changes.
+static CASED: LazyLock<Bits> = LazyLock::new(|| {
+    let all = ('\0'..LAST_CASED).filter(|&c| fold(c) != c);
+    Bits::new(&all.map(|c| (c, c)).collect::<Vec<_>>())
+});
 
 /// What texts are compared after.
 #[derive(Clone, Copy)]
@@ -306,6 +336,24 @@ mod tests {
         spec.words = vec!["\u{301}".to_owned()];
         let message = Literal::new(&spec).err().unwrap();
         assert!(message.contains("without its diacritics"), "{message}");
+    }
+
+    #[test]
+    fn no_other_character_has_another_case() {
+        assert_eq!((LAST_CASED..=char::MAX).find(|&c| fold(c) != c), None);
+    }
+
+    #[test]
+    fn many_words_of_a_long_value_take_no_time() {
+        // One pass for each word would be minutes.
+        let words: Vec<String> = (0..20_000).map(|n| format!("É{n}")).collect();
+        let rule = rule(&words.iter().map(String::as_str).collect::<Vec<_>>(), true, true);
+        let value: Vec<String> = (0..20_000).map(|n| format!("e\u{301}{n}")).collect();
+        let value = value.join(" ");
+        let mut found = rule.find(&value, false, &mut String::new());
+        found.sort_unstable();
+        let texts = found.iter().map(|&(word, (start, end))| (word, &value[start..end]));
+        assert!(texts.eq(value.split(' ').enumerate()));
     }
 
     #[test]

@@ -68,6 +68,13 @@ pub(crate) fn parts(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let (mut at, mut composed_until) = (0, 0);
     std::iter::from_fn(move || {
         let start = at;
+        // Nothing attaches to it, and it to nothing.
+        if text.as_bytes()[start..].first()?.is_ascii()
+            && text.as_bytes().get(start + 1).is_none_or(u8::is_ascii)
+        {
+            at += 1;
+            return Some((start, &text[start..at]));
+        }
         let first = text[start..].chars().next()?.len_utf8();
         if start >= composed_until {
             let mut others = text[start + first..].char_indices();
