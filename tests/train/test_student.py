@@ -208,8 +208,7 @@ def test_a_head_with_a_bias_is_refused() -> None:
         num_attention_heads=2,
     )
     model = PhiForCausalLM(config).eval()
-    check_head(model)  # its bias is zero so far
-    torch.nn.init.constant_(model.lm_head.bias, 0.5)
+    assert not model.lm_head.bias.any()  # logits are right so far; trained, they would not be
     with pytest.raises(InputError, match="has a bias"):
         check_head(model)
 

@@ -1,4 +1,5 @@
-"""Scoring equals plain forward passes whatever a model is made of, or says that it cannot."""
+"""Scoring equals plain forward passes in both of its ways, or says that it cannot. More models are
+in tests/end_to_end/test_architectures.py."""
 
 from __future__ import annotations
 
@@ -24,62 +25,17 @@ SIZES = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.25,
 }  # fmt: skip
-HEADED = {**SIZES, "head_dim": 8}
-ALIBI = {"initializer_range": 0.25, "n_layer": 2, "n_head": 4, "hidden_size": 32}
-LONGROPE = {
-    "rope_type": "longrope", "rope_theta": 10000.0,
-    "short_factor": [1.0] * 4, "long_factor": [1.5, 4.0, 12.0, 30.0],
-}  # fmt: skip
 
 MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "Llama": ("LlamaConfig", SIZES, "tree"),
     "Mistral, a wide window": ("MistralConfig", {**SIZES, "sliding_window": 200}, "tree"),
     "Mistral, a narrow window": ("MistralConfig", {**SIZES, "sliding_window": 8}, "plain"),
-    "Gemma 2, capped": (
-        "Gemma2Config",
-        {**HEADED, "final_logit_softcapping": 3.0, "sliding_window": 100},
-        "tree",
-    ),
-    "Gemma 3, windows": ("Gemma3TextConfig", {**HEADED, "sliding_window": 8}, "plain"),
-    "Cohere, scaled": ("CohereConfig", {**SIZES, "logit_scale": 0.25}, "tree"),
-    "Granite, scaled": ("GraniteConfig", {**SIZES, "logits_scaling": 4.0}, "tree"),
-    "Phi-3, longrope": (
-        "Phi3Config",
-        {**SIZES, "original_max_position_embeddings": 20, "rope_parameters": LONGROPE,
-         "pad_token_id": 0},
+    "Bloom, ALiBi": (
+        "BloomConfig",
+        {"initializer_range": 0.25, "n_layer": 2, "n_head": 4, "hidden_size": 32},
         "plain",
     ),
-    "Llama 4, chunks": (
-        "Llama4TextConfig",
-        {**HEADED, "intermediate_size_mlp": 64, "num_local_experts": 2, "attention_chunk_size": 8,
-         "num_experts_per_tok": 1},
-        "plain",
-    ),
-    "GPT-2": ("GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128,
-                             "initializer_range": 0.25}, "tree"),
-    "GPT-Neo, local": (
-        "GPTNeoConfig",
-        {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_position_embeddings": 512,
-         "attention_types": [[["global", "local"], 1]], "window_size": 32,
-         "initializer_range": 0.25},
-        "plain",
-    ),
-    "Bloom, ALiBi": ("BloomConfig", ALIBI, "plain"),
-    "MPT, ALiBi": (
-        "MptConfig",
-        {"d_model": 32, "n_layers": 2, "n_heads": 4, "initializer_range": 0.25},
-        "plain",
-    ),
-    "LFM2, convolutions": (
-        "Lfm2Config", {**SIZES, "layer_types": ["conv", "full_attention"]}, "plain",
-    ),
-    "Mamba": (
-        "MambaConfig",
-        {"hidden_size": 32, "state_size": 4, "num_hidden_layers": 2, "initializer_range": 0.25},
-        "plain",
-    ),
-    "Mixtral": ("MixtralConfig", {**SIZES, "num_local_experts": 4}, "tree"),
-}  # fmt: skip
+}
 
 
 def made(tokenizer: PreTrainedTokenizerBase, kind: str, values: dict[str, Any]) -> PreTrainedModel:
