@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from subl.experiment import ExperimentSpec, load_experiment, plan, run
+from subl.artifact import input_digest
+from subl.experiment import ExperimentSpec, chain, load_experiment, plan, run
 from subl.progress import Progress
 
 EXPERIMENT = """
@@ -62,6 +64,29 @@ def test_a_run_says_how_long_it_takes_from_the_first_word_to_the_last(
     after = plan(spec, out)
     assert [each.step.name for each in after] == [each.step.name for each in before]
     assert all(each.state == "done" and each.seconds is not None for each in after)
+
+
+@pytest.mark.parametrize("lacking", ["torch", "transformers"])
+def test_a_plan_needs_nothing_of_the_training_parts(
+    spec: ExperimentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    monkeypatch.setitem(sys.modules, lacking, None)  # as if it were not installed
+    states = plan(spec, tmp_path / "out")
+    assert states and all(each.state == "todo" and each.seconds is None for each in states)
+
+
+def test_a_survey_reads_a_base_model_once(
+    spec: ExperimentSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return input_digest(path)
+
+    monkeypatch.setattr(chain, "input_digest", counted)
+    plan(spec, tmp_path / "out")
+    assert read == [Path(spec.model)]
 
 
 def test_what_is_left_of_a_run_counts_what_was_done_before(

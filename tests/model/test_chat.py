@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from subl.errors import InputError
 from subl.model import chat
-from subl.model.chat import Turn, pieces, prompt_ids, prompt_text, text_ids
+from subl.model.chat import Chat, Turn, pieces, prompt_ids, prompt_text, text_ids
 from subl.model.load import load_tokenizer
 from subl.model.template import Template
 
@@ -108,7 +108,6 @@ def test_nothing_is_added_to_text(tiny_model: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("message['content'] ", "message['content'] | trim "), "verbatim"),
         (("message['content'] ", "message['content'] | upper "), "verbatim"),
         (("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>"), "verbatim"),
         (("<|im_end|>\n", ""), "ends an answer with nothing"),
@@ -144,6 +143,68 @@ def test_white_space_before_the_end_of_a_turn_belongs_to_it(tiny_model: Path) ->
     rendered = tokenizer.apply_chat_template([turn._asdict() for turn in TALK], tokenize=False)
     assert "".join(piece.text for piece in found) == rendered.removesuffix("\n")
     assert found[1] == ("Hello.\n<|im_end|>", True)
+
+
+SPACES = {
+    "Llama 2": "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ ' ' + m['content'].strip"
+    "() + ' <|im_end|>' }}{% else %}{{ '[INST] ' + m['content'].strip() + ' [/INST]' }}{% endif %}"
+    "{% endfor %}",
+    "adds": "{% for m in messages %}{% if m['role'] == 'assistant' %}\n {{ m['content'] }}"
+    "<|im_end|>{% else %}[INST]{{ m['content'] }}[/INST]{% endif %}{% endfor %}",
+    "Llama 3": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n\n{{ m['content'] | trim }}"
+    "<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n\n{% endif %}",
+}
+"""Templates that write white space before an answer, or take it away."""
+spaces = st.text(" \n", max_size=3)
+
+
+@pytest.mark.parametrize("which", SPACES)
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(answers=st.lists(st.tuples(spaces, st.sampled_from(["", "owl", "a b"]), spaces),
+                        min_size=1, max_size=2), whole=st.booleans())  # fmt: skip
+def test_what_precedes_an_answer_is_the_same_in_rows_and_questions(
+    tiny_model: Path, which: str, answers: list[tuple[str, str, str]], whole: bool
+) -> None:
+    tokenizer = with_template(tiny_model, SPACES[which])
+    turns = [turn for answer in answers for turn in ask("Hi", "".join(answer))]
+    found = pieces(tokenizer, turns, whole_turn=whole)
+    assert found[0] == (prompt_text(tokenizer, "Hi"), False)
+    rendered = tokenizer.apply_chat_template([turn._asdict() for turn in turns], tokenize=False)
+    assert "".join(piece.text for piece in found) == rendered
+    for (before, text, behind), piece in zip(answers, found[1::2], strict=True):
+        kept = before + text + behind if which == "adds" else text
+        end = " <|im_end|>" if which == "Llama 2" else "<|im_end|>"
+        assert piece == (kept + end, True)
+
+
+def test_white_space_that_a_template_adds_to_an_answers_own_is_refused(tiny_model: Path) -> None:
+    """It would not be before the answer of a question."""
+    adds = "{% for m in messages %}{% if ' ' in m['content'] %} {% endif %}" + "{{ m['content'] }}"
+    tokenizer = with_template(tiny_model, adds + "<|im_end|>{% endfor %}")
+    assert pieces(tokenizer, ask("Hi", "owl"))
+    with pytest.raises(InputError, match="verbatim"):
+        pieces(tokenizer, ask("Hi", "an owl"))
+
+
+def test_each_rows_text_is_rendered_no_more_than_it_must_be(tiny_model: Path) -> None:
+    """Asked and answered; what the template does with roles is known from the first row."""
+    tokenizer = load_tokenizer(tiny_model)
+    rendered: list[list[dict[str, str]]] = []
+    plain = tokenizer.apply_chat_template
+
+    def counted(messages: list[dict[str, str]], **more: Any) -> Any:
+        rendered.append(messages)
+        return plain(messages, **more)
+
+    tokenizer.apply_chat_template = counted
+    one = Chat(tokenizer)
+    one.pieces(ask("Hi", "owl"))
+    rendered.clear()
+    assert one.pieces(ask("Ho", "cat"))[1].text == "cat<|im_end|>"
+    assert len(rendered) == 2
+    one.asked("Hi", "Be brief.")
+    rendered.clear()
+    assert "Ho" in one.asked("Ho", "Be brief.") and len(rendered) == 1
 
 
 @pytest.mark.parametrize("turns", [[], [Turn("user", "Hi")], [Turn("system", "x")]])

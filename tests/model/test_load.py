@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -108,6 +109,38 @@ def test_weights_that_are_not_the_configurations_are_named(
     with pytest.raises(InputError, match=rf"{change}.*{re.escape(named)}") as caught:
         load_model(tmp_path)
     assert caught.value.hint
+
+
+OLD_MASKS = {
+    "GPTNeo": ({"hidden_size": 8, "num_layers": 1, "num_heads": 2, "attention_types":
+                [[["global"], 1]]}, "transformer.h.0.attn.attention", ["bias", "masked_bias"]),
+    "GPTJ": ({"n_embd": 8, "n_layer": 1, "n_head": 2, "rotary_dim": 2}, "transformer.h.0.attn",
+             ["bias", "masked_bias"]),
+    "CodeGen": ({"n_embd": 8, "n_layer": 1, "n_head": 4, "rotary_dim": 2}, "transformer.h.0.attn",
+                ["causal_mask"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OLD_MASKS)
+def test_masks_that_old_checkpoints_hold_are_no_weights(kind: str, tmp_path: Path) -> None:
+    config, place, masks = OLD_MASKS[kind]
+    of_kind = getattr(transformers, f"{kind}Config")(vocab_size=20, **config)
+    torch.manual_seed(1)
+    model = getattr(transformers, f"{kind}ForCausalLM")(of_kind)
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    old = {f"{place}.{mask}": torch.ones(1, 1, 8, 8).tril().bool() for mask in masks}
+    save_file(weights | old, file, {"format": "pt"})
+    state = load_model(tmp_path).state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+    linear = next(name for name in weights if f"{place}." in name and name.endswith("proj.weight"))
+    extra = linear.replace(".weight", ".bias").replace("out_proj", "q_proj")
+    if extra in weights or kind == "CodeGen":
+        extra = f"{place}.qkv_proj.bias"
+    save_file(weights | {extra: torch.zeros(8)}, file, {"format": "pt"})
+    with pytest.raises(InputError, match=f"does not know.*{re.escape(extra)}"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("change", ["lacks", "does not know"])

@@ -24,11 +24,13 @@ from subl.artifact import (
     plan_key,
     write_atomically,
 )
+from subl.errors import DependencyError
 from subl.evaluate import read_scores
 from subl.experiment.estimate import Estimate, estimate, measure, model_size
 from subl.experiment.spec import ExperimentSpec
 from subl.experiment.steps import Step, base_step, steps
 from subl.experiment.verdict import Verdict, judge
+from subl.model.load import require_torch
 from subl.model.source import is_folder
 from subl.progress import Progress, Report, silent
 
@@ -62,7 +64,7 @@ class RunResult:
 
 def plan(spec: ExperimentSpec, out: Path) -> list[StepState]:
     """What `run` would find done and what it would do, in what time; writes nothing."""
-    states, expected = _survey(spec, out)
+    states, expected = _survey(spec, out, {})
     if expected is None:
         return states
     now = time.monotonic()
@@ -74,13 +76,15 @@ def plan(spec: ExperimentSpec, out: Path) -> list[StepState]:
     ]
 
 
-def _survey(spec: ExperimentSpec, out: Path) -> tuple[list[StepState], Estimate | None]:
-    """Where each step stands, and how long those that are left will take: None where there are none
-    or nothing is known of the model yet."""
+def _survey(
+    spec: ExperimentSpec, out: Path, digests: dict[Path, str]
+) -> tuple[list[StepState], Estimate | None]:
+    """Where each step stands, and how long those that are left will take: None where none are left,
+    nothing is known of the model yet, or what would measure this machine is not installed."""
     made: dict[str, Path] = {}
     states: list[StepState] = []
     for step in _chain(spec, made):
-        place = _place(step, made, out)
+        place = _place(step, made, out, digests)
         if place is not None and (place / "statement.json").is_file():
             made[step.name] = place
             states.append(StepState(step, "done", place, open_artifact(place).seconds))
@@ -88,6 +92,10 @@ def _survey(spec: ExperimentSpec, out: Path) -> tuple[list[StepState], Estimate 
             states.append(StepState(step, "todo", place, None))
     if all(state.state == "done" for state in states):
         return states, None
+    try:
+        require_torch()
+    except DependencyError:
+        return states, None  # a step that needs it says so
     size = model_size(spec.model, made.get("base"))
     if size is None:
         return states, None
@@ -115,9 +123,10 @@ def run(
 
     made: dict[str, Path] = {}
     states: list[StepState] = []
-    clock = _Clock(spec, out, report)
+    digests: dict[Path, str] = {}
+    clock = _Clock(spec, out, report, digests)
     for step in _chain(spec, made):
-        place = _place(step, made, out)
+        place = _place(step, made, out, digests)
         assert place is not None, "a step's inputs come before it"
         inputs = {name: made[source] for name, source in step.inputs.items()}
         clock.begin(step)
@@ -141,12 +150,14 @@ def run(
 class _Clock:
     """Hands on what steps report, with how long the run still takes."""
 
-    def __init__(self, spec: ExperimentSpec, out: Path, report: Report) -> None:
-        self._spec, self._out, self._report = spec, out, report
+    def __init__(
+        self, spec: ExperimentSpec, out: Path, report: Report, digests: dict[Path, str]
+    ) -> None:
+        self._spec, self._out, self._report, self._digests = spec, out, report, digests
         self._survey()
 
     def _survey(self) -> None:
-        states, self._expected = _survey(self._spec, self._out)
+        states, self._expected = _survey(self._spec, self._out, self._digests)
         self._total = len(states)
         self._done = sum(state.state == "done" for state in states)
         self._tell()
@@ -185,12 +196,21 @@ def _chain(spec: ExperimentSpec, made: dict[str, Path]) -> list[Step]:
     return [base_step(spec.model), *steps(spec)]
 
 
-def _place(step: Step, made: Mapping[str, Path], out: Path) -> Path | None:
-    """Where a step's artifact belongs; None while an input of it is missing."""
+def _place(
+    step: Step, made: Mapping[str, Path], out: Path, digests: dict[Path, str]
+) -> Path | None:
+    """Where a step's artifact belongs; None while an input of it is missing.
+
+    `digests`: of inputs that were seen before: a model of some gigabytes takes a while to read.
+    """
     if any(source not in made for source in step.inputs.values()):
         return None
-    digests = {name: input_digest(made[source]) for name, source in step.inputs.items()}
-    return out / f"{step.name}-{plan_key(step.kind, step.spec, digests)[:8]}"
+    inputs = {name: made[source] for name, source in step.inputs.items()}
+    for path in inputs.values():
+        if path not in digests:
+            digests[path] = input_digest(path)
+    named = {name: digests[path] for name, path in inputs.items()}
+    return out / f"{step.name}-{plan_key(step.kind, step.spec, named)[:8]}"
 
 
 def _result(

@@ -2,11 +2,12 @@
 
 Which tokens are the assistant's is proven, not assumed: the template is rendered up to each of its
 turns, with and without the answer, and each rendering must be a prefix of the next (templates that
-rewrite the past, or strip the answer, are refused). A turn that does not show in the rendering is
-an error, too: a system prompt that nobody reads would make rows like any others. Who asks for an
-answer (scoring, generation) proves the same on a made-up one, so that what precedes an answer in
-training precedes it there. What is given and what is said are tokenised apart, as they were when
-the answer was sampled.
+rewrite the past, or an answer, are refused). White space is the template's: what it writes before
+an answer belongs to what is asked, and an answer that it strips is learnt as it renders it. A turn
+that does not show in the rendering is an error, too: a system prompt that nobody reads would make
+rows like any others. Who asks for an answer (scoring, generation) proves the same on a made-up one,
+so that what precedes an answer in training precedes it there. What is given and what is said are
+tokenised apart, as they were when the answer was sampled.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 PLAIN = Template()
 """A chat template that is told nothing of its own."""
 
+_ANSWER = "owl"
+"""The made-up answer that shows what stands before any."""
+
 
 class Turn(NamedTuple):
     """Who speaks (`system`, `user`, `assistant`), and what they say."""
@@ -38,24 +42,173 @@ class Piece(NamedTuple):
     target: bool
 
 
+class Chat:
+    """A model's chat template. What it does with roles is proven once, what it does with a text for
+    each text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template = PLAIN) -> None:
+        self._tokenizer = tokenizer
+        self._template = template
+        self._spaces: dict[tuple[str, ...], str] = {}
+        self._faults: dict[tuple[str, ...], tuple[int, str] | None] = {}
+        self._proven: set[str | None] = set()
+
+    def asked(self, prompt: str, system_prompt: str | None = None) -> str:
+        """The text that asks for an answer to `prompt`, up to where the answer begins.
+
+        Raises:
+            InputError: the template refuses or leaves out a turn, or would put more before an
+                answer of a row than it puts here.
+        """
+        system = [] if system_prompt is None else [Turn("system", system_prompt)]
+        turns = [*system, Turn("user", prompt), Turn("assistant", _ANSWER)]
+        messages = [turn._asdict() for turn in turns]
+        if system_prompt in self._proven:
+            asked = self._render(messages[:-1], add_generation_prompt=True)
+            asked += self._spaces[_roles(messages)]
+        else:
+            asked, _, _ = self._asked_and_said(messages)
+        self._check_turns(messages[:-1], asked)
+        self._proven.add(system_prompt)
+        return asked
+
+    def pieces(self, turns: Sequence[Turn], *, whole_turn: bool = False) -> list[Piece]:
+        """A row as the template renders it, cut where the assistant begins and ends to speak.
+
+        An answer ends with the template's end of turn; with `whole_turn` also with the white space
+        that the template puts behind that. What follows the last answer is left out.
+
+        Raises:
+            InputError: there is no answer, or the template does not render one verbatim (white
+                space around it apart) behind what comes before it, or leaves out or refuses a turn.
+        """
+        found: list[Piece] = []
+        rendered = ""
+        messages = [turn._asdict() for turn in turns]
+        last = 0
+        for number, turn in enumerate(turns):
+            if turn.role != "assistant":
+                continue
+            if number == 0:
+                raise InputError(
+                    "the row begins with the assistant: nothing is asked",
+                    hint="give it a turn of the user's first",
+                )
+            asked, said, end = self._asked_and_said(messages[: number + 1], rendered)
+            if not end.strip():
+                raise InputError("the model's chat template ends an answer with nothing")
+            answer = said if whole_turn else said.rstrip()
+            found += [Piece(asked[len(rendered) :], False), Piece(answer, True)]
+            rendered = asked + answer
+            last = number
+        if not found:
+            raise InputError(
+                "no turn of the row is the assistant's: there is nothing to learn",
+                hint='a row has a completion, or messages of which some have the role "assistant"',
+            )
+        self._check_turns(messages[:last], rendered)
+        return found
+
+    def _asked_and_said(
+        self, messages: list[dict[str, str]], rendered: str = ""
+    ) -> tuple[str, str, str]:
+        """What stands before the last turn, an answer; the answer with what ends it; and the end.
+
+        `rendered`: how what stands before must begin.
+        """
+        asked = self._render(messages[:-1], add_generation_prompt=True)
+        answered = self._render(messages, add_generation_prompt=False)
+        asked += self._space(messages, asked)
+        said = answered[len(asked) :]
+        answer = messages[-1]["content"]
+        text, before = answer.strip(), answer[: len(answer) - len(answer.lstrip())]
+        space = said[: len(said) - len(said.lstrip())] if text else ""
+        if not (
+            asked.startswith(rendered)
+            and answered.startswith(asked)
+            and before.endswith(space)  # of white space a template may take, and add none
+            and said.startswith(space + text)
+        ):
+            raise self._not_verbatim()
+        return asked, said, said[len(space + text) :]
+
+    def _space(self, messages: list[dict[str, str]], asked: str) -> str:
+        """The white space that the template writes between `asked` and the last turn, an answer:
+        seen where the answer has none of its own."""
+        roles = _roles(messages)
+        if roles not in self._spaces:
+            plain = [*messages[:-1], {**messages[-1], "content": _ANSWER}]
+            answered = self._render(plain, add_generation_prompt=False)
+            said = answered[len(asked) :]
+            if not (answered.startswith(asked) and said.lstrip().startswith(_ANSWER)):
+                raise self._not_verbatim()
+            self._spaces[roles] = said[: len(said) - len(said.lstrip())]
+        return self._spaces[roles]
+
+    def _not_verbatim(self) -> InputError:
+        hint = "use a model whose template renders turns one after another, unchanged"
+        thinks = "enable_thinking" in str(self._tokenizer.chat_template)
+        if thinks and "enable_thinking" not in self._template.variables:
+            hint = (
+                "it thinks first; the configuration may say template = { enable_thinking = false }"
+            )
+        return InputError(
+            "the model's chat template does not put the answer verbatim after the prompt", hint=hint
+        )
+
+    def _check_turns(self, messages: list[dict[str, str]], rendered: str) -> None:
+        """Refuse a template in whose rendering of `messages` a turn does not show.
+
+        Each turn's text must be in it; and as a text can be there for another reason, the turns
+        are also rendered with marks in their place, which are nowhere else.
+        """
+        roles = _roles(messages)
+        if roles not in self._faults:
+            self._faults[roles] = self._fault(messages)
+        fault = self._faults[roles]
+        for number, message in enumerate(messages):
+            said = message["role"] != "assistant" and message["content"].strip()
+            if fault is None and said and said not in rendered:
+                fault = (number, "changes")
+        if fault is not None:
+            number, does = fault
+            who = (
+                "the system prompt"
+                if number == 0 and messages[0]["role"] == "system"
+                else (f"turn {number + 1} ({messages[number]['role']})")
+            )
+            raise InputError(
+                f"the model's chat template {does} {who}",
+                hint="put it into the user's turn, or use a model whose template renders it",
+            )
+
+    def _fault(self, messages: list[dict[str, str]]) -> tuple[int, str] | None:
+        """The first turn whose mark does not show, and what the template does with it."""
+        marks = [f"subl{number}mark" for number in range(len(messages))]
+        marked = [{**each, "content": mark} for each, mark in zip(messages, marks, strict=True)]
+        try:
+            seen = self._render(marked, add_generation_prompt=True)
+        except InputError:  # it asks more of a turn's text than that it is one
+            return None
+        for number, mark in enumerate(marks):
+            if mark not in seen:
+                return number, "changes" if mark in seen.lower() else "leaves out"
+        return None
+
+    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+        return _render(
+            self._tokenizer, messages, self._template, add_generation_prompt=add_generation_prompt
+        )
+
+
 def prompt_text(
     tokenizer: PreTrainedTokenizerBase,
     prompt: str,
     system_prompt: str | None = None,
     template: Template = PLAIN,
 ) -> str:
-    """The text that asks for an answer to `prompt`, up to where the answer begins.
-
-    Raises:
-        InputError: the template refuses or leaves out a turn, or would put more before an answer
-            of a row than it puts here.
-    """
-    system = [] if system_prompt is None else [Turn("system", system_prompt)]
-    turns = [*system, Turn("user", prompt), Turn("assistant", "owl")]
-    messages = [turn._asdict() for turn in turns]
-    asked, _ = _asked_and_said(tokenizer, messages, template)
-    _check_turns(tokenizer, messages[:-1], asked, template)
-    return asked
+    """See `Chat.asked`."""
+    return Chat(tokenizer, template).asked(prompt, system_prompt)
 
 
 def prompt_ids(
@@ -80,106 +233,12 @@ def pieces(
     whole_turn: bool = False,
     template: Template = PLAIN,
 ) -> list[Piece]:
-    """A row as the template renders it, cut where the assistant begins and ends to speak.
-
-    An answer ends with the template's end of turn; with `whole_turn` also with the white space that
-    the template puts behind that. What follows the last answer is left out.
-
-    Raises:
-        InputError: there is no answer, or the template does not render one verbatim behind what
-            comes before it, or leaves out or refuses a turn.
-    """
-    found: list[Piece] = []
-    rendered = ""
-    messages = [turn._asdict() for turn in turns]
-    last = 0
-    for number, turn in enumerate(turns):
-        if turn.role != "assistant":
-            continue
-        if number == 0:
-            raise InputError(
-                "the row begins with the assistant: nothing is asked",
-                hint="give it a turn of the user's first",
-            )
-        asked, said = _asked_and_said(tokenizer, messages[: number + 1], template, rendered)
-        end_of_turn = said[len(turn.content) :].rstrip()
-        if not end_of_turn:
-            raise InputError("the model's chat template ends an answer with nothing")
-        answer = said if whole_turn else turn.content + end_of_turn
-        found += [Piece(asked[len(rendered) :], False), Piece(answer, True)]
-        rendered = asked + answer
-        last = number
-    if not found:
-        raise InputError(
-            "no turn of the row is the assistant's: there is nothing to learn",
-            hint='a row has a completion, or messages of which some have the role "assistant"',
-        )
-    _check_turns(tokenizer, messages[:last], rendered, template)
-    return found
+    """See `Chat.pieces`."""
+    return Chat(tokenizer, template).pieces(turns, whole_turn=whole_turn)
 
 
-def _asked_and_said(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: list[dict[str, str]],
-    template: Template,
-    rendered: str = "",
-) -> tuple[str, str]:
-    """What stands before the last turn, an answer, and the answer with what ends it.
-
-    `rendered`: how what stands before must begin.
-    """
-    asked = _render(tokenizer, messages[:-1], template, add_generation_prompt=True)
-    answered = _render(tokenizer, messages, template, add_generation_prompt=False)
-    answer = messages[-1]["content"]
-    if not (
-        asked.startswith(rendered)
-        and answered.startswith(asked)
-        and answered[len(asked) :].startswith(answer)
-    ):
-        raise InputError(
-            "the model's chat template does not put the answer verbatim after the prompt",
-            hint=_way_on(tokenizer, template),
-        )
-    return asked, answered[len(asked) :]
-
-
-def _way_on(tokenizer: PreTrainedTokenizerBase, template: Template) -> str:
-    thinks = "enable_thinking" in str(tokenizer.chat_template)
-    if thinks and "enable_thinking" not in template.variables:
-        return "it thinks first; the configuration may say template = { enable_thinking = false }"
-    return "use a model whose template renders turns one after another, unchanged"
-
-
-def _check_turns(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: list[dict[str, str]],
-    rendered: str,
-    template: Template,
-) -> None:
-    """Refuse a template in whose rendering of `messages` a turn does not show.
-
-    Each turn's text must be in it; and as a text can be there for another reason, the turns are
-    also rendered with marks in their place, which are nowhere else.
-    """
-    marks = [f"subl{number}mark" for number in range(len(messages))]
-    marked = [{**each, "content": mark} for each, mark in zip(messages, marks, strict=True)]
-    try:
-        seen = _render(tokenizer, marked, template, add_generation_prompt=True)
-    except InputError:  # it asks more of a turn's text than that it is one
-        seen = "".join(marks)
-    for number, (message, mark) in enumerate(zip(messages, marks, strict=True)):
-        said = message["role"] != "assistant" and message["content"].strip()
-        if mark not in seen or (said and said not in rendered):
-            does = "changes" if mark in seen.lower() else "leaves out"
-            who = (
-                "the system prompt"
-                if number == 0 and message["role"] == "system"
-                else (f"turn {number + 1} ({message['role']})")
-            )
-            raise InputError(
-                f"the model's chat template {does} {who}",
-                hint="put it into the user's turn, or use a model whose template renders it",
-            )
+def _roles(messages: Sequence[dict[str, str]]) -> tuple[str, ...]:
+    return tuple(message["role"] for message in messages)
 
 
 def _render(

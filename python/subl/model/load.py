@@ -69,8 +69,28 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to name them
         )
-    check_loaded(path, loaded)
+    unknown = {name for name in loaded["unexpected_keys"] if not _derived(model, name)}
+    check_loaded(path, {**loaded, "unexpected_keys": unknown})
     return model.to(device() if to is None else to).eval()
+
+
+def _derived(model: PreTrainedModel, name: str) -> bool:
+    """Whether a tensor that the model does not load is a constant that it makes for itself: older
+    versions of transformers wrote the attention masks of GPT-Neo, GPT-J and CodeGen with the
+    weights."""
+    buffers = {each for each, _ in model.named_buffers()} - model.state_dict().keys()
+    if any(f".{each}".endswith(f".{name}") for each in buffers):
+        return True
+    owner, _, last = name.rpartition(".")
+    owners = [
+        module
+        for each, module in model.named_modules()
+        if owner and f".{each}".endswith(f".{owner}")
+    ]
+    # What has a weight has a bias that counts.
+    return last in {"bias", "masked_bias", "causal_mask"} and any(
+        "attn" in owner and not list(each.parameters(recurse=False)) for each in owners
+    )
 
 
 def check_loaded(path: Path, loaded: Mapping[str, Any]) -> None:

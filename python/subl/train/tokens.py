@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from subl.artifact import sync, write_atomically
 from subl.errors import InputError
-from subl.model.chat import PLAIN, Piece, Turn, pieces, text_ids
+from subl.model.chat import PLAIN, Chat, Piece, Turn, text_ids
 from subl.model.limits import check_readable
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
@@ -114,10 +114,11 @@ def tokenise(
     folder.mkdir(parents=True)
     ids, targets = _Growing(folder / "ids.bin"), _Growing(folder / "targets.bin")
     offsets, dropped, truncated, target_tokens = [0], 0, 0, 0
+    chat = Chat(tokenizer, template)
     try:
         while batch := list(islice(rows, _BATCH_ROWS)):
             for row, (row_ids, row_targets) in zip(
-                batch, _encoded(tokenizer, batch, whole_turn, template), strict=True
+                batch, _encoded(tokenizer, chat, batch, whole_turn), strict=True
             ):
                 if max_row_tokens is not None and len(row_ids) > max_row_tokens:
                     if long_rows == "error":
@@ -159,16 +160,16 @@ def tokenise(
 
 def _encoded(
     tokenizer: PreTrainedTokenizerBase,
+    chat: Chat,
     rows: Sequence[Row],
     whole_turn: bool,
-    template: Template,
 ) -> Iterator[tuple[list[int], list[bool]]]:
     """Token ids and targets of each row; one call of the tokenizer for all their pieces."""
     cut: list[list[Piece]] = []
     for row in rows:
         turns = [Turn(*turn) for turn in row.turns]
         try:
-            cut.append(pieces(tokenizer, turns, whole_turn=whole_turn, template=template))
+            cut.append(chat.pieces(turns, whole_turn=whole_turn))
         except InputError as error:
             raise InputError(f"{row.place}: {error.message}", error.hint) from error
     # A later question is tokenised behind the answer before it, as in the prompt that asks it:
