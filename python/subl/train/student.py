@@ -77,6 +77,12 @@ def check_head(model: PreTrainedModel) -> None:
             f"{name} has no output head that is a matrix; training it is not supported",
             hint="use a causal language model",
         )
+    bias = getattr(module, "bias", None)
+    if bias is not None and bool(bias.any()):  # however small: the loss does not know of it
+        raise InputError(
+            f"the output head of {name} has a bias; training it is not supported",
+            hint="use a model whose logits are the last hidden state times the head",
+        )
     seen: dict[str, Tensor] = {}
 
     def replace(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -110,8 +116,7 @@ def check_head(model: PreTrainedModel) -> None:
         )
     if not same:
         raise InputError(
-            f"{name} changes its logits after the output head, or its head has a bias; training it "
-            "is not supported",
+            f"{name} changes its logits after the output head; training it is not supported",
             hint="use a model whose logits are the last hidden state times the head",
         )
 
