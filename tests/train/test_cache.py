@@ -28,6 +28,7 @@ from subl.train.attention import use_path_attention
 from subl.train.batch import Batch, collate
 from subl.train.cache import (
     RANGE_NATS,
+    SCHEMA,
     Cache,
     Header,
     check_codec,
@@ -262,7 +263,7 @@ class _OneRow:
 
 
 def read_back(folder: Path, columns: dict[str, torch.Tensor], vocabulary: int) -> TopTargets:
-    write_header(folder, Header(1, "top", "", "", "", vocabulary, "float32", 9, 0.9))
+    write_header(folder, Header(SCHEMA, "top", "", "", "", vocabulary, "float32", 9, 0.9))
     count = len(columns["counts"])
     write_shard(folder / "shard-00000.safetensors", [bytes(16)], [count], columns)
     found = Cache(folder).source(_OneRow(), CPU)(collate([]), [0])  # type: ignore[arg-type]
@@ -369,8 +370,8 @@ def test_another_schema_or_no_header_is_refused(made: dict[str, Path], tmp_path:
         Cache(tmp_path)
     assert e.value.hint == "subl distill cache makes one"
     header = json.loads((made["top"] / "header.json").read_text())
-    (tmp_path / "header.json").write_text(json.dumps({**header, "schema": 99}))
-    with pytest.raises(InputError, match=r"schema 99 is not the one this version reads \(1\)"):
+    (tmp_path / "header.json").write_text(json.dumps({**header, "schema": 1}))
+    with pytest.raises(InputError, match=r"schema 1 is not the one this version reads \(2\)"):
         read_header(tmp_path)
     (tmp_path / "header.json").write_text("{")
     with pytest.raises(InputError, match="is not a cache of a teacher"):

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from subl.errors import InputError
-from subl.train.layout import choose_layout, lay_out, share
+from subl.train.layout import Layout, choose_layout, lay_out, share
 from subl.train.student import Student, without_dropout
 
 Row = tuple[np.ndarray[Any, np.dtype[np.uint32]], np.ndarray[Any, np.dtype[np.bool_]]]
@@ -190,3 +190,10 @@ def test_16_bit_models_pass_the_same_proof(dtype: torch.dtype) -> None:
     model = model_named("attention").to(dtype)
     assert choose_layout(model, rows(20, 3)) == "paths"
     assert choose_layout(model, rows(20, 3), first="side by side") == "side by side"
+
+
+@pytest.mark.parametrize("first", ["side by side", "one length"])
+def test_flash_attention_begins_where_the_teacher_does(first: Layout) -> None:
+    """Rows one after another are what it is for, but both must read the same micro-batches."""
+    model = model_named("attention")
+    assert choose_layout(model, rows(20, 3), first=first, attention="flash") == first

@@ -199,7 +199,8 @@ def test_models_that_scale_their_logits_are_refused() -> None:
         check_head(GraniteForCausalLM(config).eval())
 
 
-def test_a_head_with_a_bias_is_refused() -> None:
+@pytest.mark.parametrize("value", [0.0, 0.5, -0.005, 1e-6])
+def test_a_head_with_a_bias_is_refused(value: float) -> None:
     config = PhiConfig(
         vocab_size=64,
         hidden_size=32,
@@ -208,7 +209,8 @@ def test_a_head_with_a_bias_is_refused() -> None:
         num_attention_heads=2,
     )
     model = PhiForCausalLM(config).eval()
-    assert not model.lm_head.bias.any()  # logits are right so far; trained, they would not be
+    with torch.no_grad():  # of zeros logits are right so far; trained, they would not be
+        model.lm_head.bias[7] = value
     with pytest.raises(InputError, match="has a bias"):
         check_head(model)
 

@@ -54,8 +54,21 @@ def check_readable(
     Raises:
         InputError: it names the text, and the token or the lengths.
     """
-    size = model.get_input_embeddings().weight.shape[0]
-    limit = position_limit(model)
+    _check(_known(model), tokenizer, texts, new_tokens)
+
+
+def _known(model: PreTrainedModel) -> tuple[int, int | None]:
+    """Rows of the embedding, and of a table of positions."""
+    return model.get_input_embeddings().weight.shape[0], position_limit(model)
+
+
+def _check(
+    known: tuple[int, int | None],
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[tuple[str, Sequence[int]]],
+    new_tokens: int = 0,
+) -> None:
+    size, limit = known
     for name, tokens in texts:
         if tokens and (largest := max(tokens)) >= size:
             raise InputError(
@@ -91,11 +104,11 @@ class Limits:
         return vocabulary, positions
 
     @cached_property
-    def _model(self) -> PreTrainedModel:
-        return bare_model(self.folder)
+    def _known(self) -> tuple[int, int | None]:
+        return _known(bare_model(self.folder))
 
     def check(self, name: str, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> None:
         """As `check_readable`, of one text."""
         vocabulary, positions = self._stated
         if max(ids) >= vocabulary or len(ids) > positions:
-            check_readable(self._model, tokenizer, [(name, ids)])
+            _check(self._known, tokenizer, [(name, ids)])

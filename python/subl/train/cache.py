@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from subl.train.plan import LossSpec
     from subl.train.tokens import Tokens
 
-SCHEMA = 1
+SCHEMA = 2
 RANGE_NATS = 16.0
 """What 8 bits cover: a token e^16 times less likely than certain costs nothing to round."""
 

@@ -113,10 +113,10 @@ def _candidates(
     unchanged = _unchanged_length(model)
     if unchanged is not None and longest > unchanged:
         first = "one length"
-    elif attention == "flash":
-        return ("paths",)
     if first == "one length":
         return ("one length",)
+    if attention == "flash" and first == "paths":
+        return ("paths",)
     return LAYOUTS[LAYOUTS.index(first) : -1]
 
 

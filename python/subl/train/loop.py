@@ -250,6 +250,11 @@ class Run:
         agreed = self._choose(teacher, extremes, self.layout)
         if agreed != self.layout:  # both read the same micro-batches
             self.layout = self._choose(self.model, extremes, agreed)
+            if self.layout != agreed:
+                raise InputError(
+                    f"the student reads rows {self.layout} and the teacher {agreed}",
+                    hint="use another teacher, or train on a cache of this one",
+                )
         source = online_teacher(teacher, zero=placed.zero_stage == 3, offload=placed.offload)
         return source, vocabulary
 
