@@ -350,7 +350,7 @@ FLAGS = tuple(
     "🏴" + "".join(chr(0xE0000 + ord(c)) for c in name) + "\U000e007f" for name in ("gbeng", "ustx")
 )
 ELEMENT = r"\p{Extended_Pictographic}[\ufe0f\p{Emoji_Modifier}]?"
-JOINING = r"[[\p{scx=Arab}\p{scx=Beng}\p{scx=Deva}\p{scx=Mlym}]&&[\p{L}\p{M}]]"
+JOINING = r"[[\p{scx=Arab}\p{scx=Beng}\p{scx=Deva}\p{scx=Mlym}\p{scx=Mymr}]&&[\p{L}\p{M}]]"
 
 
 def strangers(value: str) -> Iterator[bool]:
