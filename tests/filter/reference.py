@@ -350,7 +350,42 @@ FLAGS = tuple(
     "🏴" + "".join(chr(0xE0000 + ord(c)) for c in name) + "\U000e007f" for name in ("gbeng", "ustx")
 )
 ELEMENT = r"\p{Extended_Pictographic}[\ufe0f\p{Emoji_Modifier}]?"
-JOINING = r"[[\p{scx=Arab}\p{scx=Beng}\p{scx=Deva}\p{scx=Mlym}\p{scx=Mymr}]&&[\p{L}\p{M}]]"
+JOINERS = [
+    "Adlam",
+    "Arabic",
+    "Hanifi_Rohingya",
+    "Mandaic",
+    "Mongolian",
+    "Nko",
+    "Phags_Pa",
+    "Syriac",
+    "Balinese",
+    "Bengali",
+    "Chakma",
+    "Devanagari",
+    "Grantha",
+    "Gujarati",
+    "Gurmukhi",
+    "Javanese",
+    "Kannada",
+    "Khmer",
+    "Malayalam",
+    "Meetei_Mayek",
+    "Myanmar",
+    "Newa",
+    "Oriya",
+    "Saurashtra",
+    "Sinhala",
+    "Sundanese",
+    "Tai_Tham",
+    "Tamil",
+    "Telugu",
+    "Tibetan",
+]
+JOINING = (
+    "[[" + "".join(rf"\p{{scx={script}}}" for script in JOINERS) + r"]&&[\p{L}\p{M}]"
+    r"--\p{Default_Ignorable_Code_Point}]"
+)
 
 
 def strangers(value: str) -> Iterator[bool]:

@@ -29,7 +29,7 @@ pub(crate) fn is_composed(text: &str) -> bool {
     while let Some((start, _)) = restless.next(text, at) {
         // What comes before is a starter.
         let mut starter = text[..start].chars().next_back();
-        let mut last_class = 0;
+        let mut last_class = starter.map_or(0, last_class_of);
         at = start;
         for c in text[start..].chars().take_while(|&c| restless.contains(c)) {
             let class = canonical_combining_class(c);
@@ -44,11 +44,18 @@ pub(crate) fn is_composed(text: &str) -> bool {
             if class == 0 {
                 starter = Some(c);
             }
-            last_class = class;
+            last_class = last_class_of(c);
             at += c.len_utf8();
         }
     }
     true
+}
+
+/// The class of the last mark in a character: a mark of a lower one behind it moves before that.
+fn last_class_of(c: char) -> u8 {
+    let mut last = c;
+    decompose_canonical(c, |part| last = part);
+    canonical_combining_class(last)
 }
 
 /// Can it compose with what is before it, or move before that?
@@ -130,7 +137,9 @@ mod tests {
         ] {
             assert!(is_composed(text), "{text}");
         }
-        for text in ["e\u{301}", "q\u{307}\u{323}", "\u{212A}", "가\u{11A8}", "か\u{3099}"] {
+        for text in
+            ["e\u{301}", "é\u{323}", "q\u{307}\u{323}", "\u{212A}", "가\u{11A8}", "か\u{3099}"]
+        {
             assert!(!is_composed(text), "{text}");
         }
     }
