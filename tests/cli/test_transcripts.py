@@ -81,8 +81,8 @@ def test_lineage_shows_the_chain(filtered: Path) -> None:
     done = subl("lineage", "out/again", cwd=filtered)
     assert (done.returncode, done.stderr) == (0, "")
     assert normalised(done.stdout) == (
-        "again  filter v1  sha256:DIGEST  out/again  ok\n"
-        "  filtered  filter v1  sha256:DIGEST  out/filtered  ok\n"
+        "again  filter v2  sha256:DIGEST  out/again  ok\n"
+        "  filtered  filter v2  sha256:DIGEST  out/filtered  ok\n"
         "    rows.jsonl  input  sha256:DIGEST  rows.jsonl  ok\n"
         "every digest verified\n"
     )
@@ -94,8 +94,8 @@ def test_lineage_exits_with_1_where_something_was_changed(filtered: Path) -> Non
     done = subl("lineage", "out/again", cwd=filtered)
     assert (done.returncode, done.stderr) == (1, "")
     assert re.sub(r" [0-9a-f]{12}\b", " DIGEST", normalised(done.stdout)) == (
-        "again  filter v1  sha256:DIGEST  out/again  ok\n"
-        "  filtered  filter v1  sha256:DIGEST  out/filtered\n"
+        "again  filter v2  sha256:DIGEST  out/again  ok\n"
+        "  filtered  filter v2  sha256:DIGEST  out/filtered\n"
         "    !! kept/rows.jsonl was changed\n"
         "    !! is not what was read: sha256 DIGEST then, DIGEST now\n"
         "    rows.jsonl  input  sha256:DIGEST  rows.jsonl  ok\n"
@@ -177,9 +177,12 @@ def test_config_schema_prints_what_is_committed(tmp_path: Path) -> None:
 def test_a_dry_run_of_an_experiment_lists_its_steps(tmp_path: Path) -> None:
     done = subl("run", "--dry-run", ROOT / "runs" / "demo.toml", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    header, *steps = (tuple(line.split()) for line in done.stdout.splitlines())
-    assert header == ("step", "stage", "state")
-    assert steps == [
+    table, end = done.stdout.rstrip("\n").split("\n\n")
+    header, *lines = (line.split(maxsplit=3) for line in table.splitlines())
+    assert header == ["step", "stage", "state", "time"]
+    assert all(time.startswith("about ") or time == "a few seconds" for *_, time in lines)
+    assert end.startswith("what is to do takes about ")
+    assert [tuple(step) for *step, _ in lines] == [
         ("base", "model", "todo"),
         *(
             (f"{trait}-{name}", stage, "todo")

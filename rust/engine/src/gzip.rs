@@ -16,14 +16,14 @@ pub(crate) struct Members<R> {
 enum State<R> {
     /// At the end of a member, or at the start of the file.
     Between(Counted<R>),
-    Inside(GzDecoder<Counted<R>>),
+    Inside(Box<GzDecoder<Counted<R>>>),
 }
 
 impl<R: BufRead> Members<R> {
     /// `reader` is at the start of the first member.
     pub fn new(reader: R) -> Members<R> {
         let inside = GzDecoder::new(Counted { reader, position: 0 });
-        Members { state: Some(State::Inside(inside)) }
+        Members { state: Some(State::Inside(Box::new(inside))) }
     }
 }
 
@@ -48,7 +48,7 @@ impl<R: BufRead> Read for Members<R> {
                         return Ok(0);
                     }
                     if let Some(State::Between(reader)) = self.state.take() {
-                        self.state = Some(State::Inside(GzDecoder::new(reader)));
+                        self.state = Some(State::Inside(Box::new(GzDecoder::new(reader))));
                     }
                 }
             }
