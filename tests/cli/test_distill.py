@@ -364,7 +364,7 @@ def test_a_cache_teaches_what_its_teacher_teaches(models: dict[str, Path], folde
     for ours, theirs in zip(offline, online, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-6)
     traced = subl("lineage", "by--cache", cwd=folder)
-    assert traced.returncode == 0 and "cache  cache  sha256:" in traced.stdout
+    assert traced.returncode == 0 and "cache  cache v2  sha256:" in traced.stdout
 
     with (folder / "rows.jsonl").open("a") as rows:
         rows.write(json.dumps(row(99)) + "\n")
