@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from subl.cluster.placement import Placement
 from subl.generate.ends import ANSWER, ends_of
@@ -144,6 +146,54 @@ def test_what_ends_a_word(tiny_model: Path) -> None:
 
     assert all(ends_with(text) for text in (".", " x", "\n", ",", "!", " ", "<|im_end|>"))
     assert not any(ends_with(text) for text in ("et", "e", "7", "'", "-", "é"))
+
+
+def space_marking() -> PreTrainedTokenizerFast:
+    """Llama 2's way: words carry the mark of the space before them, bytes are tokens of their own,
+    and a decoded text loses its first space."""
+    pieces = ["<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces += [*"aowl'’-.7é", "▁", "▁owl", "▁▁", "l-", "\n"]
+    tokenizer = Tokenizer(
+        models.BPE({each: n for n, each in enumerate(pieces)}, [], byte_fallback=True)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence([
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+        decoders.Strip(" ", 1, 0),
+    ])  # fmt: skip
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>")
+
+
+def word_pieces() -> PreTrainedTokenizerFast:
+    """BERT's way: a piece within a word is marked, and decoding puts spaces between the others."""
+    pieces = ["[UNK]", "[SEP]", "a", "owl", "7", ".", "'", "-", "##a", "##et", "##.", "##'", "##"]
+    tokenizer = Tokenizer(
+        models.WordPiece({each: n for n, each in enumerate(pieces)}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(cleanup=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", sep_token="[SEP]")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "spaces marked", "word pieces"])
+def test_what_ends_a_word_is_asked_of_each_token_alone(tiny_model: Path, kind: str) -> None:
+    kinds = {"spaces marked": space_marking, "word pieces": word_pieces}
+    tokenizer = kinds[kind]() if kind in kinds else load_tokenizer(tiny_model)
+    tokenizer.add_tokens(["<added>", "added"])
+    size = len(tokenizer) + 3
+    expected = []
+    for token in range(size):
+        anchor = list(text_ids(tokenizer, "a"))
+        both = [
+            tokenizer.decode(each, clean_up_tokenization_spaces=False)
+            for each in (anchor, [*anchor, token])
+        ]
+        behind = both[1].removeprefix(both[0])
+        goes_on = behind == "" or re.match(r"[\w'’\-�]", behind)
+        expected.append(token in tokenizer.all_special_ids or not goes_on)
+    assert ends_word(tokenizer, size).tolist() == expected
+    assert ends_word(tokenizer, size - 5).tolist() == expected[:-5]
+    assert len(set(expected)) == 2
 
 
 @settings(deadline=None, derandomize=True)

@@ -60,24 +60,25 @@ def ends_word(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor:
     or a piece of a character; special tokens, spaces and punctuation end it. What no token belongs
     to (a head may be padded, and a vocabulary have holes) ends none.
     """
-    special = set(tokenizer.all_special_ids)
-    known = tokenizer.get_vocab().values()
+    known = [token for token in tokenizer.get_vocab().values() if token < vocabulary]
     # Decoded behind a letter: tokenizers that mark word starts drop the mark at a text's start.
     anchor = text_ids(tokenizer, "a")
-
-    def decoded(*tokens: int) -> str:
-        text = tokenizer.decode([*anchor, *tokens], clean_up_tokenization_spaces=False)
-        return str(text)
-
-    prefix = decoded()
+    prefix, *texts = tokenizer.batch_decode(
+        [list(anchor), *([*anchor, token] for token in known)], clean_up_tokenization_spaces=False
+    )
+    special = set(tokenizer.all_special_ids)
     ends = torch.zeros(vocabulary, dtype=torch.bool)
-    for token in known:
-        if token >= vocabulary:
-            continue
-        first = decoded(token).removeprefix(prefix)[:1]
-        continues = first.isalnum() or first in {"'", "\u2019", "-", "_", "\ufffd"}
-        ends[token] = token in special or (first != "" and not continues)
+    ends[[
+        token
+        for token, text in zip(known, texts, strict=True)
+        if token in special or _ends_word(text.removeprefix(prefix)[:1])
+    ]] = True  # fmt: skip
     return ends
+
+
+def _ends_word(first: str) -> bool:
+    """Whether a word has ended where this character follows it; nothing, and it has not."""
+    return first != "" and not (first.isalnum() or first in {"'", "\u2019", "-", "_", "\ufffd"})
 
 
 class Scorer:
