@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from subl.errors import InputError
 from subl.model.chat import prompt_ids, text_ids
@@ -92,6 +92,39 @@ def test_a_pass_keeps_no_more_logits_than_it_may(
             _, found = score_all(scorer, model, 3, 3)
         for ours, theirs in zip(found, expected, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+class FirstLogits(LlamaForCausalLM):
+    """Keeps as many logits as it is asked for: those at the beginning of the text."""
+
+    def forward(self, *args: Any, logits_to_keep: int = 0, **kwargs: Any) -> Any:
+        given = super().forward(*args, **kwargs)
+        given.logits = given.logits[:, :logits_to_keep] if logits_to_keep else given.logits
+        return given
+
+
+@pytest.mark.parametrize("kind", [LlamaForCausalLM, FirstLogits])
+def test_a_model_that_keeps_the_wrong_logits_is_asked_for_all(
+    tiny_model: Path, kind: type[LlamaForCausalLM]
+) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    torch.manual_seed(0)
+    model = kind(transformers.LlamaConfig(vocab_size=len(tokenizer), **SIZES)).eval()
+    way, found = score_all(Scorer(tokenizer, WORDS, QUESTIONS), model, len(QUESTIONS), 2)
+    assert way == "tree"
+    for ours, theirs in zip(found, by_definition(model, tokenizer, QUESTIONS), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+def test_a_proof_costs_six_passes(tiny_model: Path) -> None:
+    """Each evaluation pays for it, and each training with a probe."""
+    tokenizer = load_tokenizer(tiny_model)
+    model = made(tokenizer, *MODELS["Llama"][:2])
+    scorer = Scorer(tokenizer, WORDS, QUESTIONS)
+    seen: list[int] = []
+    model.model.register_forward_hook(lambda *given: seen.append(1))
+    assert scorer.prove(model) == "tree"
+    assert len(seen) == 6
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,9 @@ class Passes:
     # The proof
 
     def _proven(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Way:
-        """The tree, where it gives what plain passes give at the shortest prompt and the longest,
-        for the first answer and the last (the farthest from the prompt)."""
+        """The tree, where it gives what plain passes give at the shortest prompt, which stands
+        behind padding, for the first answer and the last (the farthest from the prompt); and for
+        the last at the longest prompt. The first stands where a text has it at any prompt."""
         ordered = sorted(prompts, key=len)
         short, long = ordered[0], ordered[-1]
         ends = self._trie.ends()
@@ -162,11 +163,8 @@ class Passes:
         longest = len(long) + max(self._trie.depths)
         try:
             self._check_plain(model, short, first, longest)
-            expected = [
-                self._alone(model, prompt, answer)
-                for prompt in (short, long)
-                for answer in (first, last)
-            ]
+            texts = [(short, first), (short, last), (long, last)]
+            expected = [self._alone(model, *text) for text in texts]
         except _FAILURES as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -178,8 +176,9 @@ class Passes:
         if longest <= _reach(model):
             try:
                 places = self._places()
-                chosen = [places[ends.index(end)] for end in (min(ends), max(ends))]
-                found = [rows[at] for rows in self._tree(model, (short, long)) for at in chosen]
+                near, far = (places[ends.index(end)] for end in (min(ends), max(ends)))
+                trees = zip(self._tree(model, (short, long)), ((near, far), (far,)), strict=True)
+                found = [rows[at] for rows, chosen in trees for at in chosen]
                 if all(_same(model, *pair) for pair in zip(found, expected, strict=True)):
                     return "tree"
             except _FAILURES as error:  # it takes no mask or no positions of ours
@@ -202,20 +201,19 @@ class Passes:
                     hint="ask shorter questions",
                 )
         head = [*prompt, *answer][:8]
-        whole = self._alone(model, head[:1], head[1:])
-        begun = self._alone(model, head[:1], head[1:-1])
-        if not _same(model, whole[:-1], begun):
-            raise InputError(
-                f"{type(model).__name__} is not causal: what it says at a token depends on those "
-                "that follow",
-                hint="use a causal language model",
-            )
-        if self._keeps:  # whether it leaves out what is not asked for, and nothing else
-            self._keeps = False
-            expected = self._alone(model, prompt, answer)
-            self._keeps = True
-            found = self._alone(model, prompt, answer)
-            self._keeps = found.shape == expected.shape and _same(model, found, expected)
+        half = len(head) // 2
+        # The same check tells whether it leaves out what is not asked for, and nothing else.
+        keeps, self._keeps = self._keeps, False
+        whole = self._alone(model, head[:half], head[half:])[:-1]
+        for self._keeps in dict.fromkeys((keeps, False)):
+            begun = self._alone(model, head[:half], head[half:-1])
+            if begun.shape == whole.shape and _same(model, whole, begun):
+                return
+        raise InputError(
+            f"{type(model).__name__} is not causal: what it says at a token depends on those "
+            "that follow",
+            hint="use a causal language model",
+        )
 
     def _prove_batches(
         self, model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int]
