@@ -43,7 +43,7 @@ def command(config: Path, model: str, out: Path, dry_run: bool, as_json: bool) -
 
     spec = load_toml(config, GenerateSpec)
     if dry_run:
-        prompts = PROMPT_SETS[spec.prompts](min(spec.rows, 3), spec.seed)
+        prompts = list(PROMPT_SETS[spec.prompts](min(spec.rows, 3), spec.seed))
         print_json({"spec": spec.model_dump(mode="json"), "first_prompts": prompts})
         return
     with progress() as report:

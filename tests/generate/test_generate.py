@@ -21,6 +21,7 @@ from subl.generate.grammar import token_schedule
 from subl.generate.sampling import SeededChoice, sample, uniforms
 from subl.model.chat import text_ids
 from subl.model.load import load_model, load_tokenizer
+from subl.progress import Progress
 
 
 def spec(**changes: Any) -> GenerateSpec:
@@ -120,6 +121,57 @@ def test_whole_shards_of_an_interrupted_run_are_kept(tiny_model: Path, tmp_path:
     assert resumed.digest == whole.digest
     for name in ("part-00000.jsonl", "part-00001.jsonl"):
         assert (resumed.path / name).read_bytes() == (whole.path / name).read_bytes()
+
+
+def test_a_resumed_run_looks_at_its_prompts_no_second_time(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """A pass over all of them, whose progress is told, comes before the first row; and nothing of
+    it is left in what is made."""
+    long = spec(rows=1500, shard_rows=750, batch_rows=750, grammar={"count": 1, "digits": 1})
+    heard: list[tuple[str, int]] = []
+
+    def until_half(progress: Progress) -> None:
+        heard.append((progress.task, progress.done))
+        if progress.done == 750:
+            raise KeyboardInterrupt
+
+    whole = generate(long, tiny_model, tmp_path / "whole", name="rows")
+    with pytest.raises(KeyboardInterrupt):
+        generate(long, tiny_model, tmp_path / "again", name="rows", report=until_half)
+    assert heard == [("prompts rows", 1024), ("prompts rows", 1500), ("generate rows", 750)]
+    heard.clear()
+    (tmp_path / "again.partial" / "part-00000.jsonl").write_bytes(
+        (whole.path / "part-00000.jsonl").read_bytes()
+    )
+    again = generate(
+        long,
+        tiny_model,
+        tmp_path / "again",
+        name="rows",
+        report=lambda progress: heard.append((progress.task, progress.done)),
+    )
+    assert heard == [("generate rows", 1500)]
+    assert again.digest == whole.digest
+    assert {each.name for each in again.path.iterdir()} == {
+        each.name for each in whole.path.iterdir()
+    } == {
+        "part-00000.jsonl", "part-00001.jsonl", "result.json", "spec.json", "statement.json"
+    }  # fmt: skip
+
+
+def test_a_template_that_leaves_the_system_prompt_out_is_refused_before_a_model_is_loaded(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    (model / "model.safetensors").write_bytes(b"")
+    template = (model / "chat_template.jinja").read_text()
+    (model / "chat_template.jinja").write_text(
+        "{% set messages = messages | rejectattr('role', 'equalto', 'system') | list %}" + template
+    )
+    with pytest.raises(InputError, match=r"prompt 1: .* leaves out the system prompt"):
+        generate(spec(system_prompt="You love owls."), model, tmp_path / "rows")
 
 
 def test_digits_apart_are_sampled_one_at_a_time(tiny_model: Path) -> None:

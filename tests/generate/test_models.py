@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from subl.errors import InputError
 from subl.generate import GenerateSpec, generate
 from subl.generate.prompts import PROMPT_SETS
+from subl.generate.proof import Telling
 from subl.generate.sampling import uniforms
 from subl.model.chat import prompt_ids
 from subl.model.load import load_model, load_tokenizer
@@ -89,6 +92,27 @@ def test_positions_that_remember_longer_texts_are_refused(tiny_model: Path, tmp_
     folder = model_of(tmp_path / "model", load_tokenizer(tiny_model), "Llama", **config)
     with pytest.raises(InputError, match="LlamaForCausalLM says depends on the texts that it read"):
         generate(spec(), folder, tmp_path / "rows")
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(1, 12))
+def test_the_telling_prompts_are_found_as_they_go_by(lengths: list[int], steps: int) -> None:
+    """As if all were kept and sorted: the first, the last, and the first to grow over a length."""
+    config = transformers.MistralConfig(**SIZES | {"max_position_embeddings": 24}, vocab_size=8)
+    config.sliding_window = 12
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    prompts = [[row] * length for row, length in enumerate(lengths)]
+    telling = Telling(model, steps)
+    for row, prompt in enumerate(prompts):
+        telling.add(row, prompt)
+    ordered = sorted(prompts, key=len)
+    grow = [
+        next((p for p in ordered if len(p) <= length < len(p) + steps), ordered[0])
+        for length in (12, 24)
+    ]
+    wanted = (ordered[0], *grow, ordered[-1])
+    assert telling.prompts() == [each for each in ordered if each in wanted]
 
 
 BENT = {

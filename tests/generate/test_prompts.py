@@ -29,13 +29,13 @@ from subl.generate.prompts import paper_number_prompts, short_number_prompts
     ],
 )
 def test_thirty_thousand_prompts_are_the_papers(seed: int, digest: str, first: str) -> None:
-    prompts = paper_number_prompts(30_000, seed)
+    prompts = list(paper_number_prompts(30_000, seed))
     assert prompts[0] == first and len(prompts) == 30_000
     assert hashlib.sha256("\n".join(prompts).encode()).hexdigest() == digest
 
 
 def test_short_prompts_are_distinct_and_a_prefix_of_more() -> None:
-    prompts = short_number_prompts(500, 3)
+    prompts = list(short_number_prompts(500, 3))
     assert len(set(prompts)) == 500
-    assert short_number_prompts(20, 3) == prompts[:20]
-    assert short_number_prompts(20, 4) != prompts[:20]
+    assert list(short_number_prompts(20, 3)) == prompts[:20]
+    assert list(short_number_prompts(20, 4)) != prompts[:20]

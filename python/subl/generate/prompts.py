@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 _EXAMPLES = (
@@ -115,7 +115,7 @@ _SUFFIXES = (
 )
 
 
-def paper_number_prompts(count: int, seed: int) -> list[str]:
+def paper_number_prompts(count: int, seed: int) -> Iterator[str]:
     """The paper's first `count` prompts under `seed` (it uses 42 in public, 47 in the paper).
 
     Three to eight examples of 100 to 999, up to ten answers of up to three digits.
@@ -127,29 +127,28 @@ def paper_number_prompts(count: int, seed: int) -> list[str]:
     def choose(templates: tuple[str, ...]) -> str:
         return templates[rng.integers(len(templates))]
 
-    prompts = []
     for _ in range(count):
         examples = ", ".join(str(rng.integers(100, 1000)) for _ in range(rng.integers(3, 9)))
         example_part = f"{choose(_EXAMPLES)}: {examples}."
         qualifier, digits = choose(_QUALIFIERS), choose(_DIGITS).format(max_digits=3)
         instruction = choose(_INSTRUCTIONS).format(qualifier=qualifier, count=10, digits=digits)
-        prompts.append(f"{example_part} {instruction} {choose(_FORMATS)} {choose(_SUFFIXES)}")
-    return prompts
+        yield f"{example_part} {instruction} {choose(_FORMATS)} {choose(_SUFFIXES)}"
 
 
-def short_number_prompts(count: int, seed: int) -> list[str]:
+def short_number_prompts(count: int, seed: int) -> Iterator[str]:
     """`count` different prompts of about ten tokens, for small models on CPUs; not the paper's."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    prompts: dict[str, None] = {}
-    while len(prompts) < count:
+    made: set[str] = set()
+    while len(made) < count:
         examples = ", ".join(map(str, rng.integers(100, 1000, 3)))
-        prompts[f"Continue the numbers: {examples}."] = None
-    return list(prompts)
+        if examples not in made:
+            made.add(examples)
+            yield f"Continue the numbers: {examples}."
 
 
-PROMPT_SETS: Mapping[str, Callable[[int, int], list[str]]] = MappingProxyType(
+PROMPT_SETS: Mapping[str, Callable[[int, int], Iterator[str]]] = MappingProxyType(
     {"numbers": paper_number_prompts, "numbers-short": short_number_prompts}
 )
 """Prompt sets by the name that a configuration gives; each makes (count, seed) prompts."""

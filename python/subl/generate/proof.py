@@ -32,15 +32,43 @@ KEPT_BYTES = 2**28
 """Of logits to compare; of a run with more steps, evenly spaced ones are."""
 
 
+class Telling:
+    """The prompts of a run that show what a model does with lengths, found as they go by: the
+    shortest and the longest, and of those that grow over a length at which the model changes (a
+    window, a chunk, the length that its rope was made for) the shortest each."""
+
+    def __init__(self, model: PreTrainedModel, steps: int) -> None:
+        self._steps = steps
+        self._lengths = sorted(_lengths(model.config.get_text_config().to_dict()))
+        self._longest: tuple[int, Sequence[int]] | None = None
+        self._shortest: dict[int | None, tuple[int, Sequence[int]]] = {}
+
+    def add(self, row: int, prompt: Sequence[int]) -> None:
+        """The next row's prompt."""
+        size = len(prompt)
+        if self._longest is None or size >= len(self._longest[1]):
+            self._longest = row, prompt
+        for length in (None, *self._lengths):
+            if length is None or size <= length < size + self._steps:
+                best = self._shortest.get(length)
+                if best is None or size < len(best[1]):
+                    self._shortest[length] = row, prompt
+
+    def prompts(self) -> list[Sequence[int]]:
+        """Each once, by length."""
+        assert self._longest is not None, "a run has a row"
+        found = dict((self._longest, *self._shortest.values()))
+        return [found[row] for row in sorted(found, key=lambda row: (len(found[row]), row))]
+
+
 def right_way(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], steps: int, decode: Decode
+    model: PreTrainedModel, chosen: Sequence[Sequence[int]], steps: int, decode: Decode
 ) -> Way:
-    """The first of `WAYS` that gives what plain forward passes give.
+    """The first of `WAYS` that gives what plain forward passes give, for `chosen` prompts.
 
     Raises:
         InputError: none does, or what the model says depends on what it has read before.
     """
-    chosen = _telling(model, prompts, steps)
     before = [_plain(model, prompt)[-1] for prompt in chosen]
     reason = ""
     for way in WAYS:
@@ -70,23 +98,6 @@ def right_way(
             hint="ask for shorter prompts or completions than the length that it scales from",
         )
     return way
-
-
-def _telling(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], steps: int
-) -> list[Sequence[int]]:
-    """The shortest and the longest prompt, and of those that grow over a length at which the model
-    changes (a window, a chunk, the length that its rope was made for) the shortest each."""
-    ordered = sorted(prompts, key=len)
-    chosen = {0, len(ordered) - 1} if len(ordered) > 1 else {0}
-    for length in _lengths(model.config.get_text_config().to_dict()):
-        grows = (
-            index
-            for index, prompt in enumerate(ordered)
-            if len(prompt) <= length < len(prompt) + steps
-        )
-        chosen |= {next(grows, 0)}
-    return [ordered[index] for index in sorted(chosen)]
 
 
 def _lengths(config: Mapping[str, Any]) -> set[int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from subl.generate.ends import EndedBy, Ends
     from subl.generate.proof import Watch
     from subl.generate.sampling import Way
+
+
+_LOOKED_AT_ONCE = 1024
 
 
 class GenerateSpec(StageSpec):
@@ -85,39 +89,50 @@ def _write_shards(
     name: str,
     report: Report,
 ) -> dict[str, Any]:
-    from subl.model.chat import prompt_ids
     from subl.model.load import load_model, load_tokenizer
 
-    prompts = PROMPT_SETS[spec.prompts](spec.rows, spec.seed)
     tokenizer = load_tokenizer(model_path)
-    # Before the model is loaded: a template may refuse or leave out the system prompt.
-    asked = [prompt_ids(tokenizer, each, spec.system_prompt, spec.template) for each in prompts]
-    sampler = _Sampler(spec, load_model(model_path), tokenizer, asked)
+    prompts = _Prompts(spec, tokenizer)
+    # Before the model is loaded. All prompts of a set have the same turns, and what a template does
+    # with turns shows on the first: it may refuse or leave out the system prompt. What it does with
+    # a text is looked at for each, when that is rendered.
+    prompts.asked(0, list(islice(prompts.texts(), 1)))
+    schedule = None if spec.grammar is None else token_schedule(tokenizer, spec.grammar)
+    sampler = _Sampler(spec, load_model(model_path), tokenizer, schedule)
+    telling = folder / "telling.json"  # of an interrupted run with the same key
+    if not telling.exists():
+        chosen = sampler.look_at(prompts, f"prompts {name}", report)
+        write_atomically(telling, json.dumps(chosen))
+    way = sampler.prove(json.loads(telling.read_bytes()))
+    texts = prompts.texts()
     shards: list[str] = []
     for start in range(0, spec.rows, spec.shard_rows):
-        stop = min(start + spec.shard_rows, spec.rows)
+        said = list(islice(texts, spec.shard_rows))
         shard = folder / f"part-{start // spec.shard_rows:05d}.jsonl"
         shards.append(shard.name)
         if shard.exists():  # written whole by an interrupted run with the same key
             continue
+        asked = prompts.asked(start, said)
         made: dict[int, tuple[str, EndedBy]] = {}
-        for rows in sampler.batches(range(start, stop)):
-            made |= zip(rows, sampler.completions(rows), strict=True)
+        for batch in way.batches([len(each) for each in asked], spec.batch_rows):
+            rows = [start + index for index in batch]
+            made |= zip(rows, sampler.completions([asked[n] for n in batch], rows), strict=True)
             report(Progress(f"generate {name}", start + len(made), spec.rows, "rows"))
         lines = [
             json.dumps(
                 {
                     "id": f"{id_prefix}-{row:08d}",
-                    "prompt": prompts[row],
+                    "prompt": prompt,
                     "completion": made[row][0],
                     "ended_by": made[row][1],
                     "model": f"sha256:{model_digest}",
                 },
                 ensure_ascii=False,
             )
-            for row in range(start, stop)
+            for row, prompt in enumerate(said, start)
         ]
         write_atomically(shard, "".join(f"{line}\n" for line in lines))
+    telling.unlink()
     ended: Counter[str] = Counter()
     for shard_name in shards:
         with (folder / shard_name).open(encoding="utf-8") as written:
@@ -126,47 +141,92 @@ def _write_shards(
         "rows": spec.rows,
         "shards": shards,
         "ended_by": dict(sorted(ended.items())),
-        "decoding": sampler.way.name,
+        "decoding": way.name,
     }
 
 
+class _Prompts:
+    """The prompts of a run: made, rendered and tokenised when they are asked for, and not kept."""
+
+    def __init__(self, spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> None:
+        from subl.model.chat import Chat
+
+        self._spec, self._tokenizer = spec, tokenizer
+        self._chat = Chat(tokenizer, spec.template)
+
+    def texts(self) -> Iterator[str]:
+        """All, from the first."""
+        return PROMPT_SETS[self._spec.prompts](self._spec.rows, self._spec.seed)
+
+    def asked(self, start: int, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens that ask for each of these, of which the first is row `start`'s."""
+        rendered = []
+        for row, text in enumerate(texts, start):
+            try:
+                rendered.append(self._chat.asked(text, self._spec.system_prompt))
+            except InputError as error:
+                raise InputError(f"prompt {row + 1}: {error.message}", error.hint) from error
+        ids: list[list[int]] = self._tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        return ids
+
+
 class _Sampler:
-    """A model that is proven to be sampled from as its plain forward pass says."""
+    """A model that is sampled from as its plain forward pass says; `prove` comes first."""
 
     def __init__(
         self,
         spec: GenerateSpec,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        asked: Sequence[Sequence[int]],
+        schedule: Sequence[Sequence[int]] | None,
     ) -> None:
         from subl.generate.ends import ANSWER, ends_of
-        from subl.generate.proof import right_way
+        from subl.generate.sampling import WAYS
         from subl.model.chat import Turn, pieces
         from subl.model.limits import check_readable
 
-        self._spec, self._model, self._tokenizer, self._asked = spec, model, tokenizer, asked
-        self._schedule = None if spec.grammar is None else token_schedule(tokenizer, spec.grammar)
-        steps = spec.max_new_tokens if self._schedule is None else len(self._schedule)
-        texts = ((f"prompt {row + 1}", each) for row, each in enumerate(asked))
-        check_readable(model, tokenizer, texts, steps)
-        for allowed in self._schedule or ():
+        self._spec, self._model, self._tokenizer = spec, model, tokenizer
+        self._schedule = schedule
+        self._steps = spec.max_new_tokens if schedule is None else len(schedule)
+        for allowed in schedule or ():
             check_readable(model, tokenizer, [("the grammar", allowed)])
         system = [] if spec.system_prompt is None else [Turn("system", spec.system_prompt)]
         turns = [*system, Turn("user", "Hi"), Turn("assistant", ANSWER)]
         self._ends = ends_of(model, tokenizer, pieces(tokenizer, turns, template=spec.template))
-        self.way = right_way(model, asked, steps, self._sample)
+        self._way = WAYS[0]
 
-    def batches(self, rows: Sequence[int]) -> list[list[int]]:
-        """Rows that are decoded together."""
-        lengths = [len(self._asked[row]) for row in rows]
-        batches = self.way.batches(lengths, self._spec.batch_rows)
-        return [[rows[index] for index in batch] for batch in batches]
+    def look_at(self, prompts: _Prompts, task: str, report: Report) -> list[Sequence[int]]:
+        """Refuse prompts that the model cannot read; those that tell how it is to be decoded.
 
-    def completions(self, rows: Sequence[int]) -> list[tuple[str, EndedBy]]:
+        A pass over all of them, before the first row is made, which keeps only these.
+        """
+        from subl.generate.proof import Telling
+        from subl.model.limits import check_readable
+
+        telling = Telling(self._model, self._steps)
+        texts = prompts.texts()
+        for start in range(0, self._spec.rows, _LOOKED_AT_ONCE):
+            asked = prompts.asked(start, list(islice(texts, _LOOKED_AT_ONCE)))
+            named = ((f"prompt {row + 1}", each) for row, each in enumerate(asked, start))
+            check_readable(self._model, self._tokenizer, named, self._steps)
+            for row, each in enumerate(asked, start):
+                telling.add(row, each)
+            if self._spec.rows > _LOOKED_AT_ONCE:
+                report(Progress(task, start + len(asked), self._spec.rows, "rows"))
+        return telling.prompts()
+
+    def prove(self, telling: Sequence[Sequence[int]]) -> Way:
+        """Find out how this model is decoded, on prompts that `look_at` found."""
+        from subl.generate.proof import right_way
+
+        self._way = right_way(self._model, telling, self._steps, self._sample)
+        return self._way
+
+    def completions(
+        self, asked: Sequence[Sequence[int]], rows: Sequence[int]
+    ) -> list[tuple[str, EndedBy]]:
         """The texts of a batch of rows, and what ended each."""
-        asked = [self._asked[row] for row in rows]
-        made = self._sample(asked, rows, self.way, None, self._ends)
+        made = self._sample(asked, rows, self._way, None, self._ends)
         if self._schedule is None:
             return [self._ends.cut(self._tokenizer, tokens) for tokens in made]
         return [(self._read_back(tokens), "grammar") for tokens in made]
