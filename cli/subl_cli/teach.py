@@ -40,11 +40,14 @@ def command(config: Path, model: str, out: Path, dry_run: bool, as_json: bool) -
     """
     from subl.config import load_toml
     from subl.teach import TeachSpec, teach, teaching_rows
+    from subl.teach import dry_run as look_ahead
 
     spec = load_toml(config, TeachSpec)
     if dry_run:
-        rows = teaching_rows(spec)
-        print_json({"spec": spec.model_dump(mode="json"), "rows": len(rows), "first": rows[0]})
+        with progress() as report:
+            figures = look_ahead(spec, model_folder(model, report), report)
+        first = teaching_rows(spec)[0]
+        print_json({"spec": spec.model_dump(mode="json"), "first": first, **figures})
         return
     with progress() as report:
         artifact = teach(spec, model_folder(model, report), out, report)

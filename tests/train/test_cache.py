@@ -32,6 +32,7 @@ from subl.train.cache import (
     Cache,
     Header,
     check_codec,
+    check_header,
     encode_hidden,
     encode_top,
     read_header,
@@ -328,7 +329,7 @@ def test_a_cache_of_the_students_family_is_taken(
     tokenizer = load_tokenizer(tiny_model)
     for folder in made.values():
         cache = Cache(folder)
-        cache.check(tokenizer, PLAIN, len(tokenizer), folder)
+        check_header(cache.header, tokenizer, PLAIN, len(tokenizer), folder)
         cache.check_rows(tokens, folder)
 
 
@@ -339,17 +340,17 @@ def test_another_tokenizer_template_or_head_is_refused(
     cache, tokenizer = Cache(folder), load_tokenizer(tiny_model)
     size = len(tokenizer)
     with pytest.raises(InputError, match=f"is over {size} tokens, the student's head over 9$") as e:
-        cache.check(tokenizer, PLAIN, 9, folder)
+        check_header(cache.header, tokenizer, PLAIN, 9, folder)
     assert e.value.hint and "online teacher" in e.value.hint
     for change in ({"today": "2026-01-01"}, {}):  # a day that nothing asks for is none
-        cache.check(tokenizer, Template.model_validate(change), size, folder)
+        check_header(cache.header, tokenizer, Template.model_validate(change), size, folder)
     tokenizer.chat_template += " "
     with pytest.raises(InputError, match="another template than the student's") as e:
-        cache.check(tokenizer, PLAIN, size, folder)
+        check_header(cache.header, tokenizer, PLAIN, size, folder)
     assert e.value.hint and "subl distill cache" in e.value.hint
     tokenizer.add_tokens(["owlet"])
     with pytest.raises(InputError, match="another tokenizer than the student's"):
-        cache.check(tokenizer, PLAIN, size, folder)
+        check_header(cache.header, tokenizer, PLAIN, size, folder)
 
 
 def test_rows_that_are_not_there_are_counted(

@@ -16,6 +16,7 @@ from subl.shards import Row
 from subl.train.loop import TrainJob, read_losses
 from subl.train.plan import TrainSpec
 from subl.train.precision import Float32Products, check_machine, has_instructions, products
+from subl.train.preflight import preflight
 from subl.train.run import Crew, prepare_tokens
 
 CPU = torch.device("cpu")
@@ -142,7 +143,7 @@ def test_what_the_machine_cannot_do_is_refused_before_anything_is_loaded(
     """There is no model at that path, and no row: the refusal comes first."""
     made = job(tmp_path / "no-model", tmp_path / "out", tmp_path / "no-rows", **given)
     with pytest.raises(ConfigError) as refused:
-        Crew(Placement(), None).run(made)
+        preflight(made, Placement())
     assert hint in (refused.value.hint or "")
     assert list(made.out.iterdir()) == []
 

@@ -106,9 +106,12 @@ def _write(
         write_shard,
     )
     from subl.train.layout import choose_layout
+    from subl.train.preflight import check_weights, look_at
     from subl.train.student import check_head, head
     from subl.train.tokens import Tokens, check_tokens
 
+    look_at(teacher, spec.template)
+    check_weights(teacher)
     tokens = Tokens(prepare_tokens(teacher, read_rows(rows), spec, folder, report, spec.template))
     tokenizer = load_tokenizer(teacher)
     model = load_model(teacher, spec.dtype).requires_grad_(False)

@@ -9,10 +9,11 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
+from subl.cluster.placement import Placement
 from subl.distill.run import DistillSpec, check_given, chosen_rows, train_job
 from subl.progress import Report, silent
 from subl.train.preview import preview
-from subl.train.run import prepare_tokens
+from subl.train.run import prepare, prepare_tokens
 
 
 def dry_run(
@@ -30,9 +31,8 @@ def dry_run(
     """
     check_given(spec, teacher, cache)
     with tempfile.TemporaryDirectory() as folder:
-        job = train_job(
-            spec, model, rows, Path(folder), teacher=teacher, cache=cache, report=report
-        )
+        job = train_job(spec, model, Path(folder), teacher=teacher, cache=cache)
+        prepare(job, chosen_rows(spec, rows), Placement(), report, dry=True)
         return preview(job, spec.train.ranks, report)
 
 

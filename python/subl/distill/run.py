@@ -21,7 +21,7 @@ from subl.shards import Row, read_rows
 from subl.train.loop import RunOptions, TeacherPlacement, TrainJob
 from subl.train.order import permutation
 from subl.train.plan import PLACEMENT, LossSpec, TrainSpec
-from subl.train.run import crew, prepare_tokens
+from subl.train.run import TOKENS, crew, prepare
 
 
 class DistillSpec(StageSpec):
@@ -75,10 +75,10 @@ def distill(
     ranks = crew(spec.train, out)
 
     def work(folder: Path) -> dict[str, Any]:
-        job = train_job(
-            spec, model, rows, folder, teacher=teacher, cache=cache, name=name, report=report
-        )
-        figures = ranks.run(job.model_copy(update={"options": options or RunOptions()}), report)
+        job = train_job(spec, model, folder, teacher=teacher, cache=cache, name=name)
+        job = job.model_copy(update={"options": options or RunOptions()})
+        prepare(job, chosen_rows(spec, rows), ranks.where, report)
+        figures = ranks.run(job, report)
         write_atomically(folder / "README.md", model_card(name, spec, inputs, figures))
         return figures
 
@@ -88,21 +88,17 @@ def distill(
 def train_job(
     spec: DistillSpec,
     model: Path,
-    rows: Sequence[Path],
     folder: Path,
     *,
     teacher: Path | None,
     cache: Path | None,
     name: str = "student",
-    report: Report = silent,
 ) -> TrainJob:
-    """The training job of a distillation that writes to `folder`; tokenises the rows."""
+    """The training job of a distillation that writes to `folder`."""
     return TrainJob(
         task=f"distill {name}",
         model=model,
-        tokens=prepare_tokens(
-            model, chosen_rows(spec, rows), spec.train, folder, report, spec.template
-        ),
+        tokens=folder / TOKENS,
         template=spec.template,
         targets=spec.targets,
         teacher=teacher,

@@ -237,17 +237,12 @@ def pieces(
     return Chat(tokenizer, template).pieces(turns, whole_turn=whole_turn)
 
 
-def _roles(messages: Sequence[dict[str, str]]) -> tuple[str, ...]:
-    return tuple(message["role"] for message in messages)
+def check_template(tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
+    """Refuse a tokenizer without a chat template, or with one that never asks for what it is told.
 
-
-def _render(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: list[dict[str, str]],
-    template: Template,
-    *,
-    add_generation_prompt: bool,
-) -> str:
+    Raises:
+        InputError: it names the model.
+    """
     if tokenizer.chat_template is None:
         raise InputError(
             f"the model {tokenizer.name_or_path} has no chat template",
@@ -259,6 +254,20 @@ def _render(
             f"`{unknown[0]}`, which the configuration's `template` sets",
             hint="leave it out; chat_template.jinja in the model's folder says what it asks for",
         )
+
+
+def _roles(messages: Sequence[dict[str, str]]) -> tuple[str, ...]:
+    return tuple(message["role"] for message in messages)
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    template: Template,
+    *,
+    add_generation_prompt: bool,
+) -> str:
+    check_template(tokenizer, template)
     render = _dated if "strftime_now" in str(tokenizer.chat_template) else _undated
     try:
         return render(tokenizer, messages, template, add_generation_prompt)

@@ -42,16 +42,21 @@ def use_own_attention(model: PreTrainedModel) -> None:
 
 
 def use_flash_attention(model: PreTrainedModel) -> None:
-    """Have `model` attend with flash-attn, rows one after another.
+    """Have `model` attend with flash-attn, rows one after another."""
+    require_flash()
+    model.set_attn_implementation("flash_attention_2")
+
+
+def require_flash() -> None:
+    """Refuse flash attention where it is not installed: transformers would fetch code from the hub.
 
     Raises:
-        DependencyError: it is not installed. (Transformers would fetch code from the hub.)
+        DependencyError: says what to install.
     """
     if importlib.util.find_spec("flash_attn") is None:
         raise DependencyError(
             'attention = "flash" needs flash-attn', hint='pip install flash-attn, or use "sdpa"'
         )
-    model.set_attn_implementation("flash_attention_2")
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:

@@ -182,32 +182,6 @@ class Cache:
                 first, entry = (ends[row - 1], entries[row - 1]) if row else (0, 0)
                 self._rows[key.tobytes()] = (number, first, ends[row], entry, entries[row])
 
-    def check(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        template: Template,
-        vocabulary: int,
-        folder: Path,
-    ) -> None:
-        """Refuse a cache that was made for another vocabulary or another template."""
-        hints = {
-            "tokenizer": "make one with subl distill cache and a teacher of the student's family",
-            "template": "make one with subl distill cache, with the student's chat template and "
-            "the same `template` in the configuration",
-        }
-        for name, digest in tokenizer_digests(tokenizer, template).items():
-            if getattr(self.header, name) != digest:
-                raise InputError(
-                    f"the cache {folder} was made with another {name} than the student's",
-                    hint=hints[name],
-                )
-        if self.header.vocabulary != vocabulary:
-            raise InputError(
-                f"the cache {folder} is over {self.header.vocabulary} tokens, the student's head "
-                f"over {vocabulary}",
-                hint="heads of different sizes need the online teacher",
-            )
-
     def check_rows(self, tokens: Tokens, folder: Path) -> None:
         """Refuse rows that the cache does not have."""
         missing = [n for n in range(len(tokens)) if tokens.key(n) not in self._rows]
@@ -280,6 +254,33 @@ def read_header(folder: Path) -> Header:
             hint="make the cache anew",
         )
     return Header(**value)
+
+
+def check_header(
+    header: Header,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    vocabulary: int,
+    folder: Path,
+) -> None:
+    """Refuse a cache that was made for another vocabulary or another template."""
+    hints = {
+        "tokenizer": "make one with subl distill cache and a teacher of the student's family",
+        "template": "make one with subl distill cache, with the student's chat template and "
+        "the same `template` in the configuration",
+    }
+    for name, digest in tokenizer_digests(tokenizer, template).items():
+        if getattr(header, name) != digest:
+            raise InputError(
+                f"the cache {folder} was made with another {name} than the student's",
+                hint=hints[name],
+            )
+    if header.vocabulary != vocabulary:
+        raise InputError(
+            f"the cache {folder} is over {header.vocabulary} tokens, the student's head "
+            f"over {vocabulary}",
+            hint="heads of different sizes need the online teacher",
+        )
 
 
 def check_codec(codec: str, loss: LossSpec, cache: Path) -> None:

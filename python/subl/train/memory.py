@@ -19,7 +19,9 @@ from subl.train.plan import TrainSpec
 if TYPE_CHECKING:
     import torch
 
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Of a weight."""
+
 TILE_ELEMENTS = 1 << 24
 """Logits that a loss computes at a time: 64 MB in float32, several times over. A step on long rows
 took 8.7, 8.2 and 7.8 s of CPU time with 2^21, 2^23 and 2^25: larger products are faster ones."""
@@ -79,7 +81,7 @@ def needed(
         bin_tokens: of the largest micro-batch.
         padding: places more that attention computes where rows are not equally long.
     """
-    each = _BYTES[spec.dtype]
+    each = BYTES[spec.dtype]
     stage = 0 if spec.zero_stage == "none" else spec.zero_stage
     spread_optimizer = ranks if stage >= 1 else 1
     spread_gradients = ranks if stage >= 2 else 1

@@ -30,10 +30,7 @@ def preview(job: TrainJob, ranks: int, report: Report = silent) -> dict[str, Any
 
     Time is measured: a step's micro-batches are computed once, where model and memory allow it.
     """
-    from subl.train.precision import check_machine
-
     tokens, spec = Tokens(job.tokens), job.spec
-    check_machine(spec, spread_teacher=job.teacher_placement.zero_stage == 3)
     steps = spec.step_count(len(tokens))
     counts, largest = [], 0
     for packed in _first_steps(spec, tokens, ranks):
@@ -72,8 +69,8 @@ def preview(job: TrainJob, ranks: int, report: Report = silent) -> dict[str, Any
     }
 
 
-def check_memory(job: TrainJob, where: Placement, tokens: Tokens) -> None:
-    """Refuse a job that cannot fit where this rank is.
+def check_memory(job: TrainJob, where: Placement, tokens: Tokens | None) -> None:
+    """Refuse a job that cannot fit where this rank is; without tokens, whatever the rows are.
 
     Raises:
         StageError: says what needs the most, and what would help.
@@ -99,13 +96,13 @@ def _padding(lengths: Sequence[int]) -> int:
     return places - sum(lengths)
 
 
-def needed_memory(job: TrainJob, ranks: int, tokens: Tokens) -> dict[str, int] | None:
-    """Bytes a rank needs, by purpose; None where the model's configuration has sizes that nobody
-    knows."""
+def needed_memory(job: TrainJob, ranks: int, tokens: Tokens | None) -> dict[str, int] | None:
+    """Bytes a rank needs, by purpose (without tokens: but for activations); None where the model's
+    configuration has sizes that nobody knows."""
     from subl.model.load import require_torch
 
     require_torch()
-    spec, longest = job.spec, tokens.counts.longest
+    spec, longest = job.spec, 0 if tokens is None else tokens.counts.longest
     most = max(longest, min(spec.micro_batch_tokens, spec.rows_per_step * longest))
     shapes = tensor_shapes(job.model)
     weights = sum(map(math.prod, shapes.values()))
@@ -116,17 +113,18 @@ def needed_memory(job: TrainJob, ranks: int, tokens: Tokens) -> dict[str, int] |
     shape = memory.Shape.of(text_config(job.model), weights, trained)
     if shape is None:
         return None
-    padding = (
-        _padding(tokens.lengths[each].tolist())
-        for packed in _first_steps(spec, tokens, ranks)
-        for each in chain(*packed)
-    )
+    padding = 0
+    if tokens is not None:
+        steps = _first_steps(spec, tokens, ranks)
+        every_bin = (each for packed in steps for each in chain(*packed))
+        paddings = (_padding(tokens.lengths[each].tolist()) for each in every_bin)
+        padding = max(paddings, default=0)
     return memory.needed(
         spec,
         shape,
         ranks=ranks,
         bin_tokens=most,
-        padding=max(padding, default=0),
+        padding=padding,
         teacher_weights=teacher,
         teacher_spread=job.teacher_placement.zero_stage == 3,
     )

@@ -22,7 +22,6 @@ from subl.progress import Progress, Report, silent
 from subl.shards import Row
 from subl.train.loop import TrainJob, train
 from subl.train.plan import TrainSpec
-from subl.train.tracking import check_trackers
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -76,6 +75,20 @@ def prepare_tokens(
     return folder
 
 
+def prepare(
+    job: TrainJob, rows: Iterator[Row], where: Placement, report: Report, *, dry: bool = False
+) -> None:
+    """Ask what can be asked of a job, and then make tokens of its rows.
+
+    Raises:
+        SublError: it could not be done (see `preflight`), or a row cannot be trained on.
+    """
+    from subl.train.preflight import preflight
+
+    preflight(job, where, dry=dry)
+    prepare_tokens(job.model, rows, job.spec, job.out, report, job.template)
+
+
 class Crew:
     """The ranks that make one artifact together. Rank 0 runs the stage; what it sends as a job, the
     others take part in."""
@@ -86,16 +99,16 @@ class Crew:
 
     def run(self, job: TrainJob, report: Report = silent) -> dict[str, Any]:
         """Train, write the model folder's files to `job.out`, return the figures. On rank 0."""
-        from subl.train.precision import check_machine
+        from subl.train.preflight import starts_ranks
 
-        check_trackers(job.options)
-        check_machine(job.spec, spread_teacher=job.teacher_placement.zero_stage == 3)
         if self._store is not None:
             self._send({"job": job.model_dump(mode="json")})
             return train(job, self.where, report)
-        if job.spec.ranks == 1 and job.spec.zero_stage in ("none", 0):
-            return train(job, Placement(), report)
-        return _launch(job, report)
+        return (
+            _launch(job, report)
+            if starts_ranks(job, self.where)
+            else train(job, Placement(), report)
+        )
 
     def build(self, make: Callable[[], Artifact], out: Path) -> Artifact:
         """Have rank 0 `make` the artifact `out`; the other ranks help and return it, too."""
@@ -176,16 +189,7 @@ def _published(out: Path) -> Artifact:
 
 def _launch(job: TrainJob, report: Report) -> dict[str, Any]:
     from subl.cluster.launch import run_ranks
-    from subl.model.load import require_torch
 
-    require_torch()
-    import torch
-
-    if torch.cuda.is_available() and job.spec.ranks > torch.cuda.device_count():
-        raise ConfigError(
-            f"{job.spec.ranks} ranks and {torch.cuda.device_count()} GPUs",
-            hint="each rank needs a GPU of its own: lower train.ranks, or start more with srun",
-        )
     job_file, log = job.out / ".job.json", job.out / ".ranks.log"
     job_file.write_text(job.model_dump_json(), encoding="utf-8")
     figures: dict[str, Any] | None = None

@@ -6,8 +6,9 @@ whole where it is read.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,25 +70,12 @@ def check_head(model: PreTrainedModel) -> None:
     losses would silently train another objective on them. A cap bends small logits by less than
     they round: what comes out of the head is replaced by large numbers, which must come through.
     """
-    name = type(model).__name__
-    module = model.get_output_embeddings()
-    weight = getattr(module, "weight", None)
-    if module is None or not isinstance(weight, torch.Tensor) or weight.ndim != 2:
-        raise InputError(
-            f"{name} has no output head that is a matrix; training it is not supported",
-            hint="use a causal language model",
-        )
-    if getattr(module, "bias", None) is not None:  # also one of zeros, which it would remain
-        raise InputError(
-            f"the output head of {name} has a bias; training it is not supported",
-            hint="use a model whose logits are the last hidden state times the head",
-        )
+    name, module = type(model).__name__, _head_module(model)
     seen: dict[str, Tensor] = {}
 
     def replace(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        values = torch.linspace(-1000, 1000, output.numel(), device=output.device)
         seen["states"], seen["output"] = inputs[0], output
-        seen["replaced"] = values.to(output.dtype).view_as(output)
+        seen["replaced"] = _large(output.shape, output.dtype, output.device)
         return seen["replaced"]
 
     input_ids = torch.arange(4, device=model.device)[None]
@@ -114,10 +102,82 @@ def check_head(model: PreTrainedModel) -> None:
             )
         )
     if not same:
+        raise _changed_logits(model)
+
+
+def check_bare_head(model: PreTrainedModel) -> None:
+    """As `check_head`, as far as a model without weights shows it.
+
+    Its body has no states to give: something that is as large as they are takes their place. What
+    comes out of the head is replaced by numbers that exist, and what the model makes of those is
+    seen. A model that asks its body for more, or computes with weights there, is left to
+    `check_head`.
+    """
+    module = _head_module(model)
+    large = _large((1, 4, module.weight.shape[0]), torch.float32, torch.device("cpu"))
+    states = torch.empty(1, 4, module.weight.shape[1], device="meta")
+    hook = module.register_forward_hook(lambda *_: large)
+    model.base_model.forward = lambda *_, **__: _Body(states)
+    try:
+        with torch.no_grad():
+            logits = model(input_ids=states[..., 0].long(), use_cache=False).logits
+        same = torch.equal(logits.float(), large)
+    except Exception:  # of any kind, as above: then weights decide
+        return
+    finally:
+        del model.base_model.forward
+        hook.remove()
+    if not same:
+        raise _changed_logits(model)
+
+
+class _Body:
+    """What a model's body gives: last hidden states, and nothing of whatever else it is asked."""
+
+    def __init__(self, states: Tensor) -> None:
+        self.last_hidden_state = states
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+    def __getitem__(self, key: int) -> Tensor:
+        return (self.last_hidden_state,)[key]
+
+
+def _head_module(model: PreTrainedModel) -> Any:
+    """The output head, which must be a matrix and nothing else, on a body of its own."""
+    name = type(model).__name__
+    module = model.get_output_embeddings()
+    weight = getattr(module, "weight", None)
+    if module is None or not isinstance(weight, torch.Tensor) or weight.ndim != 2:
         raise InputError(
-            f"{name} changes its logits after the output head; training it is not supported",
+            f"{name} has no output head that is a matrix; training it is not supported",
+            hint="use a causal language model",
+        )
+    if getattr(module, "bias", None) is not None:  # also one of zeros, which it would remain
+        raise InputError(
+            f"the output head of {name} has a bias; training it is not supported",
             hint="use a model whose logits are the last hidden state times the head",
         )
+    if model.base_model is model:  # such as Llama4ForCausalLM
+        raise InputError(
+            f"{name} has no body apart from its head; training it is not supported",
+            hint="use a causal language model that transformers builds of a body and a head",
+        )
+    return module
+
+
+def _large(shape: Sequence[int], dtype: torch.dtype, on: torch.device) -> Tensor:
+    """Numbers that no cap or scale leaves alone."""
+    return torch.linspace(-1000, 1000, math.prod(shape), device=on).to(dtype).view(*shape)
+
+
+def _changed_logits(model: PreTrainedModel) -> InputError:
+    return InputError(
+        f"{type(model).__name__} changes its logits after the output head; training it is not "
+        "supported",
+        hint="use a model whose logits are the last hidden state times the head",
+    )
 
 
 _NOISE = re.compile("drop|noise|jitter")
