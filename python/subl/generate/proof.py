@@ -10,15 +10,16 @@ row alone. The fastest way that agrees is taken.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from subl.errors import InputError
 from subl.generate.sampling import WAYS, Way
+from subl.model.failure import failure
+from subl.model.limits import changing_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ class Telling:
 
     def __init__(self, model: PreTrainedModel, steps: int) -> None:
         self._steps = steps
-        self._lengths = sorted(_lengths(model.config.get_text_config().to_dict()))
+        self._lengths = changing_lengths(model)
         self._longest: tuple[int, Sequence[int]] | None = None
         self._shortest: dict[int | None, tuple[int, Sequence[int]]] = {}
 
@@ -69,16 +70,20 @@ def right_way(
     Raises:
         InputError: none does, or what the model says depends on what it has read before.
     """
-    before = [_plain(model, prompt)[-1] for prompt in chosen]
+    try:
+        before = [_plain(model, prompt)[-1] for prompt in chosen]
+    except Exception as failed:
+        raise InputError(
+            f"{type(model).__name__} cannot be sampled from: its forward pass ends with "
+            f"{failure(failed)}",
+            hint="use a causal language model",
+        ) from failed
     reason = ""
     for way in WAYS:
         try:
             error = _error_of(model, way, chosen, steps, decode)
-        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError,
-                ValueError) as failed:  # fmt: skip
-            if isinstance(failed, torch.OutOfMemoryError):
-                raise
-            reason = f"{type(failed).__name__}: {failed}".partition("\n")[0]
+        except Exception as failed:
+            reason = failure(failed)
             continue
         if error < _tolerance(model):
             break
@@ -98,16 +103,6 @@ def right_way(
             hint="ask for shorter prompts or completions than the length that it scales from",
         )
     return way
-
-
-def _lengths(config: Mapping[str, Any]) -> set[int]:
-    found: set[int] = set()
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            found |= _lengths(value)
-        elif isinstance(value, int) and re.search("window|chunk|position_embeddings", name):
-            found.add(value)
-    return found
 
 
 def _error_of(

@@ -1,4 +1,5 @@
-"""What a model cannot read at all: tokens beyond its embedding, places beyond its positions.
+"""What a model cannot read at all: tokens beyond its embedding, places beyond its positions; and
+from which length of a text on it reads otherwise.
 
 Found before any work: on a CPU such a token is an IndexError, on a GPU it ends the process.
 """
@@ -6,11 +7,11 @@ Found before any work: on a CPU such a token is an IndexError, on a GPU it ends 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from subl.errors import InputError
 from subl.model.load import bare_model, text_config
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings?|pos_embed(dings?)?)\b")
 """What tables of positions are called: learned ones, and rotations that are computed ahead."""
+_LENGTHS = re.compile(r"(window(_size)?|chunk_size|local_attention|max_position_embeddings)$")
+"""What configurations call a length of text at which a model changes."""
 
 
 def position_limit(model: PreTrainedModel) -> int | None:
@@ -37,6 +40,44 @@ def position_limit(model: PreTrainedModel) -> int | None:
     rows = [t.shape[0] for name, t in tables if t.ndim == 2 and _POSITIONS.search(name)]
     # Some tables have a few rows more than there are positions (OPT begins to count at 2).
     return stated if any(0 <= count - stated <= 8 for count in rows) else None
+
+
+def changing_lengths(model: PreTrainedModel) -> list[int]:
+    """Lengths of a text beyond which a model does something else, as its configuration says: a
+    token no longer sees all before it (windows, chunks), or positions are others (what a rope was
+    made for). The smallest first."""
+
+    def found(value: Mapping[str, object]) -> Iterator[int]:
+        for name, each in value.items():
+            if isinstance(each, Mapping):
+                yield from found(each)
+            elif type(each) is int and each > 0 and _LENGTHS.search(name):
+                yield each
+
+    return sorted(set(found(model.config.get_text_config().to_dict())))
+
+
+def rope_lengths(model: PreTrainedModel) -> dict[str, int]:
+    """By kind of rope that looks at the longest row of a batch (dynamic, longrope): up to which
+    length it leaves positions alone."""
+    lengths: dict[str, int] = {}
+    for module in model.modules():
+        kinds = getattr(module, "rope_type", None)
+        if not isinstance(kinds, str | dict):
+            continue
+        for layer, kind in kinds.items() if isinstance(kinds, dict) else [(None, kinds)]:
+            if "dynamic" in str(kind):
+                length = getattr(module, "original_max_seq_len", 0)
+            elif kind == "longrope":
+                config: Any = getattr(module, "config", None)
+                given = getattr(config, "rope_parameters", None) or {}
+                given = given.get(layer, given) if layer is not None else given
+                length = given.get("original_max_position_embeddings", 0)
+            else:
+                continue
+            name = "longrope" if kind == "longrope" else "dynamic"
+            lengths[name] = min(length, lengths.get(name, length))
+    return lengths
 
 
 def check_readable(

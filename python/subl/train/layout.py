@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from subl.errors import InputError, StageError
+from subl.errors import InputError
+from subl.model.failure import failure
+from subl.model.limits import rope_lengths
 from subl.train.attention import (
     hidden_states,
     plain_states,
@@ -91,10 +93,10 @@ def choose_layout(
         _install(model, layout, attention)
         try:
             reason = _difference(model, layout, read, alone, share_prefixes)
-        except torch.OutOfMemoryError as error:
-            raise StageError(f"the longest row does not fit into memory: {error}") from error
-        except Exception as error:  # of any kind: what a model's code makes of what it is given
-            reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        except InputError as error:  # of our attention
+            reason = error.message
+        except Exception as error:
+            reason = failure(error)
         if reason is None:
             return layout
         reasons.append(f"{layout}: {reason}")
@@ -110,8 +112,7 @@ def choose_layout(
 def _candidates(
     model: PreTrainedModel, longest: int, first: Layout, attention: str
 ) -> tuple[Layout, ...]:
-    unchanged = _unchanged_length(model)
-    if unchanged is not None and longest > unchanged:
+    if longest > min(rope_lengths(model).values(), default=longest):
         first = "one length"
     if first == "one length":
         return ("one length",)
@@ -135,12 +136,9 @@ def _alone(model: PreTrainedModel, ids: Any) -> Tensor:
         with torch.no_grad():
             given = torch.from_numpy(ids.astype(np.int64))[None].to(model.device)
             return plain_states(model, given)[0].float()
-    except torch.OutOfMemoryError as error:
-        raise StageError(f"the longest row does not fit into memory: {error}") from error
-    except Exception as error:  # of any kind, as above
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    except Exception as error:
         raise InputError(
-            f"{type(model).__name__} cannot read a row of {len(ids)} tokens: {reason}",
+            f"{type(model).__name__} cannot read a row of {len(ids)} tokens: {failure(error)}",
             hint="set max_row_tokens to what the model can read, or use another model",
         ) from error
 
@@ -179,24 +177,6 @@ def _difference(
 
 
 # Ropes
-
-
-def _unchanged_length(model: PreTrainedModel) -> int | None:
-    """Up to which length of the longest row the ropes are what they are for every other row."""
-    lengths = []
-    for module in model.modules():
-        kinds = getattr(module, "rope_type", None)
-        if not isinstance(kinds, str | dict):
-            continue
-        for layer, kind in kinds.items() if isinstance(kinds, dict) else [(None, kinds)]:
-            if "dynamic" in str(kind):
-                lengths.append(getattr(module, "original_max_seq_len", 0))
-            elif kind == "longrope":
-                config: Any = getattr(module, "config", None)
-                given = getattr(config, "rope_parameters", None) or {}
-                given = given.get(layer, given) if layer is not None else given
-                lengths.append(given.get("original_max_position_embeddings", 0))
-    return min(lengths, default=None)
 
 
 def _forget_lengths(model: PreTrainedModel) -> None:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from subl.errors import InputError
+from subl.model.failure import failure
+from subl.model.limits import changing_lengths, rope_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,17 +34,6 @@ Way = Literal["tree", "plain"]
 KEPT_LOGITS = 2**27
 """How many logits a pass may leave behind: half a gibibyte of float32."""
 PLAIN_ROWS = 32
-_REACHES = (
-    "sliding_window",
-    "sliding_window_size",
-    "attention_window_size",
-    "window_size",
-    "attention_chunk_size",
-    "local_attention",
-    "original_max_position_embeddings",
-)
-"""What a configuration calls a length up to which a token sees all before it, at positions that do
-not depend on the length of the text."""
 
 
 class Passes:
@@ -165,15 +156,14 @@ class Passes:
             self._check_plain(model, short, first, longest)
             texts = [(short, first), (short, last), (long, last)]
             expected = [self._alone(model, *text) for text in texts]
-        except _FAILURES as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
+        except Exception as error:
             raise InputError(
                 f"{type(model).__name__} cannot be scored: its forward pass ends with "
-                f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
+                f"{failure(error)}",
                 hint="use a causal language model, and texts that fit it",
             ) from error
-        if longest <= _reach(model):
+        # As far as a token sees all that stands before it, at any length alike.
+        if longest <= min(changing_lengths(model), default=longest):
             try:
                 places = self._places()
                 near, far = (places[ends.index(end)] for end in (min(ends), max(ends)))
@@ -181,9 +171,8 @@ class Passes:
                 found = [rows[at] for rows, chosen in trees for at in chosen]
                 if all(_same(model, *pair) for pair in zip(found, expected, strict=True)):
                     return "tree"
-            except _FAILURES as error:  # it takes no mask or no positions of ours
-                if isinstance(error, torch.OutOfMemoryError):
-                    raise
+            except Exception as error:  # it takes no mask or no positions of ours
+                failure(error)
         self._prove_batches(model, long, last)
         return "plain"
 
@@ -191,15 +180,14 @@ class Passes:
         self, model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int], longest: int
     ) -> None:
         """Refuse a model whose plain passes are no probabilities of what comes next."""
-        for module in model.modules():
-            unscaled = getattr(module, "original_max_seq_len", None)
-            if "dynamic" in str(getattr(module, "rope_type", "")) and longest > (unscaled or 0):
-                raise InputError(
-                    f"{type(model).__name__} scales its positions by the longest text that it has "
-                    f"read so far: with {longest} tokens of at most {unscaled}, what it says "
-                    "depends on the order of the questions",
-                    hint="ask shorter questions",
-                )
+        unscaled = rope_lengths(model).get("dynamic", longest)
+        if longest > unscaled:
+            raise InputError(
+                f"{type(model).__name__} scales its positions by the longest text that it has read "
+                f"so far: with {longest} tokens of at most {unscaled}, what it says depends on the "
+                "order of the questions",
+                hint="ask shorter questions",
+            )
         head = [*prompt, *answer][:8]
         half = len(head) // 2
         # The same check tells whether it leaves out what is not asked for, and nothing else.
@@ -226,11 +214,6 @@ class Passes:
                 self._rows = 1
 
 
-_FAILURES = (
-    AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError,
-)  # fmt: skip
-
-
 def vocabulary(model: PreTrainedModel) -> int:
     """How many tokens the head tells apart, as the configuration says."""
     return int(model.config.get_text_config().vocab_size)
@@ -243,19 +226,6 @@ def _same(model: PreTrainedModel, ours: Tensor, theirs: Tensor) -> bool:
     error = float((first - second).abs().max())
     exact = 5e-4 if model.dtype == torch.float32 else 5e-2 * float(second.abs().max())
     return math.isfinite(error) and error < exact
-
-
-def _reach(model: PreTrainedModel) -> float:
-    """How long a text may be for a token to see all that stands before it, at any length alike."""
-
-    def lengths(value: object) -> Iterator[int]:
-        if isinstance(value, dict):
-            for name, each in value.items():
-                if name in _REACHES and isinstance(each, int) and each > 0:
-                    yield each
-                yield from lengths(each)
-
-    return min(lengths(model.config.get_text_config().to_dict()), default=math.inf)
 
 
 @contextmanager
