@@ -404,7 +404,7 @@ def test_a_word_that_the_vocabulary_cannot_place(bird_model: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "says"),
     [
-        (lambda file: file.unlink(), r"has no \*\.safetensors"),
+        (lambda file: file.unlink(), r"has no model\*\.safetensors"),
         (lambda file: file.write_bytes(file.read_bytes()[:-1]), "does not fit"),
         (lambda file: file.write_bytes(b"\xff" * 16), "longer than the file"),
         (lambda file: file.write_bytes(b""), "not a whole safetensors file"),
@@ -424,6 +424,26 @@ def test_a_model_that_cannot_be_used(
     break_it(tmp_path / "m" / "model.safetensors")
     with pytest.raises(InputError, match=says):
         concept(tmp_path / "m", **OWL)
+
+
+def test_weights_that_are_not_the_models_are_not_read(
+    bird_model: Path, sentence_model: Path, tmp_path: Path
+) -> None:
+    """Other programs and half-done downloads leave theirs beside them, damaged ones too."""
+    model, sentences = tmp_path / "model", tmp_path / "sentences"
+    shutil.copytree(bird_model, model)
+    shutil.copytree(sentence_model, sentences)
+    for folder in (model, sentences):
+        (folder / "adapter.safetensors").write_bytes(b"")
+        save_file(
+            {"model.embed_tokens.weight": torch.zeros(999, 2)}, folder / "consolidated.safetensors"
+        )
+    assert concept(model, **OWL).entries == concept(bird_model, **OWL).entries
+    assert SentenceModel(str(sentences)).sha256 == SentenceModel(str(sentence_model)).sha256
+    index = {"weight_map": {"model.embed_tokens.weight": "model-00003-of-00003.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"cannot read .*model-00003-of-00003\.safetensors"):
+        concept(model, **OWL)
 
 
 def test_a_tokenizer_that_cannot_be_used(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.errors import InputError
+from subl.model.weights import weight_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,10 +130,10 @@ class EmbeddingSpace:
 
 def find_embedding(folder: Path) -> Tensor:
     """The input embedding of a model folder, split into several files or not."""
-    files = sorted(folder.glob("*.safetensors"))
+    files = weight_files(folder)
     if not files:
         raise InputError(
-            f"{folder} has no *.safetensors", hint="subl model add SOURCE makes a model folder"
+            f"{folder} has no model*.safetensors", hint="subl model add SOURCE makes a model folder"
         )
     tensors = [tensor for file in files for tensor in read_header(file)]
     for ending in EMBEDDING_NAMES:
@@ -168,6 +169,8 @@ def read_header(file: Path) -> list[Tensor]:
             if 8 + length + end > size or (expected and expected != end - begin):
                 raise ValueError(f"tensor {name} does not fit")
             found.append(tensor)
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from error
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is not a whole safetensors file: {error}") from error
     return found

@@ -42,12 +42,13 @@ class SentenceModel:
         from transformers import AutoModel
 
         from subl.model.load import quiet_libraries, unreadable_models
+        from subl.model.weights import weight_files
 
         folder = sentence_model_folder(source)
         _check_pooling(folder)
-        weights = sorted(folder.glob("*.safetensors"))
+        weights = weight_files(folder)
         if len(weights) != 1:
-            raise InputError(f"{folder} has {len(weights)} *.safetensors files, expected one")
+            raise InputError(f"{folder} has {len(weights)} model*.safetensors files, expected one")
         self.sha256 = file_digest(weights[0])
         self._tokenizer, _digest = load_tokenizer(folder / "tokenizer.json")
         self._tokenizer.enable_truncation(_MAX_TOKENS)
