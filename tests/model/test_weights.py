@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +98,39 @@ def test_a_folder_that_could_not_be_written_is_refused_before_the_work(
     with pytest.raises(InputError, match="could be trained but not written") as error:
         check_export(model, load_tokenizer(tiny_model), tiny_model, tmp_path)
     assert error.value.hint and "configuration files" in error.value.hint
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file can be longer than some kilobytes, as where a disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 13, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["mixtral", None])
+def test_a_place_that_cannot_be_written_is_named(
+    name: str | None, tiny_model: Path, tmp_path: Path, small_files: None
+) -> None:
+    """Of a renamed model the weights are written, of any its tokenizer."""
+    model = load_model(tiny_model) if name is None else renamed(name)
+    with pytest.raises(OutputError, match="cannot write the model to ") as error:
+        check_export(model, load_tokenizer(tiny_model), tiny_model, tmp_path)
+    assert f"{tmp_path}, where it takes 0.00 GiB: " in error.value.message
+    assert error.value.hint and "make room" in error.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_needs_room_and_a_dry_run_does_without(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = renamed("mixtral"), load_tokenizer(tiny_model)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 10))
+    with pytest.raises(OutputError, match=f"GiB in {tmp_path}, where 0.00 GiB are free"):
+        check_export(model, tokenizer, tiny_model, tmp_path)
+    check_export(model, tokenizer, tiny_model, tmp_path, dry=True)
 
 
 def test_only_the_files_that_are_loaded_are_looked_at(tiny_model: Path, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 imports, a fork none. They meet, train and die as launched ones do.
 
 `python ranks.py` reads one JSON line a call, {"jobs": [...], "ranks": N, "kill_at": STEP or null,
-"signal": NAME}, and answers each with the ranks' exit statuses, the errors they ended with, and
-what rank 0 reported and got.
+"signal": NAME, "spare": BOOL}, and answers each with the ranks' exit statuses, the errors they
+ended with, and what rank 0 reported and got.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def rank(jobs: list[str], folder: Path, kill_at: int | None, by: str) -> int:
 
 
 def run(call: dict[str, Any]) -> dict[str, Any]:
-    """Fork the ranks and wait. Where one was killed (-9) or failed, the others are killed, too."""
+    """Fork the ranks and wait. Where one was killed (-9) or failed, the others are killed, too,
+    unless they are spared: then they end as they do by themselves."""
     statuses: dict[int, int] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -84,7 +85,7 @@ def run(call: dict[str, Any]) -> dict[str, Any]:
             child, status = os.wait()
             running.remove(child)
             statuses[child] = os.waitstatus_to_exitcode(status)
-            if statuses[child] not in (0, 75):
+            if statuses[child] not in (0, 75) and not call["spare"]:
                 for other in running:
                     os.kill(other, signal.SIGKILL)
         said = [

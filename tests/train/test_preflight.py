@@ -206,7 +206,7 @@ def test_what_is_written_must_find_room(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 10))
     made = job(tiny_model, tmp_path / "out")
-    with pytest.raises(OutputError, match=r"GiB in .*out, where 0\.00 are free") as error:
+    with pytest.raises(OutputError, match=r"GiB in .*out, where 0\.00 GiB are free") as error:
         preflight(made, Placement())
     assert error.value.hint and "merge" in error.value.hint
     preflight(job(tiny_model, tmp_path / "out", lora={}), Placement())  # which writes little

@@ -101,12 +101,15 @@ class Bench:
         ranks: int = 2,
         at: int | None = None,
         by: signal.Signals = signal.SIGKILL,
+        spare: bool = False,
     ) -> dict[str, Any]:
-        """The answer of `ranks.py`; `at` that step of the last job rank 0 sends itself `by`."""
+        """The answer of `ranks.py`; `at` that step of the last job rank 0 sends itself `by`.
+
+        With `spare` nobody ends the others of a rank that failed."""
         if at is not None:
             jobs = (*jobs[:-1], jobs[-1].model_copy(update={"task": "last"}))
         call = {"jobs": [job.model_dump_json() for job in jobs], "ranks": ranks}
-        call |= {"kill_at": at, "signal": by.name}
+        call |= {"kill_at": at, "signal": by.name, "spare": spare}
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(call) + "\n")
         self._process.stdin.flush()
@@ -574,3 +577,13 @@ def test_an_error_of_ours_is_what_ends_a_rank(bench: Bench) -> None:
     assert 1 in answer["statuses"] and set(answer["statuses"]) <= {1, -signal.SIGKILL}
     assert answer["errors"]
     assert all("is not a model folder" in error for error in answer["errors"])
+
+
+def test_what_fails_on_rank_0_alone_ends_all_ranks(bench: Bench) -> None:
+    """It alone writes, and nobody does to /proc."""
+    job = bench.job("unwritten", zero_stage=0).model_copy(update={"out": Path("/proc")})
+    answer = bench.run(job, spare=True)
+    assert answer["statuses"] == [1, 1]
+    first, second = answer["errors"]
+    assert first.startswith("cannot write the model to /proc, where it takes 0.00 GiB: ")
+    assert second == f"rank 0 failed: {first}"

@@ -11,17 +11,19 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from subl.artifact import write_atomically
 from subl.errors import ConfigError, StageError
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
+
+T = TypeVar("T")
 
 RENDEZVOUS = "SUBL_RENDEZVOUS"
 """Environment variable of our launcher: the file where rank 0 says where it listens."""
@@ -112,6 +114,45 @@ def connect(where: Placement) -> Store:
         where.meeting.unlink(missing_ok=True)  # all have come
     messages: Store = PrefixStore("subl", store)
     return messages
+
+
+def on_rank_0(where: Placement, work: Callable[[], T]) -> T | None:
+    """What rank 0 makes of `work`, there; where it fails, every rank does.
+
+    Collectives must work already. Else the others would wait for rank 0 in the next of them.
+
+    Raises:
+        StageError: on the other ranks; on rank 0, whatever `work` raises.
+    """
+    if where.alone:
+        return work()
+    made, failed = None, None
+    if where.rank == 0:
+        try:
+            made = work()
+        except Exception as error:  # of any kind: it is raised again below
+            failed = error
+    said = "" if failed is None else str(failed) or type(failed).__name__
+    if said := _heard(said):
+        raise failed or StageError(f"rank 0 failed: {said}")
+    return made
+
+
+_MESSAGE_BYTES = 1000
+
+
+def _heard(said: str) -> str:
+    """What one rank says to all. It is a sum, for which all must have come: a rank that ends
+    afterwards has been heard."""
+    import torch
+    from torch import distributed
+
+    encoded = said.encode()[:_MESSAGE_BYTES].ljust(_MESSAGE_BYTES, b"\0")
+    on_gpu = distributed.get_backend() == "nccl"
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    message = torch.tensor(list(encoded), dtype=torch.int32, device=device)
+    distributed.all_reduce(message)
+    return bytes(message.tolist()).rstrip(b"\0").decode(errors="replace")
 
 
 def _own_name() -> str:

@@ -8,6 +8,7 @@ proven by what is loaded from it, and that it can be written is found out before
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,34 +70,73 @@ def save_model(
 
 
 def check_export(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: Path, out: Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    source: Path,
+    out: Path,
+    *,
+    dry: bool = False,
 ) -> None:
     """Refuse a model that `save_model` could not write, before it is trained.
 
     Names and shapes that are those of the files that it was loaded from can be loaded. Where they
     differ it is written once, to a temporary folder in `out`, and loaded.
 
+    Args:
+        dry: `out` is not where the model is to go: without room there, it is not written.
+
     Raises:
         InputError: it cannot be written and loaded again.
+        OutputError: `out` cannot be written to, or has no room for it.
     """
     quiet_libraries()
-    place = out if out.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=place) as name:
-        folder = Path(name)
-        try:
+    out = out if out.is_dir() else Path(tempfile.gettempdir())
+    needed = sum(each.nbytes for each in model.parameters())
+    whole = not _as_in(base_folder(source), model)
+    if whole and dry:
+        whole = needed <= shutil.disk_usage(out).free
+    elif whole:
+        check_room(out, needed)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as name:
+            folder = Path(name)
+            if whole:
+                save_model(model, tokenizer, folder)
+                return
             model.config.save_pretrained(folder)
             if model.can_generate() and model.generation_config is not None:
                 model.generation_config.save_pretrained(folder)
-            if _as_in(base_folder(source), model):
-                tokenizer.save_pretrained(folder)
-            else:
-                save_model(model, tokenizer, folder)
-        except Exception as error:  # of any kind, from the depths of what writes models
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise InputError(
-                f"{type(model).__name__} could be trained but not written: {reason}",
-                hint="mend the model folder's configuration files, or use another model",
+            tokenizer.save_pretrained(folder)
+    except Exception as error:  # of any kind, from the depths of what writes models
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        # Libraries in Rust say so in words alone, and transformers' own OSErrors have no number.
+        if getattr(error, "errno", None) is not None or "(os error " in reason:
+            raise OutputError(
+                f"cannot write the model to {out}, where it takes {_gib(needed)}: {reason}",
+                hint="make room there, or write elsewhere",
             ) from error
+        raise InputError(
+            f"{type(model).__name__} could be trained but not written: {reason}",
+            hint="mend the model folder's configuration files, or use another model",
+        ) from error
+
+
+def check_room(out: Path, needed: int) -> None:
+    """Refuse a folder where a model of so many bytes finds no room.
+
+    Raises:
+        OutputError: says how much it takes, and how much is free.
+    """
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise OutputError(
+            f"the model takes {_gib(needed)} in {out}, where {_gib(free)} are free",
+            hint="make room there, write elsewhere, or train [train.lora] without merge",
+        )
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"
 
 
 def _as_in(folder: Path, model: PreTrainedModel) -> bool:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from subl.artifact import sync
 from subl.cluster.launch import stop_signals
-from subl.cluster.placement import Placement
+from subl.cluster.placement import Placement, on_rank_0
 from subl.errors import InputError, StageError, StoppedError
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
@@ -105,7 +105,15 @@ def train(job: TrainJob, where: Placement, report: Report = silent) -> dict[str,
 class Run:
     """A job on one rank, made ready: model, engine, rows, and where targets come from."""
 
-    def __init__(self, job: TrainJob, where: Placement, report: Report, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        job: TrainJob,
+        where: Placement,
+        report: Report,
+        stack: ExitStack,
+        *,
+        dry: bool = False,
+    ) -> None:
         from subl.model.load import device, load_model, load_tokenizer, require_torch
 
         require_torch()
@@ -139,8 +147,9 @@ class Run:
         # ZeRO-3 spreads weights out of CPU memory: the whole model need not fit on one GPU.
         to = torch.device("cpu") if spec.zero_stage == 3 else device()
         self.model = load_model(job.model, spec.dtype, to)
-        if where.rank == 0 and (spec.lora is None or spec.lora.merge):
-            check_export(self.model, self.tokenizer, job.model, job.out)
+        if spec.lora is None or spec.lora.merge:
+            exported = (self.model, self.tokenizer, job.model, job.out)
+            on_rank_0(where, lambda: check_export(*exported, dry=dry))
         check_head(self.model)
         self.adapted = None if spec.lora is None else adapt(self.model, spec.lora)
         self.noise = without_dropout(self.model)
@@ -178,7 +187,7 @@ class Run:
             prove = self.scorer.prove
             self.engine.call(lambda model: [prove(model)])  # ZeRO-3's hooks know lists, not strings
         self.meter = Meter(self.device, self.model.dtype, where.ranks)
-        self.trackers = stack.enter_context(trackers(job)) if where.rank == 0 else []
+        self.trackers = on_rank_0(where, lambda: stack.enter_context(trackers(job))) or []
 
     def _choose(
         self, model: PreTrainedModel, rows: Sequence[Row], first: Layout = "paths"

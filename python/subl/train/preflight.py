@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subl.cluster.placement import Placement
-from subl.errors import ConfigError, DependencyError, InputError, OutputError
+from subl.errors import ConfigError, DependencyError, InputError
 from subl.model.load import bare_model, base_folder, device, load_tokenizer, require_torch
 from subl.train.plan import TrainSpec
 from subl.train.tracking import check_trackers
@@ -125,17 +124,12 @@ def _check_room(job: TrainJob) -> None:
     """What is written at the end must find room, and a trial of it before the first step."""
     if job.spec.lora is not None and not job.spec.lora.merge:
         return
+    from subl.model.weights import check_room
     from subl.train.memory import BYTES
     from subl.train.preview import tensor_shapes
 
     count = sum(map(math.prod, tensor_shapes(job.model).values()))
-    needed, free = BYTES[job.spec.dtype] * count, shutil.disk_usage(job.out).free
-    if needed > free:
-        raise OutputError(
-            f"the model takes {needed / 2**30:.2f} GiB in {job.out}, where {free / 2**30:.2f} "
-            "are free",
-            hint="make room there, write elsewhere, or train [train.lora] without merge",
-        )
+    check_room(job.out, BYTES[job.spec.dtype] * count)
 
 
 def _check_memory(job: TrainJob, where: Placement) -> None:

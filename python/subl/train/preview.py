@@ -169,7 +169,7 @@ def _step_seconds(single: TrainJob, ranks: int) -> float:
 
     try:
         with ExitStack() as stack:
-            run = Run(single, Placement(), silent, stack)
+            run = Run(single, Placement(), silent, stack, dry=True)
             rows, batches = run.batches(0)
             run.compute(batches[:1], 1)  # warms up
             started = time.perf_counter()
