@@ -173,6 +173,23 @@ def test_rules_in_words(folder: Path) -> None:
     assert value["resolved"]["rules"][0]["max_value"] == 999
 
 
+def test_rules_in_words_warn_of_boundaries_beside_scripts_without_spaces(folder: Path) -> None:
+    (folder / "cats.toml").write_text(
+        "[[rule]]\nname = \"cats\"\nkind = \"regex\"\npatterns = ['\\bcats?\\b', '\\b猫\\b']\n",
+        encoding="utf-8",
+    )
+    done = subl("filter", "cats.toml", "--explain-rules", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    words = " ".join(done.stdout.split())
+    (warning,) = re.findall(r"warning: .*?script without spaces", words)
+    assert "\\b猫\\b" in warning
+    given = subl("filter", "cats.toml", "--explain-rules", "--json", cwd=folder)
+    ((said,),) = (rule["warnings"] for rule in json.loads(given.stdout)["rules"])
+    assert said in words
+    done = subl("filter", "rules.toml", "--explain-rules", cwd=folder)
+    assert "warning" not in done.stdout
+
+
 # explain
 
 

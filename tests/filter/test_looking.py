@@ -52,7 +52,7 @@ COLUMNS: dict[str, pa.Array] = {
     },
     **{
         f"decimal {each.precision}": pa.array([Decimal("1.50"), None, Decimal("-0.05"), 0], each)
-        for each in (pa.decimal128(9, 2), pa.decimal128(38, 2))
+        for each in (pa.decimal128(9, 2), pa.decimal128(38, 2), pa.decimal256(76, 2))
     },
     "date32": pa.array([DAY, None, DAY, DAY], pa.date32()),
     "date64": pa.array([DAY, None, DAY, DAY], pa.date64()),
@@ -137,7 +137,7 @@ def test_all_say_the_same(
     for change in changes:
         json.loads(change.to_json_line(), parse_constant=refuse)
 
-    if "view" not in name:
+    if "view" not in name and name != "decimal 76":  # which Polars does not read
         scanned = pl.scan_parquet(file).select(expression(spec)).collect()
         assert scanned["kept"].to_list() == expected
 
@@ -163,6 +163,7 @@ def test_rows_as_json(tmp_path: Path) -> None:
         "halffloat": None,
         "double": None,
         "decimal 38": 1.5,
+        "decimal 76": 1.5,
         "date32": "2020-01-02",
         "time64": "01:02:03",
         "timestamp": "2020-01-02T03:04:05",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -303,6 +304,22 @@ def test_interrupted_and_run_again(tmp_path: Path, jobs: int) -> None:
     assert all(before <= report.skipped <= report.done for report in reports)
     run(SPEC, [tmp_path / "data"], tmp_path / "clean", jobs=2)
     assert tree(tmp_path / "out") == tree(tmp_path / "clean")
+
+
+@pytest.mark.parametrize("seconds", [1e300, math.inf])
+def test_notes_of_an_unfinished_shard_may_be_far_apart(tmp_path: Path, seconds: float) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(1500))
+    often = run(SPEC, [tmp_path / "a.jsonl"], tmp_path / "often", journal_seconds=0)
+    never = run(SPEC, [tmp_path / "a.jsonl"], tmp_path / "never", journal_seconds=seconds)
+    assert tree(often.artifact.path) == tree(never.artifact.path)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, -1.0, -math.inf])
+def test_a_time_between_notes_that_is_none_is_refused(tmp_path: Path, seconds: float) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(2))
+    with pytest.raises(InputError, match="journal_seconds must be 0 or more"):
+        run(SPEC, [tmp_path / "a.jsonl"], tmp_path / "out", journal_seconds=seconds)
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_a_full_disk(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def run(
     folders of them, or artifacts. A shard keeps the base name of its input; where two inputs share
     one, all names get the position of their shard as a prefix. `jobs` threads work, on different
     shards where there are so many. How far an unfinished shard is gets written down every
-    `journal_seconds`. `report` is called from the threads that do the work, one call at a time.
+    `journal_seconds` (`math.inf`: never). `report` is called from the threads that do the work, one
+    call at a time.
 
     Raises:
         InputError: an input is missing, has no rows, is given twice, or is truncated or corrupt.
@@ -99,6 +100,8 @@ def run(
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1 (got {jobs})")
+    if not journal_seconds >= 0:  # a NaN is not
+        raise InputError(f"journal_seconds must be 0 or more (got {journal_seconds})")
     paths = [Path(path) for path in inputs]
     shards = name_shards(paths, spec.output.compression)
     check_shards(spec, shards.values())
