@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,18 @@ def test_a_whole_file_becomes_the_model_with_all_its_ends_of_turn(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "keys", "lacking", "message"),
     [
-        ("m-00001-of-00002.gguf", {}, "-", "one of 2 parts"),
-        ("renamed.gguf", {"split.count": 3}, "-", "one of 3 parts"),
+        (
+            "m-00002-of-00002.gguf",
+            {},
+            "-",
+            r"one of 2 parts of a model, m-00001-of-00002\.gguf to m-00002-of-00002\.gguf",
+        ),
+        (
+            "renamed.gguf",
+            {"split.count": 3},
+            "-",
+            r"one of 3 parts of a model, NAME-00001-of-00003\.gguf to NAME-00003-of-00003\.gguf",
+        ),
         ("m.gguf", {}, "mlp.up_proj", r"lacks 1 of the model's tensors, such as .*up_proj"),
     ],
 )
@@ -122,6 +133,21 @@ def test_what_is_not_the_whole_model_is_refused(
     with pytest.raises(InputError, match=message):
         add(str(tmp_path / name), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_parts_are_put_together_by_a_command_that_can_be_pasted(tmp_path: Path) -> None:
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    write_gguf(folder / "m-00002-of-00003.gguf", tokenizer_of(LETTERS), "smollm")
+    with pytest.raises(InputError) as caught:
+        add(str(folder / "m-00002-of-00003.gguf"), tmp_path / "out")
+    _, command = str(caught.value.hint).split(": ")
+    assert shlex.split(command) == [
+        "llama-gguf-split",
+        "--merge",
+        str(folder / "m-00001-of-00003.gguf"),
+        str(folder / "m.gguf"),
+    ]
 
 
 def test_an_unknown_way_to_cut_numbers_is_refused_where_it_matters(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tokenizers.pre_tokenizers import PreTokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_SPLIT = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
+_SPLIT = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.gguf)", re.IGNORECASE)
 
 _AS_GPT2 = frozenset({"gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jais", "trillion"})
 _DIGITS_APART = frozenset(
@@ -54,15 +55,20 @@ def check_whole(file: Path, said: dict[str, Any]) -> None:
     """Refuse a part of a model.
 
     Raises:
-        InputError: it says how to put the parts together.
+        InputError: it names the parts, and says how to put them together.
     """
-    named = _SPLIT.search(file.name)
-    parts = max(int(said.get("split.count", 0)), int(named[1]) if named else 0)
-    if parts > 1:
-        raise InputError(
-            f"{file.name} is one of {parts} parts of a model",
-            hint="put them together first: llama-gguf-split --merge FIRST-PART.gguf WHOLE.gguf",
-        )
+    named = _SPLIT.fullmatch(file.name)
+    count = max(int(said.get("split.count", 0)), int(named[2]) if named else 0)
+    if count <= 1:
+        return
+    # The parts find one another by name: a file that has another one is to get its own again.
+    stem, ending = (named[1], named[3]) if named else ("NAME", ".gguf")
+    first, last = (f"{stem}-{part:05d}-of-{count:05d}{ending}" for part in (1, count))
+    whole = [shlex.quote(str(file.with_name(name))) for name in (first, f"{stem}{ending}")]
+    raise InputError(
+        f"{file.name} is one of {count} parts of a model, {first} to {last}",
+        hint=f"put them together first: llama-gguf-split --merge {' '.join(whole)}",
+    )
 
 
 def set_ends(model: PreTrainedModel, said: dict[str, Any]) -> None:
