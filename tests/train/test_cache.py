@@ -41,7 +41,7 @@ from subl.train.cache import (
 )
 from subl.train.divergence import HiddenTargets, TopTargets
 from subl.train.plan import LossSpec
-from subl.train.targets import TargetSource, online_teacher
+from subl.train.targets import OnlineTeacher, TargetSource
 from subl.train.tokens import Tokens, tokenise
 
 CPU = torch.device("cpu")
@@ -107,7 +107,7 @@ def figures(folder: Path) -> dict[str, float]:
 def teacher_at_work(teacher: Path) -> TargetSource:
     model = load_model(teacher)
     use_path_attention(model)
-    return online_teacher(model, zero=False, offload=False)
+    return OnlineTeacher(model, zero=False, offload=False)
 
 
 def batch_of(tokens: Tokens, numbers: Sequence[int]) -> Batch:

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from subl.errors import InputError
-from subl.train.layout import Layout, choose_layout, lay_out, share
+from subl.train.layout import Layout, Reader, choose_layout, common_layout, lay_out, share
 from subl.train.student import Student, without_dropout
 
 Row = tuple[np.ndarray[Any, np.dtype[np.uint32]], np.ndarray[Any, np.dtype[np.bool_]]]
@@ -197,3 +197,36 @@ def test_flash_attention_begins_where_the_teacher_does(first: Layout) -> None:
     """Rows one after another are what it is for, but both must read the same micro-batches."""
     model = model_named("attention")
     assert choose_layout(model, rows(20, 3), first=first, attention="flash") == first
+
+
+def test_what_another_rank_refuses_is_not_taken() -> None:
+    """Which says so of the first layout alone."""
+    asked: list[bool] = []
+
+    def refused(here: bool) -> bool:
+        asked.append(here)
+        return here or len(asked) == 1
+
+    model = model_named("attention")
+    assert choose_layout(model, rows(9, 4), refused=refused) == "side by side"
+    assert asked == [False, False]
+
+
+def test_models_that_read_the_same_rows_take_one_layout() -> None:
+    """The first to be asked is asked again where another takes a later one."""
+    kinds = ["attention", "convolutions", "attention"]
+    models = {kind: model_named(kind) for kind in kinds}
+    asked: list[str] = []
+
+    def reader(kind: str) -> Reader:
+        def read(function: Any) -> Any:
+            asked.append(kind)
+            return function(models[kind])
+
+        return read
+
+    def choose(model: PreTrainedModel, first: Layout) -> Layout:
+        return choose_layout(model, rows(9, 4), first=first)
+
+    assert common_layout([reader(kind) for kind in kinds], choose, "paths") == "side by side"
+    assert asked == 2 * kinds

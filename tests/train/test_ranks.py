@@ -325,6 +325,43 @@ def test_every_stage_agrees_with_one_process(
         assert two == pytest.approx(one, rel=1e-5)
 
 
+@pytest.fixture(scope="module")
+def near_sighted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that sees eight tokens back and does not tell our attention: long rows need another
+    layout than short ones."""
+    from transformers import PhimoeConfig, PhimoeForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "near-sighted"
+    tokenizer = load_tokenizer(tiny_model)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 2}
+    config = PhimoeConfig(
+        **sizes, vocab_size=len(tokenizer), sliding_window=8, initializer_range=0.2,
+        bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    PhimoeForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_spread_models_take_the_layout_that_their_longest_rows_need(
+    who: str, bench: Bench, near_sighted: Path
+) -> None:
+    given: dict[str, Any] = {"targets": "teacher", "steps": 2, "dtype": "float32"}
+    models = {"model": near_sighted} if who == "student" else {"teacher": near_sighted}
+    alone = bench.job(f"{who}-near", **given).model_copy(update=models)
+    (expected,) = bench.done(alone, ranks=1)
+    spread = bench.job(
+        f"{who}-near-3", **given, zero_stage=3, teacher_placement={"zero_stage": 3}
+    ).model_copy(update=models)
+    (found,) = bench.done(spread)
+    assert found["layout"] == expected["layout"] == "side by side"
+    for one, two in zip(read_losses(alone.out), read_losses(spread.out), strict=True):
+        assert two == pytest.approx(one, rel=1e-5)
+
+
 def test_one_rank_of_deepspeed_agrees_with_none(bench: Bench, alone: dict[str, Path]) -> None:
     jobs = [bench.job(f"one-{stage}", zero_stage=stage) for stage in (1, 2, 3)]
     bench.done(*jobs, ranks=1)

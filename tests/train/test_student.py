@@ -25,7 +25,7 @@ from subl.train.batch import Batch, collate
 from subl.train.divergence import HiddenTargets, Targets, TopTargets
 from subl.train.plan import LossSpec
 from subl.train.student import Student, check_head, restore, without_dropout
-from subl.train.targets import TargetSource, no_targets, online_teacher
+from subl.train.targets import OnlineTeacher, TargetSource, no_targets
 
 ROW = (np.array([5, 6, 7, 8, 9, 2, 11, 12], np.uint32), np.arange(8) // 3 == 1)
 """Three tokens of a prompt, three targets, and two more that nobody asks for."""
@@ -46,7 +46,7 @@ def student_of(folder: Path, kind: str, **more: Any) -> tuple[Student, TargetSou
             head = teacher.get_output_embeddings().weight
             head.copy_(10 * head.flip(0))
         use_path_attention(teacher)
-        source = online_teacher(teacher, zero=False, offload=False)
+        source = OnlineTeacher(teacher, zero=False, offload=False)
         models.append(teacher)
     elif kind == "top":
 
@@ -138,7 +138,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(tiny_model: Path) ->
     student, _, _ = student_of(tiny_model, "labels")
     teacher = load_model(tiny_model)
     use_path_attention(teacher)
-    source = online_teacher(teacher, zero=False, offload=False)
+    source = OnlineTeacher(teacher, zero=False, offload=False)
     assert loss_of(student, source, collate([ROW, LONG])) == pytest.approx(0, abs=1e-5)
 
 

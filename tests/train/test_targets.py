@@ -22,7 +22,7 @@ from subl.train.divergence import HiddenTargets
 from subl.train.engine import make_engine
 from subl.train.plan import LoraSpec, TrainSpec
 from subl.train.student import Student
-from subl.train.targets import base_as_teacher, common_vocabulary, no_targets, online_teacher
+from subl.train.targets import OnlineTeacher, base_as_teacher, common_vocabulary, no_targets
 
 TARGETS = np.array([False, False, True, True, True])
 BATCH = collate([(np.array(ids, np.uint32), TARGETS) for ids in ([3, 4, 5, 6, 7], [3, 4, 8, 9, 2])])
@@ -38,7 +38,7 @@ def test_a_teacher_at_work_says_what_the_model_says_of_each_row(
 ) -> None:
     plain, teacher = load_model(tiny_model), load_model(tiny_model).train(training)
     use_path_attention(teacher)
-    found = online_teacher(teacher, zero=False, offload=False)(BATCH, [0, 1])
+    found = OnlineTeacher(teacher, zero=False, offload=False)(BATCH, [0, 1])
     assert isinstance(found, HiddenTargets) and found.head is not None
     assert not teacher.training and not any(each.requires_grad for each in teacher.parameters())
     assert not found.hidden.requires_grad
@@ -67,7 +67,7 @@ def test_the_base_teaches_what_its_adapter_is_to_learn(tiny_model: Path) -> None
     assert not found.hidden.requires_grad
     plain = load_model(tiny_model)
     use_path_attention(plain)
-    base: Any = online_teacher(plain, zero=False, offload=False)(BATCH, [0, 1])
+    base: Any = OnlineTeacher(plain, zero=False, offload=False)(BATCH, [0, 1])
     torch.testing.assert_close(found.hidden, base.hidden, rtol=0, atol=0)
     loss, (_, divergence) = student(BATCH, found)
     assert divergence > 1e-3  # the adapter works again

@@ -138,21 +138,32 @@ def on_rank_0(where: Placement, work: Callable[[], T]) -> T | None:
     return made
 
 
+def any_rank(where: Placement, value: bool) -> bool:
+    """Whether it is so on any rank: all get the same answer, and each must ask."""
+    return value if where.alone else _sum([int(value)])[0] > 0
+
+
 _MESSAGE_BYTES = 1000
 
 
 def _heard(said: str) -> str:
-    """What one rank says to all. It is a sum, for which all must have come: a rank that ends
-    afterwards has been heard."""
+    """What one rank says to all. As a sum, for which all must have come: who ends afterwards has
+    been heard."""
+    encoded = said.encode()[:_MESSAGE_BYTES].ljust(_MESSAGE_BYTES, b"\0")
+    return bytes(_sum(list(encoded))).rstrip(b"\0").decode(errors="replace")
+
+
+def _sum(values: list[int]) -> list[int]:
+    """Over all ranks."""
     import torch
     from torch import distributed
 
-    encoded = said.encode()[:_MESSAGE_BYTES].ljust(_MESSAGE_BYTES, b"\0")
     on_gpu = distributed.get_backend() == "nccl"
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    message = torch.tensor(list(encoded), dtype=torch.int32, device=device)
-    distributed.all_reduce(message)
-    return bytes(message.tolist()).rstrip(b"\0").decode(errors="replace")
+    summed = torch.tensor(values, dtype=torch.int32, device=device)
+    distributed.all_reduce(summed)
+    found: list[int] = summed.tolist()
+    return found
 
 
 def _own_name() -> str:

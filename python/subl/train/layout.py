@@ -16,7 +16,7 @@ not fit into.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -69,6 +69,7 @@ def choose_layout(
     first: Layout = "paths",
     attention: Literal["sdpa", "flash"] = "sdpa",
     share_prefixes: bool = True,
+    refused: Callable[[bool], bool] = bool,
 ) -> Layout:
     """The first layout, from `first` on, in which rows get their own states; `model` is set to it.
 
@@ -76,6 +77,8 @@ def choose_layout(
         rows: what the proof reads besides two short rows; the longest and the shortest of a data
             set show what depends on length.
         longest: tokens of the longest row that will be read, where it is not among `rows`.
+        refused: whether a layout that this rank takes or refuses is refused by any; where weights
+            are spread, ranks that tried different ones would wait for one another.
 
     Raises:
         InputError: there is none.
@@ -97,8 +100,9 @@ def choose_layout(
             reason = error.message
         except Exception as error:
             reason = failure(error)
-        if reason is None:
+        if not refused(reason is not None):
             return layout
+        reason = reason or "another rank saw a difference"
         reasons.append(f"{layout}: {reason}")
     name = type(model).__name__
     flash = attention == "flash"
@@ -107,6 +111,29 @@ def choose_layout(
         f"({'; '.join(reasons)}); training it is not supported",
         hint='use attention = "sdpa"' if flash else "use a model whose layers are all causal",
     )
+
+
+Reader = Callable[[Callable[["PreTrainedModel"], Any]], Any]
+"""Calls a function with a model, its weights being whole; spread ones come together for it."""
+
+
+def common_layout(
+    readers: Sequence[Reader], choose: Callable[[PreTrainedModel, Layout], Layout], first: Layout
+) -> Layout:
+    """The first layout, from `first` on, that all models take who read the same micro-batches.
+
+    Args:
+        choose: the layout of one model, from one on.
+    """
+
+    def ask(read: Reader) -> Layout:
+        nonlocal first
+        (first,) = read(lambda model: [choose(model, first)])  # a list, which DeepSpeed knows
+        return first
+
+    while len({ask(read) for read in readers}) > 1:
+        pass  # who was asked before it changed is asked again, from there on
+    return first
 
 
 def _candidates(

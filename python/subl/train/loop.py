@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from subl.artifact import sync
 from subl.cluster.launch import stop_signals
-from subl.cluster.placement import Placement, on_rank_0
-from subl.errors import InputError, StageError, StoppedError
+from subl.cluster.placement import Placement, any_rank, on_rank_0
+from subl.errors import StageError, StoppedError
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.train.order import Bin, step_rows
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from subl.train.batch import Batch, Row
     from subl.train.engine import Engine
-    from subl.train.layout import Layout
+    from subl.train.layout import Layout, Reader
     from subl.train.targets import TargetSource
     from subl.train.tokens import Tokens
 
@@ -127,6 +127,7 @@ class Run:
         from subl.train.precision import check_machine, products
         from subl.train.preview import check_memory
         from subl.train.student import Student, check_head, head, without_dropout
+        from subl.train.targets import OnlineTeacher
         from subl.train.tokens import Tokens, check_tokens
         from subl.train.tracking import trackers
         from subl.trait.exact import Scorer
@@ -167,10 +168,15 @@ class Run:
         self.parameters = self.model.num_parameters()
         self.vocabulary = head(self.model).shape[0]
         check_tokens(self.tokens, self.model, self.tokenizer)
-        # Before ZeRO-3 spreads the weights, they are in CPU memory: two short rows must do.
-        extremes = [] if spec.zero_stage == 3 else self.tokens.extremes()
-        self.layout: Layout = self._choose(self.model, extremes)
-        source, vocabulary = self._online_or_cached(extremes)
+        teacher, vocabulary = self._teacher()
+        models = [self.model] if teacher is None else [self.model, teacher]
+        spread = spec.zero_stage == 3
+        spread |= teacher is not None and job.teacher_placement.zero_stage == 3
+        # Before weights are spread, they are in CPU memory, and two short rows must do; after it, a
+        # layout that a model cannot take at all would leave them half gathered.
+        rows = self.tokens.extremes()
+        read: list[Reader] = [partial(_whole, each) for each in models]
+        self.layout: Layout = self._common_layout(read, [] if spread else rows, "paths")
         self.scorer = None
         if spec.probe is not None:
             probe = spec.probe
@@ -178,9 +184,11 @@ class Run:
             self.scorer.check(self.model)
         student = Student(self.model, job.loss, vocabulary)
         self.engine: Engine = make_engine(spec, student, where)
-        if spec.zero_stage == 3:
-            self.engine.call(self._prove_spread)
-        self.source: TargetSource = source or self._base()
+        self.source: TargetSource = self._source(teacher)
+        if spread:
+            read = [self.engine.call]
+            read += [self.source.call] if isinstance(self.source, OnlineTeacher) else []
+            self.layout = self._common_layout(read, rows, self.layout)
         self.records = [LOSSES, METRICS]
         if self.scorer is not None:
             self.records.append(PROBE)
@@ -189,76 +197,61 @@ class Run:
         self.meter = Meter(self.device, self.model.dtype, where.ranks)
         self.trackers = on_rank_0(where, lambda: stack.enter_context(trackers(job))) or []
 
-    def _choose(
-        self, model: PreTrainedModel, rows: Sequence[Row], first: Layout = "paths"
+    def _common_layout(
+        self, readers: Sequence[Reader], rows: Sequence[Row], first: Layout
     ) -> Layout:
-        from subl.train.layout import choose_layout
+        from subl.train.layout import choose_layout, common_layout
 
-        return choose_layout(
-            model,
-            rows,
-            longest=self.tokens.counts.longest,
-            first=first,
-            attention=self.spec.attention if model is self.model else "sdpa",
-            share_prefixes=self.share_prefixes,
-        )
-
-    def _prove_spread(self, model: PreTrainedModel) -> None:
-        """The longest rows, too, once the weights are spread. Returns nothing: DeepSpeed looks into
-        whatever a module returns."""
-        found = self._choose(model, self.tokens.extremes(), self.layout)
-        if found != self.layout:
-            raise InputError(
-                f"the longest row is not read as short ones are ({found}, not {self.layout})",
-                hint="set max_row_tokens, or a zero_stage below 3",
+        def choose(model: PreTrainedModel, first: Layout) -> Layout:
+            return choose_layout(
+                model,
+                rows,
+                longest=self.tokens.counts.longest,
+                first=first,
+                attention=self.spec.attention if model is self.model else "sdpa",
+                share_prefixes=self.share_prefixes,
+                refused=partial(any_rank, self.where),
             )
 
-    def _online_or_cached(self, extremes: Sequence[Row]) -> tuple[TargetSource | None, int | None]:
-        """The source of targets (None: the student's own base), and how many tokens count."""
+        return common_layout(readers, choose, first)
+
+    def _teacher(self) -> tuple[PreTrainedModel | None, int | None]:
+        """An online teacher's model, and how many tokens of both heads count (None: all)."""
         from subl.model.load import load_model, load_tokenizer
-        from subl.train.cache import Cache
         from subl.train.student import check_head, head
-        from subl.train.targets import common_vocabulary, no_targets, online_teacher
+        from subl.train.targets import common_vocabulary
         from subl.train.tokens import check_tokens
 
-        job = self.job
-        if job.targets == "labels":
-            return no_targets, None
-        if job.targets == "base":
+        if self.job.targets != "teacher":
             return None, None
-        if job.targets == "cache":
-            assert job.cache is not None
-            cache = Cache(job.cache)
-            cache.check_rows(self.tokens, job.cache)
-            return cache.source(self.tokens, self.device), None
-        assert job.teacher is not None
         import torch
 
-        placed = job.teacher_placement
-        to = torch.device("cpu") if placed.zero_stage == 3 else self.device
-        teacher = load_model(job.teacher, self.spec.dtype, to)
-        vocabulary = common_vocabulary(
-            self.tokenizer,
-            load_tokenizer(job.teacher),
-            (self.vocabulary, head(teacher).shape[0]),
-        )
+        assert self.job.teacher is not None
+        spread = self.job.teacher_placement.zero_stage == 3
+        to = torch.device("cpu") if spread else self.device
+        teacher = load_model(self.job.teacher, self.spec.dtype, to)
+        sizes = (self.vocabulary, head(teacher).shape[0])
+        vocabulary = common_vocabulary(self.tokenizer, load_tokenizer(self.job.teacher), sizes)
         check_head(teacher)
         check_tokens(self.tokens, teacher, self.tokenizer)
-        agreed = self._choose(teacher, extremes, self.layout)
-        if agreed != self.layout:  # both read the same micro-batches
-            self.layout = self._choose(self.model, extremes, agreed)
-            if self.layout != agreed:
-                raise InputError(
-                    f"the student reads rows {self.layout} and the teacher {agreed}",
-                    hint="use another teacher, or train on a cache of this one",
-                )
-        source = online_teacher(teacher, zero=placed.zero_stage == 3, offload=placed.offload)
-        return source, vocabulary
+        return teacher, vocabulary
 
-    def _base(self) -> TargetSource:
-        from subl.train.targets import base_as_teacher
+    def _source(self, teacher: PreTrainedModel | None) -> TargetSource:
+        from subl.train.cache import Cache
+        from subl.train.targets import OnlineTeacher, base_as_teacher, no_targets
 
-        return base_as_teacher(self.adapted, self.engine)
+        if teacher is not None:
+            placed = self.job.teacher_placement
+            return OnlineTeacher(teacher, zero=placed.zero_stage == 3, offload=placed.offload)
+        if self.job.targets == "cache":
+            assert self.job.cache is not None
+            cache = Cache(self.job.cache)
+            cache.check_rows(self.tokens, self.job.cache)
+            source: TargetSource = cache.source(self.tokens, self.device)
+            return source
+        if self.job.targets == "base":
+            return base_as_teacher(self.adapted, self.engine)
+        return no_targets
 
     def train(self, stopping: list[int]) -> dict[str, Any]:
         """Every step that is left, then the model folder."""
@@ -483,6 +476,10 @@ class Run:
             "history": self.history,
             **self.meter.figures(),
         }
+
+
+def _whole(model: PreTrainedModel, function: Callable[[PreTrainedModel], Any]) -> Any:
+    return function(model)
 
 
 def read_losses(folder: Path) -> Iterator[dict[str, Any]]:

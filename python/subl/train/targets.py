@@ -32,30 +32,30 @@ def no_targets(batch: Batch, rows: Sequence[int]) -> Targets:
     return None
 
 
-def online_teacher(model: PreTrainedModel, *, zero: bool, offload: bool) -> TargetSource:
+class OnlineTeacher:
     """A teacher that sees each micro-batch when the student does, in a layout proven for both
-    (`layout.choose_layout` has set it to that).
+    (`layout.choose_layout` sets it to that).
 
     With `zero` its weights are spread over the ranks (and, with `offload`, kept in CPU memory) and
     gathered layer by layer; its head is kept whole on every rank.
     """
-    model.requires_grad_(False).eval()
-    if zero:
-        engine = make_teacher_engine(Student(model), offload=offload)
-        whole_head = gathered(head(model)).to(device())
 
-        def spread(batch: Batch, rows: Sequence[int]) -> Targets:
-            with torch.no_grad():
-                states: Tensor = engine(call=lambda whole: hidden_states(whole, batch))
-            return HiddenTargets(states[batch.sources], whole_head)
+    def __init__(self, model: PreTrainedModel, *, zero: bool, offload: bool) -> None:
+        model.requires_grad_(False).eval()
+        self._module: Any = Student(model)
+        self._head = head(model)
+        if zero:
+            self._module = make_teacher_engine(self._module, offload=offload)
+            self._head = gathered(self._head).to(device())
 
-        return spread
-
-    def whole(batch: Batch, rows: Sequence[int]) -> Targets:
+    def call(self, function: Callable[[PreTrainedModel], Any]) -> Any:
+        """`function` of the model, where its weights are whole. The same on every rank."""
         with torch.no_grad():
-            return HiddenTargets(hidden_states(model, batch)[batch.sources], head(model))
+            return self._module(call=function)
 
-    return whole
+    def __call__(self, batch: Batch, rows: Sequence[int]) -> Targets:
+        states = self.call(lambda model: hidden_states(model, batch))
+        return HiddenTargets(states[batch.sources], self._head)
 
 
 def base_as_teacher(adapted: Any, engine: Engine) -> TargetSource:
