@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     BloomConfig,
     Gemma3Config,
     GPT2Config,
@@ -26,10 +29,12 @@ from subl.model.load import load_model, load_tokenizer, text_config
 from subl.shards import Row
 from subl.train import memory
 from subl.train.adapter import adapt, save_adapter
+from subl.train.layout import choose_layout, lay_out
 from subl.train.loop import TrainJob
 from subl.train.memory import Shape, check, needed
 from subl.train.plan import LoraSpec, TrainSpec
 from subl.train.preview import check_memory, needed_memory, preview, tensor_shapes
+from subl.train.student import Student, without_dropout
 from subl.train.tokens import Tokens, tokenise
 
 many = settings(deadline=None, derandomize=True)
@@ -268,7 +273,8 @@ def test_sizes_are_read_whatever_a_configuration_calls_them(
     config: PreTrainedConfig, tmp_path: Path
 ) -> None:
     config.save_pretrained(tmp_path)
-    assert Shape.of(text_config(tmp_path), 1, 1) == Shape(1, 1, 3, 8, 32, 16)
+    windows = {"window": 4096, "windowed": 3} if config.model_type == "gemma3" else {}
+    assert Shape.of(text_config(tmp_path), 1, 1) == Shape(1, 1, 3, 8, 32, 16, **windows)
 
 
 def test_sizes_that_nobody_knows_give_no_estimate() -> None:
@@ -279,3 +285,51 @@ def test_padding_of_attention_is_paid_for() -> None:
     plain = needed(spec(), SHAPE, ranks=1, bin_tokens=100)
     padded = needed(spec(), SHAPE, ranks=1, bin_tokens=100, padding=50)
     assert padded["activations"] - plain["activations"] == 50 * 28 * 4 * 4 * SHAPE.width
+
+
+NEO = {"num_layers": 4, "num_heads": 4, "attention_types": [[["global"], 4]]}
+NEO |= {"max_position_embeddings": 256}  # it keeps a mask of so many
+WINDOWED = {"num_hidden_layers": 4, "sliding_window": 16, "num_key_value_heads": 4}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("bloom", {"n_layer": 4, "n_head": 4}),
+        ("gpt_neo", NEO),
+        ("mistral", {**WINDOWED, "num_attention_heads": 4, "head_dim": 4}),
+        ("llama", {"num_hidden_layers": 4, "num_attention_heads": 4}),
+    ],
+)
+def test_scores_and_masks_that_are_kept_are_counted(
+    kind: str, sizes: dict[str, Any], dtype: Any, tmp_path: Path
+) -> None:
+    """Against what a pass keeps for its gradients, of all that grows with a row's square."""
+    length = 256
+    given = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 16, **sizes}
+    config = AutoConfig.for_model(kind, **given, bos_token_id=0, eos_token_id=0, pad_token_id=0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "m")
+    model = load_model(tmp_path / "m", dtype)
+    without_dropout(model)
+    ids = np.arange(length, dtype=np.uint32) % 60 + 2
+    layout = choose_layout(model, [], longest=length)
+    batch = lay_out(layout, [(ids, np.ones(length, np.bool_))])
+    kept: dict[int, tuple[int, Any]] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes(), tensor  # which keeps its place taken
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        Student(model)(batch)
+    measured = sum(size for size, _ in kept.values() if size >= length**2)
+    eager = model.config._attn_implementation == "eager"
+    shape = memory.Shape.of(config, 1, 1, eager=eager)
+    assert shape is not None
+    needs = needed(spec(dtype=dtype), shape, ranks=1, bin_tokens=length, longest=length)
+    if kind == "llama":
+        assert needs["attention"] == 0
+    else:
+        assert 0.7 * measured < needs["attention"] < 3 * measured

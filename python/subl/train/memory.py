@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of a weight."""
 
+_SCORE_BYTES = {4: 6, 2: 8}
+"""Of a score that eager attention keeps, in float32 and in 16 bits: softmax in float32, what
+products need, masks. Measured 4.5 and 6 (Bloom, MPT), 8 and 8 (Gemma 2), 8 and 10 (GPT-Neo)."""
+
 TILE_ELEMENTS = 1 << 24
 """Logits that a loss computes at a time: 64 MB in float32, several times over. A step on long rows
 took 8.7, 8.2 and 7.8 s of CPU time with 2^21, 2^23 and 2^25: larger products are faster ones."""
@@ -43,17 +47,25 @@ class Shape:
     width: int
     inner: int
     vocabulary: int
+    eager_heads: int = 0
+    """Attention heads, where all their scores are kept: of models that know no other attention."""
+    window: int = 0
+    """How far back a token sees in `windowed` layers; there, longer rows need a mask."""
+    windowed: int = 0
 
     @staticmethod
-    def of(config: Any, weights: int, trained: int) -> Shape | None:
+    def of(config: Any, weights: int, trained: int, *, eager: bool = False) -> Shape | None:
         """Read off the configuration of a model's language part; None where it has no such sizes.
 
         Of experts so many count as work on a token.
+
+        Args:
+            eager: whether the model's attention is one that writes all scores down.
         """
-        sizes = (
+        named = (
             getattr(config, n, None) for n in ("num_hidden_layers", "hidden_size", "vocab_size")
         )
-        known = [each for each in sizes if isinstance(each, int)]
+        known = [each for each in named if isinstance(each, int)]
         if len(known) < 3:
             return None
         layers, width, vocabulary = known
@@ -62,7 +74,12 @@ class Shape:
         inner = next((each for each in given if each), 4 * width)
         inner = max(inner) if isinstance(inner, list | tuple) else inner
         experts = getattr(config, "num_experts_per_tok", None) or 1
-        return Shape(weights, trained, layers, width, inner * experts, vocabulary)
+        heads = (getattr(config, "num_attention_heads", None) or 0) if eager else 0
+        window = getattr(config, "sliding_window", None) or 0
+        kinds = getattr(config, "layer_types", None) or layers * ["sliding_attention"]
+        windowed = kinds.count("sliding_attention") if window else 0
+        sizes = (layers, width, inner * experts, vocabulary)
+        return Shape(weights, trained, *sizes, heads, window, windowed)
 
 
 def needed(
@@ -71,6 +88,7 @@ def needed(
     *,
     ranks: int,
     bin_tokens: int,
+    longest: int = 0,
     padding: int = 0,
     teacher_weights: int = 0,
     teacher_spread: bool = False,
@@ -79,6 +97,7 @@ def needed(
 
     Args:
         bin_tokens: of the largest micro-batch.
+        longest: tokens of the longest row.
         padding: places more that attention computes where rows are not equally long.
     """
     each = BYTES[spec.dtype]
@@ -92,6 +111,12 @@ def needed(
     # Measured on SmolLM2: 11 tensors of the width and 5 of the inner width a block and token.
     block = each * (11 * shape.width + 5 * shape.inner)
     kept = 2 * each * shape.width if spec.gradient_checkpointing else block
+    layers_kept = 1 if spec.gradient_checkpointing else shape.layers
+    scores = bin_tokens * longest * shape.eager_heads * (_SCORE_BYTES[each] * layers_kept + 8)
+    if not shape.eager_heads and longest > shape.window > 0:
+        windowed = min(shape.windowed, layers_kept)
+        # Kept as numbers by each layer; and once while it is made.
+        scores = longest**2 * (each * windowed + 9) if windowed else 0
     # Queries, keys, values and what comes out of them.
     padded = padding * each * 4 * shape.width
     head_trains = shape.trained == shape.weights
@@ -100,8 +125,8 @@ def needed(
         "gradients": (4 * shape.trained // spread_gradients)
         + (each * shape.trained if each == 2 or stage in (1, 2) else 0),
         "optimizer": on_device * (masters + 8) * shape.trained // spread_optimizer,
-        "activations": bin_tokens * (shape.layers * kept + block)
-        + padded * (1 if spec.gradient_checkpointing else shape.layers),
+        "activations": bin_tokens * (shape.layers * kept + block) + padded * layers_kept,
+        "attention": scores,
         "logits": 4 * 4 * TILE_ELEMENTS
         + ((4 + (each if each == 2 else 0)) * shape.vocabulary * shape.width if head_trains else 0),
         "teacher": teacher,
@@ -189,6 +214,7 @@ def check(parts: dict[str, int], free: int, spec: TrainSpec) -> None:
         "gradients": "zero_stage = 2 on more ranks, or [train.lora]",
         "optimizer": "zero_stage = 1 on more ranks, offload_optimizer, or [train.lora]",
         "activations": "a smaller micro_batch_tokens, or gradient_checkpointing",
+        "attention": "max_row_tokens, a smaller micro_batch_tokens, or gradient_checkpointing",
         "logits": "a smaller model, or a machine with more memory",
         "teacher": "[teacher] zero_stage = 3, or a cache (subl distill cache)",
         "runtime": "fewer ranks on this machine",

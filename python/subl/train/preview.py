@@ -110,7 +110,9 @@ def needed_memory(job: TrainJob, ranks: int, tokens: Tokens | None) -> dict[str,
     teacher = 0
     if job.targets == "teacher" and job.teacher is not None:
         teacher = sum(map(math.prod, tensor_shapes(job.teacher).values()))
-    shape = memory.Shape.of(text_config(job.model), weights, trained)
+    # What the model takes by itself: of some there is no other.
+    eager = bare_model(job.model).config._attn_implementation == "eager"
+    shape = memory.Shape.of(text_config(job.model), weights, trained, eager=eager)
     if shape is None:
         return None
     padding = 0
@@ -124,6 +126,7 @@ def needed_memory(job: TrainJob, ranks: int, tokens: Tokens | None) -> dict[str,
         shape,
         ranks=ranks,
         bin_tokens=most,
+        longest=longest,
         padding=padding,
         teacher_weights=teacher,
         teacher_spread=job.teacher_placement.zero_stage == 3,
