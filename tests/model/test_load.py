@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +16,14 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from subl.errors import DependencyError, InputError, OutputError
-from subl.model.load import load_model, load_tokenizer
+from subl.model.load import (
+    ADAPTER,
+    bare_model,
+    base_folder,
+    load_model,
+    load_tokenizer,
+    text_config,
+)
 from subl.model.source import add, resolve
 from subl.model.weights import save_model
 from subl.train.adapter import adapt, save_adapter
@@ -186,3 +196,43 @@ def test_a_source_that_names_no_model_is_refused(
         with pytest.raises(kind, match=message):
             find()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        [],
+        {"model_type": 5},
+        {"model_type": "llama", "hidden_size": "wide"},
+        {"model_type": "llama", "rope_scaling": {"type": "owl"}},
+        {"model_type": "musicgen"},  # which has two language parts
+        {"model_type": "llama4", "text_config": {"num_attention_heads": 0}},
+    ],
+)
+def test_a_configuration_that_transformers_cannot_read_is_an_error_with_its_folder(
+    config: Any, tmp_path: Path
+) -> None:
+    named = str(tmp_path)
+    if isinstance(config, dict):
+        config = {**config, "architectures": ["OwlForCausalLM"]}
+        named += " (OwlForCausalLM)"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for read in (load_model, bare_model):
+        with pytest.raises(InputError) as error:
+            read(tmp_path)
+        assert error.value.message.startswith(f"cannot load a model from {named}: ")
+        assert error.value.hint
+    with suppress(InputError):  # what it asks for may be readable; nothing else is raised
+        text_config(tmp_path)
+
+
+@pytest.mark.parametrize("said", ["{", "[]", "{}"])
+def test_an_adapter_that_names_no_base_is_an_error_with_its_folder(
+    said: str, tmp_path: Path
+) -> None:
+    (tmp_path / ADAPTER).mkdir()
+    (tmp_path / ADAPTER / "adapter_config.json").write_text(said)
+    for read in (load_model, base_folder, text_config):
+        with pytest.raises(InputError, match=f"cannot load a model from {tmp_path}/adapter: "):
+            read(tmp_path)

@@ -136,12 +136,7 @@ def merged(path: Path, dtype: DType) -> PreTrainedModel:
             f"{path} is an adapter, which needs peft", hint="pip install 'subl[distill]'"
         ) from error
     adapter = path / ADAPTER
-    base = (
-        adapter
-        / json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))[
-            "base_model_name_or_path"
-        ]
-    )
+    base = _base_of(adapter)
     if not (base_folder(base) / "config.json").is_file():
         raise InputError(
             f"the base model of the adapter {path} is not at {base.resolve()}",
@@ -165,7 +160,10 @@ def _check_adapter(adapter: Path, adapted: Any) -> None:
     from safetensors import safe_open
 
     expected = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+    with (
+        unreadable_models(adapter),
+        safe_open(adapter / "adapter_model.safetensors", framework="pt") as file,
+    ):
         found = set(file.keys())
     whole = adapted.state_dict().keys()  # an adapter may hold embeddings of the base, too
     loaded = {
@@ -181,14 +179,22 @@ def base_folder(path: Path) -> Path:
     config = path / ADAPTER / "adapter_config.json"
     if (path / "config.json").is_file() or not config.is_file():
         return path
-    named = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    return base_folder(path / ADAPTER / named)
+    return base_folder(_base_of(path / ADAPTER))
+
+
+def _base_of(adapter: Path) -> Path:
+    """Where the base of an adapter is, as its configuration says."""
+    with unreadable_models(adapter):
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        return adapter / str(config["base_model_name_or_path"])
 
 
 def text_config(folder: Path) -> Any:
     """The configuration of a model's language part, whose attributes have transformers' names
     whatever the file calls them (GPT-2's `n_layer` is `num_hidden_layers`)."""
-    return _config(folder).get_text_config()
+    config = _config(folder)
+    with unreadable_models(folder):  # some have more than one such part
+        return config.get_text_config()
 
 
 def bare_model(folder: Path) -> PreTrainedModel:
@@ -253,12 +259,23 @@ def unreadable_models(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of any kind: parsers fail in many ways, nothing of ours is inside
-        first, _, rest = (str(error).strip() or type(error).__name__).partition("\n")
+        first, _, rest = str(error).strip().partition("\n")
         reason = f"{first} {rest.strip()}".partition("\n")[0] if first.endswith(":") else first
+        if not reason or isinstance(error, AttributeError | LookupError | TypeError):
+            reason = f"{type(error).__name__}: {reason}"  # whose text alone says little
         raise InputError(
-            f"cannot load a model from {path}: {reason}",
+            f"cannot load a model from {path}{_architecture(path)}: {reason}",
             hint="is it complete, and a causal language model that transformers knows?",
         ) from error
+
+
+def _architecture(path: Path) -> str:
+    """What the configuration says that the model is, where it can be read."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        return f" ({config['architectures'][0]})"
+    except Exception:  # of any kind: this is but a note to an error
+        return ""
 
 
 def _check(path: Path) -> None:
