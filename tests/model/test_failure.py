@@ -13,6 +13,7 @@ from subl.model.failure import failure
 def test_any_exception_is_a_reason_of_one_line(kind: type[Exception]) -> None:
     reason = failure(kind("no mask of ours\nat layer 3"))
     assert reason.startswith(f"{kind.__name__}: ") and "\n" not in reason
+    assert failure(kind()) == kind.__name__
 
 
 def test_memory_that_ran_out_is_none() -> None:

@@ -20,11 +20,12 @@ def failure(error: Exception) -> str:
 
     if isinstance(error, SublError):
         raise error
-    reason = str(error).strip().partition("\n")[0]
+    words = str(error).strip().partition("\n")[0]
+    reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
     out = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if out or "can't allocate memory" in reason:  # a RuntimeError on CPUs
+    if out or "can't allocate memory" in words:  # a RuntimeError on CPUs
         raise StageError(
             f"a forward pass does not fit into memory: {reason}",
             hint="shorter rows or prompts and smaller batches need less",
         ) from error
-    return f"{type(error).__name__}: {reason}"
+    return reason

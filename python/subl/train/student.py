@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from subl.errors import InputError
+from subl.model.failure import failure
 from subl.train.attention import hidden_states, plain_states
 from subl.train.batch import Batch
 from subl.train.divergence import Targets, summed_loss
@@ -84,10 +85,9 @@ def check_head(model: PreTrainedModel) -> None:
         with torch.no_grad():
             logits = model(input_ids=input_ids, use_cache=False).logits
             states = plain_states(model, input_ids)
-    except Exception as error:  # of any kind: whatever the model's own code raises
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    except Exception as error:
         raise InputError(
-            f"{name} cannot be run: {reason}", hint="use a causal language model"
+            f"{name} cannot be run: {failure(error)}", hint="use a causal language model"
         ) from error
     finally:
         hook.remove()
@@ -122,7 +122,7 @@ def check_bare_head(model: PreTrainedModel) -> None:
         with torch.no_grad():
             logits = model(input_ids=states[..., 0].long(), use_cache=False).logits
         same = torch.equal(logits.float(), large)
-    except Exception:  # of any kind, as above: then weights decide
+    except Exception:  # of any kind: then weights decide
         return
     finally:
         del model.base_model.forward
