@@ -29,6 +29,18 @@ def stream(*arguments: str | Path, given: bytes, cwd: Path) -> subprocess.Comple
     return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, input=given, capture_output=True)
 
 
+def talk(cwd: Path) -> subprocess.Popen[bytes]:
+    """The same for rows that depend on what comes out."""
+    return subprocess.Popen(
+        [SUBL, "filter", "rules.toml", "-", "--progress", "none"],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
 def test_rows_go_on_and_figures_go_elsewhere(folder: Path) -> None:
     rows = b"".join(KEPT if number % 3 else DROPPED for number in range(30_000))
     kept = KEPT * 20_000
@@ -47,14 +59,7 @@ def test_rows_go_on_and_figures_go_elsewhere(folder: Path) -> None:
 
 
 def test_a_row_is_out_before_the_next_is_in(folder: Path) -> None:
-    with subprocess.Popen(
-        [SUBL, "filter", "rules.toml", "-", "--progress", "none"],
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as child:
+    with talk(folder) as child:
         assert child.stdin is not None and child.stdout is not None
         for number in range(20):
             row = b'{"completion": "%d"}\n' % number
@@ -68,14 +73,7 @@ def test_a_row_is_out_before_the_next_is_in(folder: Path) -> None:
 
 
 def test_a_reader_that_leaves_ends_it_quietly_whether_or_not_rows_come(folder: Path) -> None:
-    with subprocess.Popen(
-        [SUBL, "filter", "rules.toml", "-", "--progress", "none"],
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as child:
+    with talk(folder) as child:
         assert child.stdin is not None and child.stdout is not None and child.stderr is not None
         child.stdin.write(KEPT)
         child.stdin.flush()

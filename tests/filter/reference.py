@@ -11,6 +11,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any
 from unicodedata import category, combining, normalize
 
@@ -191,6 +192,7 @@ def broken(rule: dict[str, Any], value: str) -> list[tuple[str, Any, Any]]:
     ]
 
 
+@lru_cache(maxsize=4)  # asked again for each word of each rule
 def composed_units(value: str) -> list[tuple[str, int, int]]:
     """The composed form in pieces, each with the span that it stands for."""
     units: list[tuple[str, int, int]] = []
@@ -207,6 +209,7 @@ def composed_units(value: str) -> list[tuple[str, int, int]]:
     return units
 
 
+@cache
 def attaches(c: str) -> bool:
     first = normalize("NFD", c)[0]
     return (
@@ -226,11 +229,10 @@ def occurrence(word: str, value: str, rule: dict[str, Any]) -> tuple[int, int] |
     text = "".join(unit[0] for unit in units)
     owners = [unit for unit in units for _ in unit[0]]
     word = normalize("NFC", word)
-    same = (lambda c: fold(c)) if rule["ignore_case"] else (lambda c: c)
-    wanted = [same(c) for c in word]
+    found, wanted = ([fold(c) for c in t] if rule["ignore_case"] else [*t] for t in (text, word))
     for at in range(len(text) - len(word) + 1):
         end = at + len(word)
-        if [same(c) for c in text[at:end]] != wanted:
+        if found[at:end] != wanted:
             continue
         if rule["whole_word"] and not stands_alone(text, at, end):
             continue

@@ -1,11 +1,12 @@
 //! Decides about the lines of a shard, and copies them to one of two places.
 
+use crate::error::Error;
 use crate::index::Index;
-use crate::pipeline::content;
+use crate::pipeline::{Block, Turn, content};
 use crate::plan::{Plan, PlanFinding, Scratch};
 use crate::record::{Locator, Unreadable, bits};
 use crate::reject::{First, Original, Rejects};
-use crate::shard::{Duplicates, repeated};
+use crate::shard::{Duplicates, Meter, repeated};
 use crate::statistics::Counts;
 
 /// What becomes of a line.
@@ -28,7 +29,7 @@ pub(crate) struct Judge<'a> {
     rejects: Rejects<'a>,
     duplicates: &'a [Duplicates<'a>],
     /// Of the next line, from 0.
-    pub line_number: u64,
+    line_number: u64,
     scratch: Scratch,
     findings: Vec<PlanFinding>,
     firsts: Vec<First<'a>>,
@@ -56,12 +57,42 @@ impl<'a> Judge<'a> {
         }
     }
 
-    pub fn pending(&self) -> usize {
-        self.kept.len() + self.rejected.len()
+    /// Decides about a block. `hand_in` takes what is pending when that is more than `most` bytes, and
+    /// at the end.
+    pub fn block<T>(
+        &mut self,
+        block: &Block,
+        turn: &mut Turn<'_, T>,
+        meter: &Meter<'_>,
+        most: usize,
+        mut hand_in: impl FnMut(&mut Self, &mut Turn<'_, T>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.line_number = block.first_line;
+        if let Some(long) = &block.too_long {
+            self.too_long(&long.head, long.length);
+        }
+        let mut pass_on = |judge: &mut Self, turn: &mut Turn<'_, T>| {
+            meter.add(judge.counts.rows_in, judge.counts.kept);
+            hand_in(judge, turn)?;
+            judge.kept.clear();
+            judge.rejected.clear();
+            Ok(())
+        };
+        for window in block.windows() {
+            self.window(window);
+            meter.report()?;
+            if self.kept.len() + self.rejected.len() > most {
+                pass_on(self, turn)?;
+            }
+            if turn.is_stopped() {
+                return Err(Error::Interrupted);
+            }
+        }
+        pass_on(self, turn)
     }
 
     /// Decides about whole lines. Neighbours that are kept are copied together.
-    pub fn window(&mut self, window: &[u8]) {
+    fn window(&mut self, window: &[u8]) {
         self.index.build(window);
         self.counts.bytes_in += window.len() as u64;
         let mut at = 0;
@@ -155,7 +186,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Rejects a line that was streamed past.
-    pub fn too_long(&mut self, head: &[u8], length: u64) {
+    fn too_long(&mut self, head: &[u8], length: u64) {
         let (from, to) = content(head, self.line_number == 0);
         self.counts.bytes_in += length;
         self.reject_unread(Unreadable::LineTooLong { length }, &head[from..to]);

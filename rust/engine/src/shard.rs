@@ -247,11 +247,13 @@ fn filter(
         output,
         || Filter {
             judge: Judge::new(plan, &file, shard.duplicates),
-            kept_codec: Codec::of(shard.kept),
-            rejects_codec: Codec::of(shard.rejects),
-            buffer: Vec::new(),
+            writer: Writer {
+                kept_codec: Codec::of(shard.kept),
+                rejects_codec: Codec::of(shard.rejects),
+                buffer: Vec::new(),
+                split: shard.split,
+            },
             done,
-            split: shard.split,
             chunk_bytes: shard.chunk_bytes,
             meter: &meter,
         },
@@ -263,12 +265,9 @@ fn filter(
 /// One thread.
 struct Filter<'a> {
     judge: Judge<'a>,
-    kept_codec: Codec,
-    rejects_codec: Codec,
-    buffer: Vec<u8>,
+    writer: Writer,
     /// The chunks that an earlier run has finished.
     done: u64,
-    split: Split,
     /// What is not handed in yet may grow to this before a worker waits for its turn.
     chunk_bytes: usize,
     meter: &'a Meter<'a>,
@@ -280,29 +279,23 @@ impl Worker<Output> for Filter<'_> {
             self.meter.skip();
             return self.meter.report();
         }
-        self.judge.line_number = block.first_line;
-        if let Some(long) = &block.too_long {
-            self.judge.too_long(&long.head, long.length);
-        }
-        for window in block.windows() {
-            self.judge.window(window);
-            self.meter.report()?;
-            if self.judge.pending() > self.chunk_bytes {
-                self.hand_in(turn, false)?;
-            }
-            if turn.is_stopped() {
-                return Err(Error::Interrupted);
-            }
-        }
-        self.hand_in(turn, true)
+        let write =
+            |judge: &mut Judge<'_>, turn: &mut Turn<'_, Output>| self.writer.write(judge, turn);
+        self.judge.block(block, turn, self.meter, self.chunk_bytes, write)?;
+        turn.wait()?.end_of_chunk()
     }
 }
 
-impl Filter<'_> {
+struct Writer {
+    kept_codec: Codec,
+    rejects_codec: Codec,
+    buffer: Vec<u8>,
+    split: Split,
+}
+
+impl Writer {
     /// Compresses what is pending, waits for the turn, and writes it.
-    fn hand_in(&mut self, turn: &mut Turn<'_, Output>, is_end: bool) -> Result<(), Error> {
-        let judge = &mut self.judge;
-        self.meter.add(judge.counts.rows_in, judge.counts.kept);
+    fn write(&mut self, judge: &mut Judge<'_>, turn: &mut Turn<'_, Output>) -> Result<(), Error> {
         if self.split == Split::default() {
             let encoded = self.kept_codec.encode(&judge.kept, &mut self.buffer);
             let output = turn.wait()?;
@@ -323,9 +316,7 @@ impl Filter<'_> {
             .and_then(|bytes| output.rejects.write_all(bytes))
             .map_err(Error::write(output.rejects.path()))?;
         output.counts.take(&mut judge.counts);
-        judge.kept.clear();
-        judge.rejected.clear();
-        if is_end { output.end_of_chunk() } else { Ok(()) }
+        Ok(())
     }
 }
 

@@ -58,8 +58,7 @@ pub fn filter_stream(
     let output =
         pipeline::run(input, source, plan.max_line_bytes(), threads.max(1), output, || Filter {
             judge: Judge::new(plan, NAME, &[]),
-            rejects_codec: codec(),
-            buffer: Vec::new(),
+            writer: Writer { rejects_codec: codec(), buffer: Vec::new() },
             meter: &meter,
         })?;
     meter.report()?;
@@ -115,37 +114,31 @@ fn same_file(one: &File, other: &File) -> io::Result<bool> {
 /// One thread.
 struct Filter<'a> {
     judge: Judge<'a>,
-    rejects_codec: Codec,
-    buffer: Vec<u8>,
+    writer: Writer,
     meter: &'a Meter<'a>,
 }
 
 impl<'o> Worker<Output<'o>> for Filter<'_> {
     fn work(&mut self, block: &Block, turn: &mut Turn<'_, Output<'o>>) -> Result<(), Error> {
-        self.judge.line_number = block.first_line;
-        if let Some(long) = &block.too_long {
-            self.judge.too_long(&long.head, long.length);
-        }
-        for window in block.windows() {
-            self.judge.window(window);
-            self.meter.report()?;
-            if self.judge.pending() > CHUNK_BYTES {
-                self.hand_in(turn)?;
-            }
-            if turn.is_stopped() {
-                return Err(Error::Interrupted);
-            }
-        }
-        self.hand_in(turn)?;
+        let write =
+            |judge: &mut Judge<'_>, turn: &mut Turn<'_, Output<'o>>| self.writer.write(judge, turn);
+        self.judge.block(block, turn, self.meter, CHUNK_BYTES, write)?;
         self.meter.report()
     }
 }
 
-impl Filter<'_> {
+struct Writer {
+    rejects_codec: Codec,
+    buffer: Vec<u8>,
+}
+
+impl Writer {
     /// Waits for the turn, and writes what is pending.
-    fn hand_in(&mut self, turn: &mut Turn<'_, Output<'_>>) -> Result<(), Error> {
-        let judge = &mut self.judge;
-        self.meter.add(judge.counts.rows_in, judge.counts.kept);
+    fn write(
+        &mut self,
+        judge: &mut Judge<'_>,
+        turn: &mut Turn<'_, Output<'_>>,
+    ) -> Result<(), Error> {
         let rejected = self.rejects_codec.encode(&judge.rejected, &mut self.buffer);
         let output = turn.wait()?;
         let kept = Path::new(NAME);
@@ -158,8 +151,6 @@ impl Filter<'_> {
             rejected.and_then(|bytes| file.write_all(bytes)).map_err(Error::write(path))?;
         }
         output.counts.take(&mut judge.counts);
-        judge.kept.clear();
-        judge.rejected.clear();
         Ok(())
     }
 }
