@@ -147,6 +147,26 @@ def test_what_fails_after_the_last_shard_filters_none_again(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize("gone", ["kept/a-00001.jsonl", "rejects/a.jsonl"])
+def test_a_shard_whose_files_a_crash_took_is_filtered_again(tmp_path: Path, gone: str) -> None:
+    """A note is on the disk before the names of what it is about are."""
+    write_shards(tmp_path / "data")
+    spec = SPEC.model_copy(update={"output": OutputSpec(split_rows=500)})
+    partial = tmp_path / "out.partial"
+
+    def in_the_way(progress: Progress) -> None:
+        (partial / "result.json").mkdir(exist_ok=True)
+
+    with pytest.raises(OutputError, match="directory"):
+        run(spec, [tmp_path / "data"], tmp_path / "out", report=in_the_way)
+    (partial / "result.json").rmdir()
+    (partial / gone).unlink()
+    made = run(spec, [tmp_path / "data"], tmp_path / "out")
+    assert (
+        run(spec, [tmp_path / "data"], tmp_path / "other").artifact.digest == made.artifact.digest
+    )
+
+
 def test_shared_base_names_get_positions(tmp_path: Path) -> None:
     paths = []
     for number in range(2):

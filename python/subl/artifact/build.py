@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from subl.artifact.difference import describe
-from subl.artifact.digest import file_digests, files_of, json_digest, json_text
+from subl.artifact.digest import file_digests, files_of, json_digest, record_text
 from subl.artifact.files import sync, write_atomically
 from subl.artifact.spec import StageSpec, without
 from subl.artifact.statement import (
@@ -274,18 +274,21 @@ def _complete(partial: Path, key: str) -> bool:
 
 def _publish(partial: Path, out: Path) -> None:
     """Rename the partial directory; what is hidden in it (temporaries of a killed run) goes."""
-    for path in list(partial.rglob(".*")):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path != partial / ".lock":
-            path.unlink(missing_ok=True)  # what was in a hidden folder went with it
-    for path in [*files_of(partial), *(p for p in partial.rglob("*") if p.is_dir()), partial]:
-        sync(path)
+    for folder, folders, files in os.walk(partial):
+        for name in (name for name in [*folders, *files] if name.startswith(".")):
+            path = Path(folder, name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != partial / ".lock":
+                path.unlink()
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        sync(folder)
+    for name in files_of(partial):
+        sync(f"{partial}/{name}")
     partial.rename(out)
     (out / ".lock").unlink()  # after the rename: nobody can take the lock of what is published
     sync(out.parent)
 
 
 def _write_json(path: Path, value: object) -> None:
-    text = json_text(value, indent=2, sort_keys=True, allow_nan=False)
-    write_atomically(path, text + "\n")
+    write_atomically(path, f"{record_text(value)}\n")

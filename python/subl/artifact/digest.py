@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,18 @@ RECORDS = frozenset({"spec.json", "result.json", "statement.json", "metrics.ndjs
 """Files that describe how an artifact was made. They hold times, so they are no part of its
 digest."""
 
+_BLOCK_BYTES = 1 << 18
+
 
 def file_digest(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        # Not `hashlib.file_digest`: it clears its buffer for each file, however small.
+        digest = hashlib.sha256()
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
@@ -37,8 +43,35 @@ def json_text(value: object, **form: Any) -> str:
     which stands here as its escape, as in `caf\\udce9.jsonl`: `json.loads` and `os.fsencode` give
     the name back.
     """
-    text = json.dumps(value, ensure_ascii=False, **form)
+    return _escaped(json.dumps(value, ensure_ascii=False, **form))
+
+
+def _escaped(text: str) -> str:
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def record_text(value: object) -> str:
+    """`value` as JSON for people and `diff`: sorted keys and items of lists have a line each.
+
+    So each of 100,000 files has a line, made by the encoder in C: the one in Python, which indents
+    whatever there is, was a fifth of the time of a filter of as many.
+    """
+    encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False).encode
+
+    def laid_out(value: Any, margin: str) -> str:
+        within = f"{margin}  "
+        if not value or not isinstance(value, dict | list | tuple):
+            return encode(value)
+        if isinstance(value, dict):
+            first, last = "{", "}"
+            parts = [f"{encode(str(key))}: {laid_out(value[key], within)}" for key in sorted(value)]
+        else:
+            first, last = "[", "]"
+            parts = [encode(item) for item in value]
+        lines = f",\n{within}".join(parts)
+        return f"{first}\n{within}{lines}\n{margin}{last}"
+
+    return _escaped(laid_out(value, ""))
 
 
 def json_digest(value: object) -> str:
@@ -47,15 +80,24 @@ def json_digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def files_of(directory: Path) -> list[Path]:
-    """Every regular file below `directory`, sorted by its relative path; hidden ones left out."""
-    found = [path for path in directory.rglob("*") if path.is_file()]
-    relative = ((path.relative_to(directory), path) for path in found)
-    return [
-        path
-        for name, path in sorted(relative, key=lambda pair: pair[0].as_posix())
-        if not any(part.startswith(".") for part in name.parts)
-    ]
+def files_of(directory: Path) -> list[str]:
+    """The relative POSIX path of every regular file below `directory`, sorted; hidden ones left
+    out."""
+    return sorted(_files_below(directory, ""))
+
+
+def _files_below(folder: Path | str, prefix: str) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _files_below(entry.path, f"{prefix}{entry.name}/")
+                elif entry.is_file():
+                    yield f"{prefix}{entry.name}"
+    except OSError as error:
+        raise InputError(f"cannot read {folder}: {error.strerror}") from error
 
 
 def listing_digest(digests: Mapping[str, str]) -> str:
@@ -72,9 +114,7 @@ def _line(digest: str, name: str) -> str:
 
 def file_digests(directory: Path) -> dict[str, str]:
     """{relative POSIX path: hex sha256} of the files below `directory`."""
-    return {
-        path.relative_to(directory).as_posix(): file_digest(path) for path in files_of(directory)
-    }
+    return {name: file_digest(directory / name) for name in files_of(directory)}
 
 
 def directory_digest(directory: Path) -> str:

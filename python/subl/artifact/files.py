@@ -12,7 +12,7 @@ from typing import BinaryIO
 from subl.errors import OutputError
 
 
-def sync(path: Path) -> None:
+def sync(path: Path | str) -> None:
     """Have the kernel put a file or directory on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -184,10 +185,10 @@ def input_digest(path: Path) -> str:
     An artifact's is taken from its statement (verified by `lineage`, not here: a chain's keys are
     computed often); everything else is read and hashed.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist", hint="check the path")
     if path.is_file():
         return file_digest(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist", hint="check the path")
     recorded = artifact_digest(path)
     return directory_digest(path) if recorded is None else recorded
 
@@ -234,4 +235,13 @@ def _processor() -> str:
 
 def _relative(path: Path, base: Path) -> str:
     """Inputs are named relative to the artifact's parent, so that a run folder can move."""
-    return Path(os.path.relpath(path, base)).as_posix()
+    folder, name = os.path.split(path)
+    if name in ("", ".."):
+        return Path(os.path.relpath(path, base)).as_posix()
+    return (_relative_folder(folder or ".", base) / name).as_posix()
+
+
+@lru_cache(maxsize=16)
+def _relative_folder(folder: str, base: Path) -> Path:
+    """Many inputs are in one."""
+    return Path(os.path.relpath(folder, base))

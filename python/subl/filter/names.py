@@ -7,6 +7,7 @@ letters, for the same; and none may be hidden, for hidden files are no part of a
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -28,9 +29,11 @@ def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, 
         raise InputError(
             "no input", hint="give files, or folders of *.jsonl, *.jsonl.gz, *.jsonl.zst, *.parquet"
         )
-    for path, count in Counter(path.resolve() for path in paths).items():
-        if count > 1:
-            raise InputError(f"{path} is given {count} times", hint="give every shard once")
+    if len({(file.st_dev, file.st_ino) for file in map(os.stat, paths)}) < len(paths):
+        # Two names of one file are two shards; one name by two ways is not.
+        for path, count in Counter(path.resolve() for path in paths).items():
+            if count > 1:
+                raise InputError(f"{path} is given {count} times", hint="give every shard once")
     return _distinct(paths, [_output_name(path, compression) for path in paths])
 
 

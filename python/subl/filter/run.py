@@ -188,6 +188,12 @@ def _parts(spec: FilterSpec, name: str, rows: Sequence[int]) -> dict[str, Any]:
     return {"parts": dict(zip(files, rows, strict=True))}
 
 
+def _files(spec: FilterSpec, name: str, statistics: Statistics) -> list[str]:
+    """What a finished shard left."""
+    kept = _parts(spec, name, statistics["parts"]).get("parts", [name])
+    return [*(f"kept/{file}" for file in kept), f"rejects/{name}"]
+
+
 def _rows(figures: Mapping[str, Any]) -> dict[str, int]:
     """How many rows there must be in each file, for the artifact's statement."""
     rows = {}
@@ -226,7 +232,11 @@ def filter_shards(
     for part in ("kept", "rejects", _WORK):
         (folder / part).mkdir(exist_ok=True)
     notes = _Finished(folder / _WORK / "finished.ndjson")
-    done = {name: notes.found[name] for name in shards if name in notes.found}
+    done = {
+        name: found
+        for name, found in notes.found.items()
+        if name in shards and all((folder / file).exists() for file in _files(spec, name, found))
+    }
     duplicates = None
     if plan.comparisons and len(done) < len(shards):
         duplicates = _find_duplicates(
@@ -237,27 +247,27 @@ def filter_shards(
         meter.skip(name, statistics["rows_in"], statistics["kept"])
 
     positions = {name: position for position, name in enumerate(shards)}
+    kept, rejects, unfinished = (str(folder / part) for part in ("kept", "rejects", _WORK))
 
     def work(name: str, threads: int) -> Statistics:
-        statistics: Statistics = json.loads(
-            subl_core.filter_shard(
-                plan,
-                shards[name],
-                folder / "kept" / name,
-                folder / "rejects" / name,
-                work=folder / _WORK,
-                journal_seconds=journal_seconds,
-                threads=threads,
-                split_rows=spec.output.split_rows,
-                split_bytes=spec.output.split_bytes,
-                duplicates=duplicates,
-                shard=positions[name],
-                progress=lambda *state: meter.update(name, *state),
-                called=labels[name],
-            )
+        figures = subl_core.filter_shard(
+            plan,
+            shards[name],
+            f"{kept}/{name}",
+            f"{rejects}/{name}",
+            work=unfinished,
+            journal_seconds=journal_seconds,
+            threads=threads,
+            split_rows=spec.output.split_rows,
+            split_bytes=spec.output.split_bytes,
+            duplicates=duplicates,
+            shard=positions[name],
+            progress=lambda *state: meter.update(name, *state),
+            called=labels[name],
         )
+        statistics: Statistics = json.loads(figures)
         check_rows(shards[name], statistics["rows_in"], expected or {})
-        notes.add(name, statistics)
+        notes.add(name, figures)
         meter.finish(name, statistics["rows_in"], statistics["kept"])
         finished(name)
         return statistics
@@ -328,8 +338,8 @@ def _for_each_shard(
 
 class _Finished:
     """The shards that are finished, noted with their statistics as they are: `found` are those of
-    an interrupted run. A shard's files are on the disk before it is noted, so a note that a crash
-    takes away or cuts only means that the shard is filtered again."""
+    an interrupted run. What a shard's files hold is on the disk before it is noted, but not their
+    names: where a crash takes away these or the note, the shard is filtered again."""
 
     def __init__(self, file: Path) -> None:
         self.found: dict[str, Statistics] = {}
@@ -341,7 +351,8 @@ class _Finished:
                 continue
             if note["engine"] == subl_core.__version__:  # another one may write other bytes
                 self.found[note["name"]] = note["statistics"]
-        whole = "".join(self._line(name, found) for name, found in self.found.items())
+        notes = self.found.items()
+        whole = "".join(self._line(name, json.dumps(found)) for name, found in notes)
         write_atomically(file, whole)
         self._file = file.open("ab", buffering=0)
         self._lock = threading.Lock()
@@ -352,18 +363,19 @@ class _Finished:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, name: str, statistics: Statistics) -> None:
+    def add(self, name: str, statistics: str) -> None:
         with self._lock:
             self._file.write(self._line(name, statistics).encode())
 
     @staticmethod
-    def _line(name: str, statistics: Statistics) -> str:
-        note = {"engine": subl_core.__version__, "name": name, "statistics": statistics}
-        return f"{json.dumps(note)}\n"
+    def _line(name: str, statistics: str) -> str:
+        engine = subl_core.__version__
+        return f'{{"engine": "{engine}", "name": {json.dumps(name)}, "statistics": {statistics}}}\n'
 
 
-def _sum(counts: Any) -> dict[str, int]:
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for each in counts:
-        total.update(each)
+        for key, count in each.items():
+            total[key] += count
     return dict(sorted(total.items()))

@@ -46,16 +46,16 @@ def is_named_shard(name: str) -> bool:
     return name.lower().endswith(_NAMES) and not name.startswith(".")
 
 
-def check_named(file: Path) -> None:
+def check_named(folder: Path, name: str) -> None:
     """Refuse a file of a folder that is a shard by its name, packed in a way that is not read.
 
     Raises:
         InputError: it is one.
     """
-    found = _PACKED.search(file.name.lower())
-    if found is not None and not file.name.startswith("."):
+    found = _PACKED.search(name.lower())
+    if found is not None and not name.startswith("."):
         raise InputError(
-            f"{file} looks like a shard, and files that end in {found[0]} are not read",
+            f"{folder / name} looks like a shard, and files that end in {found[0]} are not read",
             hint=f"{_CONVERT}; or give the files to read one by one",
         )
 

@@ -76,12 +76,12 @@ def _kept_files(path: Path) -> list[Path]:
 def _listed(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries]
+            names = sorted(entry.name for entry in entries)
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror}", hint=EXPECTED) from error
-    for name in sorted(names):
-        check_named(folder / name)
-    return sorted(folder / name for name in names if is_named_shard(name))
+    for name in names:
+        check_named(folder, name)
+    return [folder / name for name in names if is_named_shard(name)]
 
 
 def _check_readable(file: Path) -> None:
