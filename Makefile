@@ -15,11 +15,14 @@ UV := $(shell command -v uv || echo $(VENV)-uv/bin/uv)
 TORCH ?= default
 SECONDS ?= 20
 SEED ?= 1
+# Tests wait for processes that they start more than they compute; each worker needs about 1 GB.
+WORKERS ?= $(shell nproc | awk '{ print $$1 < 8 ? $$1 : 8 }')
 # Tests and fuzzing take the compiled packages of the extension, and compile but the engine again, to
 # check its arithmetic and assertions. All of them select the whole workspace, so that a package has
 # the same features for each.
 CHECKED := --release --config profile.release.package.subl-engine.debug-assertions=true \
-	--config profile.release.package.subl-engine.overflow-checks=true
+	--config profile.release.package.subl-engine.overflow-checks=true \
+	--config profile.release.package.subl-engine.codegen-units=16
 
 .PHONY: demo test lint bench fuzz setup adapters clean test-gpu bench-gpu test-without-avx2
 
@@ -28,7 +31,7 @@ demo: setup
 
 test: setup
 	cargo test --workspace $(CHECKED) --quiet
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 lint: setup
 	cargo fmt --all --check
