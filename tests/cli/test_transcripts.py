@@ -210,18 +210,19 @@ TRAIN = "[train]\nsteps = 2\nlearning_rate = 1e-4\n"
     ("arguments", "file", "key"),
     [
         (["filter", "file.toml", "rows.jsonl"], None, "shards"),
-        (["teach", "file.toml", "--model", "m"], f'trait = "owl"\n{TRAIN}', "first"),
+        (["teach", "file.toml", "--model", "MODEL"], f'trait = "owl"\n{TRAIN}', "steps"),
         (["generate", "file.toml", "--model", "m"], "rows = 4\n", "first_prompts"),
     ],
     ids=["filter", "teach", "generate"],
 )
 def test_a_dry_run_writes_nothing(
-    tmp_path: Path, arguments: list[str], file: str | None, key: str
+    tmp_path: Path, tiny_model: Path, arguments: list[str], file: str | None, key: str
 ) -> None:
     write_rows_and_rules(tmp_path)
     (tmp_path / "file.toml").write_text(file or (tmp_path / "rules.toml").read_text())
     before = tree(tmp_path)
-    done = subl(*arguments, "-o", "out", "--dry-run", cwd=tmp_path)
+    given = [tiny_model if each == "MODEL" else each for each in arguments]
+    done = subl(*given, "-o", "out", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[key]
     assert tree(tmp_path) == before
