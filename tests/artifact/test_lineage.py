@@ -47,6 +47,18 @@ def test_an_untouched_chain_is_verified_to_its_origin(run: Path) -> None:
     assert [*kinds, node.kind] == ["notes", "notes", "notes", "input"]
 
 
+def test_a_relative_input_is_the_one_where_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        Path("source.bin").write_bytes(name.encode())
+        node = lineage(make_notes(tmp_path / f"made-{name}", Path("source.bin")).path)
+        assert node.verified()
+        assert Path(node.inputs[0].path).resolve() == tmp_path.resolve() / name / "source.bin"
+
+
 def test_a_moved_run_folder_stays_verified(run: Path, tmp_path: Path) -> None:
     moved = tmp_path / "deep" / "elsewhere"
     moved.parent.mkdir()

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -52,14 +51,12 @@ def test_a_filter_is_interrupted_and_run_again(tmp_path: Path, jobs: int) -> Non
         assert child.stderr is not None and child.stdout is not None
         assert child.stderr.readline().startswith("filter: ")
         child.send_signal(signal.SIGINT)
-        asked = time.monotonic()
         stdout, stderr = child.communicate()
-        # Half a second where the machine has nothing else to do.
-        assert time.monotonic() - asked < 2
     assert (child.returncode, stdout) == (130, "")
     assert stderr.endswith("\ninterrupted; a run that makes a folder goes on where it was\n")
     assert not (tmp_path / "out").exists()
-    assert (tmp_path / "out.partial").is_dir()
+    left = [path for path in (tmp_path / "out.partial").rglob("*") if path.is_file()]
+    written = sum(path.stat().st_size for path in left)
 
     again = json.loads(subl(*arguments, "out", cwd=tmp_path).stdout)
     clean = json.loads(subl(*arguments, "clean", cwd=tmp_path).stdout)
@@ -67,6 +64,7 @@ def test_a_filter_is_interrupted_and_run_again(tmp_path: Path, jobs: int) -> Non
     assert again["digest"] == clean["digest"]
     kept = [tmp_path / name / "kept" / "rows.jsonl.gz" for name in ("out", "clean")]
     assert kept[0].read_bytes() == kept[1].read_bytes()
+    assert written < kept[0].stat().st_size  # it ended on its way, not after the work
 
 
 def test_work_goes_on_when_nobody_reads_its_progress() -> None:

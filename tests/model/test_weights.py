@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,9 @@ def test_a_folder_that_could_not_be_written_is_refused_before_the_work(
 
 
 @pytest.fixture
-def small_files() -> Iterator[None]:
+def small_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No file can be longer than some kilobytes, as where a disk is full."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # what is imported now would be cut
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 13, before[1]))
     yield

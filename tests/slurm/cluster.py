@@ -10,6 +10,7 @@ included, which no longer are anyone's children: by that the last of them are fo
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -111,6 +112,13 @@ class Cluster:
         return found
 
 
+def _bind(unbound: socket.socket) -> None:
+    """To a free port, below those that other tests' sockets get until a daemon takes it."""
+    while True:
+        with suppress(OSError):
+            return unbound.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+
+
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
     """A cluster whose node is idle; afterwards its jobs, processes and folder are gone."""
@@ -124,8 +132,8 @@ def running_cluster() -> Iterator[Cluster]:
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(128))
         with socket.socket() as controller, socket.socket() as node:
-            controller.bind(("127.0.0.1", 0))
-            node.bind(("127.0.0.1", 0))
+            for each in (controller, node):
+                _bind(each)
             configuration = CONFIGURATION.format(
                 host=socket.gethostname().partition(".")[0],
                 folder=folder,

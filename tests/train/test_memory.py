@@ -313,7 +313,7 @@ def test_scores_and_masks_that_are_kept_are_counted(
     model = load_model(tmp_path / "m", dtype)
     without_dropout(model)
     ids = np.arange(length, dtype=np.uint32) % 60 + 2
-    layout = choose_layout(model, [], longest=length)
+    layout = choose_layout(model, [], longest=length, scores=length**2)
     batch = lay_out(layout, [(ids, np.ones(length, np.bool_))])
     kept: dict[int, tuple[int, Any]] = {}
 
@@ -328,7 +328,9 @@ def test_scores_and_masks_that_are_kept_are_counted(
     eager = model.config._attn_implementation == "eager"
     shape = memory.Shape.of(config, 1, 1, eager=eager)
     assert shape is not None
-    needs = needed(spec(dtype=dtype), shape, ranks=1, bin_tokens=length, longest=length)
+    needs = needed(
+        spec(dtype=dtype), shape, ranks=1, bin_tokens=length, longest=length, scores=length**2
+    )
     if kind == "llama":
         assert needs["attention"] == 0
     else:

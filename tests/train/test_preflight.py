@@ -210,6 +210,18 @@ def test_what_is_written_must_find_room(
         preflight(made, Placement())
     assert error.value.hint and "merge" in error.value.hint
     preflight(job(tiny_model, tmp_path / "out", lora={}), Placement())  # which writes little
+    # What a killed run has written is written again in its place.
+    shutil.copy(tiny_model / "model.safetensors", made.out)
+    preflight(made, Placement())
+
+
+def test_a_teacher_needs_no_chat_template(tiny_model: Path, tmp_path: Path) -> None:
+    """It reads what the student's template wrote."""
+    shutil.copytree(tiny_model, tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").unlink()
+    assert load_tokenizer(tmp_path / "base").chat_template is None
+    made = job(tiny_model, tmp_path / "out", targets="teacher", teacher=tmp_path / "base")
+    preflight(made, Placement())
 
 
 @pytest.mark.parametrize(
@@ -220,14 +232,17 @@ def test_what_is_written_must_find_room(
         ("llama4_text", False),
     ],
 )  # fmt: skip
-def test_heads_are_judged_alike_with_weights_and_without(kind: str, taken: bool) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_heads_are_judged_alike_with_weights_and_without(
+    kind: str, taken: bool, dtype: torch.dtype
+) -> None:
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 64}
     sizes |= {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8}
     sizes |= {"logits_scaling": 8.0, "logit_scale": 0.5} if kind in ("granite", "cohere") else {}
     config = AutoConfig.for_model(kind, **sizes, bos_token_id=0, eos_token_id=0)
     with torch.device("meta"):
-        bare = AutoModelForCausalLM.from_config(config)
-    whole = AutoModelForCausalLM.from_config(config).eval()
+        bare = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    whole = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     for model, check in ((bare, check_bare_head), (whole, check_head)):
         if taken:
             check(model)

@@ -238,10 +238,10 @@ def _relative(path: Path, base: Path) -> str:
     folder, name = os.path.split(path)
     if name in ("", ".."):
         return Path(os.path.relpath(path, base)).as_posix()
-    return (_relative_folder(folder or ".", base) / name).as_posix()
+    return (_relative_folder(folder or ".", base, Path.cwd()) / name).as_posix()
 
 
 @lru_cache(maxsize=16)
-def _relative_folder(folder: str, base: Path) -> Path:
-    """Many inputs are in one."""
+def _relative_folder(folder: str, base: Path, here: Path) -> Path:
+    """Many inputs are in one folder. What relative names mean depends on `here`, where we work."""
     return Path(os.path.relpath(folder, base))

@@ -117,25 +117,35 @@ def connect(where: Placement) -> Store:
 
 
 def on_rank_0(where: Placement, work: Callable[[], T]) -> T | None:
-    """What rank 0 makes of `work`, there; where it fails, every rank does.
+    """What rank 0 makes of `work`, there; where it fails, every rank does. See `on_every_rank`."""
+    return on_every_rank(where, lambda: work() if where.rank == 0 else None)
 
-    Collectives must work already. Else the others would wait for rank 0 in the next of them.
+
+def on_every_rank(where: Placement, work: Callable[[], T]) -> T:
+    """What this rank makes of `work`; where it fails on any rank, every rank fails.
+
+    Collectives must work already, and `work` must have none. Else the others would wait for the
+    rank that failed in the next of them.
 
     Raises:
-        StageError: on the other ranks; on rank 0, whatever `work` raises.
+        StageError: on the other ranks; on a rank where `work` raises, that.
     """
     if where.alone:
         return work()
-    made, failed = None, None
-    if where.rank == 0:
-        try:
-            made = work()
-        except Exception as error:  # of any kind: it is raised again below
-            failed = error
-    said = "" if failed is None else str(failed) or type(failed).__name__
-    if said := _heard(said):
-        raise failed or StageError(f"rank 0 failed: {said}")
-    return made
+    made: list[T] = []
+    failed = None
+    try:
+        made.append(work())
+    except Exception as error:  # of any kind: it is raised again below
+        failed = error
+    count, ranks = _sum([int(failed is not None), where.rank if failed is not None else 0])
+    if count:
+        said = str(failed) or type(failed).__name__
+        # Words of several ranks would add up to none.
+        said = _heard(said if failed is not None and count == 1 else "")
+        who = f"rank {ranks} failed: {said}" if count == 1 else f"{count} ranks failed"
+        raise failed or StageError(who)
+    return made[0]
 
 
 def any_rank(where: Placement, value: bool) -> bool:

@@ -127,7 +127,11 @@ def check_room(out: Path, needed: int) -> None:
     Raises:
         OutputError: says how much it takes, and how much is free.
     """
-    free = shutil.disk_usage(out).free
+    usage = shutil.disk_usage(out)
+    # A run that was killed while it wrote leaves files that this one writes again.
+    free = usage.free + sum(file.stat().st_size for file in weight_files(out) if file.is_file())
+    if not usage.total:  # a file system that does not say
+        return
     if needed > free:
         raise OutputError(
             f"the model takes {_gib(needed)} in {out}, where {_gib(free)} are free",

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from subl.artifact import sync
 from subl.cluster.launch import stop_signals
-from subl.cluster.placement import Placement, any_rank, on_rank_0
+from subl.cluster.placement import Placement, any_rank, on_every_rank, on_rank_0
 from subl.errors import StageError, StoppedError
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
@@ -143,7 +143,7 @@ class Run:
         torch.use_deterministic_algorithms(spec.deterministic)
         self.tokens: Tokens = Tokens(job.tokens)
         self.tokenizer = load_tokenizer(job.model)
-        check_memory(job, where, self.tokens)
+        on_every_rank(where, lambda: check_memory(job, where, self.tokens))
         self.steps = spec.step_count(len(self.tokens))
         # ZeRO-3 spreads weights out of CPU memory: the whole model need not fit on one GPU.
         to = torch.device("cpu") if spec.zero_stage == 3 else device()

@@ -89,6 +89,7 @@ def needed(
     ranks: int,
     bin_tokens: int,
     longest: int = 0,
+    scores: int = 0,
     padding: int = 0,
     teacher_weights: int = 0,
     teacher_spread: bool = False,
@@ -98,6 +99,8 @@ def needed(
     Args:
         bin_tokens: of the largest micro-batch.
         longest: tokens of the longest row.
+        scores: of a micro-batch whose rows lie side by side, at most: rows times the square of the
+            longest.
         padding: places more that attention computes where rows are not equally long.
     """
     each = BYTES[spec.dtype]
@@ -112,11 +115,11 @@ def needed(
     block = each * (11 * shape.width + 5 * shape.inner)
     kept = 2 * each * shape.width if spec.gradient_checkpointing else block
     layers_kept = 1 if spec.gradient_checkpointing else shape.layers
-    scores = bin_tokens * longest * shape.eager_heads * (_SCORE_BYTES[each] * layers_kept + 8)
+    attention = scores * shape.eager_heads * (_SCORE_BYTES[each] * layers_kept + 8)
     if not shape.eager_heads and longest > shape.window > 0:
         windowed = min(shape.windowed, layers_kept)
         # Kept as numbers by each layer; and once while it is made.
-        scores = longest**2 * (each * windowed + 9) if windowed else 0
+        attention = longest**2 * (each * windowed + 9) if windowed else 0
     # Queries, keys, values and what comes out of them.
     padded = padding * each * 4 * shape.width
     head_trains = shape.trained == shape.weights
@@ -126,7 +129,7 @@ def needed(
         + (each * shape.trained if each == 2 or stage in (1, 2) else 0),
         "optimizer": on_device * (masters + 8) * shape.trained // spread_optimizer,
         "activations": bin_tokens * (shape.layers * kept + block) + padded * layers_kept,
-        "attention": scores,
+        "attention": attention,
         "logits": 4 * 4 * TILE_ELEMENTS
         + ((4 + (each if each == 2 else 0)) * shape.vocabulary * shape.width if head_trains else 0),
         "teacher": teacher,

@@ -30,7 +30,8 @@ def preflight(job: TrainJob, where: Placement, *, dry: bool = False) -> None:
 
     Args:
         where: this process; a job of several ranks that is alone here starts them itself.
-        dry: nothing is to be trained, so weights, memory and room on the disk are not asked for.
+        dry: nothing is to be trained here: weights, GPUs, memory and room on the disk are not
+            asked for.
     """
     require_torch()
     from subl.train.adapter import adapt
@@ -40,7 +41,7 @@ def preflight(job: TrainJob, where: Placement, *, dry: bool = False) -> None:
     spec, spread_teacher = job.spec, job.teacher_placement.zero_stage == 3
     check_trackers(job.options)
     check_machine(spec, spread_teacher=spread_teacher)
-    _check_ranks(job, where)
+    _check_ranks(job, where, dry=dry)
     _check_packages(spec, spread_teacher=spread_teacher)
     if job.targets == "base" and spec.lora is None:
         raise ConfigError(
@@ -60,8 +61,13 @@ def preflight(job: TrainJob, where: Placement, *, dry: bool = False) -> None:
         adapt(model, spec.lora)  # last: it changes the model
 
 
-def look_at(folder: Path, template: Template) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def look_at(
+    folder: Path, template: Template | None
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """The tokenizer of a model whose states are to be computed, and the model without weights.
+
+    Args:
+        template: what its chat template is told; None where it writes no rows.
 
     Raises:
         InputError: there is no such model, it cannot be told what `template` says, or its head is
@@ -71,7 +77,8 @@ def look_at(folder: Path, template: Template) -> tuple[PreTrainedTokenizerBase, 
     from subl.train.student import check_bare_head
 
     tokenizer, model = load_tokenizer(folder), bare_model(folder)
-    check_template(tokenizer, template)
+    if template is not None:
+        check_template(tokenizer, template)
     check_bare_head(model)
     return tokenizer, model
 
@@ -81,12 +88,12 @@ def starts_ranks(job: TrainJob, where: Placement) -> bool:
     return where.alone and (job.spec.ranks > 1 or job.spec.zero_stage not in ("none", 0))
 
 
-def _check_ranks(job: TrainJob, where: Placement) -> None:
+def _check_ranks(job: TrainJob, where: Placement, *, dry: bool) -> None:
     import torch
 
     ranks = job.spec.ranks
     if starts_ranks(job, where):
-        if torch.cuda.is_available() and ranks > torch.cuda.device_count():
+        if not dry and torch.cuda.is_available() and ranks > torch.cuda.device_count():
             raise ConfigError(
                 f"{ranks} ranks and {torch.cuda.device_count()} GPUs",
                 hint="each rank needs a GPU of its own: lower train.ranks, or start more with srun",
@@ -158,7 +165,7 @@ def _check_targets(
         check_header(header, tokenizer, job.template, vocabulary, job.cache)
     if job.targets == "teacher":
         assert job.teacher is not None
-        theirs, teacher = look_at(job.teacher, job.template)
+        theirs, teacher = look_at(job.teacher, None)  # it reads what the student's tokenizer wrote
         if not dry:
             check_weights(job.teacher)
         common_vocabulary(tokenizer, theirs, (vocabulary, head(teacher).shape[0]))

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from subl.cluster.placement import Placement
 from subl.errors import StageError
@@ -18,9 +18,12 @@ from subl.model.weights import file_shapes, weight_files
 from subl.progress import Progress, Report, silent
 from subl.train import memory
 from subl.train.loop import TrainJob
-from subl.train.order import Bin, bins, groups_of_like_lengths, step_rows
+from subl.train.order import Bin, groups_of_like_lengths, step_rows
 from subl.train.plan import LoraSpec, TrainSpec
 from subl.train.tokens import Tokens
+
+if TYPE_CHECKING:
+    from subl.train.layout import Layout
 
 _STEPS_LOOKED_AT, _ROWS_LOOKED_AT = 100, 100_000
 
@@ -80,14 +83,25 @@ def check_memory(job: TrainJob, where: Placement, tokens: Tokens | None) -> None
         memory.check(needs, free, job.spec)
 
 
-def _first_steps(spec: TrainSpec, tokens: Tokens, ranks: int) -> Iterator[list[list[Bin]]]:
+def _first_steps(
+    spec: TrainSpec, tokens: Tokens, ranks: int, layout: Layout = "paths"
+) -> Iterator[list[list[Bin]]]:
     """Each step's micro-batches on each rank, of as many steps as are soon looked at."""
+    from subl.train.layout import share
+
     looked_at = max(1, min(_STEPS_LOOKED_AT, _ROWS_LOOKED_AT // spec.rows_per_step))
     total = spec.row_count(len(tokens))
     for step in range(min(spec.step_count(len(tokens)), looked_at)):
         rows = step_rows(len(tokens), spec.rows_per_step, spec.seed, step, total)
         lengths = tokens.lengths[rows].tolist()
-        yield bins(rows, lengths, ranks, spec.micro_batch_tokens)
+        yield share(layout, rows, lengths, ranks, spec.micro_batch_tokens)
+
+
+def _bin_lengths(spec: TrainSpec, tokens: Tokens, ranks: int, layout: Layout) -> list[list[int]]:
+    """Lengths of the rows of each micro-batch of the first steps."""
+    steps = _first_steps(spec, tokens, ranks, layout)
+    every_bin = (each for packed in steps for each in chain(*packed) if each)
+    return [tokens.lengths[each].tolist() for each in every_bin]
 
 
 def _padding(lengths: Sequence[int]) -> int:
@@ -115,18 +129,18 @@ def needed_memory(job: TrainJob, ranks: int, tokens: Tokens | None) -> dict[str,
     shape = memory.Shape.of(text_config(job.model), weights, trained, eager=eager)
     if shape is None:
         return None
-    padding = 0
+    padding, scores = 0, longest**2
     if tokens is not None:
-        steps = _first_steps(spec, tokens, ranks)
-        every_bin = (each for packed in steps for each in chain(*packed))
-        paddings = (_padding(tokens.lengths[each].tolist()) for each in every_bin)
-        padding = max(paddings, default=0)
+        lengths = _bin_lengths(spec, tokens, ranks, "side by side" if eager else "paths")
+        padding = max(map(_padding, lengths))
+        scores = max(scores, *(len(each) * max(each) ** 2 for each in lengths))
     return memory.needed(
         spec,
         shape,
         ranks=ranks,
         bin_tokens=most,
         longest=longest,
+        scores=scores,
         padding=padding,
         teacher_weights=teacher,
         teacher_spread=job.teacher_placement.zero_stage == 3,
