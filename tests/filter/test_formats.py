@@ -106,6 +106,8 @@ FOREIGN: dict[str, Callable[[], bytes]] = {
     "Arrow stream": lambda: arrow(is_stream=True),
     "UTF-16": lambda: LINES.decode().encode("utf-16"),
     "UTF-16 ": lambda: LINES.decode().encode("utf-16-le"),
+    "UTF-16  ": lambda: LINES.decode().encode("utf-16-be"),
+    "UTF-32": lambda: LINES.decode().encode("utf-32-le"),
     "Parquet ": lambda: gzip.compress(parquet()),
     "Git LFS": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
 }
@@ -125,6 +127,12 @@ def test_what_is_not_read_is_refused_by_name(tmp_path: Path, content: str) -> No
         with pytest.raises(InputError, match=refused):
             list(read_rows([file]))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_first_row_is_a_row(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b'{\0"completion": "a"}\n' + LINES)
+    assert run(SPEC, [file], tmp_path / "out").rows_in == 1 + LINES.count(b"\n")
 
 
 @pytest.mark.parametrize("text", ['[\n{"completion": "a"}\n]', "prompt,completion\na,b\n"])

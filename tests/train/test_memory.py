@@ -313,7 +313,7 @@ def test_scores_and_masks_that_are_kept_are_counted(
     model = load_model(tmp_path / "m", dtype)
     without_dropout(model)
     ids = np.arange(length, dtype=np.uint32) % 60 + 2
-    layout = choose_layout(model, [], longest=length, scores=length**2)
+    layout = choose_layout(model, [], longest=length)
     batch = lay_out(layout, [(ids, np.ones(length, np.bool_))])
     kept: dict[int, tuple[int, Any]] = {}
 

@@ -116,7 +116,7 @@ def test_a_model_that_keeps_the_wrong_logits_is_asked_for_all(
         assert ours == pytest.approx(theirs, rel=1e-3)
 
 
-def test_a_proof_costs_six_passes(tiny_model: Path) -> None:
+def test_a_proof_costs_eight_passes(tiny_model: Path) -> None:
     """Each evaluation pays for it, and each training with a probe."""
     tokenizer = load_tokenizer(tiny_model)
     model = made(tokenizer, *MODELS["Llama"][:2])
@@ -124,7 +124,7 @@ def test_a_proof_costs_six_passes(tiny_model: Path) -> None:
     seen: list[int] = []
     model.model.register_forward_hook(lambda *given: seen.append(1))
     assert scorer.prove(model) == "tree"
-    assert len(seen) == 6
+    assert len(seen) == 8
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from subl.errors import InputError
 from subl.generate.sampling import WAYS, Way
 from subl.model.failure import failure
 from subl.model.limits import changing_lengths
+from subl.model.rounding import tolerance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +72,8 @@ def right_way(
         InputError: none does, or what the model says depends on what it has read before.
     """
     try:
-        before = [_plain(model, prompt)[-1] for prompt in chosen]
+        before = [_end(model, prompt) for prompt in chosen]
+        limit = tolerance(model, lambda: _drift(model, chosen, before))
     except Exception as failed:
         raise InputError(
             f"{type(model).__name__} cannot be sampled from: its forward pass ends with "
@@ -81,11 +83,11 @@ def right_way(
     reason = ""
     for way in WAYS:
         try:
-            error = _error_of(model, way, chosen, steps, decode)
+            error = _error_of(model, way, chosen, steps, decode, limit)
         except Exception as failed:
             reason = failure(failed)
             continue
-        if error < _tolerance(model):
+        if error < limit:
             break
         reason = f"relative error {error:.1e}"
     else:
@@ -94,9 +96,8 @@ def right_way(
             f"forward pass gives ({reason})",
             hint="use a causal language model that transformers generates text with",
         )
-    after = [_plain(model, prompt)[-1] for prompt in chosen]
-    drift = max(_error(ours, theirs) for ours, theirs in zip(after, before, strict=True))
-    if not drift < _tolerance(model):
+    drift = _drift(model, chosen, before)
+    if not drift < limit:
         raise InputError(
             f"what {type(model).__name__} says depends on the texts that it read before (its "
             f"positions are scaled by the longest one; relative error {drift:.1e})",
@@ -111,6 +112,7 @@ def _error_of(
     chosen: Sequence[Sequence[int]],
     steps: int,
     decode: Decode,
+    limit: float,
 ) -> float:
     """How far the logits of decoding are from those of plain forward passes, at worst."""
     # Each prompt twice where only equal lengths share a batch: a batch of one would prove little.
@@ -134,11 +136,11 @@ def _error_of(
                 error = inf if whole is None else _error(
                     seen[step][row], whole[len(prompt) - 1 + step]
                 )  # fmt: skip
-                if not error < _tolerance(model):
+                if not error < limit:
                     # Ropes that change with the length: what counts is what was there to read.
                     truth = _plain(model, [*prompt, *made[row][:step]])[-1]
                     error = _error(seen[step][row], truth)
-                if not error < _tolerance(model):
+                if not error < limit:
                     return error
                 worst = max(worst, error)
     return worst
@@ -152,13 +154,25 @@ def _plain(model: PreTrainedModel, tokens: Sequence[int]) -> Tensor:
         return logits.float().cpu()
 
 
+_END = 64
+
+
+def _end(model: PreTrainedModel, tokens: Sequence[int]) -> Tensor:
+    """Logits at the last places of one text alone."""
+    return _plain(model, tokens)[-_END:].clone()
+
+
+def _drift(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], before: Sequence[Tensor]
+) -> float:
+    """How far the ends of these prompts are from what they were."""
+    pairs = zip(prompts, before, strict=True)
+    return max(_error(_end(model, prompt), theirs) for prompt, theirs in pairs)
+
+
 def _error(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference of two log-probabilities, relative to the largest of them."""
     # Some models forbid tokens with the smallest number there is; how small is all the same.
     first, second = (torch.log_softmax(each.double(), -1).clamp(min=-60) for each in (ours, theirs))
     error = float((first - second).abs().max() / second.abs().max())
     return error if isfinite(error) else inf
-
-
-def _tolerance(model: PreTrainedModel) -> float:
-    return 1e-4 if model.dtype == torch.float32 else 5e-2

@@ -25,6 +25,7 @@ import torch
 from subl.errors import InputError
 from subl.model.failure import failure
 from subl.model.limits import rope_lengths
+from subl.model.rounding import tolerance
 from subl.train.attention import (
     hidden_states,
     plain_states,
@@ -89,13 +90,21 @@ def choose_layout(
     _forget_lengths(model)
     use_own_attention(model)
     alone = [_alone(model.eval(), ids) for ids, _ in read]
+    largest = max(float(each.abs().max()) for each in alone)
+    limit = tolerance(
+        model,
+        lambda: max(
+            float((_alone(model, ids) - states).abs().max()) / largest
+            for (ids, _), states in zip(read, alone, strict=True)
+        ),
+    )
     model.train(training)
     reasons = []
     longest = max(longest, *(len(ids) for ids, _ in read))
     for layout in _candidates(model, longest, first, attention):
         _install(model, layout, attention)
         try:
-            reason = _difference(model, layout, read, alone, share_prefixes)
+            reason = _difference(model, layout, read, alone, limit, share_prefixes)
         except InputError as error:  # of our attention
             reason = error.message
         except Exception as error:
@@ -175,10 +184,10 @@ def _difference(
     layout: Layout,
     rows: Sequence[Row],
     alone: Sequence[Tensor],
+    limit: float,
     share_prefixes: bool,
 ) -> str | None:
     """What differs where rows are computed together; None: nothing."""
-    limit = 1e-4 if model.dtype == torch.float32 else 5e-2
     largest = max(float(each.abs().max()) for each in alone)
 
     def states(group: Sequence[int]) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 from subl.errors import InputError
 from subl.model.failure import failure
 from subl.model.limits import changing_lengths, rope_lengths
+from subl.model.rounding import tolerance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,8 @@ Way = Literal["tree", "plain"]
 KEPT_LOGITS = 2**27
 """How many logits a pass may leave behind: half a gibibyte of float32."""
 PLAIN_ROWS = 32
+ROUNDING_NATS = 5e-4, 5e-2
+"""Of log-probabilities in float32: nearer ones are always the same, farther ones never."""
 
 
 class Passes:
@@ -50,6 +53,7 @@ class Passes:
         self._answers = trie.paths()
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._rows = PLAIN_ROWS
+        self._limit = 0.0
         with as_loaded(model):
             self.way: Way = self._proven(model, prompts)
 
@@ -156,6 +160,7 @@ class Passes:
             self._check_plain(model, short, first, longest)
             texts = [(short, first), (short, last), (long, last)]
             expected = [self._alone(model, *text) for text in texts]
+            self._allow_rounding(model, *texts[-1], expected[-1])
         except Exception as error:
             raise InputError(
                 f"{type(model).__name__} cannot be scored: its forward pass ends with "
@@ -169,7 +174,7 @@ class Passes:
                 near, far = (places[ends.index(end)] for end in (min(ends), max(ends)))
                 trees = zip(self._tree(model, (short, long)), ((near, far), (far,)), strict=True)
                 found = [rows[at] for rows, chosen in trees for at in chosen]
-                if all(_same(model, *pair) for pair in zip(found, expected, strict=True)):
+                if all(self._same(*pair) for pair in zip(found, expected, strict=True)):
                     return "tree"
             except Exception as error:  # it takes no mask or no positions of ours
                 failure(error)
@@ -192,16 +197,36 @@ class Passes:
         half = len(head) // 2
         # The same check tells whether it leaves out what is not asked for, and nothing else.
         keeps, self._keeps = self._keeps, False
-        whole = self._alone(model, head[:half], head[half:])[:-1]
+        whole = self._alone(model, head[:half], head[half:])
+        self._allow_rounding(model, head[:half], head[half:], whole)
+        whole = whole[:-1]
         for self._keeps in dict.fromkeys((keeps, False)):
             begun = self._alone(model, head[:half], head[half:-1])
-            if begun.shape == whole.shape and _same(model, whole, begun):
+            if begun.shape == whole.shape and self._same(whole, begun):
                 return
         raise InputError(
             f"{type(model).__name__} is not causal: what it says at a token depends on those "
             "that follow",
             hint="use a causal language model",
         )
+
+    def _allow_rounding(
+        self,
+        model: PreTrainedModel,
+        prompt: Sequence[int],
+        answer: Sequence[int],
+        found: Tensor,
+    ) -> None:
+        """Learn from one more text how far rounding can move log-probabilities, in nats."""
+        scale = 1.0 if model.dtype == torch.float32 else float(found.clamp(min=-60).abs().max())
+        moved = tolerance(
+            model, lambda: _error(self._alone(model, prompt, answer), found), *ROUNDING_NATS
+        )
+        self._limit = max(self._limit, scale * moved)
+
+    def _same(self, ours: Tensor, theirs: Tensor) -> bool:
+        """Whether two tensors of log-probabilities are the same but for rounding."""
+        return _error(ours, theirs) < self._limit
 
     def _prove_batches(
         self, model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int]
@@ -210,7 +235,7 @@ class Passes:
         answers = [answer, [prompt[-1]] * len(answer)]
         alone = [self._alone(model, prompt, each) for each in answers]
         for number, together in self._plain(model, prompt, answers):
-            if not _same(model, together, alone[number]):
+            if not self._same(together, alone[number]):
                 self._rows = 1
 
 
@@ -219,13 +244,12 @@ def vocabulary(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def _same(model: PreTrainedModel, ours: Tensor, theirs: Tensor) -> bool:
-    """Whether two tensors of log-probabilities are the same but for rounding."""
+def _error(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference of two tensors of log-probabilities, in nats."""
     # Some models forbid tokens with the smallest number there is; how small is all the same.
     first, second = (each.double().clamp(min=-60) for each in (ours, theirs))
     error = float((first - second).abs().max())
-    exact = 5e-4 if model.dtype == torch.float32 else 5e-2 * float(second.abs().max())
-    return math.isfinite(error) and error < exact
+    return error if math.isfinite(error) else math.inf
 
 
 @contextmanager

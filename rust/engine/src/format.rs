@@ -82,8 +82,11 @@ const FOREIGN: &[(usize, &[u8], &str)] = &[
     (0, b"/annex/objects/", "a pointer of git-annex, not the file itself"),
     (0, b"\xFF\xFE", "UTF-16 text, not UTF-8"),
     (0, b"\xFE\xFF", "UTF-16 text, not UTF-8"),
-    (0, b"{\0", "UTF-16 text, not UTF-8"),
-    (0, b"\0{", "UTF-16 text, not UTF-8"),
+    // Not less: a first row may be damaged, and is one row then.
+    (0, b"{\0\"\0", "UTF-16 text, not UTF-8"),
+    (0, b"{\0 \0", "UTF-16 text, not UTF-8"),
+    (0, b"\0{\0", "UTF-16 text, not UTF-8"),
+    (0, b"{\0\0\0", "UTF-32 text, not UTF-8"),
     (0, b"\0\0\xFE\xFF", "UTF-32 text, not UTF-8"),
     (0, b"\0\0\0{", "UTF-32 text, not UTF-8"),
 ];
