@@ -76,8 +76,13 @@ def write_gguf(file: Path, tokenizer: Tokenizer, pre: str, lacking: str = "-", *
     writer.add_token_merges([" ".join(merge) for merge in parts["merges"]])
     writer.add_eos_token_id(0)
     for key, value in more.items():
-        add_value = writer.add_uint32 if isinstance(value, int) else writer.add_string
-        add_value(key, value)
+        if isinstance(value, np.ndarray):
+            writer.add_tensor(key, value)
+        elif isinstance(value, float):
+            writer.add_float32(key, value)
+        else:
+            add_value = writer.add_uint32 if isinstance(value, int) else writer.add_string
+            add_value(key, value)
     for name, value in model.state_dict().items():
         short = name.removesuffix(".weight").removeprefix("model.layers.0.")
         tensor = value.numpy()
@@ -132,6 +137,29 @@ def test_what_is_not_the_whole_model_is_refused(
     write_gguf(tmp_path / name, tokenizer_of(LETTERS), "smollm", lacking, **keys)
     with pytest.raises(InputError, match=message):
         add(str(tmp_path / name), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"rope_freqs.weight": np.ones(4, np.float32)}, "holds 4 numbers more .*rope_freqs"),
+        ({"blk.0.attn_q.bias": np.ones(16, np.float32)}, "16 numbers more .*attn_q.bias"),
+        ({"blk.0.unknown.weight": np.ones(3, np.float32)}, "holds 3 numbers more than"),
+        (
+            {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},
+            "scales its positions.*factor = 4.0, .*type = linear",
+        ),
+        ({"llama.rope.scale_linear": 2.0}, "scales its positions"),
+    ],
+)
+def test_what_transformers_leaves_out_is_refused(
+    tmp_path: Path, more: dict[str, Any], said: str
+) -> None:
+    write_gguf(tmp_path / "m.gguf", tokenizer_of(LETTERS), "smollm", **more)
+    with pytest.raises(InputError, match=said) as error:
+        add(str(tmp_path / "m.gguf"), tmp_path / "out")
+    assert error.value.hint and "hub folder" in error.value.hint
     assert not (tmp_path / "out").exists()
 
 

@@ -296,6 +296,9 @@ class DuplicateRule(_ValueRule):
     `exact`: the same bytes. `normalized`: the same words, whatever their case, punctuation and
     spacing (after NFKC_Casefold: ß is ss, and characters that nobody sees vanish). `minhash`:
     similar sets of word n-grams, found with a probability that rises steeply around `threshold`.
+    Similar rows are one cluster, of which the first is kept: in a chain of rows that are each
+    similar to the next, as the turns of a growing conversation, the last may have little in common
+    with it (the rows of a cluster may be counted first: `action = "tag"`).
     All shards are read twice, and with `among = "kept"` all rules are asked twice. Memory: 17
     bytes a row; minhash about 77 at the default threshold.
     """

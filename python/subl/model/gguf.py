@@ -71,6 +71,43 @@ def check_whole(file: Path, said: dict[str, Any]) -> None:
     )
 
 
+def check_read(file: Path, said: dict[str, Any], model: PreTrainedModel) -> None:
+    """Refuse a file of which transformers has left something out, which it does without a word:
+    tensors that it has no place for (biases, the factors that Llama 3.1 scales its positions by),
+    and how positions are scaled.
+
+    Raises:
+        InputError: says what was left out.
+    """
+    from gguf import GGUFReader
+
+    hint = "take the model from its hub folder, of which all is read"
+    sizes = {tensor.name: int(tensor.n_elements) for tensor in GGUFReader(file).tensors}
+    if model.config.get_text_config().tie_word_embeddings:
+        sizes.pop("output.weight", None)  # the embedding once more
+    left = sum(sizes.values()) - sum(each.numel() for each in model.parameters())
+    if left:
+        known = sorted(name for name in sizes if "rope" in name or name.endswith(".bias"))
+        named = f" (it may be {known[0]})" if known else ""
+        raise InputError(
+            f"{file.name} holds {abs(left)} numbers {'more' if left > 0 else 'fewer'} than the "
+            f"{type(model).__name__} that transformers makes of it{named}",
+            hint=hint,
+        )
+    scaling = f"{said.get('general.architecture')}.rope.scal"
+    asked = {key: value for key, value in said.items() if key.startswith(scaling)}
+    is_scaled = any(
+        value not in ("none", 0, 1) for key, value in asked.items() if "orig" not in key
+    )
+    ropes = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    if is_scaled and ropes.get("rope_type", "default") == "default":
+        raise InputError(
+            f"{file.name} scales its positions, which transformers does not read from it: "
+            + ", ".join(f"{key} = {value}" for key, value in sorted(asked.items())),
+            hint=hint,
+        )
+
+
 def set_ends(model: PreTrainedModel, said: dict[str, Any]) -> None:
     """Have the model's generation configuration hold all tokens that end a turn, and no more."""
     from transformers import GenerationConfig

@@ -85,7 +85,14 @@ def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from subl.model.gguf import check_saved, check_whole, mend_tokenizer, metadata, set_ends
+    from subl.model.gguf import (
+        check_read,
+        check_saved,
+        check_whole,
+        mend_tokenizer,
+        metadata,
+        set_ends,
+    )
 
     quiet_libraries()
     report(Progress("model", 0, 3, "steps", f"reading {gguf.name}"))
@@ -110,6 +117,7 @@ def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
             f"{gguf.name} lacks {len(lacking)} of the model's tensors, such as {lacking[0]}",
             hint="is it complete, and a causal language model that transformers knows?",
         )
+    check_read(gguf, said, model)
     set_ends(model, said)
     # What the GGUF reader leaves behind would make the folder load as a quantised model.
     if hasattr(model.config, "quantization_config"):

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::duplicates::{Among, SignScratch, Signatures, Signer};
+use crate::duplicates::{Among, Method, SignScratch, Signatures, Signer};
 use crate::error::PlanError;
 use crate::path::{MAX_PATHS, Tree};
 use crate::record::{Locator, Row, Unreadable, Value, bits};
@@ -502,7 +502,11 @@ impl Builder {
             (Kind::Duplicate(spec), Some(field)) => {
                 let signer = Signer::new(&name, &self.fields[field], &spec).map_err(error)?;
                 self.comparisons.push(Comparison { rule: index, field, signer });
-                vec!["repeats an earlier row".to_owned()]
+                let reason = match spec.method {
+                    Method::Minhash => "is similar to an earlier row, directly or by way of others",
+                    Method::Exact | Method::Normalized => "repeats an earlier row",
+                };
+                vec![reason.to_owned()]
             }
             (Kind::All(parts), None) => self
                 .combination(index, parts, "all of", |mask, parts| mask & parts == parts)
