@@ -55,6 +55,11 @@ def add(source: str, out: Path, report: Report = silent) -> Artifact:
         return build(
             out, "model", ModelSpec(source=source), {}, lambda folder: _from_hub(source, folder)
         )
+    if is_folder(source):
+        raise InputError(
+            f"{source} is a folder: there is nothing to be made of it",
+            hint=f"if it is a model's, it is used as it is: --model {source}",
+        )
     raise InputError(
         f"no model at {source}",
         hint="give a local folder, a .gguf file, package:NAME, or a hub name such as ORG/MODEL",

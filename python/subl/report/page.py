@@ -192,7 +192,12 @@ def _result(document: ReportDocument) -> Html:
         parts.append(_figure(caption, *charts))
     for _, group in groupby(document.effects, key=lambda effect: effect.unit):
         effects = tuple(group)
-        what = "Ratios" if effects[0].unit == "ratio" else f"Effects in {effects[0].unit}"
+        is_ratio = effects[0].unit == "ratio"
+        what = (
+            "Ratios, as geometric means over questions"
+            if is_ratio
+            else f"Effects in {effects[0].unit}"
+        )
         caption = f"{what}, with 95% intervals. Hollow marks are not significant."
         parts.append(_figure(caption, ("", partial(_forest, document, effects))))
     if document.effects:
