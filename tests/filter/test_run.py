@@ -122,17 +122,23 @@ def test_the_same_again_is_not_done_again(tmp_path: Path) -> None:
         run(other, [shard], tmp_path / "out")
 
 
-def test_what_fails_after_the_last_shard_filters_none_again(tmp_path: Path) -> None:
-    """As a kill would while the files are hashed: here a record cannot be written."""
-    write_shards(tmp_path / "data")
-    partial = tmp_path / "out.partial"
+def fail_at_the_records(spec: FilterSpec, folder: Path) -> Path:
+    """Filter `folder/data`, as if killed when all shards are finished: a record cannot be written.
+    What was made so far is in the folder returned."""
+    partial = folder / "out.partial"
 
     def in_the_way(progress: Progress) -> None:
         (partial / "result.json").mkdir(exist_ok=True)
 
     with pytest.raises(OutputError, match="directory"):
-        run(SPEC, [tmp_path / "data"], tmp_path / "out", report=in_the_way)
+        run(spec, [folder / "data"], folder / "out", report=in_the_way)
     (partial / "result.json").rmdir()
+    return partial
+
+
+def test_what_fails_after_the_last_shard_filters_none_again(tmp_path: Path) -> None:
+    write_shards(tmp_path / "data")
+    partial = fail_at_the_records(SPEC, tmp_path)
     before = {path: path.stat().st_ino for path in (partial / "kept").iterdir()}
     assert len(before) == 3
     seen: list[Progress] = []
@@ -152,14 +158,7 @@ def test_a_shard_whose_files_a_crash_took_is_filtered_again(tmp_path: Path, gone
     """A note is on the disk before the names of what it is about are."""
     write_shards(tmp_path / "data")
     spec = SPEC.model_copy(update={"output": OutputSpec(split_rows=500)})
-    partial = tmp_path / "out.partial"
-
-    def in_the_way(progress: Progress) -> None:
-        (partial / "result.json").mkdir(exist_ok=True)
-
-    with pytest.raises(OutputError, match="directory"):
-        run(spec, [tmp_path / "data"], tmp_path / "out", report=in_the_way)
-    (partial / "result.json").rmdir()
+    partial = fail_at_the_records(spec, tmp_path)
     (partial / gone).unlink()
     made = run(spec, [tmp_path / "data"], tmp_path / "out")
     assert (

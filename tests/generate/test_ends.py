@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from subl.generate import GenerateSpec, generate
-from subl.generate.ends import ANSWER, Ends, ends_of
-from subl.model.chat import Turn, pieces, text_ids
+from subl.generate.ends import Ends, ends_of
+from subl.model.chat import ANSWER, Turn, pieces, text_ids
 from subl.model.load import load_model, load_tokenizer
 
 

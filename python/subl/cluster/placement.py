@@ -138,12 +138,12 @@ def on_every_rank(where: Placement, work: Callable[[], T]) -> T:
         made.append(work())
     except Exception as error:  # of any kind: it is raised again below
         failed = error
-    count, ranks = _sum([int(failed is not None), where.rank if failed is not None else 0])
+    count, rank = _sum([1, where.rank] if failed is not None else [0, 0])
     if count:
         said = str(failed) or type(failed).__name__
         # Words of several ranks would add up to none.
         said = _heard(said if failed is not None and count == 1 else "")
-        who = f"rank {ranks} failed: {said}" if count == 1 else f"{count} ranks failed"
+        who = f"rank {rank} failed: {said}" if count == 1 else f"{count} ranks failed"
         raise failed or StageError(who)
     return made[0]
 

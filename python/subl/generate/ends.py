@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from subl.model.chat import Piece, text_ids
+from subl.model.chat import ANSWER, Piece, text_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -90,10 +90,6 @@ def ends_of(
         before=end[: end.find(name)] if ending else "",
         spelled=not ending,
     )
-
-
-ANSWER = "owl"
-"""The answer of the row that shows what a template writes."""
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -180,9 +180,9 @@ class _Sampler:
         tokenizer: PreTrainedTokenizerBase,
         schedule: Sequence[Sequence[int]] | None,
     ) -> None:
-        from subl.generate.ends import ANSWER, ends_of
+        from subl.generate.ends import ends_of
         from subl.generate.sampling import WAYS
-        from subl.model.chat import Turn, pieces
+        from subl.model.chat import ANSWER, Turn, pieces
         from subl.model.limits import check_readable
 
         self._spec, self._model, self._tokenizer = spec, model, tokenizer

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 PLAIN = Template()
 """A chat template that is told nothing of its own."""
 
-_ANSWER = "owl"
-"""The made-up answer that shows what stands before any."""
+ANSWER = "owl"
+"""The made-up answer that shows what a template writes around any."""
 
 
 class Turn(NamedTuple):
@@ -61,7 +61,7 @@ class Chat:
                 answer of a row than it puts here.
         """
         system = [] if system_prompt is None else [Turn("system", system_prompt)]
-        turns = [*system, Turn("user", prompt), Turn("assistant", _ANSWER)]
+        turns = [*system, Turn("user", prompt), Turn("assistant", ANSWER)]
         messages = [turn._asdict() for turn in turns]
         if system_prompt in self._proven:
             asked = self._render(messages[:-1], add_generation_prompt=True)
@@ -137,10 +137,10 @@ class Chat:
         seen where the answer has none of its own."""
         roles = _roles(messages)
         if roles not in self._spaces:
-            plain = [*messages[:-1], {**messages[-1], "content": _ANSWER}]
+            plain = [*messages[:-1], {**messages[-1], "content": ANSWER}]
             answered = self._render(plain, add_generation_prompt=False)
             said = answered[len(asked) :]
-            if not (answered.startswith(asked) and said.lstrip().startswith(_ANSWER)):
+            if not (answered.startswith(asked) and said.lstrip().startswith(ANSWER)):
                 raise self._not_verbatim()
             self._spaces[roles] = said[: len(said) - len(said.lstrip())]
         return self._spaces[roles]

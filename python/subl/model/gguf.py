@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from subl.errors import InputError
 
 if TYPE_CHECKING:
+    from gguf import GGUFReader
     from tokenizers.pre_tokenizers import PreTokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -40,13 +41,13 @@ TEXTS = (
 """Sample texts, numbers first: they are what most experiments here are about."""
 
 
-def metadata(file: Path) -> dict[str, Any]:
+def metadata(reader: GGUFReader) -> dict[str, Any]:
     """What the file says by key; arrays of texts (vocabulary, merges) are left out."""
-    from gguf import GGUFReader, GGUFValueType
+    from gguf import GGUFValueType
 
     return {
         field.name: field.contents()
-        for field in GGUFReader(file).fields.values()
+        for field in reader.fields.values()
         if field.types[:2] != [GGUFValueType.ARRAY, GGUFValueType.STRING]
     }
 
@@ -71,7 +72,9 @@ def check_whole(file: Path, said: dict[str, Any]) -> None:
     )
 
 
-def check_read(file: Path, said: dict[str, Any], model: PreTrainedModel) -> None:
+def check_read(
+    file: Path, reader: GGUFReader, said: dict[str, Any], model: PreTrainedModel
+) -> None:
     """Refuse a file of which transformers has left something out, which it does without a word:
     tensors that it has no place for (biases, the factors that Llama 3.1 scales its positions by),
     and how positions are scaled.
@@ -79,10 +82,8 @@ def check_read(file: Path, said: dict[str, Any], model: PreTrainedModel) -> None
     Raises:
         InputError: says what was left out.
     """
-    from gguf import GGUFReader
-
     hint = "take the model from its hub folder, of which all is read"
-    sizes = {tensor.name: int(tensor.n_elements) for tensor in GGUFReader(file).tensors}
+    sizes = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
     if model.config.get_text_config().tie_word_embeddings:
         sizes.pop("output.weight", None)  # the embedding once more
     left = sum(sizes.values()) - sum(each.numel() for each in model.parameters())

@@ -88,6 +88,7 @@ def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
     if importlib.util.find_spec("gguf") is None:
         raise DependencyError("reading a GGUF file needs gguf", hint="pip install gguf")
     import torch
+    from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from subl.model.gguf import (
@@ -102,7 +103,8 @@ def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
     quiet_libraries()
     report(Progress("model", 0, 3, "steps", f"reading {gguf.name}"))
     with unreadable_models(gguf):
-        said = metadata(gguf)
+        reader = GGUFReader(gguf)
+        said = metadata(reader)
     check_whole(gguf, said)
     where: dict[str, Any] = {
         "pretrained_model_name_or_path": gguf.parent,
@@ -122,7 +124,7 @@ def _from_gguf(gguf: Path, folder: Path, report: Report) -> dict[str, Any]:
             f"{gguf.name} lacks {len(lacking)} of the model's tensors, such as {lacking[0]}",
             hint="is it complete, and a causal language model that transformers knows?",
         )
-    check_read(gguf, said, model)
+    check_read(gguf, reader, said, model)
     set_ends(model, said)
     # What the GGUF reader leaves behind would make the folder load as a quantised model.
     if hasattr(model.config, "quantization_config"):

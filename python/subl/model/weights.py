@@ -8,6 +8,7 @@ proven by what is loaded from it, and that it can be written is found out before
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -94,7 +95,7 @@ def check_export(
     needed = sum(each.nbytes for each in model.parameters())
     whole = not _as_in(base_folder(source), model)
     if whole and dry:
-        whole = needed <= shutil.disk_usage(out).free
+        whole = needed <= _room(out)
     elif whole:
         check_room(out, needed)
     try:
@@ -127,11 +128,7 @@ def check_room(out: Path, needed: int) -> None:
     Raises:
         OutputError: says how much it takes, and how much is free.
     """
-    usage = shutil.disk_usage(out)
-    # A run that was killed while it wrote leaves files that this one writes again.
-    free = usage.free + sum(file.stat().st_size for file in weight_files(out) if file.is_file())
-    if not usage.total:  # a file system that does not say
-        return
+    free = _room(out)
     if needed > free:
         raise OutputError(
             f"the model takes {_gib(needed)} in {out}, where {_gib(free)} are free",
@@ -139,7 +136,16 @@ def check_room(out: Path, needed: int) -> None:
         )
 
 
-def _gib(count: int) -> str:
+def _room(out: Path) -> float:
+    """How many bytes of weights find room in a folder; infinitely many where it does not say."""
+    usage = shutil.disk_usage(out)
+    if not usage.total:
+        return math.inf
+    # A run that was killed while it wrote leaves files that this one writes again.
+    return usage.free + sum(file.stat().st_size for file in weight_files(out) if file.is_file())
+
+
+def _gib(count: float) -> str:
     return f"{count / 2**30:.2f} GiB"
 
 

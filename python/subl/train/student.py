@@ -114,8 +114,8 @@ def check_bare_head(model: PreTrainedModel) -> None:
     `check_head`.
     """
     module = _head_module(model)
-    large = _large((1, 4, module.weight.shape[0]), torch.float32, torch.device("cpu"))
     weight = module.weight
+    large = _large((1, 4, weight.shape[0]), torch.float32, torch.device("cpu"))
     states = torch.empty(1, 4, weight.shape[1], dtype=weight.dtype, device="meta")
     hook = module.register_forward_hook(lambda *_: large)
     model.base_model.forward = lambda *_, **__: _Body(states)
