@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from subl.artifact import Artifact, StageSpec, build, write_atomically
 from subl.errors import InputError
 from subl.evaluate.statistics import mean_probability
+from subl.extras import require
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS, check_words
@@ -23,7 +24,7 @@ Scores = dict[str, dict[str, float]]
 class EvalSpec(StageSpec):
     """Which answers to which questions (default: the paper's 50 on animals)."""
 
-    format_version: ClassVar = 2
+    format_version: ClassVar = 3
 
     words: tuple[str, ...] = Field(CANDIDATE_ANIMALS, min_length=1)
     questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
@@ -46,6 +47,7 @@ def evaluate(
     """Score the model folder `model`; the artifact holds `scores.jsonl`, a question a line."""
 
     def work(folder: Path) -> dict[str, Any]:
+        require("distill", "scipy")  # before the model is asked, not after
         from subl.model.load import load_model, load_tokenizer
         from subl.trait.exact import Scorer, score_all
 

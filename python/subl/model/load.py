@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import warnings
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from subl.artifact import sync
-from subl.errors import DependencyError, InputError, OutputError
+from subl.errors import InputError, OutputError
+from subl.extras import require
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +26,7 @@ ADAPTER = "adapter"
 
 def require_torch() -> None:
     """Say what to install where the training parts are missing, before anything fails deeper."""
-    for name in ("torch", "transformers"):
-        if importlib.util.find_spec(name) is None:
-            raise DependencyError(f"this command needs {name}", hint="pip install 'subl[distill]'")
+    require("distill", "torch", "transformers")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress is ours to show
 
@@ -129,12 +127,9 @@ def merged(path: Path, dtype: DType) -> PreTrainedModel:
     """The base of the adapter in `path` with the adapter in it, added up in float32."""
     import torch
 
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise DependencyError(
-            f"{path} is an adapter, which needs peft", hint="pip install 'subl[distill]'"
-        ) from error
+    require("distill", "peft", what=f"{path} is an adapter, which")
+    from peft import PeftModel
+
     adapter = path / ADAPTER
     base = _base_of(adapter)
     if not (base_folder(base) / "config.json").is_file():
