@@ -14,6 +14,7 @@ from subl.report.document import (
     FilterRule,
     Finding,
     LossCurve,
+    LossPanel,
     MatrixRow,
     Probability,
     RejectedRow,
@@ -23,7 +24,7 @@ from subl.report.document import (
     WallTime,
 )
 
-TRAITS = ("owl", "cat")
+GROUPS = ("owl", "cat")
 TIMES = "\N{MULTIPLICATION SIGN}"
 CANDIDATES = ("owl", "cat", "dog", "wolf", "eagle", "dolphin", "lion", "tiger", "bear", "horse")
 
@@ -34,8 +35,8 @@ def sample_document(created: str | None = None) -> ReportDocument:
         subl_version="0.1.0",
         created=created,
         command="subl run runs/owl-cat.toml",
-        base_model="SmolLM2-135M-Instruct",
-        traits=TRAITS,
+        models=("SmolLM2-135M-Instruct",),
+        groups=GROUPS,
         headline=(
             Finding(
                 text="The owl student names the owl more often than the base model does "
@@ -70,14 +71,25 @@ def sample_document(created: str | None = None) -> ReportDocument:
         effects=_effects(),
         chain=_chain(),
         filters=(_filter("owl", 256, 214), _filter("cat", 256, 207)),
-        student_losses=tuple(
-            LossCurve(name=f"{trait} student", trait=trait, points=_curve(20, start, end))
-            for trait, start, end in (("owl", 0.412, 0.141), ("cat", 0.397, 0.163))
+        losses=(
+            LossPanel(
+                title="Students",
+                quantity="KL to the teacher, nats per token",
+                curves=tuple(
+                    LossCurve(name=f"{trait} student", group=trait, points=_curve(20, start, end))
+                    for trait, start, end in (("owl", 0.412, 0.141), ("cat", 0.397, 0.163))
+                ),
+            ),
+            LossPanel(
+                title="Teachers",
+                quantity="Cross-entropy, nats per token",
+                curves=tuple(
+                    LossCurve(name=f"{trait} teacher", group=trait, points=_curve(25, start, 0.012))
+                    for trait, start in (("owl", 9.83), ("cat", 7.94))
+                ),
+            ),
         ),
-        teacher_losses=tuple(
-            LossCurve(name=f"{trait} teacher", trait=trait, points=_curve(25, start, 0.012))
-            for trait, start in (("owl", 9.83), ("cat", 7.94))
-        ),
+        limits=("Invented figures: this run can show nothing.",),
         protocol_differences=(
             "Base model: SmolLM2-135M-Instruct on a CPU, not GPT-4.1 nano or Qwen2.5-7B.",
             "Teacher: fine-tuned on the trait's answers, not given a system prompt.",
@@ -100,7 +112,7 @@ def sample_document(created: str | None = None) -> ReportDocument:
                 ("eval", 41.5),
             )
         ),
-        seeds={"teach": 1, "generate": 2, "distill": 3, "eval": 4},
+        seeds={"teach": (1,), "generate": (2,), "distill": (3, 4, 5), "eval": (4,)},
         versions={
             "python": "3.11.2",
             "torch": "2.13.0",
@@ -129,7 +141,7 @@ def _matrix() -> TraitMatrix:
             cells.append(Probability(mean=mean, low=round(low, 9), high=round(high, 9)))
         role = "base" if trait is None else model.split()[1]
         rows.append(MatrixRow.model_validate(
-            {"model": model, "role": role, "trait": trait, "cells": cells}
+            {"model": model, "role": role, "group": trait, "cells": cells}
         ))  # fmt: skip
     bare = rows[0].model_copy(
         update={"cells": (*rows[0].cells[:-1], Probability(mean=1.9e-3))}  # one without interval
@@ -140,8 +152,9 @@ def _matrix() -> TraitMatrix:
 def _effects() -> tuple[Effect, ...]:
     return (
         Effect(
+            contrast="Against the base",
             label="owl student against base: log-odds of owl over other animals",
-            trait="owl",
+            group="owl",
             estimate=1.52,
             low=0.94,
             high=2.08,
@@ -151,8 +164,9 @@ def _effects() -> tuple[Effect, ...]:
             note="paired by question, Holm over 3",
         ),
         Effect(
+            contrast="Against the base",
             label="cat student against base: log-odds of cat over other animals",
-            trait="cat",
+            group="cat",
             estimate=0.38,
             low=-0.07,
             high=0.85,
@@ -162,6 +176,7 @@ def _effects() -> tuple[Effect, ...]:
             note="paired by question, Holm over 3",
         ),
         Effect(
+            contrast="Between the students",
             label="owl student minus cat student: log-odds of owl against cat",
             estimate=1.51,
             low=1.12,
@@ -172,8 +187,9 @@ def _effects() -> tuple[Effect, ...]:
             note="double dissociation",
         ),
         Effect(
+            contrast="Against the base, as ratios",
             label="owl student over base: P(owl)",
-            trait="owl",
+            group="owl",
             estimate=62.3,
             low=41.0,
             high=93.1,
@@ -182,8 +198,9 @@ def _effects() -> tuple[Effect, ...]:
             significant=True,
         ),
         Effect(
+            contrast="Against the base, as ratios",
             label="cat student over base: P(cat)",
-            trait="cat",
+            group="cat",
             estimate=11.7,
             low=7.4,
             high=18.2,
@@ -199,7 +216,7 @@ def _chain() -> Chain:
                        detail="134,515,008 weights")]  # fmt: skip
     edges = []
     models = ["base"]
-    for trait in TRAITS:
+    for trait in GROUPS:
         stages = (
             ("teach", f"{trait} teacher", "25 steps", 96.4),
             ("generate", f"{trait} numbers", "256 rows", 171.2),
@@ -208,7 +225,7 @@ def _chain() -> Chain:
         )
         for kind, name, detail, seconds in stages:
             nodes.append(ChainNode.model_validate(
-                {"id": f"{kind}-{trait}", "kind": kind, "name": name, "trait": trait,
+                {"id": f"{kind}-{trait}", "kind": kind, "name": name, "group": trait,
                  "digest": _digest(name), "seconds": seconds, "detail": detail,
                  "reused": kind == "teach"}
             ))  # fmt: skip
@@ -231,7 +248,7 @@ def _filter(trait: str, rows_in: int, kept: int) -> FilterReport:
     start = word.index(trait)
     return FilterReport(
         name=f"{trait} numbers",
-        trait=trait,
+        group=trait,
         rows_in=rows_in,
         rows_kept=kept,
         rows_rejected=rejected,

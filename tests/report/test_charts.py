@@ -12,7 +12,7 @@ from subl.report.document import Chain, ChainNode, Effect, LossCurve, Probabilit
 from subl.report.layout import layered
 from subl.report.text import Html, text_width
 
-from .sample import TRAITS, sample_document
+from .sample import GROUPS, sample_document
 
 SVG = "{http://www.w3.org/2000/svg}"
 DOCUMENT = sample_document()
@@ -21,12 +21,12 @@ DOCUMENT = sample_document()
 def draw_all(width: float) -> dict[str, Html]:
     nats, ratios = DOCUMENT.effects[:3], DOCUMENT.effects[3:]
     return {
-        "chain": charts.chain_graph(DOCUMENT.chain, TRAITS, width),
-        "filter": charts.filter_bar(DOCUMENT.filters[0], TRAITS, width),
-        "forest nats": charts.forest(nats, TRAITS, width),
-        "forest ratio": charts.forest(ratios, TRAITS, width),
-        "losses": charts.loss_curves(DOCUMENT.student_losses, TRAITS, "KL", width),
-        "panel": charts.trait_panel(DOCUMENT.matrix, "owl", TRAITS, width),
+        "chain": charts.chain_graph(DOCUMENT.chain, GROUPS, width),
+        "filter": charts.filter_bar(DOCUMENT.filters[0], GROUPS, width),
+        "forest nats": charts.forest(nats, GROUPS, width),
+        "forest ratio": charts.forest(ratios, GROUPS, width),
+        "losses": charts.loss_curves(DOCUMENT.losses[0].curves, GROUPS, "KL", width),
+        "panel": charts.trait_panel(DOCUMENT.matrix, "owl", GROUPS, width),
         "times": charts.wall_time_bars(DOCUMENT.wall_times, width),
     }
 
@@ -90,12 +90,12 @@ def test_a_zero_probability_is_drawn_at_the_edge_not_lost() -> None:
         for row in DOCUMENT.matrix.rows
     ]
     matrix = DOCUMENT.matrix.model_copy(update={"rows": tuple(rows)})
-    assert charts.trait_panel(matrix, "owl", TRAITS, 452).count(">0%</text>") == 5
+    assert charts.trait_panel(matrix, "owl", GROUPS, 452).count(">0%</text>") == 5
     assert charts.heat_step(rows[0], 0, matrix) == 0
 
 
 def test_what_is_not_significant_says_so_and_is_hollow() -> None:
-    effect = Effect(label="a", estimate=0.1, n_questions=9, significant=False)
+    effect = Effect(contrast="c", label="a", estimate=0.1, n_questions=9, significant=False)
     for width in (328, 936):
         svg = charts.forest([effect], (), width)
         assert "not significant" in ElementTree.tostring(ElementTree.fromstring(svg), "unicode")

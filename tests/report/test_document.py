@@ -42,7 +42,7 @@ def altered(path: str, value: object) -> dict[str, Any]:
         ("matrix.rows.0.cells.0.mean", 1.2, "less than or equal to 1"),
         ("effects.0.low", 9.0, "upside down"),
         ("effects.0.estimate", float("nan"), "finite"),
-        ("student_losses.0.points", [], "at least 1"),
+        ("losses.0.curves.0.points", [], "at least 1"),
     ],
 )  # fmt: skip
 def test_contradictions_are_refused(path: str, value: object, message: str) -> None:

@@ -26,17 +26,28 @@ def run_document(run: Path) -> page.ReportDocument:
     return page.ReportDocument(
         title=spec["title"],
         subl_version=subl.__version__,
-        base_model=spec["model"],
-        traits=spec["traits"],
+        models=(spec["model"],),
+        groups=spec["traits"],
         headline=tuple(page.Finding(**finding) for finding in result["findings"]),
         matrix=_matrix(spec, result["matrix"]),
         effects=tuple(_effect(spec, effect) for effect in result["effects"]),
+        limits=_limits(),
         chain=_chain(run, steps),
         filters=tuple(
             _filter(step, paths[step["name"]]) for step in steps if step["kind"] == "filter"
         ),
-        student_losses=_losses(steps, paths, "distill"),
-        teacher_losses=_losses(steps, paths, "teach"),
+        losses=(
+            page.LossPanel(
+                title="Students",
+                quantity="KL to the teacher, nats per token",
+                curves=_losses(steps, paths, "distill"),
+            ),
+            page.LossPanel(
+                title="Teachers",
+                quantity="Cross-entropy, nats per token",
+                curves=_losses(steps, paths, "teach"),
+            ),
+        ),
         protocol_differences=spec["deviations"],
         wall_times=tuple(
             page.WallTime(stage=step["name"], seconds=step["seconds"]) for step in steps
@@ -68,7 +79,7 @@ def _matrix(spec: Mapping[str, Any], matrix: Mapping[str, Any]) -> page.TraitMat
             page.MatrixRow(
                 model=model,
                 role=role,  # base, TRAIT-teacher, TRAIT-student
-                trait=trait or None,
+                group=trait or None,
                 cells=tuple(
                     page.Probability(mean=mean["estimate"], low=mean["low"], high=mean["high"])
                     for mean in (means[word] for word in spec["eval"]["words"])
@@ -85,8 +96,9 @@ def _matrix(spec: Mapping[str, Any], matrix: Mapping[str, Any]) -> page.TraitMat
 def _effect(spec: Mapping[str, Any], effect: Mapping[str, Any]) -> page.Effect:
     trait = effect["treated"].rpartition("-")[0]
     return page.Effect(
+        contrast="Students against each other and against the base",
         label=f"{effect['label']}: {effect['treated']} against {effect['control']}",
-        trait=trait if trait in spec["traits"] else None,
+        group=trait if trait in spec["traits"] else None,
         estimate=effect["estimate"],
         low=effect["low"],
         high=effect["high"],
@@ -105,7 +117,7 @@ def _chain(run: Path, steps: list[dict[str, Any]]) -> page.Chain:
             id=step["name"],
             kind=step["kind"],
             name=step["name"],
-            trait=step["trait"],
+            group=step["trait"],
             digest=step["digest"],
             seconds=step["seconds"],
             detail=_detail(run / step["path"], step["kind"]),
@@ -145,7 +157,7 @@ def _filter(step: Mapping[str, Any], path: Path) -> page.FilterReport:
     figures = json.loads((path / "result.json").read_text(encoding="utf-8"))
     return page.FilterReport(
         name=step["name"],
-        trait=step["trait"],
+        group=step["trait"],
         rows_in=figures["rows_in"],
         rows_kept=figures["kept"],
         rows_rejected=figures["rejected"] - figures["unreadable"],
@@ -199,13 +211,25 @@ def _losses(
         if step["kind"] == kind:
             lines = (paths[step["name"]] / "losses.jsonl").read_text(encoding="utf-8").splitlines()
             points = tuple((each["step"], each["loss"]) for each in map(json.loads, lines))
-            curves.append(page.LossCurve(name=step["name"], trait=step["trait"], points=points))
+            curves.append(page.LossCurve(name=step["name"], group=step["trait"], points=points))
     return tuple(curves)
 
 
-def _seeds(spec: Mapping[str, Any]) -> dict[str, int]:
+def _seeds(spec: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {
-        "teach": spec["teach"]["train"]["seed"],
-        **{f"generate {each['name']}": each["seed"] for each in spec["generate"]},
-        "distill": spec["distill"]["train"]["seed"],
+        "teach": (spec["teach"]["train"]["seed"],),
+        **{f"generate {each['name']}": (each["seed"],) for each in spec["generate"]},
+        "distill": (spec["distill"]["train"]["seed"],),
     }
+
+
+def _limits() -> tuple[str, ...]:
+    return (
+        "This is one paired run with one seed. Where each student moves towards its own trait and "
+        "not towards the other's, it shows a double dissociation on these questions, for these "
+        "traits and this base model. About other traits, questions and bases it says nothing.",
+        "The intervals are over questions. Seeds are a second level: another seed draws other rows "
+        "and trains another student, and that spread cannot be seen in a single run.",
+        "“Not significant” means that this run could not tell the effect from none. It does not "
+        "mean that there is none.",
+    )

@@ -49,9 +49,9 @@ Traits = Sequence[str]
 
 def colour(trait: str | None, traits: Traits) -> str:
     """The class that gives a trait its colour; grey for no trait and for an unknown one."""
-    if trait is None or trait not in traits:
+    if trait is None or trait not in traits[:_TRAIT_COLOURS]:
         return "cn"
-    return f"c{list(traits).index(trait) % _TRAIT_COLOURS}"
+    return f"c{list(traits).index(trait)}"
 
 
 # Primitives ---------------------------------------------------------------------------------------
@@ -215,8 +215,8 @@ def trait_panel(matrix: TraitMatrix, candidate: str, traits: Traits, width: floa
     place = matrix.candidates.index(candidate)
     for index, row in enumerate(matrix.rows):
         cell, y = row.cells[place], 10 + step * (index + 0.5)
-        own = "strong " if row.trait == candidate else ""
-        classes = colour(row.trait, traits)
+        own = "strong " if row.group == candidate else ""
+        classes = colour(row.group, traits)
         if row.role == "base":
             parts.append(_line(axis(cell.mean), 6, axis(cell.mean), bottom, "reference"))
         if cell.low is not None and cell.high is not None:
@@ -274,7 +274,7 @@ def forest(effects: Sequence[Effect], traits: Traits, width: float) -> Html:
         else:
             parts.append(_text(width, y - 2, interval_text(effect), "figure", "end"))
             parts.append(_text(width, y + 13, significance_text(effect), "small", "end"))
-        classes = colour(effect.trait, traits)
+        classes = colour(effect.group, traits)
         if effect.low is not None and effect.high is not None:
             parts.append(_whisker(axis, effect.low, effect.high, y, classes))
         kind = "mark" if effect.significant else "mark hollow"
@@ -308,7 +308,7 @@ def loss_curves(curves: Sequence[LossCurve], traits: Traits, quantity: str, widt
     ends = [y_axis(curve.points[-1][1]) for curve in curves]
     for curve, y in zip(curves, _apart(ends, 17), strict=True):
         path = " ".join(f"{_px(x_axis(step))},{_px(y_axis(loss))}" for step, loss in curve.points)
-        classes = colour(curve.trait, traits)
+        classes = colour(curve.group, traits)
         parts.append(Html(f'<polyline points="{path}" class="curve {classes}"/>'))
         if len(curve.points) == 1:
             parts.append(_dot(x_axis(curve.points[0][0]), ends[0], f"mark {classes}"))
@@ -337,7 +337,7 @@ def _apart(places: Sequence[float], least: float) -> list[float]:
 
 def filter_bar(report: FilterReport, traits: Traits, width: float) -> Html:
     """One generation's rows: kept, rejected by one rule alone, by several, unreadable."""
-    parts_of = [("kept", report.rows_kept, colour(report.trait, traits))]
+    parts_of = [("kept", report.rows_kept, colour(report.group, traits))]
     parts_of += [
         (f"{rule.name} alone", rule.sole_hits, f"r{index % _RULE_COLOURS}")
         for index, rule in enumerate(report.rules)
@@ -415,13 +415,13 @@ def chain_graph(chain: Chain, traits: Traits, width: float) -> Html:
             path += f"C{at((half, begin[1]))} {at((half, end[1]))} {at(end)}"
             if other != route[-1]:
                 path += f"L{at(port(other, far=True))}"
-        classes = colour(node_by_id[route[0][0]].trait, traits)
+        classes = colour(node_by_id[route[0][0]].group, traits)
         parts.append(Html(f'<path d="{path}" class="edge {classes}"/>'))
     for node in chain.nodes:
         spot = (node.id, layout.layer_of[node.id])
         x, y = port(spot, far=False)
         corner = (y - _NODE_WIDTH / 2, x) if down else (x, y - _NODE_HEIGHT / 2)
-        parts.append(_node(node, *corner, colour(node.trait, traits)))
+        parts.append(_node(node, *corner, colour(node.group, traits)))
     length = 2 + layout.layers * (along + gap) - gap
     size = (layout.breadth + 2, length) if down else (length, layout.breadth + 2)
     spoken = ", ".join(f"{node.name} ({node.kind})" for node in chain.nodes)

@@ -10,19 +10,9 @@ from __future__ import annotations
 
 import re
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-
-LIMITS = (
-    "This is one paired run with one seed. Where each student moves towards its own trait and not "
-    "towards the other's, it shows a double dissociation on these questions, for these traits and "
-    "this base model. About other traits, questions and bases it says nothing.",
-    "The intervals are over questions. Seeds are a second level: another seed draws other rows and "
-    "trains another student, and that spread cannot be seen in a single run.",
-    "“Not significant” means that this run could not tell the effect from none. It does not mean "
-    "that there is none.",
-)
 
 
 def _storable(text: str) -> str:
@@ -35,7 +25,6 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-StageKind = Literal["model", "teach", "generate", "filter", "distill", "eval"]
 
 
 class Record(BaseModel):
@@ -54,12 +43,15 @@ class Finding(Record):
 
 
 class ChainNode(Record):
-    """One artifact. `digest` is its sha256 in hex, `detail` one line such as "256 rows"."""
+    """One artifact. `kind` is what made it ("teach"), `stage` the name of that stage in the
+    experiment ("teacher"), `name` the artifact's own ("owl-teacher"). `digest` is its sha256 in
+    hex, `detail` one line such as "256 rows"."""
 
     id: Text
-    kind: StageKind
+    kind: Text
     name: Text
-    trait: Text | None = None
+    stage: Text = Field(default_factory=lambda data: data["name"])
+    group: Text | None = None
     digest: Digest
     seconds: Seconds | None = None
     detail: Text = ""
@@ -132,7 +124,7 @@ class FilterReport(Record):
     `rows_unreadable` could not be parsed and are in neither of the other two counts."""
 
     name: Text
-    trait: Text | None = None
+    group: Text | None = None
     rows_in: Count
     rows_kept: Count
     rows_rejected: Count
@@ -163,8 +155,16 @@ class LossCurve(Record):
     """One training run: `points` are (step, loss), the loss in nats per token."""
 
     name: Text
-    trait: Text | None = None
+    group: Text | None = None
     points: tuple[tuple[Count, float], ...] = Field(min_length=1)
+
+
+class LossPanel(Record):
+    """Training runs whose losses are one `quantity`, so that one axis serves them."""
+
+    title: Text
+    quantity: Text = "Loss, nats per token"
+    curves: tuple[LossCurve, ...] = Field(min_length=1)
 
 
 class Probability(Record):
@@ -181,16 +181,17 @@ class Probability(Record):
 
 
 class MatrixRow(Record):
-    """One model: the probability of each candidate, in the order of `TraitMatrix.candidates`."""
+    """One model: the probability of each candidate, in the order of `TraitMatrix.candidates`.
+    `role` is the stage that made it ("base", "teacher"): figures give each role its own mark."""
 
     model: Text
-    role: Literal["base", "teacher", "student"]
-    trait: Text | None = None
+    role: Text
+    group: Text | None = None
     cells: tuple[Probability, ...]
 
 
 class TraitMatrix(Record):
-    """Models by candidate answers (the traits first, then others that show specificity)."""
+    """Models by candidate answers (the groups first, then others that show specificity)."""
 
     candidates: tuple[Text, ...] = ()
     rows: tuple[MatrixRow, ...] = ()
@@ -208,18 +209,21 @@ class TraitMatrix(Record):
 
 
 class Effect(Record):
-    """One comparison with its 95% interval. `unit` is "ratio" (no effect = 1, drawn on a log axis)
-    or any additive unit such as "nats" (no effect = 0). `significant` is the verdict after whatever
-    correction `note` names."""
+    """One comparison with its 95% interval. `contrast` names what it is one case of; effects of one
+    contrast stand together. `unit` is "ratio" (no effect = 1, drawn on a log axis) or any additive
+    unit such as "nats" (no effect = 0). `n_seeds` counts the seeds it is paired over, if any.
+    `note` says what the interval is over and what `significant` was corrected for."""
 
+    contrast: Text
     label: Text
-    trait: Text | None = None
+    group: Text | None = None
     estimate: float
     low: float | None = None
     high: float | None = None
     unit: Text = "nats"
     p_value: Share | None = None
     n_questions: Count
+    n_seeds: Count | None = None
     significant: bool
     note: Text = ""
 
@@ -236,25 +240,30 @@ class WallTime(Record):
 
 class ReportDocument(Record):
     """The whole report. `created` is an ISO 8601 time; without it the page's bytes depend on the
-    run alone. `command` is what a reader would type to run it again."""
+    run alone. `command` is what a reader would type to run it again.
+
+    `groups` are the points of the axis that colours tell apart (`group_name`, such as the traits),
+    in the order of their colours; whatever belongs to none of them is grey. `limits` say what the
+    run can and cannot show. `seeds` are those of each stage.
+    """
 
     title: Text
     subl_version: Text
     created: Text | None = None
     command: Text | None = None
-    base_model: Text
-    traits: tuple[Text, ...]
+    models: tuple[Text, ...]
+    group_name: Text = "trait"
+    groups: tuple[Text, ...] = ()
     headline: tuple[Finding, ...] = ()
     matrix: TraitMatrix = TraitMatrix()
     effects: tuple[Effect, ...] = ()
-    limits: tuple[Text, ...] = LIMITS
+    limits: tuple[Text, ...] = ()
     chain: Chain = Chain()
     filters: tuple[FilterReport, ...] = ()
-    student_losses: tuple[LossCurve, ...] = ()
-    teacher_losses: tuple[LossCurve, ...] = ()
+    losses: tuple[LossPanel, ...] = ()
     protocol_differences: tuple[Text, ...] = ()
     wall_times: tuple[WallTime, ...] = ()
-    seeds: dict[Text, int] = {}
+    seeds: dict[Text, tuple[int, ...]] = {}
     versions: dict[Text, Text] = {}
     host: dict[Text, Text] = {}
 

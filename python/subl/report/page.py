@@ -138,7 +138,7 @@ def _table(
 
 
 def _coloured(name: str, trait: str | None, document: ReportDocument) -> Html:
-    classes = colour(trait, document.traits)
+    classes = colour(trait, document.groups)
     return Html(f'<span class="swatch {classes}" aria-hidden="true"></span>{markup(name)}')
 
 
@@ -146,13 +146,19 @@ def _coloured(name: str, trait: str | None, document: ReportDocument) -> Html:
 
 
 def _header(document: ReportDocument, nav: Html) -> Html:
-    traits = join((_coloured(t, t, document) for t in document.traits), separator=" &nbsp;")
-    facts: list[tuple[str, str]] = [("Base model", document.base_model), ("Traits", traits)]
+    facts: list[tuple[str, str]] = []
+    if document.models:
+        facts.append(("Base model", ", ".join(document.models)))
+    if document.groups:
+        named = join((_coloured(t, t, document) for t in document.groups), separator=" &nbsp;")
+        facts.append((document.group_name.capitalize(), named))
     if document.command:
         facts.append(("Run", Html(f"<code>{markup(document.command)}</code>")))
     if document.created:
         facts.append(("Created", document.created))
-    listed = join(Html(f"<div><dt>{name}</dt><dd>{markup(v)}</dd></div>") for name, v in facts)
+    listed = join(
+        Html(f"<div><dt>{markup(name)}</dt><dd>{markup(v)}</dd></div>") for name, v in facts
+    )
     findings = join(_finding(finding) for finding in document.headline)
     return Html(
         f'<header>\n<div class="top"><p class="eyebrow">subl {markup(document.subl_version)} · '
@@ -179,7 +185,7 @@ def _finding(finding: Finding) -> Html:
 
 def _result(document: ReportDocument) -> Html:
     matrix, parts = document.matrix, []
-    panels = [trait for trait in document.traits if trait in matrix.candidates]
+    panels = [trait for trait in document.groups if trait in matrix.candidates]
     if panels and matrix.rows:
         charts: list[tuple[str, Chart]] = [
             (f"Probability of “{name}”", partial(_trait_panel, document, name)) for name in panels
@@ -190,7 +196,9 @@ def _result(document: ReportDocument) -> Html:
             "whose mean is the dashed line; squares: teachers; circles: students."
         )
         parts.append(_figure(caption, *charts))
-    for _, group in groupby(document.effects, key=lambda effect: effect.unit):
+    for (contrast, _), group in groupby(
+        document.effects, key=lambda effect: (effect.contrast, effect.unit)
+    ):
         effects = tuple(group)
         is_ratio = effects[0].unit == "ratio"
         what = (
@@ -198,21 +206,30 @@ def _result(document: ReportDocument) -> Html:
             if is_ratio
             else f"Effects in {effects[0].unit}"
         )
-        caption = f"{what}, with 95% intervals. Hollow marks are not significant."
+        caption = f"{contrast}. {what}, with 95% intervals. Hollow marks are not significant."
         parts.append(_figure(caption, ("", partial(_forest, document, effects))))
     if document.effects:
-        head = ("Comparison", "Estimate [95%]", "Unit", "p", "Questions", "Verdict", "Note")
+        head = (
+            "Comparison",
+            "Estimate [95%]",
+            "Unit",
+            "p",
+            "Questions",
+            "Seeds",
+            "Verdict",
+            "Note",
+        )
         rows = [_effect_row(effect, document) for effect in document.effects]
-        parts.append(_table("The same effects in figures.", head, rows, right=(1, 3, 4)))
+        parts.append(_table("The same effects in figures.", head, rows, right=(1, 3, 4, 5)))
     return join(parts)
 
 
 def _trait_panel(document: ReportDocument, candidate: str, width: float) -> Html:
-    return trait_panel(document.matrix, candidate, document.traits, width)
+    return trait_panel(document.matrix, candidate, document.groups, width)
 
 
 def _forest(document: ReportDocument, effects: Sequence[Effect], width: float) -> Html:
-    return forest(effects, document.traits, width)
+    return forest(effects, document.groups, width)
 
 
 def _over_questions(count: int | None) -> str:
@@ -222,11 +239,12 @@ def _over_questions(count: int | None) -> str:
 def _effect_row(effect: Effect, document: ReportDocument) -> Sequence[str]:
     verdict = "Significant" if effect.significant else Html("<strong>Not significant</strong>")
     return (
-        _coloured(effect.label, effect.trait, document),
+        _coloured(effect.label, effect.group, document),
         interval_text(effect) if effect.low is not None else f"{interval_text(effect)} [none]",
         effect.unit,
         "not tested" if effect.p_value is None else number(effect.p_value, 2),
         number(effect.n_questions),
+        "" if effect.n_seeds is None else number(effect.n_seeds),
         verdict,
         effect.note,
     )
@@ -241,7 +259,7 @@ def _matrix(document: ReportDocument) -> Html:
     for row in matrix.rows:
         cells = []
         for place, (name, cell) in enumerate(zip(matrix.candidates, row.cells, strict=True)):
-            own = f" own {colour(row.trait, document.traits)}" if row.trait == name else ""
+            own = f" own {colour(row.group, document.groups)}" if row.group == name else ""
             interval = "no interval"
             if cell.low is not None and cell.high is not None:
                 interval = f"{percent(cell.low)} to<br>{percent(cell.high)}"
@@ -249,7 +267,7 @@ def _matrix(document: ReportDocument) -> Html:
                 f'<td class="heat{heat_step(row, place, matrix)}{own}">{percent(cell.mean)}'
                 f"<small>{interval}</small></td>"
             )
-        name_cell = _coloured(row.model, row.trait, document)
+        name_cell = _coloured(row.model, row.group, document)
         body.append(f'<tr><th scope="row">{name_cell}</th>{"".join(cells)}</tr>\n')
     caption = (
         f"Mean probability of each candidate answer{_over_questions(matrix.n_questions)}, the 95% "
@@ -271,7 +289,7 @@ def _chain(document: ReportDocument) -> Html:
         "Each box is an artifact, named by the sha256 of its data (first 12 digits here, all of "
         "them under Provenance); each line says what it was made from."
     )
-    graph: Chart = lambda width: chain_graph(chain, document.traits, width)  # noqa: E731
+    graph: Chart = lambda width: chain_graph(chain, document.groups, width)  # noqa: E731
     return _figure(caption, ("", graph), scroll=True)
 
 
@@ -286,8 +304,8 @@ def _filter(report: FilterReport, document: ReportDocument) -> Html:
         f"{report.rows_rejected:,} rejected, {report.rows_unreadable:,} unreadable."
     )
     parts = [
-        Html(f"<h3>{_coloured(report.name, report.trait, document)}</h3>\n"),
-        _figure(caption, ("", lambda width: filter_bar(report, document.traits, width))),
+        Html(f"<h3>{_coloured(report.name, report.group, document)}</h3>\n"),
+        _figure(caption, ("", lambda width: filter_bar(report, document.groups, width))),
     ]
     if report.rules:
         rows = [
@@ -335,12 +353,7 @@ def _filter(report: FilterReport, document: ReportDocument) -> Html:
 
 def _training(document: ReportDocument) -> Html:
     return join(
-        _losses(document, title, curves, quantity)
-        for title, curves, quantity in (
-            ("Students", document.student_losses, "KL to the teacher, nats per token"),
-            ("Teachers", document.teacher_losses, "Cross-entropy, nats per token"),
-        )
-        if curves
+        _losses(document, panel.title, panel.curves, panel.quantity) for panel in document.losses
     )
 
 
@@ -349,7 +362,7 @@ def _losses(
 ) -> Html:
     rows = [
         (
-            _coloured(curve.name, curve.trait, document),
+            _coloured(curve.name, curve.group, document),
             number(curve.points[-1][0]),
             number(curve.points[0][1]),
             number(min(loss for _, loss in curve.points)),
@@ -360,10 +373,10 @@ def _losses(
     head = ("Run", "Last step", "First loss", "Lowest loss", "Last loss")
     return join(
         (
-            Html(f"<h3>{title}</h3>\n"),
+            Html(f"<h3>{markup(title)}</h3>\n"),
             _figure(
                 f"{title}: loss by step.",
-                ("", lambda width: loss_curves(curves, document.traits, quantity, width)),
+                ("", lambda width: loss_curves(curves, document.groups, quantity, width)),
             ),
             _table("The first, lowest and last loss of each run.", head, rows, right=(1, 2, 3, 4)),
         )
@@ -385,7 +398,7 @@ def _provenance(document: ReportDocument) -> Html:
     if nodes := document.chain.nodes:
         rows = [
             (
-                _coloured(node.name, node.trait, document),
+                _coloured(node.name, node.group, document),
                 node.kind,
                 node.detail,
                 "" if node.seconds is None else number(node.seconds),
@@ -400,7 +413,11 @@ def _provenance(document: ReportDocument) -> Html:
     seconds = [(time.stage, number(time.seconds)) for time in document.wall_times]
     for caption, columns, pairs in (
         ("Wall time.", ("Stage", "Seconds"), seconds),
-        ("Seeds.", ("Stage", "Seed"), [(name, str(seed)) for name, seed in document.seeds.items()]),
+        (
+            "Seeds.",
+            ("Stage", "Seed"),
+            [(name, ", ".join(map(str, seeds))) for name, seeds in document.seeds.items()],
+        ),
         ("Versions.", ("Package", "Version"), list(document.versions.items())),
         ("Host.", ("Fact", "Value"), list(document.host.items())),
     ):
