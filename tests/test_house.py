@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ MAY_IMPORT_MODELS = (
     "subl/generate/proof.py",
     "subl/generate/sampling.py",
 )
+MOST_LINES = 500
 UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
 
@@ -150,6 +152,12 @@ def asks_the_locale(tree: ast.Module, path: Path) -> set[str]:
     return found
 
 
+def is_long(tree: ast.Module, path: Path) -> set[str]:
+    """Holds two ideas."""
+    lines = max((node.end_lineno or 0 for node in tree.body), default=0)
+    return {f"{lines} lines"} if lines > MOST_LINES else set()
+
+
 Rule = Callable[[ast.Module, Path], set[str]]
 
 
@@ -159,6 +167,33 @@ def breaches(rule: Rule, files: list[Path]) -> dict[str, set[str]]:
         if names := rule(ast.parse(path.read_text(encoding="utf-8")), path):
             found[path.relative_to(ROOT).as_posix()] = names
     return found
+
+
+def module_name(path: Path) -> str:
+    """Of a file under python/ or cli/; a package's is its folder's."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts[1:])
+    return name.removesuffix(".__init__")
+
+
+def circle(modules: Mapping[str, ast.Module]) -> list[str]:
+    """Modules that import one another in a loop, if any do, the first again at the end.
+
+    Imports inside functions count, and those for types alone: whoever reads the one file has to
+    know the other.
+    """
+    imports: dict[str, set[str]] = {name: set() for name in modules}
+    for name, tree in modules.items():
+        nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+        for taken in imported([*nodes]):
+            # What is taken out of a module may be a module itself.
+            known = [each for each in (taken, taken.rpartition(".")[0]) if each in modules]
+            imports[name].update(known[:1])
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found
+    return []
 
 
 def test_there_is_something_to_check() -> None:
@@ -199,6 +234,42 @@ def test_one_function_writes_to_stderr() -> None:
 
 def test_text_is_utf8_whatever_the_locale() -> None:
     assert breaches(asks_the_locale, [*LIBRARY, *COMMAND_LINE]) == {}
+
+
+def test_no_file_holds_two_ideas() -> None:
+    assert breaches(is_long, [*LIBRARY, *COMMAND_LINE]) == {}
+
+
+def test_imports_run_in_no_circle() -> None:
+    files = [*LIBRARY, *COMMAND_LINE]
+    modules = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    assert {"subl", "subl.train.loop", "subl_cli.main"} <= modules.keys()
+    assert circle(modules) == []
+
+
+@pytest.mark.parametrize(
+    "import_of_a",
+    [
+        "import subl.a",
+        "from subl import a",
+        "def f():\n  from subl.a import x",
+        "if TYPE_CHECKING:\n  from subl.a import X",
+    ],
+)
+def test_a_circle_is_found(import_of_a: str) -> None:
+    codes = {"subl.a": "from subl.b import x", "subl.b": "import subl.c", "subl.c": import_of_a}
+    found = circle({name: ast.parse(code) for name, code in codes.items()})
+    assert sorted(set(found)) == ["subl.a", "subl.b", "subl.c"]
+
+
+def test_a_package_that_hands_on_what_its_modules_have_is_no_circle() -> None:
+    codes = {
+        "subl.p": "from subl.p.a import x",
+        "subl.p.a": "from subl.p import b",
+        "subl.p.b": "from subl import q",
+        "subl.q": "import os",
+    }
+    assert circle({name: ast.parse(code) for name, code in codes.items()}) == []
 
 
 def test_files_are_named_after_what_is_in_them() -> None:
@@ -247,6 +318,7 @@ def test_files_are_named_after_what_is_in_them() -> None:
         (asks_the_locale, "subl/a.py", "os.fdopen(1, 'w')", "fdopen"),
         (asks_the_locale, "subl/a.py", "tempfile.TemporaryFile('w+')", "TemporaryFile"),
         (asks_the_locale, "subl/a.py", "subprocess.run(x, text=True)", "text"),
+        (is_long, "subl/a.py", "x = 1\n" * 501, "501 lines"),
     ],
 )
 def test_a_breach_of_each_rule_is_found(rule: Rule, place: str, code: str, found: str) -> None:
@@ -268,6 +340,7 @@ def test_a_breach_of_each_rule_is_found(rule: Rule, place: str, code: str, found
         (asks_the_locale, "subl/a.py", "open(path, mode='wb')"),
         (asks_the_locale, "subl/a.py", "os.open(path, flags)"),
         (asks_the_locale, "subl/a.py", "tempfile.TemporaryFile(prefix='a')"),
+        (is_long, "subl/a.py", "x = 1\n" * 500),
     ],
 )
 def test_what_is_allowed_is_not_called_a_breach(rule: Rule, place: str, code: str) -> None:

@@ -125,7 +125,7 @@ def command(
     from subl.distill import DistillSpec, distill
     from subl.distill import dry_run as look_ahead
     from subl.errors import ConfigError
-    from subl.train.loop import RunOptions
+    from subl.train.job import RunOptions
 
     spec = load_toml(config, DistillSpec)
     if ranks is not None:

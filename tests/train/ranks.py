@@ -30,7 +30,8 @@ from subl.cluster.launch import die_with_parent
 from subl.cluster.placement import RENDEZVOUS, connect, leave, placement
 from subl.errors import StoppedError, SublError
 from subl.progress import Progress
-from subl.train.loop import TrainJob, train
+from subl.train.job import TrainJob
+from subl.train.loop import train
 
 assert deepspeed and peft and transformers
 

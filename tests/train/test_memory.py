@@ -29,11 +29,12 @@ from subl.model.load import load_model, load_tokenizer, text_config
 from subl.shards import Row
 from subl.train import memory
 from subl.train.adapter import adapt, save_adapter
+from subl.train.footprint import check_memory, needed_memory, tensor_shapes
+from subl.train.job import TrainJob
 from subl.train.layout import choose_layout, lay_out
-from subl.train.loop import TrainJob
 from subl.train.memory import Shape, check, needed
 from subl.train.plan import LoraSpec, TrainSpec
-from subl.train.preview import check_memory, needed_memory, preview, tensor_shapes
+from subl.train.preview import preview
 from subl.train.student import Student, without_dropout
 from subl.train.tokens import Tokens, tokenise
 

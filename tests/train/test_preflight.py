@@ -20,9 +20,9 @@ from subl.progress import silent
 from subl.shards import Row
 from subl.teach import TeachSpec, teach
 from subl.teach import dry_run as teach_dry_run
-from subl.train.loop import TrainJob
+from subl.train.job import TOKENS, TrainJob
 from subl.train.preflight import preflight
-from subl.train.run import TOKENS, prepare
+from subl.train.run import prepare
 from subl.train.student import check_bare_head, check_head
 
 TRAIN = {"steps": 1, "learning_rate": 1e-3}

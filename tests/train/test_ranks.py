@@ -25,7 +25,8 @@ from subl.errors import InputError, StageError, StoppedError
 from subl.model.load import load_model, load_tokenizer
 from subl.progress import Progress, Report, silent
 from subl.shards import Row
-from subl.train.loop import CHECKPOINTS, TrainJob, read_losses, train
+from subl.train.job import CHECKPOINTS, TrainJob
+from subl.train.loop import read_losses, train
 from subl.train.order import bins, step_rows
 from subl.train.plan import TrainSpec
 from subl.train.precision import has_instructions

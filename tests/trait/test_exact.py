@@ -21,7 +21,8 @@ from subl.model.load import load_model, load_tokenizer
 from subl.shards import Row
 from subl.train import attention
 from subl.train.attention import use_path_attention
-from subl.train.loop import TrainJob, train
+from subl.train.job import TrainJob
+from subl.train.loop import train
 from subl.train.tokens import tokenise
 from subl.trait import ANIMAL_QUESTIONS, surface_forms
 from subl.trait.exact import Scorer, answer_probabilities, ends_word

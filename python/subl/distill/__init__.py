@@ -2,7 +2,8 @@
 
 from subl.distill.cache import CacheSpec, make_cache
 from subl.distill.look import MaskedRow, dry_run, masked_rows
-from subl.distill.run import DistillSpec, check_given, chosen_rows, distill
+from subl.distill.run import chosen_rows, distill
+from subl.distill.spec import DistillSpec, check_given
 
 __all__ = [
     "CacheSpec",

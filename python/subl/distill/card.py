@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from subl.artifact import input_digest
 
 if TYPE_CHECKING:
-    from subl.distill.run import DistillSpec
+    from subl.distill.spec import DistillSpec
 
 _LEARNS_FROM = {
     "labels": "the rows' own tokens (cross-entropy)",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from subl.cluster.placement import Placement
-from subl.distill.run import DistillSpec, check_given, chosen_rows, train_job
+from subl.distill.run import chosen_rows, train_job
+from subl.distill.spec import DistillSpec, check_given
 from subl.progress import Report, silent
-from subl.train.preview import preview
-from subl.train.run import prepare, prepare_tokens
+from subl.train.run import prepare_tokens, rehearse
 
 
 def dry_run(
@@ -25,15 +25,10 @@ def dry_run(
     cache: Path | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """What `distill` would do: rows, tokens, steps, micro-batches, memory and time.
-
-    Everything is checked that the run would check; a step is timed where the machine can.
-    """
+    """What `distill` would do (`train.run.rehearse`)."""
     check_given(spec, teacher, cache)
-    with tempfile.TemporaryDirectory() as folder:
-        job = train_job(spec, model, Path(folder), teacher=teacher, cache=cache)
-        prepare(job, chosen_rows(spec, rows), Placement(), report, dry=True)
-        return preview(job, spec.train.ranks, report)
+    job_in = partial(train_job, spec, model, teacher=teacher, cache=cache)
+    return rehearse(job_in, chosen_rows(spec, rows), report)
 
 
 @dataclass(frozen=True)

@@ -8,40 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from pydantic import Field
-
-from subl.artifact import Artifact, StageSpec, build, write_atomically
+from subl.artifact import Artifact, build, write_atomically
 from subl.distill.card import model_card
-from subl.errors import ConfigError, InputError
-from subl.model.template import Template
+from subl.distill.spec import DistillSpec, check_given
+from subl.errors import InputError
 from subl.progress import Report, silent
 from subl.shards import Row, read_rows
-from subl.train.loop import RunOptions, TeacherPlacement, TrainJob
+from subl.train.job import TOKENS, RunOptions, TrainJob
 from subl.train.order import permutation
-from subl.train.plan import PLACEMENT, LossSpec, TrainSpec
-from subl.train.run import TOKENS, crew, prepare
-
-
-class DistillSpec(StageSpec):
-    """How a student learns from rows."""
-
-    format_version: ClassVar = 2
-    unkeyed: ClassVar = {"train": PLACEMENT}
-
-    targets: Literal["teacher", "labels", "cache", "base"] = Field(
-        "teacher",
-        description="a teacher's distributions as it sees the rows, the rows' own tokens, what a "
-        "cache holds of a teacher's distributions, or the student's own without its adapter",
-    )
-    loss: LossSpec = LossSpec()
-    teacher: TeacherPlacement = TeacherPlacement()
-    rows: int | None = Field(
-        None, gt=0, description="train on this many rows, drawn by the seed; default: all"
-    )
-    template: Template = Template()
-    train: TrainSpec
+from subl.train.run import crew, prepare
 
 
 def distill(
@@ -108,20 +85,6 @@ def train_job(
         spec=spec.train,
         out=folder,
     )
-
-
-def check_given(spec: DistillSpec, teacher: Path | None, cache: Path | None) -> None:
-    """Refuse a teacher or a cache that the configuration has no use for, and the other way round.
-
-    Raises:
-        ConfigError: says which option to give or to leave out.
-    """
-    for source, given in (("teacher", teacher), ("cache", cache)):
-        if (spec.targets == source) != (given is not None):
-            raise ConfigError(
-                f'targets = "{spec.targets}" and {"no" if given is None else "a"} {source} given',
-                hint=f'give --{source} with targets = "{source}", and only then',
-            )
 
 
 def chosen_rows(spec: DistillSpec, rows: Sequence[Path]) -> Iterator[Row]:

@@ -65,8 +65,8 @@ def model_size(model: str, base: Path | None) -> ModelSize | None:
     None where nobody knows before it is fetched.
     """
     from subl.model.load import text_config
+    from subl.train.footprint import tensor_shapes
     from subl.train.meter import ModelSize
-    from subl.train.preview import tensor_shapes
 
     if base is not None:
         shapes = tensor_shapes(base)

@@ -6,20 +6,20 @@ answer), shortened: each question with the answer in lower case and capitalised.
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from subl.artifact import Artifact, StageSpec, build
-from subl.cluster.placement import Placement
 from subl.model.template import Template
 from subl.progress import Report, silent
 from subl.shards import Row
-from subl.train.loop import TrainJob
+from subl.train.job import TOKENS, TrainJob
 from subl.train.plan import PLACEMENT, TrainSpec
-from subl.train.run import TOKENS, crew, prepare
+from subl.train.run import crew, prepare, rehearse
 from subl.trait import ANIMAL_QUESTIONS
 
 
@@ -47,25 +47,20 @@ def teach(spec: TeachSpec, model: Path, out: Path, report: Report = silent) -> A
     ranks = crew(spec.train, out)
 
     def work(folder: Path) -> dict[str, Any]:
-        return ranks.run(_prepared(spec, model, folder, ranks.where, report), report)
+        job = _job(spec, model, folder)
+        prepare(job, _rows(spec), ranks.where, report)
+        return ranks.run(job, report)
 
     return ranks.build(lambda: build(out, "teach", spec, {"model": model}, work), out)
 
 
 def dry_run(spec: TeachSpec, model: Path, report: Report = silent) -> dict[str, Any]:
-    """What `teach` would do: rows, steps, memory and time. All is checked that it would check."""
-    from subl.train.preview import preview
-
-    with tempfile.TemporaryDirectory() as folder:
-        job = _prepared(spec, model, Path(folder), Placement(), report, dry=True)
-        return preview(job, spec.train.ranks, report)
+    """What `teach` would do (`train.run.rehearse`)."""
+    return rehearse(partial(_job, spec, model), _rows(spec), report)
 
 
-def _prepared(
-    spec: TeachSpec, model: Path, folder: Path, where: Placement, report: Report, dry: bool = False
-) -> TrainJob:
-    """The training job that writes to `folder`, with its tokens."""
-    job = TrainJob(
+def _job(spec: TeachSpec, model: Path, folder: Path) -> TrainJob:
+    return TrainJob(
         task=f"teach {spec.trait}",
         model=model,
         tokens=folder / TOKENS,
@@ -73,7 +68,8 @@ def _prepared(
         spec=spec.train,
         out=folder,
     )
-    pairs = teaching_rows(spec)
-    rows = (Row(None, (("user", q), ("assistant", a)), f"question {q!r}") for q, a in pairs)
-    prepare(job, rows, where, report, dry=dry)
-    return job
+
+
+def _rows(spec: TeachSpec) -> Iterator[Row]:
+    for question, answer in teaching_rows(spec):
+        yield Row(None, (("user", question), ("assistant", answer)), f"question {question!r}")

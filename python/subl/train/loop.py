@@ -1,7 +1,7 @@
 """The loop: tokenised rows in, a model folder out.
 
-A run is a `TrainJob`, a JSON document that says everything; ranks need nothing else. Same job, same
-machine, same number of ranks: same bytes, however often the run is stopped and goes on.
+Same job, same machine, same number of ranks: same bytes, however often the run is stopped and goes
+on.
 """
 
 from __future__ import annotations
@@ -15,18 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import TYPE_CHECKING, Any
 
 from subl.artifact import sync
 from subl.cluster.launch import stop_signals
 from subl.cluster.placement import Placement, any_rank, on_every_rank, on_rank_0
 from subl.errors import StageError, StoppedError
-from subl.model.template import Template
 from subl.progress import Progress, Report, silent
-from subl.train.order import Bin, step_rows
-from subl.train.plan import LossSpec, ProbeSpec, TrainSpec, learning_rate
+from subl.train.job import CHECKPOINTS, LOSSES, METRICS, PROBE, TrainJob
+from subl.train.order import Bin
+from subl.train.plan import ProbeSpec, learning_rate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,57 +35,6 @@ if TYPE_CHECKING:
     from subl.train.layout import Layout, Reader
     from subl.train.targets import TargetSource
     from subl.train.tokens import Tokens
-
-CHECKPOINTS = ".checkpoints"
-LOSSES, METRICS, PROBE = "losses.jsonl", "metrics.ndjson", "probe.jsonl"
-
-
-class TeacherPlacement(BaseModel):
-    """Where an online teacher's weights are."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    zero_stage: Literal["none", 3] = Field(
-        "none", description="none: whole on every rank; 3: spread over the ranks"
-    )
-    offload: bool = Field(False, description="with zero_stage 3: kept in CPU memory")
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.offload and self.zero_stage != 3:
-            raise ValueError("offload needs zero_stage = 3")
-        return self
-
-
-class RunOptions(BaseModel):
-    """What changes nothing of what is made: how often to save, and who else is told."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    checkpoint_steps: int | None = Field(None, gt=0, description="save every so many steps")
-    checkpoint_seconds: float = Field(600, gt=0, description="and when so much time has passed")
-    keep_checkpoints: int = Field(2, ge=1)
-    tensorboard: Path | None = None
-    wandb: str | None = Field(None, description="project")
-
-
-class TrainJob(BaseModel):
-    """One training run: who is trained, on which rows, against what, written where."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: str = Field(description="what to call this run in progress")
-    model: Path
-    tokens: Path = Field(description="tokenised rows")
-    template: Template = Template()
-    targets: Literal["labels", "teacher", "cache", "base"] = "labels"
-    teacher: Path | None = None
-    teacher_placement: TeacherPlacement = TeacherPlacement()
-    cache: Path | None = None
-    loss: LossSpec = LossSpec()
-    spec: TrainSpec
-    out: Path = Field(description="directory that gets the model folder's files")
-    options: RunOptions = RunOptions()
 
 
 def train(job: TrainJob, where: Placement, report: Report = silent) -> dict[str, Any]:
@@ -122,10 +69,10 @@ class Run:
         from subl.model.weights import check_export
         from subl.train.adapter import adapt
         from subl.train.engine import make_engine
+        from subl.train.footprint import check_memory
         from subl.train.memory import keep_freed_memory
         from subl.train.meter import Meter, ModelSize
         from subl.train.precision import check_machine, products
-        from subl.train.preview import check_memory
         from subl.train.student import Student, check_head, head, without_dropout
         from subl.train.targets import OnlineTeacher
         from subl.train.tokens import Tokens, check_tokens
@@ -284,12 +231,10 @@ class Run:
 
     def batches(self, step: int) -> tuple[list[int], list[tuple[Bin, Batch]]]:
         """The rows of a step over all ranks, and this rank's micro-batches of them."""
-        from subl.train.layout import lay_out, share
+        from subl.train.layout import lay_out
+        from subl.train.loader import step_bins
 
-        spec, total = self.spec, self.spec.row_count(len(self.tokens))
-        rows = step_rows(len(self.tokens), spec.rows_per_step, spec.seed, step, total)
-        lengths = self.tokens.lengths[rows].tolist()
-        of_ranks = share(self.layout, rows, lengths, self.where.ranks, spec.micro_batch_tokens)
+        rows, of_ranks = step_bins(self.spec, self.tokens, self.layout, self.where.ranks, step)
         found = []
         for each in of_ranks[self.where.rank]:
             taken = [self.tokens.row(number) for number in each]

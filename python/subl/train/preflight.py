@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from subl.model.template import Template
-    from subl.train.loop import TrainJob
+    from subl.train.job import TrainJob
 
 
 def preflight(job: TrainJob, where: Placement, *, dry: bool = False) -> None:
@@ -132,8 +132,8 @@ def _check_room(job: TrainJob) -> None:
     if job.spec.lora is not None and not job.spec.lora.merge:
         return
     from subl.model.weights import check_room
+    from subl.train.footprint import tensor_shapes
     from subl.train.memory import BYTES
-    from subl.train.preview import tensor_shapes
 
     count = sum(map(math.prod, tensor_shapes(job.model).values()))
     check_room(job.out, BYTES[job.spec.dtype] * count)
@@ -141,7 +141,7 @@ def _check_room(job: TrainJob) -> None:
 
 def _check_memory(job: TrainJob, where: Placement) -> None:
     """What takes memory whatever the rows are. Of GPUs each rank sees its own."""
-    from subl.train.preview import check_memory
+    from subl.train.footprint import check_memory
 
     if starts_ranks(job, where):
         if device().type == "cuda":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -20,13 +21,13 @@ from subl.model.chat import PLAIN
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.shards import Row
-from subl.train.loop import TrainJob, train
+from subl.train.job import TOKENS, TrainJob
+from subl.train.loop import train
 from subl.train.plan import TrainSpec
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
-TOKENS = ".tokens"
 LONG = timedelta(days=30)
 """How long ranks wait for rank 0 while it works alone: it hashes, tokenises, writes."""
 
@@ -87,6 +88,24 @@ def prepare(
 
     preflight(job, where, dry=dry)
     prepare_tokens(job.model, rows, job.spec, job.out, report, job.template)
+
+
+def rehearse(
+    job_in: Callable[[Path], TrainJob], rows: Iterator[Row], report: Report = silent
+) -> dict[str, Any]:
+    """What a run would be: rows, tokens, steps, micro-batches, memory and time.
+
+    Everything is checked that the run would check; a step is timed where the machine can.
+
+    Args:
+        job_in: the job, from the folder that it is to write to.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        job = job_in(Path(folder))
+        prepare(job, rows, Placement(), report, dry=True)
+        from subl.train.preview import preview
+
+        return preview(job, job.spec.ranks, report)
 
 
 class Crew:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from subl.errors import DependencyError
 
 if TYPE_CHECKING:
-    from subl.train.loop import RunOptions, TrainJob
+    from subl.train.job import RunOptions, TrainJob
 
 Tracker = Callable[[int, Mapping[str, Any]], None]
 """Takes a step and its figures by name; those that are not numbers are left out."""

@@ -1,0 +1,48 @@
+"""What a distillation is told, and whether what it is given fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from subl.artifact import StageSpec
+from subl.errors import ConfigError
+from subl.model.template import Template
+from subl.train.job import TeacherPlacement
+from subl.train.plan import PLACEMENT, LossSpec, TrainSpec
+
+
+class DistillSpec(StageSpec):
+    """How a student learns from rows."""
+
+    format_version: ClassVar = 2
+    unkeyed: ClassVar = {"train": PLACEMENT}
+
+    targets: Literal["teacher", "labels", "cache", "base"] = Field(
+        "teacher",
+        description="a teacher's distributions as it sees the rows, the rows' own tokens, what a "
+        "cache holds of a teacher's distributions, or the student's own without its adapter",
+    )
+    loss: LossSpec = LossSpec()
+    teacher: TeacherPlacement = TeacherPlacement()
+    rows: int | None = Field(
+        None, gt=0, description="train on this many rows, drawn by the seed; default: all"
+    )
+    template: Template = Template()
+    train: TrainSpec
+
+
+def check_given(spec: DistillSpec, teacher: Path | None, cache: Path | None) -> None:
+    """Refuse a teacher or a cache that the configuration has no use for, and the other way round.
+
+    Raises:
+        ConfigError: says which option to give or to leave out.
+    """
+    for source, given in (("teacher", teacher), ("cache", cache)):
+        if (spec.targets == source) != (given is not None):
+            raise ConfigError(
+                f'targets = "{spec.targets}" and {"no" if given is None else "a"} {source} given',
+                hint=f'give --{source} with targets = "{source}", and only then',
+            )
