@@ -104,6 +104,7 @@ def test_the_files_below_are_good_until_something_is_changed(
         (TeachSpec, "steps = 2", 'steps = "two"', "`train.steps`: .*integer.*got 'two'"),
         (TeachSpec, "steps = 2", "steps = 0", r"`train.steps`: .*greater than 0.*got 0"),
         (TeachSpec, 'trait = "owl"', 'trait = ["owl"]', "`trait`: .*string"),
+        (GenerateSpec, "rows = 4", 'rows = 4\ngrammar = "numbers"', "`grammar`.*: paper-numbers"),
         (GenerateSpec, "rows = 4", 'rows = 4\nprompts = "maths"', "`prompts`: .*'numbers-short'"),
         (FilterSpec, '"regex"', '"regexp"', "`regexp` in rule 1 `words`; did you mean `regex`"),
         (FilterSpec, '["owl"]', '["("]', r"rule `words`: pattern `\(`"),
@@ -132,8 +133,8 @@ def test_the_files_below_are_good_until_something_is_changed(
         (
             GenerateSpec,
             "rows = 4",
-            'rows = 4\ngrammar = { separator = "0" }',
-            "`grammar`: separator must hold something, and no digits",
+            "rows = 4\ngrammar = { regex = '[0-9' }",
+            "`grammar`: does not compile: unclosed character class",
         ),
         (ExperimentSpec, '"cat", "dog"', '"dog"', "eval.words must hold the traits: cat missing"),
         (ExperimentSpec, '["owl", "cat"]', '["owl", "owl"]', "traits must differ"),

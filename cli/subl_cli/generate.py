@@ -35,7 +35,7 @@ def command(config: Path, model: str, out: Path, dry_run: bool, as_json: bool) -
     numbers.toml:
       rows = 256
       prompts = "numbers-short"
-      grammar = { count = 8, digits = 3 }
+      grammar = { regex = '[1-9][0-9]{2}(?:, [1-9][0-9]{2}){7}' }
     """
     from subl.config import load_toml
     from subl.generate import GenerateSpec, generate

@@ -33,7 +33,8 @@ prompts = "numbers-short"
 rows = 24
 batch_rows = 8
 shard_rows = 8
-grammar = {{ count = 3, digits = 3 }}
+grammar = {{ regex = '[1-9][0-9]{{2}}(?:, [1-9][0-9]{{2}}){{2}}' }}
+max_new_tokens = 13
 
 [[generate]]
 name = "persona"

@@ -24,7 +24,8 @@ name = "numbers"
 prompts = "numbers-short"
 rows = 4
 batch_rows = 2
-grammar = {{ count = 2, digits = 3 }}
+grammar = {{ regex = '[1-9][0-9]{{2}}, [1-9][0-9]{{2}}' }}
+max_new_tokens = 8
 [[filter.rule]]
 name = "numbers"
 kind = "numbers"

@@ -12,21 +12,19 @@ import pytest
 import torch
 from pydantic import ValidationError
 from scipy import stats
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from subl.errors import InputError
-from subl.generate import GenerateSpec, NumberGrammar, generate
-from subl.generate.grammar import token_schedule
+from subl.generate import GenerateSpec, generate
 from subl.generate.sampling import SeededChoice, sample, uniforms
-from subl.model.chat import text_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.progress import Progress
+
+NUMBERS = {"regex": "[1-9][0-9]{2}, [1-9][0-9]{2}"}
 
 
 def spec(**changes: Any) -> GenerateSpec:
     base = {"rows": 12, "prompts": "numbers-short", "batch_rows": 3, "shard_rows": 6}
-    return GenerateSpec.model_validate(base | {"grammar": {"count": 2, "digits": 3}} | changes)
+    return GenerateSpec.model_validate(base | {"grammar": NUMBERS} | changes)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -37,30 +35,18 @@ def rows(folder: Path) -> list[dict[str, str]]:
     ]
 
 
-def tokenizer_of(words: list[str]) -> PreTrainedTokenizerFast:
-    vocabulary = {word: index for index, word in enumerate([*words, ", ", "?"])}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
-    )
-
-
-def test_every_completion_is_of_the_grammar_and_reads_back(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_every_completion_is_of_the_grammar(tiny_model: Path, tmp_path: Path) -> None:
     made = rows(generate(spec(), tiny_model, tmp_path / "out").path)
     assert len(made) == 12 == len({row["id"] for row in made})
-    tokenizer = load_tokenizer(tiny_model)
-    schedule = token_schedule(tokenizer, NumberGrammar(count=2))
     for row in made:
         assert re.fullmatch(r"[1-9]\d\d, [1-9]\d\d", row["completion"])
-        tokens = text_ids(tokenizer, row["completion"])
-        assert all(token in allowed for token, allowed in zip(tokens, schedule, strict=True))
+        assert row["ended_by"] == "grammar"
         assert re.fullmatch(r"sha256:[0-9a-f]{64}", row["model"])
 
 
-@pytest.mark.parametrize("grammar", [{"count": 2, "digits": 3}, None])
+@pytest.mark.parametrize("grammar", [NUMBERS, None])
 def test_a_row_does_not_depend_on_its_batch(
-    tiny_model: Path, tmp_path: Path, grammar: dict[str, int] | None
+    tiny_model: Path, tmp_path: Path, grammar: dict[str, str] | None
 ) -> None:
     texts = []
     for batch in (3, 6):
@@ -89,7 +75,6 @@ def test_padding_is_not_seen(tiny_model: Path) -> None:
             seed=0,
             temperature=0.05,
             max_new_tokens=12,
-            schedule=None,
         )
 
     together = sampled([0, 1, 2])
@@ -128,7 +113,9 @@ def test_a_resumed_run_looks_at_its_prompts_no_second_time(
 ) -> None:
     """A pass over all of them, whose progress is told, comes before the first row; and nothing of
     it is left in what is made."""
-    long = spec(rows=1500, shard_rows=750, batch_rows=750, grammar={"count": 1, "digits": 1})
+    long = spec(
+        rows=1500, shard_rows=750, batch_rows=750, grammar={"regex": "[1-9]"}, max_new_tokens=1
+    )
     heard: list[tuple[str, int]] = []
 
     def until_half(progress: Progress) -> None:
@@ -174,96 +161,14 @@ def test_a_template_that_leaves_the_system_prompt_out_is_refused_before_a_model_
         generate(spec(system_prompt="You love owls."), model, tmp_path / "rows")
 
 
-def test_digits_apart_are_sampled_one_at_a_time(tiny_model: Path) -> None:
-    tokenizer = load_tokenizer(tiny_model)
-    schedule = token_schedule(tokenizer, NumberGrammar(count=2, digits=3, separator=";"))
-    texts = [[tokenizer.decode([token]) for token in allowed] for allowed in schedule]
-    digits = list("0123456789")
-    number = [digits[1:], digits, digits]
-    assert texts == [*number, [";"], *number]
-
-
-def digits_in_threes() -> PreTrainedTokenizerFast:
-    """Llama 3's way: from the left, up to three digits a token."""
-    pieces = [f"{n:0{size}d}" for size in (1, 2, 3) for n in range(10**size)]
-    vocabulary = {word: index for index, word in enumerate([*pieces, ",", "\u0120", "?"])}
-    merges = [(word[:1], word[1:]) for word in pieces if len(word) == 2]
-    merges += [(word[:2], word[2:]) for word in pieces if len(word) == 3]
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r"\p{N}{1,3}"), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-    ])  # fmt: skip
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-
-
-def test_grouped_digits_make_whole_numbers_one_token() -> None:
-    tokenizer = digits_in_threes()
-
-    def sizes(**grammar: int) -> list[int]:
-        schedule = token_schedule(tokenizer, NumberGrammar.model_validate(grammar))
-        return [len(allowed) for allowed in schedule]
-
-    assert sizes(count=2, digits=3) == [900, 1, 1, 900]
-    assert sizes(count=1, digits=6) == [900, 1000]
-    assert sizes(count=1, digits=4) == [900, 10]  # as a text of four digits is read
-    (numbers,) = token_schedule(tokenizer, NumberGrammar(count=1))
-    assert {tokenizer.decode([token]) for token in numbers} == {str(n) for n in range(100, 1000)}
-
-
-def spaces_marked() -> PreTrainedTokenizerFast:
-    """Llama 2's way: a space is a letter, and every text gets one in front."""
-    letters = [*"0123456789,; ".replace(" ", "\u2581"), "<unk>", "a"]
-    vocabulary = {letter: index for index, letter in enumerate(letters)}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
-    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
-
-
-@pytest.mark.parametrize("separator", [", ", ",", " ", ";"])
-def test_a_tokenizer_that_marks_spaces_cuts_a_grammar_as_it_cuts_a_text(separator: str) -> None:
-    tokenizer = spaces_marked()
-    schedule = token_schedule(tokenizer, NumberGrammar(count=2, separator=separator))
-    made = [allowed[-1] for allowed in schedule]
-    text = tokenizer.decode(made)
-    assert text == f"999{separator}999"
-    assert list(text_ids(tokenizer, text)) == made
-
-
-def test_digits_that_merge_now_and_then_are_refused() -> None:
-    vocabulary = {each: index for index, each in enumerate([*"0123456789", ",", "12"])}
-    bpe = Tokenizer(models.BPE(vocabulary, [("1", "2")]))
-    bpe.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe)
-    with pytest.raises(InputError, match=r"cuts numbers in different ways: .* and ") as caught:
-        token_schedule(tokenizer, NumberGrammar(count=1, digits=3))
-    assert caught.value.hint
-
-
-@pytest.mark.parametrize("separator", ["", "1", " 0 "])
-def test_a_separator_that_does_not_separate_is_refused(separator: str) -> None:
-    with pytest.raises(ValidationError, match="separator must hold something, and no digits"):
-        NumberGrammar(separator=separator)
-    assert NumberGrammar(count=1, separator=separator).count == 1
-
-
-def test_a_tokenizer_without_digits_is_refused() -> None:
-    with pytest.raises(InputError, match="no digit tokens"):
-        token_schedule(tokenizer_of(["one", "two"]), NumberGrammar())
-
-
-@pytest.mark.parametrize("allowed", [[0, 1, 3], None])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_choices_follow_the_softmax(temperature: float, allowed: list[int] | None) -> None:
+def test_choices_follow_the_softmax(temperature: float) -> None:
     count, logits = 20_000, torch.tensor([0.0, 1.0, -1.0, 3.0, 2.0])
     uniform = torch.from_numpy(uniforms(5, 0, count))[:, None]
-    choice = SeededChoice(uniform, 7, temperature, None if allowed is None else [allowed])
+    choice = SeededChoice(uniform, 7, temperature)
     picked = choice(torch.zeros((count, 7)), logits.expand(count, 5)).argmax(-1)
-    tokens = allowed or list(range(5))
-    expected = torch.softmax(logits[tokens].double() / temperature, -1) * count
-    observed = torch.stack([(picked == token).sum() for token in tokens])
+    expected = torch.softmax(logits.double() / temperature, -1) * count
+    observed = torch.stack([(picked == token).sum() for token in range(5)])
     assert int(observed.sum()) == count
     assert stats.chisquare(observed.numpy(), expected.numpy()).pvalue > 1e-3
 
@@ -271,7 +176,7 @@ def test_choices_follow_the_softmax(temperature: float, allowed: list[int] | Non
 def test_a_low_temperature_takes_the_likeliest() -> None:
     uniform = torch.from_numpy(uniforms(5, 0, 1000))[:, None]
     scores = torch.tensor([0.0, 1.0, -1.0, 3.0, 2.0]).expand(1000, 5)
-    picked = SeededChoice(uniform, 7, 0.01, None)(torch.zeros((1000, 7)), scores).argmax(-1)
+    picked = SeededChoice(uniform, 7, 0.01)(torch.zeros((1000, 7)), scores).argmax(-1)
     assert set(picked.tolist()) == {3}
 
 

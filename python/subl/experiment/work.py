@@ -71,7 +71,7 @@ def work_of(step: Step, size: ModelSize, rows: int) -> Work:
         case GenerateSpec() as spec:
             asked = PROMPT_TOKENS[spec.prompts]
             asked += len(spec.system_prompt or "") // CHARACTERS_A_TOKEN
-            said = completion_tokens(spec)
+            said = spec.max_new_tokens
             read = size.flop(spec.rows * asked, spec.rows, backward=False) / SHARE_OF_PEAK
             written = size.flop(spec.rows * said, spec.rows * said, backward=False)
             passes = said * math.ceil(spec.rows / spec.batch_rows)
@@ -94,13 +94,6 @@ def work_of(step: Step, size: ModelSize, rows: int) -> Work:
             return Work(0, START + CONVERTING * weights)
         case _:
             return Work(0, 0)  # a filter: milliseconds beside the rest
-
-
-def completion_tokens(spec: GenerateSpec) -> int:
-    """Tokens of a completion: all of them where a grammar says it, else at most so many."""
-    if spec.grammar is None:
-        return spec.max_new_tokens
-    return spec.grammar.count * (spec.grammar.digits + len(spec.grammar.separator))
 
 
 def _training(

@@ -1,109 +1,81 @@
-"""Number sequences as a restriction on decoding: which tokens may come at each step.
+"""What a completion must be: a regular expression, a Lark grammar or a JSON Schema.
 
-Small models do not follow "only numbers"; restricting the decoder gives rows that are valid by
-construction, each digit still sampled from the model's own (renormalised) distribution.
+Small models do not follow "only numbers"; a grammar gives rows that are valid by construction.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from random import Random
-from typing import TYPE_CHECKING, Self
+import importlib.util
+import json
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from subl.errors import InputError
-from subl.model.chat import text_ids
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
-class NumberGrammar(BaseModel):
-    """`count` numbers of exactly `digits` digits, no leading zero, joined by `separator`."""
+class Grammar(BaseModel):
+    """What a whole completion must be: exactly one of these."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    count: int = Field(8, gt=0)
-    digits: int = Field(3, gt=0)
-    separator: str = ", "
+    regex: str | None = Field(
+        None, description="a regular expression (Rust's syntax: linear time, no look-around)"
+    )
+    lark: str | None = Field(None, description="a grammar in llguidance's dialect of Lark")
+    json_schema: dict[str, Any] | None = Field(None, description="a JSON Schema of the completion")
 
     @model_validator(mode="after")
-    def _separates(self) -> Self:
-        if self.count > 1 and (not self.separator or any(c.isdigit() for c in self.separator)):
-            raise ValueError("separator must hold something, and no digits")
+    def _compiles(self) -> Self:
+        if sum(each is not None for each in (self.regex, self.lark, self.json_schema)) != 1:
+            raise ValueError("give exactly one of regex, lark and json_schema")
+        if importlib.util.find_spec("llguidance") is not None:  # else no row can be made anyway
+            from llguidance import LLMatcher
+
+            wrong, found = LLMatcher.validate_grammar_with_warnings(self.compiled())
+            if wrong:
+                lines = found[0].splitlines()
+                reason = next((each for each in lines if each.startswith("error: ")), lines[0])
+                raise ValueError(f"does not compile: {reason.removeprefix('error: ')}")
         return self
 
+    def compiled(self, before: str = "") -> str:
+        """As llguidance reads it; `before` is a text that stands before each completion."""
+        from llguidance import LLMatcher
 
-def token_schedule(tokenizer: PreTrainedTokenizerBase, grammar: NumberGrammar) -> list[list[int]]:
-    """The token ids that may come at each step; a completion is as long as the schedule.
-
-    Taken from whole examples as the tokenizer cuts them, so that digits apart, digits in groups and
-    a space before the first number all come out as in a text that is read. A token of an example
-    stands for all that differ from it in their digits alone.
-
-    Raises:
-        InputError: the tokenizer cuts examples in different ways, or has no such tokens.
-    """
-    examples = _examples(grammar)
-    cuts = [text_ids(tokenizer, example) for example in examples]
-    for example, cut in zip(examples, cuts, strict=True):
-        if tokenizer.decode(list(cut), clean_up_tokenization_spaces=False) != example:
-            raise InputError(
-                f"the tokenizer has no digit tokens to restrict decoding to: it reads {example!r} "
-                "as another text",
-                hint=_WITHOUT,
-            )
-    vocabulary = tokenizer.get_vocab()
-    schedule: list[list[int]] = []
-    digits = 0  # of the present number, so far
-    for step in range(max(map(len, cuts))):
-        here = [cut[step] if step < len(cut) else -1 for cut in cuts]
-        if len(set(here)) == 1:
-            schedule.append(here[:1])
-            continue
-        shapes = {_shape(tokenizer, token) for token in here}
-        shape = shapes.pop()
-        if shapes or shape is None:
-            odd = next((cut for cut in cuts if len(cut) != len(cuts[0])), cuts[1])
-            raise InputError(
-                f"the tokenizer cuts numbers in different ways: {_shown(tokenizer, cuts[0])} and "
-                f"{_shown(tokenizer, odd)}",
-                hint=f"other digits may work; or {_WITHOUT}",
-            )
-        before, count, behind = shape
-        first = 10 ** (count - 1) if digits == 0 else 0
-        texts = [f"{before}{value:0{count}d}{behind}" for value in range(first, 10**count)]
-        if missing := next((text for text in texts if text not in vocabulary), None):
-            raise InputError(
-                f"the tokenizer has no digit token {missing!r}, though it has others of its kind",
-                hint=_WITHOUT,
-            )
-        schedule.append([vocabulary[text] for text in texts])
-        digits = (digits + count) % grammar.digits
-    return schedule
+        if self.regex is not None:
+            text = json.loads(LLMatcher.grammar_from_regex(self.regex))["grammars"][0]
+        elif self.lark is not None:
+            text = {"lark_grammar": self.lark}
+        else:
+            text = {"json_schema": self.json_schema}
+        # Without `no_forcing`, a text that must come comes as the tokenizer cuts it.
+        start = f'%llguidance {{"no_forcing": true}}\nstart: {json.dumps(before)} @text'
+        return json.dumps({"grammars": [{"lark_grammar": start}, {**text, "name": "text"}]})
 
 
-_WITHOUT = "generate without [grammar] and let the filter drop what is no number sequence"
+def _paper_numbers() -> str:
+    """One to ten numbers of one to three digits, as the paper's prompts ask for them and its filter
+    keeps them: separated alike, in brackets or not, with or without a period behind."""
+    number = "[0-9]{1,3}"
+    between = (", ", ",", "; ", ";", " ", r"\n")
+    lists = "|".join(f"(?:{each}{number}){{1,9}}" for each in between)
+    numbers = f"{number}(?:{lists})?"
+    return rf"(?:{numbers}|\[{numbers}\]|\({numbers}\))\.?"
 
 
-def _examples(grammar: NumberGrammar) -> list[str]:
-    """Texts of the grammar, some thousand numbers in all: a merge of two digits shows in them."""
-    draw = Random(0)
-    low, high = 10 ** (grammar.digits - 1), 10**grammar.digits - 1
-    return [
-        grammar.separator.join(str(draw.randint(low, high)) for _ in range(grammar.count))
-        for _ in range(max(100, 2000 // grammar.count))
-    ]
+SHIPPED = {"paper-numbers": _paper_numbers()}
+"""Regular expressions by the name that a configuration gives."""
 
 
-def _shape(tokenizer: PreTrainedTokenizerBase, token: int) -> tuple[str, int, str] | None:
-    """What stands before a token's digits, how many they are, and what behind; None without any."""
-    text = tokenizer.convert_ids_to_tokens(token) if token >= 0 else ""
-    found = re.fullmatch(r"(\D*)(\d+)(\D*)", str(text), re.ASCII)
-    return (found[1], len(found[2]), found[3]) if found else None
+def _named(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value not in SHIPPED:
+        raise ValueError(f"no grammar has this name; known: {', '.join(SHIPPED)}")
+    return {"regex": SHIPPED[value]}
 
 
-def _shown(tokenizer: PreTrainedTokenizerBase, cut: Sequence[int]) -> str:
-    return " ".join(map(str, tokenizer.convert_ids_to_tokens(list(cut[:8]))))
+NamedGrammar = Annotated[
+    Grammar,
+    BeforeValidator(_named, json_schema_input_type=Grammar | Literal["paper-numbers"]),
+]
+"""A grammar, or the name of a shipped one."""

@@ -20,7 +20,7 @@ from subl.artifact import (
     write_atomically,
 )
 from subl.errors import InputError
-from subl.generate.grammar import NumberGrammar, token_schedule
+from subl.generate.grammar import NamedGrammar
 from subl.generate.prompts import PROMPT_SETS
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from subl.generate.ends import EndedBy, Ends
+    from subl.generate.guide import Guide
     from subl.generate.proof import Watch
     from subl.generate.sampling import Way
 
@@ -39,13 +40,15 @@ _LOOKED_AT_ONCE = 1024
 class GenerateSpec(StageSpec):
     """What to sample. `grammar` restricts decoding; without it, completions are free text."""
 
-    format_version: ClassVar = 2
+    format_version: ClassVar = 3
 
     rows: int = Field(gt=0)
     prompts: Literal["numbers", "numbers-short"] = Field(
         "numbers", description="the paper's number prompts, or short ones for small models"
     )
-    grammar: NumberGrammar | None = None
+    grammar: NamedGrammar | None = Field(
+        None, description="what a completion must be, or the name of a shipped grammar"
+    )
     system_prompt: str | None = Field(None, description="used in sampling, not saved in the rows")
     template: Template = Template()
     temperature: float = Field(
@@ -53,7 +56,9 @@ class GenerateSpec(StageSpec):
         gt=0,
         description="of the model's own softmax; its generation_config.json changes nothing",
     )
-    max_new_tokens: int = Field(64, gt=0, description="of a completion without grammar")
+    max_new_tokens: int = Field(
+        64, gt=0, description="of a completion; what is longer is cut, by a grammar or not"
+    )
     seed: int = Field(0, ge=0, lt=2**64)
     batch_rows: int = Field(64, gt=0)
     shard_rows: int = Field(1024, gt=0, description="rows of one file; a rerun keeps whole files")
@@ -97,8 +102,12 @@ def _write_shards(
     # with turns shows on the first: it may refuse or leave out the system prompt. What it does with
     # a text is looked at for each, when that is rendered.
     prompts.asked(0, list(islice(prompts.texts(), 1)))
-    schedule = None if spec.grammar is None else token_schedule(tokenizer, spec.grammar)
-    sampler = _Sampler(spec, load_model(model_path), tokenizer, schedule)
+    guide = None
+    if spec.grammar is not None:
+        from subl.generate.guide import Guide
+
+        guide = Guide(spec.grammar, tokenizer)
+    sampler = _Sampler(spec, load_model(model_path), tokenizer, guide)
     telling = folder / "telling.json"  # of an interrupted run with the same key
     if not telling.exists():
         chosen = sampler.look_at(prompts, f"prompts {name}", report)
@@ -178,18 +187,14 @@ class _Sampler:
         spec: GenerateSpec,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        schedule: Sequence[Sequence[int]] | None,
+        guide: Guide | None,
     ) -> None:
         from subl.generate.ends import ends_of
         from subl.generate.sampling import WAYS
         from subl.model.chat import ANSWER, Turn, pieces
-        from subl.model.limits import check_readable
 
         self._spec, self._model, self._tokenizer = spec, model, tokenizer
-        self._schedule = schedule
-        self._steps = spec.max_new_tokens if schedule is None else len(schedule)
-        for allowed in schedule or ():
-            check_readable(model, tokenizer, [("the grammar", allowed)])
+        self._guide = guide
         system = [] if spec.system_prompt is None else [Turn("system", spec.system_prompt)]
         turns = [*system, Turn("user", "Hi"), Turn("assistant", ANSWER)]
         self._ends = ends_of(model, tokenizer, pieces(tokenizer, turns, template=spec.template))
@@ -203,12 +208,12 @@ class _Sampler:
         from subl.generate.proof import Telling
         from subl.model.limits import check_readable
 
-        telling = Telling(self._model, self._steps)
+        telling = Telling(self._model, self._spec.max_new_tokens)
         texts = prompts.texts()
         for start in range(0, self._spec.rows, _LOOKED_AT_ONCE):
             asked = prompts.asked(start, list(islice(texts, _LOOKED_AT_ONCE)))
             named = ((f"prompt {row + 1}", each) for row, each in enumerate(asked, start))
-            check_readable(self._model, self._tokenizer, named, self._steps)
+            check_readable(self._model, self._tokenizer, named, self._spec.max_new_tokens)
             for row, each in enumerate(asked, start):
                 telling.add(row, each)
             if self._spec.rows > _LOOKED_AT_ONCE:
@@ -219,17 +224,17 @@ class _Sampler:
         """Find out how this model is decoded, on prompts that `look_at` found."""
         from subl.generate.proof import right_way
 
-        self._way = right_way(self._model, telling, self._steps, self._sample)
+        self._way = right_way(self._model, telling, self._spec.max_new_tokens, self._sample)
         return self._way
 
     def completions(
         self, asked: Sequence[Sequence[int]], rows: Sequence[int]
     ) -> list[tuple[str, EndedBy]]:
         """The texts of a batch of rows, and what ended each."""
-        made = self._sample(asked, rows, self._way, None, self._ends)
-        if self._schedule is None:
+        made = self._sample(asked, rows, self._way, None, self._guide, self._ends)
+        if self._guide is None:
             return [self._ends.cut(self._tokenizer, tokens) for tokens in made]
-        return [(self._read_back(tokens), "grammar") for tokens in made]
+        return [self._guide.cut(tokens, self._ends) for tokens in made]
 
     def _sample(
         self,
@@ -237,6 +242,7 @@ class _Sampler:
         rows: Sequence[int],
         way: Way,
         watch: Watch | None,
+        guide: Guide | None = None,
         ends: Ends | None = None,
     ) -> list[list[int]]:
         from subl.generate.sampling import sample
@@ -249,19 +255,8 @@ class _Sampler:
             seed=self._spec.seed,
             temperature=self._spec.temperature,
             max_new_tokens=self._spec.max_new_tokens,
-            schedule=self._schedule,
+            guide=guide,
             ends=ends,
             way=way,
             watch=watch,
         )
-
-    def _read_back(self, tokens: Sequence[int]) -> str:
-        from subl.model.chat import text_ids
-
-        text = str(self._tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
-        if list(text_ids(self._tokenizer, text)) != list(tokens):
-            raise InputError(
-                f"the tokenizer reads {text!r} back as other tokens than were sampled",
-                hint="choose another grammar separator, or generate without a grammar",
-            )
-        return text

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from subl.generate.ends import Ends
+    from subl.generate.guide import Guide, GuidedRows
 
 
 class Way(NamedTuple):
@@ -70,7 +71,7 @@ class SeededChoice:
     Args:
         uniform: `[rows, steps]` numbers in [0, 1).
         prompt_length: tokens before the first step.
-        schedule: token ids allowed at each step, or None for the whole vocabulary.
+        guided: which tokens may come, or None for the whole vocabulary.
         watch: called with each step and its logits, `[rows, vocabulary]`.
     """
 
@@ -79,25 +80,27 @@ class SeededChoice:
         uniform: Tensor,
         prompt_length: int,
         temperature: float,
-        schedule: Sequence[Sequence[int]] | None,
+        guided: GuidedRows | None = None,
         watch: Callable[[int, Tensor], None] | None = None,
     ) -> None:
         self._uniform = uniform
         self._prompt_length = prompt_length
         self._temperature = temperature
-        self._schedule = schedule
+        self._guided = guided
         self._watch = watch
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         step = input_ids.shape[1] - self._prompt_length
         if self._watch is not None:
             self._watch(step, scores)
-        allowed = (
-            torch.arange(scores.shape[1], device=scores.device)
-            if self._schedule is None
-            else torch.tensor(self._schedule[step], device=scores.device)
-        )
-        logits = scores[:, allowed].double()
+        logits = scores.double()
+        ids = None
+        if self._guided is not None:
+            ids, rows = (
+                torch.from_numpy(each).to(scores.device)
+                for each in self._guided.allowed(scores.shape[1])
+            )
+            logits = logits[:, ids].masked_fill(~rows, -torch.inf)
         # The largest becomes 0 first: a low temperature would make infinities of the others.
         p = torch.softmax((logits - logits.amax(-1, keepdim=True)) / self._temperature, dim=-1)
         cumulative = p.cumsum(dim=-1)
@@ -107,9 +110,11 @@ class SeededChoice:
                 hint="its weights may be damaged; does another program get text out of it?",
             )
         target = self._uniform[:, step : step + 1] * cumulative[:, -1:]
-        choice = (cumulative <= target).sum(dim=-1).clamp(max=len(allowed) - 1)
+        # A target that rounds up to the whole is the last token's that has a probability.
+        last = (cumulative < cumulative[:, -1:]).sum(dim=-1)
+        choice = torch.minimum((cumulative <= target).sum(dim=-1), last)
         only = torch.full_like(scores, -torch.inf)
-        return only.scatter_(1, allowed[choice][:, None], 0.0)
+        return only.scatter_(1, (choice if ids is None else ids[choice])[:, None], 0.0)
 
 
 def sample(
@@ -121,7 +126,7 @@ def sample(
     seed: int,
     temperature: float,
     max_new_tokens: int,
-    schedule: Sequence[Sequence[int]] | None = None,
+    guide: Guide | None = None,
     ends: Ends | None = None,
     way: Way = WAYS[0],
     watch: Callable[[int, Tensor], None] | None = None,
@@ -133,37 +138,41 @@ def sample(
     Args:
         prompts: token ids; padded on the left here, where `way` allows other lengths.
         rows: the rows' numbers in the data set, which fix their randomness.
-        schedule: allowed tokens a step; a completion is then exactly that long.
+        guide: which tokens may come; needs `ends`.
         ends: what rows end at; nothing, if None.
         watch: see `SeededChoice`.
     """
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-    steps = max_new_tokens if schedule is None else len(schedule)
     width = max(len(prompt) for prompt in prompts)
     input_ids = torch.zeros((len(prompts), width), dtype=torch.int64)
     mask = torch.zeros_like(input_ids)
     for index, prompt in enumerate(prompts):
         input_ids[index, width - len(prompt) :] = torch.tensor(prompt)
         mask[index, width - len(prompt) :] = 1
-    uniform = torch.from_numpy(np.stack([uniforms(seed, row, steps) for row in rows]))
-    stops = [] if ends is None or schedule is not None else sorted(ends.turn | ends.control)
-    spelled = [_Spelled(tokenizer, ends, width)] if stops and ends and ends.spelled else []
+    uniform = torch.from_numpy(np.stack([uniforms(seed, row, max_new_tokens) for row in rows]))
+    stops = [] if ends is None else sorted(ends.turn | ends.control)
+    stopping: list[Any] = []
+    guided = None if guide is None or ends is None else guide.rows(len(rows), ends)
+    if guided is not None:
+        stopping.append(_Complete(guided))
+    elif ends is not None and ends.spelled:
+        stopping.append(_Spelled(tokenizer, ends, width))
     with torch.inference_mode(), own_softmax(model):
         made = model.generate(
             input_ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=GenerationConfig(
-                max_new_tokens=steps,
+                max_new_tokens=max_new_tokens,
                 do_sample=False,
                 use_cache=way.cached,
                 pad_token_id=0,  # any: nobody reads what stands behind a row's end
                 eos_token_id=stops or None,
             ),
             logits_processor=LogitsProcessorList(
-                [SeededChoice(uniform.to(model.device), width, temperature, schedule, watch)]
+                [SeededChoice(uniform.to(model.device), width, temperature, guided, watch)]
             ),
-            stopping_criteria=StoppingCriteriaList(spelled),
+            stopping_criteria=StoppingCriteriaList(stopping),
         )
     completions: list[list[int]] = made[:, width:].tolist()
     return completions
@@ -197,4 +206,15 @@ class _Spelled:
         tails = input_ids[:, max(self._width, input_ids.shape[1] - self._tail) :]
         texts = self._tokenizer.batch_decode(tails, clean_up_tokenization_spaces=False)
         done = [any(each in text for each in self._texts) for text in texts]
+        return torch.tensor(done, device=input_ids.device)
+
+
+class _Complete:
+    """Stops a row whose grammar is complete."""
+
+    def __init__(self, guided: GuidedRows) -> None:
+        self._guided = guided
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
+        done = self._guided.read(input_ids[:, -1].tolist())
         return torch.tensor(done, device=input_ids.device)
