@@ -7,10 +7,10 @@ import io
 import os
 import select
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -131,6 +131,8 @@ STOPPED = 75
 
 
 def _defect() -> int:
+    import traceback
+
     from subl_cli.output import say
 
     say(traceback.format_exc())
@@ -172,9 +174,18 @@ def hold_closed_streams() -> None:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
+def start_sooner() -> None:
+    """Have pydantic look for no plugins of its own: it would read the metadata of all installed
+    packages, with the modules for mail, before it makes its first model (`benches/start.py`)."""
+    loader = ModuleType("pydantic.plugin._loader")
+    loader.get_plugins = tuple  # type: ignore[attr-defined]
+    sys.modules[loader.__name__] = loader
+
+
 def entry() -> None:
     """The console script."""
     hold_closed_streams()
+    start_sooner()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What the locale cannot write is no reason to end.
         sys.stdout.reconfigure(errors="backslashreplace")

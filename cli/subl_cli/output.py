@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -280,6 +279,8 @@ class _Bar:
             line = f"[{'=' * filled}{' ' * (24 - filled)}] {line}"
         if progress.run_seconds_left:  # first: long lines are cut
             line = f"run: {about(progress.run_seconds_left)} left  {line}"
+        import shutil
+
         width = shutil.get_terminal_size().columns - 1
         say(f"\r\x1b[2K{line[:width]}", nl=False)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -120,6 +119,8 @@ def _keys(schema: object) -> set[str]:
 def _nearest(name: str, known: Collection[str]) -> str:
     if name in known:
         return "; it belongs in another table"
+    from difflib import get_close_matches
+
     near = get_close_matches(name, known, 1)
     return f"; did you mean `{near[0]}`?" if near else ""
 

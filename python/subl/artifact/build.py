@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -113,6 +112,7 @@ def build(
             format_version=spec.format_version,
             key=plan.key,
             spec=plan.record["spec"],
+            packages=spec.packages,
             inputs=Inputs(out.parent, dict(inputs), plan.record["inputs"]),
             outputs=outputs,
             rows=counts,
@@ -278,6 +278,8 @@ def _publish(partial: Path, out: Path) -> None:
         for name in (name for name in [*folders, *files] if name.startswith(".")):
             path = Path(folder, name)
             if path.is_dir() and not path.is_symlink():
+                import shutil
+
                 shutil.rmtree(path)
             elif path != partial / ".lock":
                 path.unlink()

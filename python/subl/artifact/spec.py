@@ -19,12 +19,25 @@ class StageSpec(BaseModel):
 
     `unkeyed` names what says where work is done, not what is made: such values may change between
     an interrupted run and the one that goes on with it.
+
+    `packages` are those that, beside subl's own, can change what the stage makes: statements name
+    their versions.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # A validator is made at its first use: most commands use one specification of many.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     format_version: ClassVar[int]
     unkeyed: ClassVar[Unkeyed] = frozenset()
+    packages: ClassVar[tuple[str, ...]] = (
+        "accelerate",
+        "deepspeed",
+        "numpy",
+        "safetensors",
+        "tokenizers",
+        "torch",
+        "transformers",
+    )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

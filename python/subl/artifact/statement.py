@@ -11,31 +11,21 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import subl_core
+
+from subl import __version__
 from subl.artifact.digest import data_digest, directory_digest, file_digest
 from subl.errors import InputError
 
 _TYPE = "https://in-toto.io/Statement/v1"
 _BUILD_TYPE = "urn:subl:"
-
-_VERSIONED = (
-    "subl",
-    "subl-core",
-    "accelerate",
-    "deepspeed",
-    "numpy",
-    "safetensors",
-    "tokenizers",
-    "torch",
-    "transformers",
-)
 
 
 @dataclass(frozen=True)
@@ -53,14 +43,15 @@ def statement(
     format_version: int,
     key: str,
     spec: Mapping[str, Any],
+    packages: Iterable[str],
     inputs: Inputs,
     outputs: Mapping[str, str],
     rows: Mapping[str, int],
     started: datetime,
     finished: datetime,
 ) -> dict[str, Any]:
-    """The statement of one finished stage. `outputs`: {relative path: hex sha256}; `rows`: how many
-    rows there are in those that have rows."""
+    """The statement of one finished stage. `packages`: whose versions it names; `outputs`:
+    {relative path: hex sha256}; `rows`: how many rows there are in those that have rows."""
     return {
         "_type": _TYPE,
         "subject": [
@@ -83,7 +74,7 @@ def statement(
                 ],
             },
             "runDetails": {
-                "builder": {"id": "urn:subl:local", "version": versions()},
+                "builder": {"id": "urn:subl:local", "version": versions(packages)},
                 "metadata": {
                     "invocationId": key,
                     "startedOn": started.isoformat(),
@@ -193,10 +184,16 @@ def input_digest(path: Path) -> str:
     return directory_digest(path) if recorded is None else recorded
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a result, where installed."""
-    found = {"python": platform.python_version()}
-    for name in _VERSIONED:
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of Python, of subl and its core, and of those packages that are installed."""
+    found = {
+        "python": platform.python_version(),
+        "subl": __version__,
+        "subl-core": subl_core.__version__,
+    }
+    for name in packages:
+        from importlib import metadata  # takes as long as to filter a small file
+
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -5,13 +5,8 @@ Python only sees plans, statistics and file names, never rows. Rows that other l
 memory are matched in place (`batch`).
 """
 
-from subl.filter.batch import (
-    expression,
-    for_datasets,
-    for_datatrove,
-    for_ray,
-    match_batch,
-)
+from typing import TYPE_CHECKING, Any
+
 from subl.filter.explain import explain, explain_row
 from subl.filter.names import name_shards
 from subl.filter.rules import (
@@ -33,6 +28,9 @@ from subl.filter.rules import (
     load_rules,
 )
 from subl.filter.run import FilterResult, run
+
+if TYPE_CHECKING:
+    from subl.filter.batch import expression, for_datasets, for_datatrove, for_ray, match_batch
 
 __all__ = [
     "AllRule",
@@ -62,3 +60,12 @@ __all__ = [
     "name_shards",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Who filters files needs nothing of it.
+    if name in {"expression", "for_datasets", "for_datatrove", "for_ray", "match_batch"}:
+        from subl.filter import batch
+
+        return getattr(batch, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

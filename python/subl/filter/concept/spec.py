@@ -1,12 +1,8 @@
 """What a concept is, and what it is resolved to."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from subl.filter.concept.words import is_too_short
 
 Text = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -22,7 +18,7 @@ SENTENCE_THRESHOLD = 0.4
 class ConceptSpec(BaseModel):
     """A concept, and how the words near it are found."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     words: tuple[Text, ...] = Field((), description="words or phrases that name the concept")
     also: tuple[Text, ...] = Field(
@@ -63,6 +59,8 @@ class ConceptSpec(BaseModel):
             raise ValueError("whose vocabulary? give a model or a tokenizer")
         if self.top_k > 0 and self.model is None and self.sentence_model is None:
             raise ValueError("neighbours need a model or a sentence_model (or top_k = 0)")
+        from subl.filter.concept.words import is_too_short  # rules without concepts need no words
+
         for word in (*self.words, *self.also):
             if is_too_short(word):
                 raise ValueError(f"the word {word!r} is so short that it is in nearly every text")
@@ -72,7 +70,7 @@ class ConceptSpec(BaseModel):
 class Entry(BaseModel):
     """A token sequence that counts as the concept, as the scan takes it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     tokens: tuple[Token, ...] = Field(min_length=1, description="ids that follow one another")
     weight: float = Field(1.0, gt=0, le=1, description="1 for a form of a word, or its similarity")
@@ -90,7 +88,7 @@ class ResolvedEntry(Entry):
 class Concept(BaseModel):
     """A concept resolved for one vocabulary."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     spec: ConceptSpec = Field(description="as given, but with the threshold that was used")
     tokenizer: Text = Field(description="path of the tokenizer.json")
