@@ -1,4 +1,4 @@
-"""How long commands take to start: to the first byte that they say, beside Python that does nothing.
+"""How long commands take to their first byte, beside Python that does nothing.
 
 The runs take turns, so that what else a machine does is in all of them alike; a median is of 20.
 CPU time is that of the whole process, which a busy machine disturbs less.
