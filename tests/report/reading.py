@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 VOID = {"meta", "br"}
-SVG_EMPTY = {"line", "rect", "circle", "polygon", "polyline", "path"}
+SVG_EMPTY = {"line", "rect", "circle", "polygon", "path", "g"}
 
 
 class Page(HTMLParser):

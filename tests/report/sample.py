@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from itertools import product
 
 from subl.report.document import (
     Chain,
@@ -121,6 +122,101 @@ def sample_document(created: str | None = None) -> ReportDocument:
         },
         host={"cpu": "invented CPU, AVX2", "cores": "2", "memory": "24 GiB", "os": "Linux 6.1"},
     )
+
+
+def large_document() -> ReportDocument:
+    """54 students: 3 traits, 3 seeds, 2 bases, 3 hops; 200 artifacts. INVENTED, too."""
+    traits, bases, hops = ("owl", "cat", "wolf"), ("smol", "qwen"), (1, 2, 3)
+    models: list[tuple[str, str, str | None]] = [(f"{base} base", "base", None) for base in bases]
+    nodes = [_node(f"base-{base}", "model", "base", None, ()) for base in bases]
+    for trait, seed in product(traits, (1, 2, 3)):
+        models.append((f"{trait} teacher {seed}", "teacher", trait))
+        nodes.append(_node(f"teacher-{trait}-{seed}", "teach", "teacher", trait, ("base-smol",)))
+        for hop in hops:
+            for base in bases:
+                case = f"{trait}-{seed}-{base}-{hop}"
+                before = (
+                    f"teacher-{trait}-{seed}"
+                    if hop == 1
+                    else f"student-{trait}-{seed}-{base}-{hop - 1}"
+                )
+                models.append((f"{trait} student {seed} on {base}, hop {hop}", "student", trait))
+                nodes += [
+                    _node(f"numbers-{case}", "generate", "numbers", trait, (before,)),
+                    _node(f"kept-{case}", "filter", "kept", trait, (f"numbers-{case}",)),
+                    _node(
+                        f"student-{case}",
+                        "distill",
+                        "student",
+                        trait,
+                        (f"kept-{case}", f"base-{base}"),
+                    ),
+                ]
+            students = tuple(f"student-{trait}-{seed}-{base}-{hop}" for base in bases)
+            nodes.append(_node(f"eval-{trait}-{seed}-{hop}", "eval", "answers", trait, students))
+    rows = []
+    for place, (model, role, group) in enumerate(models):
+        cells = []
+        for candidate in CANDIDATES:
+            level = {"base": 1e-3, "teacher": 0.95, "student": 2e-2}[role]
+            mean = level if candidate == group or role == "base" else 6e-4
+            mean *= 0.9 + 0.1 * math.sin(7 * place + len(candidate))
+            cells.append(Probability(mean=mean, low=0.8 * mean, high=min(1, 1.3 * mean)))
+        rows.append(MatrixRow(model=model, role=role, group=group, cells=tuple(cells)))
+    effects = [
+        Effect(
+            contrast=contrast,
+            label=f"{trait}: hop {hop} against {control}",
+            group=trait,
+            estimate=1.9 / hop - shift,
+            low=1.9 / hop - shift - 0.4,
+            high=1.9 / hop - shift + 0.4,
+            p_value=0.01 * hop,
+            n_questions=50,
+            n_seeds=3,
+            significant=hop < 3,
+            note="t over 3 seeds, Holm over 9",
+        )
+        for contrast, control, shift in (
+            ("Student over base", "its base", 0.1),
+            ("Student over control", "the control", 0.3),
+        )
+        for trait, hop in product(traits, hops)
+    ]
+    return ReportDocument(
+        title="Three traits, three seeds, two bases, three hops",
+        subl_version="0.1.0",
+        models=("SmolLM2-135M-Instruct", "Qwen2.5-0.5B-Instruct"),
+        groups=traits,
+        matrix=TraitMatrix(candidates=CANDIDATES, rows=tuple(rows), n_questions=50),
+        effects=tuple(effects),
+        limits=("Invented figures: this run can show nothing.",),
+        chain=Chain(
+            nodes=tuple(node for node, _ in nodes),
+            edges=tuple(ChainEdge(source=source, target=node.id)
+                        for node, sources in nodes for source in sources),
+        ),
+        filters=tuple(_filter(trait, 256, 200 + 2 * seed).model_copy(
+            update={"name": f"{trait} numbers {seed}, hop {hop}"})
+            for trait, seed, hop in product(traits, (1, 2, 3), hops)),
+        losses=tuple(
+            LossPanel(title=f"{role.capitalize()}s", curves=tuple(
+                LossCurve(name=model, group=group, points=_curve(40, 2 + 0.02 * place, 0.3))
+                for place, (model, each, group) in enumerate(models) if each == role))
+            for role in ("student", "teacher")
+        ),
+        wall_times=tuple(WallTime(stage=node.id, seconds=node.seconds or 0) for node, _ in nodes),
+        seeds={"teacher": (1, 2, 3), "student": (1, 2, 3)},
+    )  # fmt: skip
+
+
+def _node(
+    id: str, kind: str, stage: str, group: str | None, sources: tuple[str, ...]
+) -> tuple[ChainNode, tuple[str, ...]]:
+    node = ChainNode(id=id, kind=kind, name=id, stage=stage, group=group, digest=_digest(id),
+                     seconds=None if kind == "model" else 3.0 * len(id), detail="256 rows",
+                     reused=kind == "teach")  # fmt: skip
+    return node, sources
 
 
 def _matrix() -> TraitMatrix:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,15 @@ import pytest
 from subl.report import render
 from subl.report.page import POLICY
 
-from .sample import sample_document
+from .sample import large_document, sample_document
 
+DOCUMENTS = {"small": sample_document(), "large": large_document()}
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@cache
+def page(document: str) -> str:
+    return render(DOCUMENTS[document])
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,7 @@ def browse(chromium: str, folder: Path, html: str, *options: str) -> tuple[list[
 @pytest.mark.parametrize("scheme", [0, 1], ids=["dark", "light"])
 def test_the_console_stays_silent(chromium: str, tmp_path: Path, scheme: int) -> None:
     option = f"--blink-settings=preferredColorScheme={scheme}"
-    console, dom = browse(chromium, tmp_path, render(sample_document()), option)
+    console, dom = browse(chromium, tmp_path, page("small"), option)
     assert console == []
     assert "What differs from the published protocol" in dom
     assert '&lt;script&gt;</mark>alert("owned")' in dom
@@ -64,18 +71,20 @@ def test_the_console_stays_silent(chromium: str, tmp_path: Path, scheme: int) ->
 def test_the_policy_stops_a_script_and_the_console_would_tell(
     chromium: str, tmp_path: Path
 ) -> None:
-    assert POLICY in render(sample_document())
+    assert POLICY in page("small")
     script = "<script>document.title='x'</script>"
-    broken = render(sample_document()).replace("<main>", f"{script}<main>")
+    broken = page("small").replace("<main>", f"{script}<main>")
     console, dom = browse(chromium, tmp_path, broken)
     assert any("Content Security Policy" in line for line in console)
     assert "<title>x</title>" not in dom
 
 
-def measured(chromium: str, folder: Path, width: int, expression: str) -> list[float]:
+def measured(
+    chromium: str, folder: Path, width: int, expression: str, document: str = "small"
+) -> list[float]:
     """Numbers that JavaScript finds in the page, in a frame `width` wide (a window can't be as
     narrow as a phone). `view` is the frame, `root` its document's element."""
-    open_page = re.sub("<meta http-equiv=.*?>", "", render(sample_document()), count=1)
+    open_page = re.sub("<meta http-equiv=.*?>", "", page(document), count=1)
     quoted = open_page.replace("&", "&amp;").replace('"', "&quot;")
     frame = (
         f'<!doctype html><iframe style="width:{width}px;height:700px;border:0" srcdoc="{quoted}">'
@@ -89,8 +98,11 @@ def measured(chromium: str, folder: Path, width: int, expression: str) -> list[f
     return [float(each) for each in title[1].split()]
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
 @pytest.mark.parametrize("width", [360, 1200])
-def test_texts_of_a_drawing_stand_apart(chromium: str, tmp_path: Path, width: int) -> None:
+def test_texts_of_a_drawing_stand_apart(
+    chromium: str, tmp_path: Path, width: int, document: str
+) -> None:
     """Above one another they may be near: boxes of letters are higher than letters."""
     touching, texts = measured(
         chromium,
@@ -102,6 +114,7 @@ def test_texts_of_a_drawing_stand_apart(chromium: str, tmp_path: Path, width: in
         "drawings.flat().length])([...root.querySelectorAll('svg')].map(svg =>"
         "[...svg.querySelectorAll('text')].filter(t => t.getClientRects().length)"
         ".map(t => t.getBoundingClientRect())))",
+        document,
     )
     assert texts > 100
     assert touching == 0

@@ -1,6 +1,6 @@
 """Where the nodes of a chain go: a layered drawing after Sugiyama, Tagawa and Toda (1981).
 
-A node's layer is its longest distance from a source. An edge over several layers runs through a
+A node's layer is its depth. An edge over several layers runs through a
 thin waypoint in each layer between, shared by all edges of its source, so that no edge crosses a
 node. Order within a layer comes from barycentre sweeps, positions from least squares under the
 minimum distances (pool adjacent violators). Everything is deterministic: ties keep input order.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from itertools import combinations, pairwise
 
+WAYPOINT_EXTENT, GAP = 6.0, 12.0
 Spot = tuple[str, int]
 """A place in the drawing: (node, its own layer), or (source of an edge, a layer it passes)."""
 
@@ -29,21 +30,20 @@ class Layout:
     routes: Sequence[Sequence[Spot]]
 
 
-def layered(
-    nodes: Sequence[str],
-    edges: Sequence[tuple[str, str]],
-    node_extent: float,
-    waypoint_extent: float,
-    gap: float,
-) -> Layout:
-    """Lay out a graph without cycles; extents and `gap` are distances across the layers."""
+def depths(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Each node's longest distance from a source, of a graph without cycles."""
     sources: dict[str, list[str]] = {node: [] for node in nodes}
     for source, target in edges:
         sources[target].append(source)
-    layer_of: dict[str, int] = {}
+    depth_of: dict[str, int] = {}
     for node in TopologicalSorter(sources).static_order():
-        layer_of[node] = 1 + max((layer_of[source] for source in sources[node]), default=-1)
+        depth_of[node] = 1 + max((depth_of[source] for source in sources[node]), default=-1)
+    return depth_of
 
+
+def layered(nodes: Sequence[str], edges: Sequence[tuple[str, str]], node_extent: float) -> Layout:
+    """Lay out a graph without cycles, whose nodes take up `node_extent` across the layers."""
+    layer_of = depths(nodes, edges)
     routes = [
         [*((source, layer) for layer in range(layer_of[source], layer_of[target])),
          (target, layer_of[target])]
@@ -61,7 +61,7 @@ def layered(
                 neighbours[other].append(one)
 
     extent = {
-        spot: node_extent if layer_of[spot[0]] == spot[1] else waypoint_extent
+        spot: node_extent if layer_of[spot[0]] == spot[1] else WAYPOINT_EXTENT
         for spot in neighbours
     }
     centres = {spot: float(place) for layer in layers for place, spot in enumerate(layer)}
@@ -82,11 +82,11 @@ def layered(
             if (crossings := _crossings(layers, neighbours)) < fewest:
                 best, fewest = [list(layer) for layer in layers], crossings
     for layer in best:
-        centres.update(_spread(layer, dict.fromkeys(layer, 0.0), extent, gap))
+        centres.update(_spread(layer, dict.fromkeys(layer, 0.0), extent))
     for _ in range(24):
         for layer in [*best, *reversed(best)]:
             # A long edge pulls hardest on itself, so that it runs straight.
-            centres.update(_spread(layer, {spot: pull(spot, 4) for spot in layer}, extent, gap))
+            centres.update(_spread(layer, {spot: pull(spot, 4) for spot in layer}, extent))
 
     top = min((centres[spot] - extent[spot] / 2 for spot in centres), default=0.0)
     bottom = max((centres[spot] + extent[spot] / 2 for spot in centres), default=0.0)
@@ -111,12 +111,12 @@ def _crossings(layers: Sequence[Sequence[Spot]], neighbours: Mapping[Spot, Seque
 
 
 def _spread(
-    layer: Sequence[Spot], wanted: Mapping[Spot, float], extent: Mapping[Spot, float], gap: float
+    layer: Sequence[Spot], wanted: Mapping[Spot, float], extent: Mapping[Spot, float]
 ) -> dict[Spot, float]:
     """Centres nearest to `wanted` that keep the layer's order and don't overlap."""
     shift = [0.0]
     for one, other in pairwise(layer):
-        shift.append(shift[-1] + (extent[one] + extent[other]) / 2 + gap)
+        shift.append(shift[-1] + (extent[one] + extent[other]) / 2 + GAP)
     pools: list[tuple[float, int]] = []
     for spot, offset in zip(layer, shift, strict=False):
         mean, size = wanted[spot] - offset, 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 _HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # Blank letters and ignorable marks that no category gives away.
@@ -32,13 +32,12 @@ _TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 class Html(str):
-    """Markup that is safe to insert as it is."""
+    """Markup that is safe to insert as it is; templates know it by `__html__`."""
 
     __slots__ = ()
 
-
-def join(parts: Iterable[Html], separator: str = "") -> Html:
-    return Html(separator.join(parts))
+    def __html__(self) -> str:
+        return self
 
 
 def visible(text: str) -> str:
@@ -66,11 +65,6 @@ def escape(text: str) -> Html:
     return Html(html.escape(visible(text), quote=True))
 
 
-def markup(text: str) -> Html:
-    """`text` as it is if it is markup already, else escaped."""
-    return text if isinstance(text, Html) else escape(text)
-
-
 def marked(text: str, spans: Sequence[tuple[int, int]], context_bytes: int = 320) -> Html:
     """`text` with every span (UTF-8 byte offsets) in <mark>.
 
@@ -96,7 +90,7 @@ def marked(text: str, spans: Sequence[tuple[int, int]], context_bytes: int = 320
         parts.append(Html(f"<mark>{piece}</mark>") if hit and piece else piece)
     if stop < size:
         parts.append(Html(f" <i>{size - stop:,} bytes …</i>"))
-    return join(parts)
+    return Html("".join(parts))
 
 
 def _character_start(data: bytes, offset: int) -> int:
@@ -125,19 +119,6 @@ def numbers(values: Sequence[float], signed: bool = False) -> list[str]:
         return [number(value, signed=signed) for value in values]
     decimals = max(0, 2 - math.floor(math.log10(largest)))
     return [f"{_sign(value, signed)}{abs(value):,.{decimals}f}" for value in values]
-
-
-def tick_label(value: float, signed: bool = False) -> str:
-    """A round number without trailing zeros."""
-    return _trim(number(value, signed=signed))
-
-
-def percent_tick_label(share: float) -> str:
-    return _trim(percent(share).removesuffix("%")) + "%"
-
-
-def _trim(text: str) -> str:
-    return text.rstrip("0").rstrip(".") if "." in text and "10" + "⁻" not in text else text
 
 
 def _sign(value: float, signed: bool) -> str:
