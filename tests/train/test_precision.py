@@ -14,10 +14,10 @@ from subl.cluster.placement import Placement
 from subl.errors import ConfigError
 from subl.shards import Row
 from subl.train.job import TrainJob
-from subl.train.loop import read_losses
 from subl.train.plan import TrainSpec
 from subl.train.precision import Float32Products, check_machine, has_instructions, products
 from subl.train.preflight import preflight
+from subl.train.record import read_losses
 from subl.train.run import Crew, prepare_tokens
 
 CPU = torch.device("cpu")

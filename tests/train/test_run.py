@@ -23,8 +23,8 @@ from subl.errors import ConfigError, InputError, StageError
 from subl.progress import Progress
 from subl.shards import Row
 from subl.train.job import TrainJob
-from subl.train.loop import read_losses
 from subl.train.plan import TrainSpec
+from subl.train.record import read_losses
 from subl.train.run import Crew, crew, prepare_tokens
 
 SUBL = str(Path(sys.executable).with_name("subl"))

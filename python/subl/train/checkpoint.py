@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from subl.artifact import sync, write_atomically
 from subl.errors import InputError, StageError
-from subl.model.load import write_tensors
+from subl.model.load import device, write_tensors
 from subl.train.engine import Engine, Flat, Piece
 
 if TYPE_CHECKING:
@@ -47,7 +49,6 @@ def save(
     step: int,
     engine: Engine,
     history: list[dict[str, int]],
-    barrier: Callable[[], None],
     keep: int,
 ) -> Path:
     """Write a checkpoint; every rank calls this. Afterwards at most `keep` are left."""
@@ -56,7 +57,7 @@ def save(
     if engine.rank == 0:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-    barrier()
+    _barrier(engine)
     flats = engine.flats()
     if engine.owns_state:
         file = partial / f"rank-{engine.rank:05d}.safetensors"
@@ -67,7 +68,7 @@ def save(
         }
         layout = [[asdict(piece) for piece in flat.pieces] for flat in flats]
         write_tensors(file, tensors, {"pieces": json.dumps(layout)})
-    barrier()
+    _barrier(engine)
     if engine.rank == 0:
         state = State(step, engine.ranks, engine.scalars(), history)
         write_atomically(partial / "state.json", json.dumps(asdict(state)) + "\n")
@@ -81,8 +82,26 @@ def save(
         for old in folder.iterdir():  # and what a killed run left half written or half removed
             if old.name not in kept:
                 shutil.rmtree(old, ignore_errors=True)
-    barrier()
+    _barrier(engine)
     return target
+
+
+def _barrier(engine: Engine) -> None:
+    engine.sum_over_ranks(torch.zeros(1, device=device()))
+
+
+def resume(folder: Path, engine: Engine) -> list[dict[str, int]]:
+    """Take up the last checkpoint in `folder`, where there is one; every rank calls this.
+
+    Returns:
+        From which step on how many ranks worked: the last of it is what begins now.
+    """
+    found = latest(folder)
+    if found is None:
+        return [{"step": 0, "ranks": engine.ranks}]
+    checkpoint, state = found
+    load(checkpoint, state, engine)
+    return [*state.history, {"step": state.step, "ranks": engine.ranks}]
 
 
 def latest(folder: Path) -> tuple[Path, State] | None:

@@ -6,14 +6,69 @@ they meet the rows themselves.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from subl.train.layout import Layout, share
+from subl.train.layout import Layout, lay_out, share
 from subl.train.order import Bin, step_rows
 
 if TYPE_CHECKING:
+    from subl.cluster.placement import Placement
+    from subl.train.batch import Batch
     from subl.train.plan import TrainSpec
     from subl.train.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one rank does of a step. `rows`, `tokens` and `target_tokens` are all ranks'."""
+
+    rows: list[int]
+    tokens: int
+    target_tokens: int
+    batches: list[tuple[Bin, Batch]]
+
+    @property
+    def computed(self) -> int:
+        """Tokens that this rank computes: a beginning that rows share once, padding too."""
+        return sum(batch.input_ids.numel() for rows, batch in self.batches if rows)
+
+
+@dataclass(frozen=True)
+class Loader:
+    """The steps of a run, as one rank sees them."""
+
+    spec: TrainSpec
+    tokens: Tokens
+    layout: Layout
+    where: Placement
+
+    @property
+    def steps(self) -> int:
+        return self.spec.step_count(len(self.tokens))
+
+    def share(self, step: int) -> Share:
+        """This rank's part of a step."""
+        rows, of_ranks = step_bins(self.spec, self.tokens, self.layout, self.where.ranks, step)
+        batches = []
+        for each in of_ranks[self.where.rank]:
+            taken = [self.tokens.row(number) for number in each]
+            prefixes = self.spec.computes_prefixes_once
+            batches.append((each, lay_out(self.layout, taken, share_prefixes=prefixes)))
+        tokens, targets = self.tokens.lengths[rows], self.tokens.target_counts[rows]
+        return Share(rows, int(tokens.sum()), int(targets.sum()), batches)
+
+    def ahead(self, first: int, thread: Executor) -> Iterator[tuple[int, Share]]:
+        """Every step from `first` on, laid out by `thread` while the one before it is at work."""
+        upcoming = thread.submit(self.share, first) if first < self.steps else None
+        for step in range(first, self.steps):
+            assert upcoming is not None
+            found = upcoming.result()
+            if step + 1 < self.steps:
+                upcoming = thread.submit(self.share, step + 1)
+            yield step, found
 
 
 def step_bins(

@@ -143,6 +143,11 @@ class TrainSpec(_Section):
             raise ValueError(f'long_rows = "{self.long_rows}" needs max_row_tokens')
         return self
 
+    @property
+    def computes_prefixes_once(self) -> bool:
+        """Whether beginnings are shared: flash attention cannot."""
+        return self.share_prefixes and self.attention == "sdpa"
+
     def step_count(self, rows: int) -> int:
         """Optimiser steps of a run on this many rows."""
         if self.steps is not None:

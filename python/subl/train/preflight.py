@@ -2,7 +2,7 @@
 
 Rows may take hours to become tokens. So what configuration, machine and model folders say alone is
 asked first, here, by runs and dry runs alike; what weights and rows show is asked when they are
-there (`loop.Run`). Models are looked at as their configurations describe them, without weights.
+there (`ready`). Models are looked at as their configurations describe them, without weights.
 """
 
 from __future__ import annotations

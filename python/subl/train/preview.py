@@ -15,9 +15,10 @@ from subl.progress import Progress, Report, silent
 from subl.train.footprint import needed_memory
 from subl.train.job import TrainJob
 from subl.train.loader import first_bins
-from subl.train.loop import Run
+from subl.train.loop import compute
 from subl.train.memory import available
 from subl.train.plan import TrainSpec
+from subl.train.ready import make_ready
 from subl.train.tokens import Tokens
 
 
@@ -81,14 +82,14 @@ def _step_seconds(single: TrainJob, ranks: int) -> float:
     """
     try:
         with ExitStack() as stack:
-            run = Run(single, Placement(), silent, stack, dry=True)
-            rows, batches = run.batches(0)
-            run.compute(batches[:1], 1)  # warms up
+            ready = make_ready(single, Placement(), stack, dry=True)
+            share = ready.loader.share(0)
+            first = share.batches[:1]
+            compute(ready, first, 1)  # warms up
             started = time.perf_counter()
-            run.compute(batches[:1], 1)
+            compute(ready, first, 1)
             seconds = time.perf_counter() - started
-            on_gpu = run.device.type == "cuda"
     except RuntimeError as error:  # such as a GPU's memory that is full
         raise StageError(f"a micro-batch cannot be computed: {error}") from error
-    share = sum(len(each) for each, _ in batches[:1]) / len(rows)
-    return seconds / share / (ranks if on_gpu else 1)
+    part = sum(len(rows) for rows, _ in first) / len(share.rows)
+    return seconds / part / (ranks if device().type == "cuda" else 1)

@@ -22,7 +22,6 @@ from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.shards import Row
 from subl.train.job import TOKENS, TrainJob
-from subl.train.loop import train
 from subl.train.plan import TrainSpec
 
 if TYPE_CHECKING:
@@ -118,6 +117,7 @@ class Crew:
 
     def run(self, job: TrainJob, report: Report = silent) -> dict[str, Any]:
         """Train, write the model folder's files to `job.out`, return the figures. On rank 0."""
+        from subl.train.loop import train
         from subl.train.preflight import starts_ranks
 
         if self._store is not None:
@@ -152,6 +152,8 @@ class Crew:
 
     def _follow(self) -> None:
         """Take part in what rank 0 sends, until it says that it is done."""
+        from subl.train.loop import train
+
         assert self._store is not None
         for number in count():
             name = f"message-{number}"

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from subl.errors import InputError
-from subl.model.load import device
+from subl.model.load import device, load_model, load_tokenizer
 from subl.train.attention import hidden_states
 from subl.train.batch import Batch
+from subl.train.cache import Cache
 from subl.train.divergence import HiddenTargets, Targets
 from subl.train.engine import Engine, gathered, make_teacher_engine
-from subl.train.student import Student, head
+from subl.train.student import Student, check_head, head
+from subl.train.tokens import Tokens, check_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from subl.train.job import TrainJob
 
 TargetSource = Callable[[Batch, Sequence[int]], Targets]
 """(micro-batch, the numbers of its rows) -> what the student is to learn there."""
@@ -30,6 +34,43 @@ TargetSource = Callable[[Batch, Sequence[int]], Targets]
 def no_targets(batch: Batch, rows: Sequence[int]) -> Targets:
     """The labels are all there is."""
     return None
+
+
+def load_teacher(
+    job: TrainJob,
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: Tokens,
+) -> tuple[PreTrainedModel | None, int | None]:
+    """An online teacher's model, and how many tokens of both heads count (None: all)."""
+    if job.targets != "teacher":
+        return None, None
+    assert job.teacher is not None
+    to = torch.device("cpu") if job.teacher_placement.zero_stage == 3 else device()
+    teacher = load_model(job.teacher, job.spec.dtype, to)
+    sizes = (head(student).shape[0], head(teacher).shape[0])
+    vocabulary = common_vocabulary(tokenizer, load_tokenizer(job.teacher), sizes)
+    check_head(teacher)
+    check_tokens(tokens, teacher, tokenizer)
+    return teacher, vocabulary
+
+
+def target_source(
+    job: TrainJob, teacher: PreTrainedModel | None, adapted: Any, engine: Engine, tokens: Tokens
+) -> TargetSource:
+    """What the job asks for. `adapted`: see `base_as_teacher`."""
+    if teacher is not None:
+        placed = job.teacher_placement
+        return OnlineTeacher(teacher, zero=placed.zero_stage == 3, offload=placed.offload)
+    if job.targets == "cache":
+        assert job.cache is not None
+        cache = Cache(job.cache)
+        cache.check_rows(tokens, job.cache)
+        source: TargetSource = cache.source(tokens, device())
+        return source
+    if job.targets == "base":
+        return base_as_teacher(adapted, engine)
+    return no_targets
 
 
 class OnlineTeacher:

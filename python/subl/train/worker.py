@@ -16,7 +16,6 @@ from subl.cluster.placement import connect, leave, placement
 from subl.errors import StoppedError, SublError
 from subl.progress import Progress
 from subl.train.job import TrainJob
-from subl.train.loop import train
 
 
 def _emit(event: dict[str, object]) -> None:
@@ -34,6 +33,8 @@ def main() -> int:
     try:
         where = placement(os.environ, job.out)
         connect(where)
+        from subl.train.loop import train
+
         figures = train(job, where, _report)
     except StoppedError as error:
         _emit({"stopped": {"message": error.message, "hint": error.hint}})
