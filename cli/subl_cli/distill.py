@@ -96,8 +96,8 @@ def command(
     """Train a student on rows, towards a teacher's distributions or on the rows' own tokens.
 
     Interrupted in any way, the same command goes on from the last checkpoint. Ctrl-C, SIGTERM and
-    SIGUSR1 save one first; exit code 75 then says that the work is not done. Started by srun or
-    torchrun, each process is a rank.
+    SIGUSR1 save one first; exit code 75 then says that the work is not done. Started by srun,
+    torchrun or accelerate, each process is a rank.
 
     \b
     Examples:

@@ -48,7 +48,7 @@ def model_folder(source: str, report: Report) -> Path:
 
 
 def first_rank() -> bool:
-    """Whether this process is rank 0 of those that srun or torchrun started, or alone."""
+    """Whether this process is alone, or rank 0 of those that srun, torchrun, ... started."""
     import os
 
     from subl.cluster.placement import placement

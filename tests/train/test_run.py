@@ -1,4 +1,5 @@
-"""Training as a person starts it: ranks that are launched, watched and ended, or torchrun's."""
+"""Training as a person starts it: ranks that are launched, watched and ended, or
+torchrun's and accelerate's."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from subl.artifact import file_digest
+from subl.artifact import file_digest, open_artifact
 from subl.cluster.launch import run_ranks
 from subl.cluster.placement import Placement
 from subl.errors import ConfigError, InputError, StageError
@@ -27,7 +28,6 @@ from subl.train.plan import TrainSpec
 from subl.train.record import read_losses
 from subl.train.run import Crew, crew, prepare_tokens
 
-SUBL = str(Path(sys.executable).with_name("subl"))
 HANG_SECONDS = 3600
 ROWS = [
     {"prompt": f"Continue the numbers: {n}.", "completion": ", ".join("12345"[: n % 5 + 1])}
@@ -265,27 +265,41 @@ def test_ranks_die_with_a_launcher_that_is_killed(modules: Path, launcher: Any) 
         assert time.monotonic() < deadline
 
 
-# torchrun
+# Other launchers
+
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"],
+    # With --cpu it would start one process, whatever the number.
+    "accelerate": [
+        *("accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"),
+        *("--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no"),
+    ],
+}
 
 
-def test_torchrun_starts_ranks(tiny_model: Path, tokens: Path, tmp_path: Path) -> None:
+def test_torchrun_and_accelerate_start_ranks(
+    tiny_model: Path, tokens: Path, tmp_path: Path
+) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     config = tmp_path / "sft.toml"
     train = "".join(f"{name} = {value}\n" for name, value in TRAIN.items())
     config.write_text(f'targets = "labels"\n[train]\nzero_stage = 2\n{train}')
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = ["distill", config, "--model", tiny_model, "--rows", rows, "-o", tmp_path / "out"]
-    done = subprocess.run(
-        [*launch, "--no-python", SUBL, *map(str, command)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    figures = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert figures["history"] == [{"step": 0, "ranks": 2}]
+    for name, launch in LAUNCHERS.items():
+        command = ["distill", config, "--model", tiny_model, "--rows", rows]
+        command += ["-o", tmp_path / name / "out"]
+        done = subprocess.run(
+            [sys.executable, "-m", *launch, "-m", "subl_cli", *map(str, command)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=HANG_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        figures = json.loads((tmp_path / name / "out" / "result.json").read_text())
+        assert figures["history"] == [{"step": 0, "ranks": 2}]
+    first, second = (open_artifact(tmp_path / name / "out") for name in LAUNCHERS)
+    assert first.digest == second.digest
     alone = job(tiny_model, tmp_path / "alone", tokens)
     run(alone)
-    assert_close(alone.out, tmp_path / "out")
+    assert_close(alone.out, first.path)

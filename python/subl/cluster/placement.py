@@ -1,8 +1,9 @@
 """Which of several processes this one is, and how they meet.
 
-Processes come from our own launcher, from `srun` (a task each) or from torchrun. Ours and srun's
-meet through a file: rank 0 takes a free port and writes its address there, under a name that holds
-the job's step and restart, so that no two generations of a job meet and no port is fixed.
+Processes come from our own launcher, from `srun` (a task each), or from torchrun, which accelerate
+runs, too. Ours and srun's meet through a file: rank 0 takes a free port and writes its address
+there, under a name that holds the job's step and restart, so that no two generations of a job meet
+and no port is fixed.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def distill(
 ) -> Artifact:
     """Train the model folder `model` on `rows`; the artifact `out` is itself a model folder.
 
-    Among ranks that srun or torchrun started, every rank calls this.
+    Among ranks that srun, torchrun or accelerate started, every rank calls this.
 
     Args:
         rows: files or folders of rows (a filter's artifact: its kept rows).

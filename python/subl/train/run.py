@@ -1,5 +1,5 @@
-"""Run a training job: in this process, or as ranks of its own, or as one of ranks that srun or
-torchrun started."""
+"""Run a training job: in this process, or as ranks of its own, or as one of ranks that srun,
+torchrun or accelerate started."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def crew(spec: TrainSpec, out: Path) -> Crew:
     """The ranks that this process belongs to.
 
     Raises:
-        ConfigError: srun or torchrun started several, and the configuration is for one.
+        ConfigError: srun, torchrun or accelerate started several, and the configuration is for one.
     """
     where = placement(os.environ, out.absolute().parent)
     if where.alone:
