@@ -97,6 +97,7 @@ def _write(
     import torch
 
     from subl.model.load import load_model, load_tokenizer, write_tensors
+    from subl.model.spread import inputs_device
     from subl.train.cache import (
         SCHEMA,
         Header,
@@ -118,7 +119,7 @@ def _write(
     check_head(model)
     check_tokens(tokens, model, tokenizer)
     layout = choose_layout(model, tokens.extremes())
-    weight = head(model).detach()
+    weight = head(model).detach().to(inputs_device(model))
     if spec.codec == "hidden":
         write_tensors(folder / "head.safetensors", {"head": weight.cpu().contiguous()})
     dtype = weight.dtype if spec.hidden_dtype == "teacher" else torch.bfloat16
@@ -184,6 +185,7 @@ def _shard(
     """The columns of one shard, its rows in their order."""
     import torch
 
+    from subl.model.spread import inputs_device
     from subl.train.attention import hidden_states
     from subl.train.cache import Losses, encode_hidden, encode_top
     from subl.train.layout import lay_out, share
@@ -193,7 +195,7 @@ def _shard(
     found: dict[int, dict[str, Tensor]] = {}
     lost = Losses()
     for bin_rows in packed:
-        batch = lay_out(layout, [tokens.row(row) for row in bin_rows]).to(model.device)
+        batch = lay_out(layout, [tokens.row(row) for row in bin_rows]).to(inputs_device(model))
         with torch.no_grad():
             states = hidden_states(model, batch)[batch.sources]
             counts = tokens.target_counts[bin_rows].tolist()

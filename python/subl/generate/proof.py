@@ -21,6 +21,7 @@ from subl.generate.sampling import WAYS, Way
 from subl.model.failure import failure
 from subl.model.limits import changing_lengths
 from subl.model.rounding import tolerance
+from subl.model.spread import inputs_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,7 +150,7 @@ def _error_of(
 def _plain(model: PreTrainedModel, tokens: Sequence[int]) -> Tensor:
     """Logits of one text alone, `[tokens, vocabulary]`, by the model's plain forward pass."""
     with torch.inference_mode():
-        input_ids = torch.tensor([list(tokens)], device=model.device)
+        input_ids = torch.tensor([list(tokens)], device=inputs_device(model))
         logits: Tensor = model(input_ids=input_ids, use_cache=False).logits[0]
         return logits.float().cpu()
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from subl.errors import InputError
+from subl.model.spread import inputs_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,6 +152,7 @@ def sample(
         input_ids[index, width - len(prompt) :] = torch.tensor(prompt)
         mask[index, width - len(prompt) :] = 1
     uniform = torch.from_numpy(np.stack([uniforms(seed, row, max_new_tokens) for row in rows]))
+    on = inputs_device(model)
     stops = [] if ends is None else sorted(ends.turn | ends.control)
     stopping: list[Any] = []
     guided = None if guide is None or ends is None else guide.rows(len(rows), ends)
@@ -160,8 +162,8 @@ def sample(
         stopping.append(_Spelled(tokenizer, ends, width))
     with torch.inference_mode(), own_softmax(model):
         made = model.generate(
-            input_ids.to(model.device),
-            attention_mask=mask.to(model.device),
+            input_ids.to(on),
+            attention_mask=mask.to(on),
             generation_config=GenerationConfig(
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
@@ -170,7 +172,7 @@ def sample(
                 eos_token_id=stops or None,
             ),
             logits_processor=LogitsProcessorList(
-                [SeededChoice(uniform.to(model.device), width, temperature, guided, watch)]
+                [SeededChoice(uniform.to(on), width, temperature, guided, watch)]
             ),
             stopping_criteria=StoppingCriteriaList(stopping),
         )

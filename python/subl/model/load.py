@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from subl.artifact import sync
 from subl.errors import InputError, OutputError
 from subl.extras import require
+from subl.model.spread import DeviceMap
 
 if TYPE_CHECKING:
     import torch
@@ -41,11 +44,15 @@ def device() -> torch.device:
 
 
 def load_model(
-    path: Path, dtype: DType = "float32", to: torch.device | None = None
+    path: Path, dtype: DType = "float32", to: torch.device | DeviceMap | None = None
 ) -> PreTrainedModel:
-    """A causal language model in evaluation mode, on this process's device if none is given.
+    """A causal language model in evaluation mode.
 
     Of a folder that is but an adapter: its base, with the adapter merged into it.
+
+    Args:
+        to: a device, or several; if not given this process's, or where the model is larger than
+            that: all GPUs, and what these have no room for in memory and on disk.
     """
     require_torch()
     import torch
@@ -53,11 +60,21 @@ def load_model(
 
     _check(path)
     quiet_libraries()
+    where = _fitting(path, dtype) if to is None else to
+    spread: dict[str, Any] = {}
+    if not isinstance(where, torch.device):
+        require("distill", "accelerate", what="a model on several devices")
+        away = tempfile.TemporaryDirectory(prefix="subl-offload-")
+        spread = {"device_map": where, "offload_folder": away.name}
+    model: PreTrainedModel
     if not (path / "config.json").is_file():
-        return merged(path, dtype).to(device() if to is None else to).eval()
+        model = merged(path, dtype)
+        if not spread:
+            return model.to(where).eval()
+        path = Path(away.name, "merged")
+        model.save_pretrained(path)
     with unreadable_models(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model: PreTrainedModel
         model, loaded = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=getattr(torch, dtype),
@@ -66,10 +83,27 @@ def load_model(
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to name them
+            **spread,
         )
     unknown = {name for name in loaded["unexpected_keys"] if not _derived(model, name)}
     check_loaded(path, {**loaded, "unexpected_keys": unknown})
-    return model.to(device() if to is None else to).eval()
+    if spread:
+        weakref.finalize(model, away.cleanup)
+        return model.eval()
+    return model.to(where).eval()
+
+
+def _fitting(path: Path, dtype: DType) -> torch.device | DeviceMap:
+    """This process's device where the model leaves a tenth of it to work in, else "auto"."""
+    import torch
+
+    here = device()
+    if here.type == "cpu":
+        return here
+    needed = sum(each.numel() for each in bare_model(path).parameters())
+    needed *= getattr(torch, dtype).itemsize
+    free, _ = torch.cuda.mem_get_info(here)
+    return here if needed <= 0.9 * free else "auto"
 
 
 def _derived(model: PreTrainedModel, name: str) -> bool:

@@ -72,14 +72,14 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
         more |= {"max_length_q": longest, "max_length_k": longest}
     given = {"input_ids": batch.input_ids, "position_ids": batch.position_ids}
     states: Tensor = model.base_model(**given, use_cache=False, **more).last_hidden_state[0]
-    return states.to(model.dtype)
+    return states.to(batch.input_ids.device, model.dtype)
 
 
 def plain_states(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
     """Last hidden states `[rows, length, width]` of rows that are as long as one another."""
     states: Tensor = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
     # As the head reads them: some bodies (Mamba) keep what flows through them in float32.
-    return states.to(model.dtype)
+    return states.to(input_ids.device, model.dtype)
 
 
 def _row_lengths(batch: Batch) -> Tensor:

@@ -39,6 +39,10 @@ class Paths:
     nodes: tuple[Tensor, ...]
     places: Tensor
 
+    def to(self, device: torch.device, non_blocking: bool = True) -> Paths:
+        nodes = tuple(each.to(device, non_blocking=non_blocking) for each in self.nodes)
+        return Paths(nodes, self.places.to(device, non_blocking=non_blocking))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -61,12 +65,7 @@ class Batch:
         return Batch(
             self.input_ids.to(device, non_blocking=True),
             self.position_ids.to(device, non_blocking=True),
-            None
-            if self.paths is None
-            else Paths(
-                tuple(each.to(device, non_blocking=True) for each in self.paths.nodes),
-                self.paths.places.to(device, non_blocking=True),
-            ),
+            None if self.paths is None else self.paths.to(device),
             self.sources.to(device, non_blocking=True),
             self.labels.to(device, non_blocking=True),
             self.tokens,

@@ -26,6 +26,7 @@ from subl.errors import InputError
 from subl.model.failure import failure
 from subl.model.limits import rope_lengths
 from subl.model.rounding import tolerance
+from subl.model.spread import inputs_device
 from subl.train.attention import (
     hidden_states,
     plain_states,
@@ -170,7 +171,7 @@ def _alone(model: PreTrainedModel, ids: Any) -> Tensor:
     """The states of one row, as transformers gives them."""
     try:
         with torch.no_grad():
-            given = torch.from_numpy(ids.astype(np.int64))[None].to(model.device)
+            given = torch.from_numpy(ids.astype(np.int64))[None].to(inputs_device(model))
             return plain_states(model, given)[0].float()
     except Exception as error:
         raise InputError(
@@ -192,7 +193,7 @@ def _difference(
 
     def states(group: Sequence[int]) -> Tensor:
         batch = lay_out(layout, [rows[n] for n in group], share_prefixes=share_prefixes)
-        batch = batch.to(model.device)
+        batch = batch.to(inputs_device(model))
         with torch.no_grad():
             return hidden_states(model, batch)[batch.sources].float()
 

@@ -15,6 +15,7 @@ import torch
 
 from subl.errors import InputError
 from subl.model.failure import failure
+from subl.model.spread import inputs_device, weight_of
 from subl.train.attention import hidden_states, plain_states
 from subl.train.batch import Batch
 from subl.train.divergence import Targets, summed_loss
@@ -60,8 +61,7 @@ class Student(torch.nn.Module):
 
 def head(model: PreTrainedModel) -> Tensor:
     """The output embedding, `[vocabulary, width]`."""
-    weight: Tensor = model.get_output_embeddings().weight
-    return weight
+    return weight_of(model.get_output_embeddings())
 
 
 def check_head(model: PreTrainedModel) -> None:
@@ -79,7 +79,7 @@ def check_head(model: PreTrainedModel) -> None:
         seen["replaced"] = _large(output.shape, output.dtype, output.device)
         return seen["replaced"]
 
-    input_ids = torch.arange(4, device=model.device)[None]
+    input_ids = torch.arange(4, device=inputs_device(model))[None]
     hook = module.register_forward_hook(replace)
     try:
         with torch.no_grad():
@@ -91,15 +91,15 @@ def check_head(model: PreTrainedModel) -> None:
         ) from error
     finally:
         hook.remove()
+    seen = {name: each.to(input_ids.device) for name, each in seen.items()}
     with torch.no_grad():
+        expected = states @ head(model).to(input_ids.device).T
         same = (
             "output" in seen
             and logits.shape == seen["replaced"].shape
             and torch.equal(logits.float(), seen["replaced"].float())
             and torch.allclose(seen["states"].float(), states.float(), rtol=1e-2, atol=1e-2)
-            and torch.allclose(
-                (states @ head(model).T).float(), seen["output"].float(), rtol=1e-2, atol=1e-2
-            )
+            and torch.allclose(expected.float(), seen["output"].float(), rtol=1e-2, atol=1e-2)
         )
     if not same:
         raise _changed_logits(model)

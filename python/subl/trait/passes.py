@@ -23,6 +23,7 @@ from subl.errors import InputError
 from subl.model.failure import failure
 from subl.model.limits import changing_lengths, rope_lengths
 from subl.model.rounding import tolerance
+from subl.model.spread import inputs_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,8 +108,8 @@ class Passes:
                 model,
                 input_ids,
                 nodes + 1,
-                position_ids=positions.to(model.device),
-                attention_mask=bias.to(model.device),
+                position_ids=positions.to(inputs_device(model)),
+                attention_mask=bias.to(inputs_device(model)),
             )
             for each in logits:
                 yield torch.log_softmax(each.float(), dim=-1)
@@ -142,7 +143,8 @@ class Passes:
         """The model's own logits at the last `kept` places."""
         if self._keeps:
             more["logits_to_keep"] = kept
-        logits: Tensor = model(input_ids=input_ids.to(model.device), use_cache=False, **more).logits
+        given = input_ids.to(inputs_device(model))
+        logits: Tensor = model(input_ids=given, use_cache=False, **more).logits
         return logits[:, -kept:]
 
     # The proof
