@@ -9,7 +9,7 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMapping, PyMemoryView,
     PySequence, PyString, PyTuple,
 };
-use subl_engine::record::MAX_DEPTH;
+use subl_engine::MAX_DEPTH;
 
 /// Half of a surrogate pair, which a text of Python may hold.
 const LONE_SURROGATE: &[u8] = b"\"\\ud800\"";

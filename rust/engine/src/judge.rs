@@ -1,10 +1,10 @@
 //! Decides about the lines of a shard, and copies them to one of two places.
 
 use crate::error::Error;
-use crate::index::Index;
+use crate::json::Index;
+use crate::json::{Locator, Unreadable, bits};
 use crate::pipeline::{Block, Turn, content};
 use crate::plan::{Plan, PlanFinding, Scratch};
-use crate::record::{Locator, Unreadable, bits};
 use crate::reject::{First, Original, Rejects};
 use crate::shard::{Duplicates, Meter, repeated};
 use crate::statistics::Counts;

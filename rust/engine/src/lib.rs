@@ -6,7 +6,7 @@
 //! rejected too, so that `rows_in == kept + rejected` always.
 //!
 //! The hot path: threads take chunks of the file ([`source`], [`pipeline`]), mark the bytes that
-//! matter ([`index`]), locate the needed fields without building a document ([`path`], [`record`]),
+//! matter and locate the needed fields without building a document ([`json`]),
 //! match ([`plan`], [`scan`], [`rules`]), and copy whole runs of lines ([`shard`]). In Parquet the
 //! chunks are row groups ([`parquet`]); the same rules look at Arrow arrays, and at rows that other
 //! languages hold ([`batch`]).
@@ -17,15 +17,13 @@ pub mod duplicates;
 pub mod error;
 pub mod format;
 mod gzip;
-pub mod index;
+mod json;
 mod judge;
 mod output;
 pub mod parquet;
-pub mod path;
 mod pipe;
 pub mod pipeline;
 pub mod plan;
-pub mod record;
 mod reject;
 pub mod rules;
 mod scan;
@@ -41,6 +39,7 @@ mod unicode;
 pub use batch::BatchMatcher;
 pub use count::count_rows;
 pub use error::{Error, PlanError, shown};
+pub use json::MAX_DEPTH;
 pub use output::part_name;
 pub use pipeline::{CHUNK_BYTES, read_line};
 pub use plan::{Plan, PlanSpec};

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use crate::duplicates::{Among, Method, SignScratch, Signatures, Signer};
 use crate::error::PlanError;
-use crate::path::{MAX_PATHS, Tree};
-use crate::record::{Locator, Row, Unreadable, Value, bits};
+use crate::json::{Locator, Row, Unreadable, Value, bits};
+use crate::json::{MAX_PATHS, Tree};
 use crate::rules::characters::Characters;
 use crate::rules::length::Length;
 use crate::rules::literal::Literal;
@@ -622,7 +622,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Index;
+    use crate::json::Index;
 
     fn error(json: &str) -> String {
         Plan::from_json(json).err().unwrap().to_string()

@@ -13,10 +13,10 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use crate::index::Index;
+use crate::json::Index;
+use crate::json::{Row, Unreadable, bits};
 use crate::pipeline::{HEAD_BYTES, content};
 use crate::plan::{Plan, PlanFinding, Scratch};
-use crate::record::{Row, Unreadable, bits};
 
 /// How much of a matched text a reason quotes.
 const TEXT_BYTES: usize = 1024;

@@ -25,8 +25,8 @@ use regex_automata::{Anchored, Input, meta};
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
-use crate::index::mark_word_characters;
-use crate::record::Value;
+use crate::json::Value;
+use crate::json::mark_word_characters;
 use crate::rules::literal::Literal;
 use crate::rules::regex::{Parsed, compile, map_children};
 use crate::unicode::composition::is_composed;

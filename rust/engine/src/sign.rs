@@ -5,11 +5,11 @@ use std::path::Path;
 use crate::duplicates::Signatures;
 use crate::error::Error;
 use crate::format::{self, Format};
-use crate::index::Index;
+use crate::json::Index;
+use crate::json::Locator;
 use crate::parquet;
 use crate::pipeline::{self, Block, CHUNK_BYTES, Turn, Worker, content};
 use crate::plan::{Plan, Signing};
-use crate::record::Locator;
 use crate::shard::{Flow, Meter, Progress};
 use crate::source::Source;
 

@@ -10,8 +10,8 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use super::Batch;
 use crate::error::PlanError;
+use crate::json::bits;
 use crate::plan::{Plan, PlanFinding, Scratch};
-use crate::record::bits;
 use crate::reject::Reasons;
 
 /// Rows are matched in slices: what their reasons take is bounded.

@@ -17,10 +17,10 @@ use arrow_array::{Array, LargeStringArray, RunArray, StringArray, StringViewArra
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field};
 
-use crate::index::Index;
-use crate::path::{Node, Tree};
+use crate::json::Index;
+use crate::json::{Node, Tree};
+use crate::json::{Record, Row, Unreadable, Value};
 use crate::plan::Plan;
-use crate::record::{Record, Row, Unreadable, Value};
 
 pub(crate) use json::write_json;
 pub use matcher::{BatchMatcher, matches_schema};

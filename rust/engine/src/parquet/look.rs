@@ -15,7 +15,7 @@ use super::output::{Layout, Output, to_io};
 use super::{Input, catch, check_tags};
 use crate::batch::{Batch, write_json};
 use crate::error::Error;
-use crate::path::Tree;
+use crate::json::Tree;
 use crate::plan::Plan;
 use crate::reject::explain_row;
 use crate::shard::{Split, folder_beside};

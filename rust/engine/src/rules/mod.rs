@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
 use crate::duplicates::DuplicateSpec;
-use crate::record::Value;
+use crate::json::Value;
 
 pub use characters::CharactersSpec;
 pub use length::LengthSpec;

@@ -176,6 +176,19 @@ fn take_text(rest: &mut &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The positions of the bits that are set, lowest first.
+#[inline]
+pub(crate) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        if mask == 0 {
+            return None;
+        }
+        let bit = mask.trailing_zeros() as usize;
+        mask &= mask - 1;
+        Some(bit)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,115 @@
+//! A row as rules see it: the values of its fields, wherever they come from.
+
+use super::unreadable::Unreadable;
+
+/// A decoded string of a row: valid UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// Are they all ASCII?
+    pub is_ascii: bool,
+}
+
+impl<'a> Value<'a> {
+    /// Its text. Checks the bytes again, so it is for the slow paths.
+    pub fn text(&self) -> &'a str {
+        simdutf8::basic::from_utf8(self.bytes).expect("a value is checked when it is located")
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Value<'a> {
+        Value { bytes: text.as_bytes(), is_ascii: text.is_ascii() }
+    }
+}
+
+/// The values of a row's fields, wherever they come from.
+pub trait Row {
+    /// The only value of the field with this index, if it has just one.
+    fn single(&self, field: usize) -> Option<Value<'_>>;
+
+    /// Is there anything in this field?
+    fn has(&self, field: usize) -> bool;
+
+    /// Calls `each` for every value of the field with this index, in order, until it says `false`.
+    /// A row has at least one value of each field, or the field is unreadable.
+    fn for_each(
+        &self,
+        field: usize,
+        each: &mut dyn FnMut(Value<'_>) -> bool,
+    ) -> Result<(), Unreadable>;
+}
+
+/// One value of a field.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Slot {
+    /// A string without escapes: a part of the block.
+    Plain { start: usize, end: usize },
+    /// A string with escapes: a part of the decoded text.
+    Decoded { start: usize, end: usize, is_ascii: bool },
+    /// Another type, by its name.
+    Other(&'static str),
+}
+
+/// A line that is a JSON object, with the values of its fields located.
+pub struct Record<'a> {
+    pub(super) block: &'a [u8],
+    pub(super) is_ascii: bool,
+    pub(super) found: &'a [Vec<Slot>],
+    pub(super) decoded: &'a [u8],
+}
+
+impl Record<'_> {
+    /// All values of a field, those that are no strings too.
+    pub(crate) fn values(
+        &self,
+        field: usize,
+    ) -> impl Iterator<Item = Result<Value<'_>, Unreadable>> {
+        self.found[field].iter().map(move |slot| self.value(field, *slot))
+    }
+
+    #[inline]
+    fn value(&self, field: usize, slot: Slot) -> Result<Value<'_>, Unreadable> {
+        match slot {
+            Slot::Plain { start, end } => {
+                let bytes = &self.block[start..end];
+                Ok(Value { bytes, is_ascii: self.is_ascii || bytes.is_ascii() })
+            }
+            Slot::Decoded { start, end, is_ascii } => {
+                Ok(Value { bytes: &self.decoded[start..end], is_ascii })
+            }
+            Slot::Other(found) => Err(Unreadable::NotAString { field, found }),
+        }
+    }
+}
+
+impl Row for Record<'_> {
+    #[inline]
+    fn single(&self, field: usize) -> Option<Value<'_>> {
+        match self.found[field].as_slice() {
+            [slot] => self.value(field, *slot).ok(),
+            _ => None,
+        }
+    }
+
+    fn has(&self, field: usize) -> bool {
+        !self.found[field].is_empty()
+    }
+
+    fn for_each(
+        &self,
+        field: usize,
+        each: &mut dyn FnMut(Value<'_>) -> bool,
+    ) -> Result<(), Unreadable> {
+        if self.found[field].is_empty() {
+            return Err(Unreadable::MissingField { field });
+        }
+        for slot in &self.found[field] {
+            if !each(self.value(field, *slot)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

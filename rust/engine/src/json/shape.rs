@@ -1,0 +1,104 @@
+//! The shape of a line, by which most lines of a file are read.
+
+use super::cursor::Cursor;
+use super::found::{Found, ROW, UNTRACKED};
+use super::path::Tree;
+
+/// What all lines of a file mostly have in common: the bytes between their values. A line with the
+/// same bytes there needs no other look than at its values.
+///
+/// Measured with the number rule: 539 MB/s instead of 443 on number rows, 611 instead of 576 on text.
+#[derive(Default)]
+pub struct Shape {
+    parts: Vec<Part>,
+    /// After the last value.
+    end: Vec<u8>,
+}
+
+/// A value, and what stands before it: braces, commas, keys, spaces, and the quote of a string.
+struct Part {
+    before: Vec<u8>,
+    node: usize,
+    is_string: bool,
+}
+
+impl Shape {
+    /// Locates the fields in a line that looks like the ones before. `false` if it does not, or is
+    /// not valid.
+    #[inline]
+    pub fn follow(&self, tree: &Tree, mut cursor: Cursor<'_>, found: &mut Found) -> bool {
+        !self.parts.is_empty()
+            && self.parts.iter().all(|part| part.follow(tree, &mut cursor, found))
+            && cursor.block[cursor.at..cursor.end] == self.end
+    }
+
+    /// The shape of a line, if it is an object of strings and numbers, with other constants where
+    /// no path leads.
+    #[cold]
+    pub fn learn(tree: &Tree, mut cursor: Cursor<'_>, found: &mut Found) -> Option<Shape> {
+        let mut shape = Shape::default();
+        let mut before = cursor.at;
+        cursor.skip_space();
+        if cursor.peek() != Some(b'{') {
+            return None;
+        }
+        loop {
+            cursor.at += 1;
+            cursor.skip_space();
+            let node = found.key(tree, &mut cursor, ROW).ok()?;
+            let is_string = cursor.peek() == Some(b'"');
+            let is_twice = shape.parts.iter().any(|part| part.node == node);
+            match cursor.peek()? {
+                _ if node != UNTRACKED && is_twice => return None,
+                b'"' | b'-' | b'0'..=b'9' => {
+                    cursor.at += usize::from(is_string);
+                    let text = cursor.block[before..cursor.at].to_vec();
+                    shape.parts.push(Part { before: text, node, is_string });
+                    if is_string {
+                        cursor.rest_of_string().ok()?;
+                    } else {
+                        cursor.number().ok()?;
+                    }
+                    before = cursor.at;
+                }
+                _ if node != UNTRACKED => return None,
+                b't' => drop(cursor.word("true", "").ok()?),
+                b'f' => drop(cursor.word("false", "").ok()?),
+                b'n' => drop(cursor.word("null", "").ok()?),
+                _ => return None,
+            }
+            cursor.skip_space();
+            match cursor.peek()? {
+                b',' => {}
+                b'}' => break,
+                _ => return None,
+            }
+        }
+        cursor.at += 1;
+        cursor.skip_space();
+        shape.end = cursor.block[before..cursor.end].to_vec();
+        cursor.peek().is_none().then_some(shape)
+    }
+}
+
+impl Part {
+    #[inline(always)]
+    fn follow(&self, tree: &Tree, cursor: &mut Cursor<'_>, found: &mut Found) -> bool {
+        if !cursor.block[cursor.at..cursor.end].starts_with(&self.before) {
+            return false;
+        }
+        cursor.at += self.before.len();
+        if self.is_string {
+            let Ok(text) = cursor.rest_of_string() else { return false };
+            if self.node != UNTRACKED {
+                found.take_text(tree, self.node, cursor.block, text);
+            }
+        } else {
+            let Ok(name) = cursor.number() else { return false };
+            if self.node != UNTRACKED {
+                found.take_other(tree, self.node, name);
+            }
+        }
+        true
+    }
+}
