@@ -11,7 +11,7 @@ use arrow_schema::DataType;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
-use subl_engine::batch::matches_schema;
+use subl_engine::arrow::matches_schema;
 use subl_engine::{BatchMatcher, Plan};
 
 use crate::PlanError;

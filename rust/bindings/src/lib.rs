@@ -20,9 +20,10 @@ use pyo3::types::PyBytes;
 use subl_engine::duplicates::{Decisions, DuplicatesError, Signatures, cluster, settle};
 use subl_engine::format::{self, Compression, Foreign, Format};
 use subl_engine::parquet::{self, JsonRows};
-use subl_engine::plan::Comparison;
-use subl_engine::source::{Decompressor, Source};
-use subl_engine::{CHUNK_BYTES, Duplicates, Error, Flow, Plan, Progress, Shard, Split, Streams};
+use subl_engine::{
+    CHUNK_BYTES, Comparison, Decompressor, Duplicates, Error, Flow, Plan, Progress, Shard, Source,
+    Split, Streams,
+};
 
 create_exception!(subl_core, PlanError, PyValueError, "A plan that cannot be compiled.");
 create_exception!(subl_core, FilterError, PyOSError, "A shard that cannot be filtered.");

@@ -31,6 +31,9 @@ impl Compression {
     }
 }
 
+/// How hard outputs are compressed: the default of the zstandard library.
+pub(crate) const ZSTANDARD_LEVEL: i32 = 3;
+
 /// What the rows of a file are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

@@ -5,46 +5,32 @@
 //! with every rule that it breaks and the span that broke it. A line that cannot be read is
 //! rejected too, so that `rows_in == kept + rejected` always.
 //!
-//! The hot path: threads take chunks of the file ([`source`], [`pipeline`]), mark the bytes that
-//! matter and locate the needed fields without building a document ([`json`]),
-//! match ([`plan`], [`scan`], [`rules`]), and copy whole runs of lines ([`shard`]). In Parquet the
-//! chunks are row groups ([`parquet`]); the same rules look at Arrow arrays, and at rows that other
-//! languages hold ([`batch`]).
+//! The house, from the top down: `filter` asks which format a shard has, and hands on. `lines` and
+//! [`parquet`] read, judge and write, each in its own way; [`arrow`] does the same for rows in memory.
+//! All of them ask the `plan`, which compiles the [`rules`] together, and sees rows by what `json`
+//! locates in them. `shard` is what a run is told and tells; `sink` and `threads` are what both formats
+//! stand on.
 
-pub mod batch;
-mod count;
+pub mod arrow;
 pub mod duplicates;
-pub mod error;
+mod error;
+mod filter;
 pub mod format;
-mod gzip;
 mod json;
-mod judge;
-mod output;
+mod lines;
 pub mod parquet;
-mod pipe;
-pub mod pipeline;
-pub mod plan;
-mod reject;
+mod plan;
 pub mod rules;
-mod scan;
-pub mod shard;
-mod sign;
+mod shard;
 mod sink;
-pub mod source;
-pub mod statistics;
-pub mod stream;
-pub mod tokenizer;
+mod threads;
+mod tokenizer;
 mod unicode;
 
-pub use batch::BatchMatcher;
-pub use count::count_rows;
+pub use arrow::BatchMatcher;
 pub use error::{Error, PlanError, shown};
+pub use filter::{check_shard, count_rows, filter_shard, sign_shard};
 pub use json::MAX_DEPTH;
-pub use output::part_name;
-pub use pipeline::{CHUNK_BYTES, read_line};
-pub use plan::{Plan, PlanSpec};
-pub use reject::explain;
-pub use shard::{Duplicates, Flow, Progress, Shard, Split, check_shard, filter_shard};
-pub use sign::sign_shard;
-pub use statistics::Statistics;
-pub use stream::{Streams, filter_stream};
+pub use lines::{CHUNK_BYTES, Decompressor, Source, Streams, explain, filter_stream, read_line};
+pub use plan::{Comparison, Plan, PlanSpec, Statistics};
+pub use shard::{Duplicates, Flow, Progress, Shard, Split, part_name};

@@ -11,14 +11,15 @@ use arrow_schema::Field;
 use parquet::arrow::ProjectionMask;
 
 use super::columns::{NOWHERE, route};
-use super::output::{Layout, Output, to_io};
-use super::{Input, catch, check_tags};
-use crate::batch::{Batch, write_json};
+use super::errors::{catch, to_io};
+use super::input::{Input, check_tags, fit};
+use super::output::{Layout, Output};
+use crate::arrow::{Batch, write_json};
 use crate::error::Error;
 use crate::json::Tree;
-use crate::plan::Plan;
-use crate::reject::explain_row;
-use crate::shard::{Split, folder_beside};
+use crate::plan::{Plan, explain_row};
+use crate::shard::Split;
+use crate::sink::folder_beside;
 
 /// The verdict on the row with this number, from 0, as [`crate::explain`] has it. `None` if the
 /// file has fewer rows.
@@ -94,6 +95,16 @@ pub fn take_rows(path: &Path, rows: &[u64], output: &Path) -> Result<u64, Error>
     }
     sink.finish()?;
     Ok(bytes_read)
+}
+
+/// Looks at the beginning of a shard, as a filter would see it.
+pub fn check(plan: &Plan, path: &Path, split: Split) -> Result<(), Error> {
+    let input = fit(plan, path, split)?;
+    if input.groups().is_empty() {
+        return Ok(());
+    }
+    let file = File::open(path).map_err(Error::read(path))?;
+    catch(path, || input.rows(&file, 0)?.next().transpose().map(drop))
 }
 
 /// The rows of a file as lines of JSON, some at a time: what [`write_json`] makes of them.

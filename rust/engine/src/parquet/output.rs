@@ -17,10 +17,11 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, SchemaDescriptor, Type, TypePtr};
 
 use super::columns::{Chunk, Description};
+use super::errors::to_io;
 use crate::error::Error;
-use crate::output::part_path;
+use crate::format::ZSTANDARD_LEVEL;
 use crate::shard::Split;
-use crate::sink::{Sink, ZSTANDARD_LEVEL, temporary};
+use crate::sink::{Sink, temporary};
 
 /// The schema and the properties of one output.
 pub struct Layout {
@@ -207,7 +208,7 @@ impl<'a> Output<'a> {
         split: Split,
         layout: &'a Layout,
     ) -> Result<Output<'a>, Error> {
-        let name = part_path(path, split, 0);
+        let name = split.part(path, 0);
         let writer = start(&name, making, layout).map_err(Error::write(&name))?;
         Ok(Output { path, making, split, layout, full: Vec::new(), rows: 0, writer })
     }
@@ -216,14 +217,14 @@ impl<'a> Output<'a> {
     /// bytes, uncompressed.
     pub fn append(&mut self, part: u64, chunks: Vec<Chunk>) -> Result<u64, Error> {
         while (self.full.len() as u64) < part {
-            let next = part_path(self.path, self.split, self.full.len() as u64 + 1);
+            let next = self.split.part(self.path, self.full.len() as u64 + 1);
             let writer = start(&next, self.making, self.layout).map_err(Error::write(&next))?;
             let full = std::mem::replace(&mut self.writer, writer);
-            let path = part_path(self.path, self.split, self.full.len() as u64);
+            let path = self.split.part(self.path, self.full.len() as u64);
             end(full).and_then(|sink| sink.sync()).map_err(Error::write(&path))?;
             self.full.push(std::mem::take(&mut self.rows));
         }
-        let path = part_path(self.path, self.split, self.full.len() as u64);
+        let path = self.split.part(self.path, self.full.len() as u64);
         let write = || -> Result<u64> {
             let mut group = self.writer.next_row_group()?;
             for (bytes, close) in chunks {
@@ -239,10 +240,10 @@ impl<'a> Output<'a> {
     /// Moves all parts to their places. Returns how many rows each has.
     pub fn finish(self) -> Result<Vec<u64>, Error> {
         let mut rows = self.full;
-        let path = part_path(self.path, self.split, rows.len() as u64);
+        let path = self.split.part(self.path, rows.len() as u64);
         let sink = end(self.writer).map_err(Error::write(&path))?;
         for part in 0..rows.len() as u64 {
-            let path = part_path(self.path, self.split, part);
+            let path = self.split.part(self.path, part);
             fs::rename(temporary(&path, self.making), &path).map_err(Error::write(&path))?;
         }
         sink.finish().map_err(Error::write(&path))?;
@@ -264,15 +265,4 @@ fn start(
 fn end(writer: SerializedFileWriter<BufWriter<Bytes>>) -> io::Result<Sink> {
     let buffer = writer.into_inner().map_err(to_io)?;
     Ok(buffer.into_inner().map_err(io::IntoInnerError::into_error)?.0)
-}
-
-/// What the system said, if it was the system that failed.
-pub fn to_io(error: parquet::errors::ParquetError) -> io::Error {
-    match error {
-        parquet::errors::ParquetError::External(inner) => match inner.downcast::<io::Error>() {
-            Ok(error) => *error,
-            Err(other) => io::Error::other(other),
-        },
-        other => io::Error::new(io::ErrorKind::InvalidData, other),
-    }
 }

@@ -135,6 +135,7 @@ impl Tokenizer {
     }
 
     /// Whether there is a fast path.
+    #[cfg(test)]
     pub fn is_fast(&self) -> bool {
         self.fast.is_some()
     }

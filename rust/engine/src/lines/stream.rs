@@ -1,6 +1,6 @@
 //! Filters rows on their way from one process to the next.
 //!
-//! Rows come and go in the order of the input, through the threads of [`crate::pipeline`]; one that
+//! Rows come and go in the order of the input, through the threads of `pipeline.rs`; one that
 //! is kept goes on as soon as it is read, with no row in hand that waits for another. There is no
 //! artifact: nothing is named, renamed or continued, and what was written before an error stays.
 
@@ -9,15 +9,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::block::Block;
+use super::codec::{Codec, without_rows};
+use super::judge::Judge;
+use super::pipe::{is_abandoned, write_all};
+use super::pipeline::{self, Turn, Worker};
+use super::source::{CHUNK_BYTES, Source};
 use crate::error::Error;
-use crate::judge::Judge;
-use crate::pipe::{is_abandoned, write_all};
-use crate::pipeline::{self, Block, CHUNK_BYTES, Turn, Worker};
-use crate::plan::Plan;
+use crate::plan::{Counts, Plan, Statistics};
 use crate::shard::{Flow, Meter, Progress};
-use crate::sink::{Codec, without_rows};
-use crate::source::Source;
-use crate::statistics::{Counts, Statistics};
 
 /// Where rows come from and go to. A stream is called `-` in rejects and in errors.
 #[derive(Clone, Copy, Debug)]

@@ -4,6 +4,11 @@
 //! mask with one bit a rule, in declared order. Only for a row that breaks one does [`Plan::find`]
 //! ask why, and where.
 
+mod explain;
+mod reasons;
+mod scan;
+mod statistics;
+
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -19,7 +24,13 @@ use crate::rules::numbers::Numbers;
 use crate::rules::repetition::Repetition;
 use crate::rules::tokens::Tokens;
 use crate::rules::{Action, Finding, Kind, Matcher, Mode, Parts, RuleSpec};
-use crate::scan::{self, Scan};
+use crate::shard::Duplicates;
+use scan::Scan;
+
+pub(crate) use explain::explain_row;
+pub(crate) use reasons::{First, Reasons, push_number, to_json};
+pub(crate) use statistics::Counts;
+pub use statistics::Statistics;
 
 /// How many rules a plan may have: the bits of the mask.
 pub const MAX_RULES: usize = 64;
@@ -404,6 +415,32 @@ impl Plan {
             }
         }
         findings.sort_by_key(|found| (found.rule, found.value, found.finding.reason));
+    }
+}
+
+impl Plan {
+    /// The rules that compare rows and are broken by the row with this number, from 0; `firsts` are
+    /// replaced by the rows that it repeats.
+    pub(crate) fn repeated<'a>(
+        &self,
+        duplicates: &[Duplicates<'a>],
+        number: u64,
+        firsts: &mut Vec<First<'a>>,
+    ) -> u64 {
+        firsts.clear();
+        let mut broken = 0;
+        for (comparison, duplicates) in self.comparisons.iter().zip(duplicates) {
+            let decisions = duplicates.decisions;
+            // A file that has grown since is read to its end; its digest will tell.
+            if number < decisions.rows(duplicates.shard)
+                && let Some((shard, line)) = decisions.first(duplicates.shard, number)
+            {
+                broken |= 1 << comparison.rule;
+                let file = duplicates.files.get(shard as usize).map_or("", String::as_str);
+                firsts.push(First { rule: comparison.rule, file, line });
+            }
+        }
+        broken
     }
 }
 

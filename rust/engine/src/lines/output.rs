@@ -1,7 +1,6 @@
 //! What is written of a shard: kept rows in one file or several, rejects, and the journal from which
 //! a killed run goes on.
 
-use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,38 +8,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::codec::{self, Codec};
 use crate::error::Error;
-use crate::plan::Plan;
+use crate::plan::{Counts, Plan, Statistics};
 use crate::shard::{Shard, Split};
-use crate::sink::{Codec, Sink, temporary};
-use crate::statistics::{Counts, Statistics};
+use crate::sink::{Sink, Work, temporary};
 
 /// Only the same engine is known to write the same bytes.
 const ENGINE: &str = env!("CARGO_PKG_VERSION");
-
-/// What a shard needs while it is filtered, in a folder in which nothing else is put: one folder for
-/// each kind of file, so that only names of one kind meet, and these are all different.
-#[derive(Clone, Debug)]
-pub(crate) struct Work {
-    /// Kept rows and rejects in the making.
-    pub kept: PathBuf,
-    pub rejects: PathBuf,
-    /// How far the shard is, and a folder to write that in.
-    journal: PathBuf,
-    making: PathBuf,
-}
-
-impl Work {
-    /// `folder` is on the file system of the kept rows, `rejects` on that of the rejects.
-    pub fn new(shard: Shard<'_>, folder: &Path, rejects: &Path) -> Work {
-        Work {
-            kept: folder.join("kept"),
-            rejects: rejects.join("rejects"),
-            journal: folder.join("journals").join(shard.kept.file_name().unwrap_or_default()),
-            making: folder.join("making"),
-        }
-    }
-}
 
 /// Where all workers hand in what they made of a block, in order.
 pub(crate) struct Output {
@@ -49,7 +24,9 @@ pub(crate) struct Output {
     pub counts: Counts,
     /// The chunks that are finished.
     pub chunks: u64,
-    work: Work,
+    /// Where the journal is, and a folder to write it in.
+    journal: PathBuf,
+    making: PathBuf,
     journal_interval: Duration,
     last_journal: Instant,
     chunk_bytes: usize,
@@ -89,7 +66,8 @@ impl Output {
                     .map_err(Error::write(shard.rejects))?,
                 counts: journal.counts,
                 chunks: journal.chunks,
-                work: work.clone(),
+                journal: work.journal.clone(),
+                making: work.making.clone(),
                 // Nobody goes on where the folder is gone afterwards.
                 journal_interval: shard.work.map_or(Duration::MAX, |_| shard.journal_interval),
                 last_journal: Instant::now(),
@@ -110,7 +88,7 @@ impl Output {
     }
 
     fn write_journal(&self) -> Result<(), Error> {
-        let Work { journal: path, making, .. } = &self.work;
+        let Output { journal: path, making, .. } = self;
         self.kept.sync().map_err(Error::write(&self.kept.path()))?;
         self.rejects.sync().map_err(Error::write(self.rejects.path()))?;
         let journal = Journal {
@@ -134,9 +112,9 @@ impl Output {
         let path = self.kept.path();
         let mut parts = self.kept.finish().map_err(Error::write(&path))?;
         let path = self.rejects.path().to_owned();
-        self.rejects.finish().map_err(Error::write(&path))?;
+        codec::finish(self.rejects).map_err(Error::write(&path))?;
         // Without the unfinished outputs it says nothing.
-        let _ = fs::remove_file(&self.work.journal);
+        let _ = fs::remove_file(&self.journal);
         if parts.is_empty() {
             parts.push(self.counts.kept);
         }
@@ -167,7 +145,7 @@ struct PartsState {
 
 impl Parts {
     fn open(path: &Path, making: &Path, split: Split, state: PartsState) -> io::Result<Parts> {
-        let part = part_path(path, split, state.full.len() as u64);
+        let part = split.part(path, state.full.len() as u64);
         let sink = Sink::open(&part, making, state.length)?;
         Ok(Parts { path: path.to_owned(), making: making.to_owned(), split, sink, state })
     }
@@ -229,7 +207,7 @@ impl Parts {
         self.sink.sync()?;
         let mut full = std::mem::take(&mut self.state.full);
         full.push(self.state.rows);
-        let part = part_path(&self.path, self.split, full.len() as u64);
+        let part = self.split.part(&self.path, full.len() as u64);
         self.state = PartsState { full, ..PartsState::default() };
         self.sink = Sink::create(&part, &self.making)?;
         Ok(())
@@ -239,80 +217,16 @@ impl Parts {
     fn finish(self) -> io::Result<Vec<u64>> {
         let PartsState { full: mut rows, rows: last, .. } = self.state;
         for part in 0..rows.len() as u64 {
-            let path = part_path(&self.path, self.split, part);
+            let path = self.split.part(&self.path, part);
             // A run that was killed here has moved some of them.
             if temporary(&path, &self.making).exists() {
                 fs::rename(temporary(&path, &self.making), &path)?;
             }
         }
-        self.sink.finish()?;
+        codec::finish(self.sink)?;
         if self.split != Split::default() {
             rows.push(last);
         }
         Ok(rows)
-    }
-}
-
-/// `rows.jsonl.zst` is `rows-00000.jsonl.zst` if it has parts. Two files share no name of a part: what
-/// is before the last hyphen in front of the first dot, and behind that dot, is of the file alone.
-pub(crate) fn part_path(path: &Path, split: Split, part: u64) -> PathBuf {
-    if split == Split::default() {
-        return path.to_owned();
-    }
-    path.with_file_name(part_name(path.file_name().unwrap_or_default(), part))
-}
-
-/// The name of a part of the file with this name.
-pub fn part_name(mut name: &OsStr, part: u64) -> OsString {
-    let mut endings = Vec::new();
-    while let (Some(before), Some(ending)) =
-        (Path::new(name).file_stem(), Path::new(name).extension())
-    {
-        endings.push(ending);
-        name = before;
-    }
-    let mut name = name.to_owned();
-    name.push(format!("-{part:05}"));
-    for ending in endings.iter().rev() {
-        name.push(".");
-        name.push(ending);
-    }
-    name
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn parts_of_different_files_have_different_names(
-            names in proptest::collection::btree_set("[aA0é.-]{1,3}(-0000[01])?(\\.j)?(-0000[01])?", 1..20),
-            parts in proptest::collection::btree_set(prop_oneof![0..3u64, 99_999..100_002u64], 1..4),
-        ) {
-            let split = Split { rows: Some(1), bytes: None };
-            let files = names.iter().filter(|name| !name.starts_with('.'));
-            let all: Vec<_> = files
-                .flat_map(|name| parts.iter().map(|part| part_path(Path::new(name), split, *part)))
-                .collect();
-            prop_assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
-        }
-    }
-
-    #[test]
-    fn a_part_keeps_the_endings_of_its_file() {
-        let split = Split { rows: None, bytes: Some(1) };
-        for (name, part) in [
-            ("k/rows.jsonl.zst", "k/rows-00012.jsonl.zst"),
-            ("k/rows", "k/rows-00012"),
-            ("k/a.b-00012.c", "k/a-00012.b-00012.c"),
-        ] {
-            assert_eq!(part_path(Path::new(name), split, 12), Path::new(part));
-            assert_eq!(part_path(Path::new(name), Split::default(), 12), Path::new(name));
-        }
     }
 }

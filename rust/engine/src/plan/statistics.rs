@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Plan, PlanFinding};
 use crate::json::{Unreadable, bits};
-use crate::plan::{Plan, PlanFinding};
 
 /// The counts of one shard. `rows_in == kept + rejected`; unreadable rows are among the rejected.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]

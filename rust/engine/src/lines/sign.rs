@@ -1,29 +1,23 @@
-//! The first pass over a shard, for the rules that compare rows.
+//! The first pass over a shard of lines, for the rules that compare rows.
 
 use std::path::Path;
 
+use super::block::{Block, content};
+use super::pipeline::{self, Turn, Worker};
+use super::source::{CHUNK_BYTES, Source};
 use crate::duplicates::Signatures;
 use crate::error::Error;
-use crate::format::{self, Format};
-use crate::json::Index;
-use crate::json::Locator;
-use crate::parquet;
-use crate::pipeline::{self, Block, CHUNK_BYTES, Turn, Worker, content};
+use crate::json::{Index, Locator};
 use crate::plan::{Plan, Signing};
 use crate::shard::{Flow, Meter, Progress};
-use crate::source::Source;
 
-/// The first pass over a shard, for the rules that compare rows: one column of signatures for each
-/// of [`Plan::comparisons`], with a row for each line.
-pub fn sign_shard(
+/// See [`crate::sign_shard`].
+pub fn sign(
     plan: &Plan,
     input: &Path,
     threads: usize,
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Vec<Signatures>, Error> {
-    if format::of_file(input).map_err(Error::read(input))? == Format::Parquet {
-        return parquet::sign(plan, input, progress);
-    }
     let source = Source::open(input, CHUNK_BYTES).map_err(Error::read(input))?;
     let meter = Meter::new(source.bytes_read(), progress);
     let max_line_bytes = plan.max_line_bytes();

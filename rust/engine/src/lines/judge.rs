@@ -1,13 +1,12 @@
 //! Decides about the lines of a shard, and copies them to one of two places.
 
+use super::block::{Block, content, is_blank};
+use super::pipeline::Turn;
+use super::rejects::{Original, Rejects};
 use crate::error::Error;
-use crate::json::Index;
-use crate::json::{Locator, Unreadable, bits};
-use crate::pipeline::{Block, Turn, content};
-use crate::plan::{Plan, PlanFinding, Scratch};
-use crate::reject::{First, Original, Rejects};
-use crate::shard::{Duplicates, Meter, repeated};
-use crate::statistics::Counts;
+use crate::json::{Index, Locator, Unreadable, bits};
+use crate::plan::{Counts, First, Plan, PlanFinding, Scratch};
+use crate::shard::{Duplicates, Meter};
 
 /// What becomes of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,9 +121,7 @@ impl<'a> Judge<'a> {
         let line = &window[start..end];
         let (from, to) = content(line, self.line_number == 0);
         let text = &line[from..to];
-        if text.first() != Some(&b'{')
-            && text.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
-        {
+        if text.first() != Some(&b'{') && is_blank(text) {
             self.counts.blank_lines += 1;
             return Verdict::Gone;
         }
@@ -142,7 +139,7 @@ impl<'a> Judge<'a> {
             }
         };
         self.counts.rows_in += 1;
-        let known = repeated(self.plan, self.duplicates, self.line_number, &mut self.firsts);
+        let known = self.plan.repeated(self.duplicates, self.line_number, &mut self.firsts);
         let Ok(broken) = self.plan.broken(&record, known, &mut self.scratch) else {
             let unreadable = self.plan.unreadable(&record);
             self.counts.unreadable(self.plan, &unreadable);

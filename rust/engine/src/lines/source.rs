@@ -11,9 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::gzip::Members;
+use super::pipe::{Patience, Pipe};
 use crate::format::{self, Compression, Format};
-use crate::gzip::Members;
-use crate::pipe::{Patience, Pipe};
+
+/// How much one worker takes at a time, uncompressed.
+pub const CHUNK_BYTES: usize = 4 << 20;
 
 const BUFFER_BYTES: usize = 128 * 1024;
 

@@ -11,8 +11,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use super::Batch;
 use crate::error::PlanError;
 use crate::json::bits;
-use crate::plan::{Plan, PlanFinding, Scratch};
-use crate::reject::Reasons;
+use crate::plan::{Plan, PlanFinding, Reasons, Scratch};
 
 /// Rows are matched in slices: what their reasons take is bounded.
 const SLICE_ROWS: usize = 1 << 14;
