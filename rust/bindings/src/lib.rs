@@ -117,7 +117,7 @@ impl PyDuplicates {
                     let path = shard.get(index).ok_or_else(|| {
                         PyValueError::new_err("expected a file of signatures for each rule")
                     })?;
-                    let loaded = Signatures::load(path, signer).map_err(|e| exception(&e))?;
+                    let loaded = signer.load(path).map_err(|e| exception(&e))?;
                     rows += loaded.rows();
                     signer.check_memory(rows).map_err(memory)?;
                     shards.push(loaded);

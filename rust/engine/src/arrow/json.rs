@@ -17,7 +17,7 @@ use arrow_array::types::{
 use arrow_schema::{DataType, Field, IntervalUnit, TimeUnit};
 use serde::de::IgnoredAny;
 
-use super::{Strings, elements, is_json, keyed};
+use super::arrays::{Strings, elements, is_json, keyed};
 
 /// Appends a value. What JSON has no type for becomes null (numbers that are not finite) or a text:
 /// hexadecimal digits of binary data, and times in ISO 8601.

@@ -8,7 +8,7 @@ use arrow_array::builder::{
 use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use super::Batch;
+use super::batch::Batch;
 use crate::error::PlanError;
 use crate::json::bits;
 use crate::plan::{Plan, PlanFinding, Reasons, Scratch};

@@ -1,12 +1,18 @@
 use std::sync::Arc;
 
 use arrow_array::builder::StringDictionaryBuilder;
+use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
-use arrow_array::{ArrayRef, FixedSizeListArray, Int64Array, ListArray, NullArray};
-use arrow_buffer::OffsetBuffer;
+use arrow_array::{
+    Array, ArrayRef, FixedSizeListArray, Int64Array, LargeStringArray, ListArray, NullArray,
+    StringArray, StringViewArray, StructArray,
+};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_schema::{DataType, Field};
 use serde_json::{Value as Json, json};
 
-use super::*;
+use super::BatchMatcher;
+use crate::plan::Plan;
 
 fn plan(field: &str) -> Plan {
     let rule = json!({"name": "owl", "kind": "literal", "words": ["owl"], "field": field});

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::{mem, thread};
 
-use super::{Among, DuplicatesError, Recipe, Signatures, Signer};
+use super::signatures::Signatures;
+use super::signer::{Recipe, Signer};
+use super::spec::Among;
 
 /// Parts of the key space, by the highest bits of a key.
 const PART_BITS: u32 = 5;
@@ -24,6 +26,50 @@ const RANK_BITS: usize = 512;
 
 /// `(row, first)`, counted over all shards.
 type Link = (u32, u32);
+
+/// Why duplicates cannot be decided.
+#[derive(Debug, thiserror::Error)]
+pub enum DuplicatesError {
+    /// It would take more memory than the rule allows.
+    #[error(
+        "rule `{rule}`: finding duplicates among {rows} rows needs {needed_mib} MiB, but \
+         max_memory_mib is {max_memory_mib}: set max_memory_mib = {needed_mib}, or filter fewer \
+         shards at once{leaner}"
+    )]
+    Memory {
+        /// The name of the rule.
+        rule: String,
+        /// Rows of all shards.
+        rows: u64,
+        /// What would be enough.
+        needed_mib: u64,
+        /// What the rule allows.
+        max_memory_mib: u64,
+        /// Another way out, if there is one.
+        leaner: &'static str,
+    },
+    /// Rows are counted in 32 bits.
+    #[error("rule `{rule}`: {rows} rows, expected at most {max}: filter fewer shards at once",
+        max = u32::MAX)]
+    Rows {
+        /// The name of the rule.
+        rule: String,
+        /// Rows of all shards.
+        rows: u64,
+    },
+    /// The signatures of a shard were made by another rule.
+    #[error("rule `{rule}`: shard {shard} was signed with `{found}`, expected `{expected}`")]
+    Parameters {
+        /// The name of the rule.
+        rule: String,
+        /// The index of the shard.
+        shard: usize,
+        /// How it was signed.
+        found: String,
+        /// How the rule signs.
+        expected: String,
+    },
+}
 
 /// Which rows repeat which.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -301,11 +347,7 @@ fn part_rows(rows: u64) -> usize {
 }
 
 /// How many of these threads fit into the memory that the rule allows; an error if none does.
-pub(super) fn threads_that_fit(
-    signer: &Signer,
-    rows: u64,
-    threads: usize,
-) -> Result<usize, DuplicatesError> {
+fn threads_that_fit(signer: &Signer, rows: u64, threads: usize) -> Result<usize, DuplicatesError> {
     if rows > u64::from(u32::MAX) {
         return Err(DuplicatesError::Rows { rule: signer.name.clone(), rows });
     }
@@ -327,5 +369,14 @@ pub(super) fn threads_that_fit(
             },
         }),
         fitting => Ok(fitting as usize),
+    }
+}
+
+impl Signer {
+    /// How much memory [`cluster`] needs for so many rows with one thread.
+    ///
+    /// Signatures are part of it, so ask this between shards of the first pass.
+    pub fn check_memory(&self, rows: u64) -> Result<(), DuplicatesError> {
+        threads_that_fit(self, rows, 1).map(|_| ())
     }
 }

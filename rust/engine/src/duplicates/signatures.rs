@@ -16,11 +16,10 @@ use std::path::Path;
 
 use twox_hash::XxHash3_64;
 
-use super::Signer;
 use crate::error::Error;
 use crate::sink::Sink;
 
-/// The last byte is the version of the format, and of all that [`Signer::sign`] does.
+/// The last byte is the version of the format, and of all that [`super::Signer::sign`] does.
 const MAGIC: &[u8; 8] = b"subldup\x01";
 /// A file that claims longer parameters is corrupt.
 const MAX_PARAMETER_BYTES: u64 = 1 << 16;
@@ -111,7 +110,7 @@ impl Signatures {
         self.tails.shrink_to_fit();
     }
 
-    /// Writes a file that is either absent or complete, for [`Signatures::load`]. It is made in the
+    /// Writes a file that is either absent or complete, for [`super::Signer::load`]. It is made in the
     /// folder `making`, in which nothing else is put.
     ///
     /// Little-endian: magic and version (8 bytes), length of the parameters (8), parameters (UTF-8),
@@ -134,17 +133,13 @@ impl Signatures {
         write().map_err(Error::write(path))
     }
 
-    /// Reads what [`Signatures::save`] wrote.
-    ///
-    /// An error if the file is truncated or corrupt, or was made with other parameters than those
-    /// of `signer`; then the shard must be signed again.
-    pub fn load(path: &Path, signer: &Signer) -> Result<Signatures, Error> {
-        let read = || Signatures::read(BufReader::new(File::open(path)?), signer);
+    /// Fills an empty column with what [`Signatures::save`] wrote.
+    pub(super) fn load(path: &Path, empty: Signatures) -> Result<Signatures, Error> {
+        let read = || Signatures::read(BufReader::new(File::open(path)?), empty);
         read().map_err(Error::read(path))
     }
 
-    fn read(input: impl Read, signer: &Signer) -> io::Result<Signatures> {
-        let mut signatures = signer.signatures();
+    fn read(input: impl Read, mut signatures: Signatures) -> io::Result<Signatures> {
         let mut input = Checked::new(input);
         if &input.read::<8>()? != MAGIC {
             return Err(invalid("not a file of signatures, or one of another version"));
@@ -155,9 +150,9 @@ impl Signatures {
         }
         let mut parameters = vec![0; length as usize];
         input.fill(&mut parameters)?;
-        if parameters != signer.parameters.as_bytes() {
+        if parameters != signatures.parameters.as_bytes() {
             let found = String::from_utf8_lossy(&parameters);
-            let expected = &signer.parameters;
+            let expected = &signatures.parameters;
             return Err(invalid(&format!("signed with `{found}`, expected `{expected}`")));
         }
         let rows = u64::from_le_bytes(input.read()?);

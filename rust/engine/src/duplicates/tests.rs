@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
+use super::signer::Recipe;
 use super::*;
 use crate::error::Error;
 
@@ -236,7 +237,7 @@ fn files_round_trip() {
         for rows in [vec![], vec![None, Some("a b c"), Some("a"), Some(&words), None]] {
             let signatures = sign(&signer, &rows);
             signatures.save(&path, &making).unwrap();
-            assert_eq!(Signatures::load(&path, &signer).unwrap(), signatures);
+            assert_eq!(signer.load(&path).unwrap(), signatures);
         }
     }
     // More than one buffer.
@@ -244,7 +245,7 @@ fn files_round_trip() {
     let rows: Vec<Option<String>> = (0..30_000).map(|row| Some(row.to_string())).collect();
     let signatures = sign(&signer, &rows);
     signatures.save(&path, &making).unwrap();
-    assert_eq!(Signatures::load(&path, &signer).unwrap(), signatures);
+    assert_eq!(signer.load(&path).unwrap(), signatures);
     let header = 8 + 8 + signer.parameters.len() as u64 + 8;
     let length = fs::metadata(&path).unwrap().len();
     assert_eq!(length, header + 30_000 * signatures.bytes_per_row() + 8);
@@ -257,7 +258,7 @@ fn damaged_files_are_refused() {
     let signer = signer(r#""method": "exact""#);
     sign(&signer, &[Some("a"), None, Some("b")]).save(&path, &making).unwrap();
     let good = fs::read(&path).unwrap();
-    let load = || Signatures::load(&path, &signer).map_err(|error| error.to_string());
+    let load = || signer.load(&path).map_err(|error| error.to_string());
     for length in 0..good.len() {
         fs::write(&path, &good[..length]).unwrap();
         assert!(load().unwrap_err().ends_with("truncated"), "{length} bytes");
@@ -284,7 +285,7 @@ fn signatures_of_other_parameters_are_refused() {
     let signatures = sign(&other, &[Some("a")]);
     signatures.save(&path, &making).unwrap();
     let rule = signer(r#""method": "minhash""#);
-    let error = Signatures::load(&path, &rule).unwrap_err();
+    let error = rule.load(&path).unwrap_err();
     assert!(matches!(error, Error::Read { .. }));
     assert!(error.to_string().contains("bands=5 rows=25"), "{error}");
     let error = decide(&rule, vec![rule.signatures(), signatures], 1).unwrap_err().to_string();

@@ -24,7 +24,7 @@
 use regex_syntax::hir::{Class, HirKind};
 use serde::Deserialize;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::unicode::invisible::Invisible;
 use crate::unicode::{Bits, Set};
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::tokenizer::{self, Token, Tokenizer};
 
 const REASONS: [&str; 9] = [

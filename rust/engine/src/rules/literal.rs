@@ -7,7 +7,7 @@
 //! [`crate::unicode::words`] says what a whole word is: in most texts `\b` for words that start and
 //! end in letters or digits, but it also works for `c++`, beside marks and where no spaces are written.
 //!
-//! Most values are searched by [`crate::scan`], which needs no folding. What is here decides about
+//! Most values are searched by `plan/scan`, which needs no folding. What is here decides about
 //! any value: it folds the value into a buffer, searches that, and maps spans back.
 
 use std::sync::LazyLock;

@@ -19,7 +19,7 @@
 
 use serde::Deserialize;
 
-use super::Finding;
+use super::finding::Finding;
 
 /// `sys.int_info.default_max_str_digits`.
 const MAX_DIGITS: usize = 4300;

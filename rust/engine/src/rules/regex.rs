@@ -3,7 +3,7 @@
 //! the very end only. Characters are compared one by one: `é` is not `e` with a mark after it, and
 //! `\b` is Unicode's, which knows no scripts without spaces; the `literal` rule does both.
 //!
-//! How the patterns of all rules are searched together is the business of [`crate::scan`].
+//! How the patterns of all rules are searched together is the business of `plan/scan`.
 
 use std::sync::LazyLock;
 

@@ -14,7 +14,7 @@ use aho_corasick::packed;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 use serde::Deserialize;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::tokenizer::{self, Token, Tokenizer};
 
 /// The reason for a value that the tokenizer refuses: it cannot be judged, so it is not kept.

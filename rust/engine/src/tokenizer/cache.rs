@@ -4,7 +4,7 @@
 //! are, and one for up to 31 bytes and six tokens. In a bucket, a new piece displaces the older of
 //! two. Anything larger is rarely met twice, and is encoded each time.
 
-use super::Ids;
+use super::merge::Ids;
 
 /// 4 MiB and 2 MiB for each tokenizer and thread.
 const SHORT_BITS: u32 = 16;

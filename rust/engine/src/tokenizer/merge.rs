@@ -1,7 +1,8 @@
 //! Byte-pair encoding of one piece: merge the pair of lowest rank, the leftmost first, until no
 //! pair is left that has a rank.
 
-use super::Ids;
+/// Tokens of a piece: their ids, and the offsets at which they end.
+pub type Ids = Vec<(u32, u32)>;
 
 const EMPTY: u64 = u64::MAX;
 /// Of a pair without a rank. Real ones are smaller: no id is `u32::MAX`.

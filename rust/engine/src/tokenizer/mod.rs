@@ -6,7 +6,11 @@
 //! path in here: pieces from a DFA, and for each piece a look into a cache. A value that the fast
 //! path might get wrong goes to the crate.
 
+mod bytes;
 mod cache;
+#[cfg(test)]
+pub(crate) mod examples;
+mod fast;
 mod merge;
 mod split;
 
@@ -14,19 +18,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use ahash::AHashMap;
-use aho_corasick::{AhoCorasick, Input, MatchKind};
-use serde_json::Value;
+use aho_corasick::Input;
 use sha2::{Digest, Sha256};
-use tokenizers::{Model, ModelWrapper, NormalizedString, Normalizer};
-use unicode_normalization_alignments::{IsNormalized, is_nfc_quick};
+use tokenizers::{Model, ModelWrapper};
 
+use bytes::{characters, decode};
 use cache::Cache;
-use merge::{Buffers, Merges};
-use split::{Pieces, Splitter};
-
-/// Tokens of a piece: their ids, and the offsets at which they end.
-type Ids = Vec<(u32, u32)>;
+use fast::{Added, Fast};
+use merge::{Buffers, Ids};
+use split::Pieces;
 
 /// Longer pieces are encoded by the crate, whose time is not quadratic in the length.
 const MAX_PIECE_BYTES: usize = 512;
@@ -61,29 +61,6 @@ pub struct Tokenizer {
     number: u64,
     inner: tokenizers::Tokenizer,
     fast: Option<Fast>,
-}
-
-/// What the fast path needs.
-struct Fast {
-    splitter: Splitter,
-    merges: Merges,
-    /// A whole piece that is a token is that token, whatever the merges say.
-    ignore_merges: bool,
-    nfc: bool,
-    /// Bytes of UTF-8 that are not in the vocabulary. The crate drops them, and then merges what
-    /// was left and right of them.
-    missing: Option<Box<[bool; 256]>>,
-    /// Searched first, then what lies between by `normalized`.
-    raw: Option<Added>,
-    normalized: Option<Added>,
-    /// Added tokens take spaces with them, or match whole words only: left to the crate.
-    has_odd_added: bool,
-}
-
-/// Added tokens, such as `<|im_end|>`.
-struct Added {
-    automaton: AhoCorasick,
-    ids: Vec<u32>,
 }
 
 impl Tokenizer {
@@ -300,122 +277,6 @@ impl Tokenizer {
     }
 }
 
-impl Fast {
-    /// Recognises the family. Whatever looks unfamiliar gets no fast path.
-    fn new(json: &[u8], inner: &tokenizers::Tokenizer) -> Option<Fast> {
-        let file: Value = serde_json::from_slice(json).ok()?;
-        let nfc = match &file["normalizer"] {
-            Value::Null => false,
-            normalizer if normalizer["type"] == "NFC" => true,
-            _ => return None,
-        };
-        let splitter = Splitter::new(&file["pre_tokenizer"])?;
-        let ModelWrapper::BPE(model) = inner.get_model() else { return None };
-        let affixes = [&model.continuing_subword_prefix, &model.end_of_word_suffix];
-        if affixes.into_iter().flatten().any(|affix| !affix.is_empty()) || model.byte_fallback {
-            return None;
-        }
-        let vocabulary: AHashMap<&str, u32> = file["model"]["vocab"]
-            .as_object()?
-            .iter()
-            .map(|(token, id)| Some((token.as_str(), u32::try_from(id.as_u64()?).ok()?)))
-            .collect::<Option<_>>()?;
-        if vocabulary.values().any(|&id| id == u32::MAX) {
-            return None;
-        }
-        let mut bytes = [u32::MAX; 256];
-        let mut missing = Box::new([false; 256]);
-        for byte in 0..=u8::MAX {
-            match vocabulary.get(character(byte).encode_utf8(&mut [0; 4]) as &str) {
-                Some(&id) => bytes[usize::from(byte)] = id,
-                None if matches!(byte, 0xC0 | 0xC1 | 0xF5..) => {}
-                None if is_rare(byte) => missing[usize::from(byte)] = true,
-                None => return None,
-            }
-        }
-        let mut merges = Vec::new();
-        for merge in file["model"]["merges"].as_array()? {
-            let (left, right) = match merge {
-                Value::String(line) if line.starts_with("#version") => continue,
-                Value::String(line) => line.split_once(' ')?,
-                merge => (merge[0].as_str()?, merge[1].as_str()?),
-            };
-            let merged = vocabulary.get(format!("{left}{right}").as_str())?;
-            merges.push((*vocabulary.get(left)?, *vocabulary.get(right)?, *merged));
-        }
-        let mut raw = Vec::new();
-        let mut normalized = Vec::new();
-        let mut has_odd_added = false;
-        for (id, token) in inner.get_added_tokens_decoder() {
-            has_odd_added |= token.single_word || token.lstrip || token.rstrip;
-            let mut content = NormalizedString::from(token.content.as_str());
-            if token.normalized {
-                inner.get_normalizer().map(|n| n.normalize(&mut content)).transpose().ok()?;
-            }
-            let list = if token.normalized { &mut normalized } else { &mut raw };
-            list.push((content.get().to_owned(), id));
-        }
-        Some(Fast {
-            splitter,
-            merges: Merges::new(bytes, &merges),
-            ignore_merges: model.ignore_merges,
-            nfc,
-            missing: missing.contains(&true).then_some(missing),
-            raw: Added::new(&raw)?,
-            normalized: Added::new(&normalized)?,
-            has_odd_added,
-        })
-    }
-
-    fn is_exact(&self, value: &str) -> bool {
-        let has_odd = || {
-            let added = [&self.raw, &self.normalized].into_iter().flatten();
-            self.has_odd_added && { added }.any(|added| added.occurs(value))
-        };
-        !self.drops(value) && self.keeps_as_is(value) && !has_odd()
-    }
-
-    /// Does the value have bytes that become no token?
-    #[inline]
-    fn drops(&self, value: &str) -> bool {
-        let Some(missing) = &self.missing else { return false };
-        // The first test is a few vector instructions for 16 bytes.
-        value.as_bytes().iter().fold(false, |any, &byte| any | is_rare(byte))
-            && value.bytes().any(|byte| missing[usize::from(byte)])
-    }
-
-    /// Does normalisation surely leave the value alone?
-    fn keeps_as_is(&self, value: &str) -> bool {
-        // All characters below U+0300 are in NFC, in any order.
-        let is_low = || value.as_bytes().iter().fold(true, |all, &byte| all & (byte < 0xCC));
-        !self.nfc || is_low() || is_nfc_quick(value.chars()) == IsNormalized::Yes
-    }
-}
-
-/// Control characters, and characters beyond U+40000: the only bytes that a vocabulary may lack.
-#[inline]
-fn is_rare(byte: u8) -> bool {
-    byte < b'\t' || byte.wrapping_sub(0x0E) < 0x12 || byte == 0x7F || byte > 0xF0
-}
-
-impl Added {
-    /// `Some(None)` without tokens; `None` on failure.
-    fn new(tokens: &[(String, u32)]) -> Option<Option<Added>> {
-        if tokens.is_empty() {
-            return Some(None);
-        }
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(tokens.iter().map(|(content, _)| content))
-            .ok()?;
-        Some(Some(Added { automaton, ids: tokens.iter().map(|&(_, id)| id).collect() }))
-    }
-
-    fn occurs(&self, value: &str) -> bool {
-        self.automaton.is_match(value)
-    }
-}
-
 /// Appends the added tokens that occur between `from` and `to`, and has `rest` append the others.
 fn cut(
     added: Option<&Added>,
@@ -433,32 +294,6 @@ fn cut(
         }
     }
     rest(from, to, tokens);
-}
-
-/// The character that stands for a byte in the vocabulary: itself where it is printable.
-fn character(byte: u8) -> char {
-    match byte {
-        b'!'..=b'~' | 0xA1..=0xAC | 0xAE.. => char::from(byte),
-        0..=b' ' => char::from_u32(0x100 + u32::from(byte)).unwrap_or_default(),
-        0x7F..=0xA0 => char::from_u32(0x121 + u32::from(byte) - 0x7F).unwrap_or_default(),
-        0xAD => '\u{143}',
-    }
-}
-
-fn characters(bytes: &[u8]) -> String {
-    bytes.iter().copied().map(character).collect()
-}
-
-/// The bytes that a token of the vocabulary stands for. `None` if it stands for none.
-fn decode(token: &str) -> Option<Vec<u8>> {
-    let byte = |c| match c {
-        '!'..='~' | '\u{A1}'..='\u{AC}' | '\u{AE}'..='\u{FF}' => u8::try_from(c).ok(),
-        '\u{100}'..='\u{120}' => u8::try_from(u32::from(c) - 0x100).ok(),
-        '\u{121}'..='\u{142}' => u8::try_from(u32::from(c) - 0x121 + 0x7F).ok(),
-        '\u{143}' => Some(0xAD),
-        _ => None,
-    };
-    token.chars().map(byte).collect()
 }
 
 /// Where the character starts that the offset is in.
@@ -479,120 +314,12 @@ fn ceil(value: &str, mut at: usize) -> usize {
     at
 }
 
-/// The tokenizers that tests use: one small vocabulary with the pre-tokenizers of several models.
-#[cfg(test)]
-pub(crate) mod examples {
-    use std::path::PathBuf;
-    use std::sync::LazyLock;
-
-    use super::*;
-
-    pub(crate) fn path() -> PathBuf {
-        data("tokenizer.json")
-    }
-
-    pub(crate) fn cases() -> Value {
-        serde_json::from_slice(&std::fs::read(data("tokenizer_cases.json")).unwrap()).unwrap()
-    }
-
-    fn data(name: &str) -> PathBuf {
-        let engine = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        engine.join("../../tests/filter/data").join(name)
-    }
-
-    /// The file's content with other values at some JSON pointers.
-    pub(crate) fn json(changes: &[(&str, Value)]) -> Vec<u8> {
-        let mut file: Value = serde_json::from_slice(&std::fs::read(path()).unwrap()).unwrap();
-        for (pointer, value) in changes {
-            let (parent, key) = pointer.rsplit_once('/').unwrap();
-            file.pointer_mut(parent).unwrap()[key] = value.clone();
-        }
-        serde_json::to_vec(&file).unwrap()
-    }
-
-    /// Name and tokenizer of each variant in the cases.
-    pub(crate) static VARIANTS: LazyLock<Vec<(String, Arc<Tokenizer>)>> = LazyLock::new(|| {
-        let cases = cases();
-        let variants = cases["variants"].as_array().unwrap();
-        let build = |variant: &Value| {
-            let json = json(&[
-                ("/pre_tokenizer", variant["pre_tokenizer"].clone()),
-                ("/normalizer", variant["normalizer"].clone()),
-                ("/model/ignore_merges", variant["ignore_merges"].clone()),
-            ]);
-            let name = variant["name"].as_str().unwrap().to_owned();
-            (name, Arc::new(Tokenizer::from_json(&json).unwrap()))
-        };
-        variants.iter().map(build).collect()
-    });
-
-    /// Pieces of text in which tokenizers differ.
-    pub(crate) const ODD: &[&str] = &[
-        "'s",
-        "'S",
-        "'ſ",
-        "'ll",
-        "'LL",
-        " ",
-        "  ",
-        "   ",
-        "\t",
-        "\n",
-        "\r\n",
-        "\n\n \n",
-        "\u{A0}",
-        "\u{2003}",
-        "\u{85}",
-        "\u{B}",
-        "\0",
-        "\u{4}",
-        "\u{13}",
-        "\u{7F}",
-        "1",
-        "12",
-        "12345",
-        "٣",
-        "½",
-        "𝟘",
-        "a",
-        "Ab",
-        "ABC",
-        "ß",
-        "é",
-        "e\u{301}",
-        "A\u{30A}",
-        "\u{212B}",
-        "ガ",
-        "か\u{3099}",
-        "한",
-        "Ж",
-        "ǅ",
-        "ʰ",
-        "_",
-        "-",
-        "!?",
-        "...",
-        "//",
-        "<|im_end|>",
-        "<|im_",
-        "owl",
-        " owl",
-        "🦉",
-        "\u{40000}",
-        "\u{10FFFF}",
-        "ا\u{64E}",
-        "一二三",
-        "the",
-        " the",
-        "ing",
-    ];
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
+    use super::bytes::character;
     use super::*;
 
     fn encode(tokenizer: &Tokenizer, value: &str) -> Vec<Token> {

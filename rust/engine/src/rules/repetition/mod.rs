@@ -33,19 +33,24 @@
 //! from n = 4 on. Numbers are given by exact comparison; a hash only says where to look, and is
 //! seeded at random, so that no text is made to be slow.
 
+mod grams;
+mod pieces;
+mod table;
+mod words;
+
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 
 use serde::Deserialize;
 
-use super::Finding;
+use self::grams::Grams;
+use self::pieces::Duplicates;
+use self::table::Table;
+use self::words::Word;
+use super::finding::Finding;
 
 /// The longest n-gram that a rule can ask about.
 const MAX_N: usize = 32;
-
-/// Buffers for more words or lines than this are given back after each value.
-const MAX_KEPT: usize = 1 << 17;
 
 /// The bounds of the paper: for lines and paragraphs, and by the length of n-grams.
 const GOPHER_PIECES: f64 = 0.30;
@@ -122,6 +127,9 @@ impl Measure {
     }
 }
 
+/// Buffers for more words or lines than this are given back after each value.
+const MAX_KEPT: usize = 1 << 17;
+
 /// What is reused from value to value.
 #[derive(Default)]
 pub struct Buffers {
@@ -130,82 +138,13 @@ pub struct Buffers {
     pieces: Vec<(usize, usize)>,
     words: Vec<Word>,
     grams: Grams,
-    seen: Vec<bool>,
 }
 
-/// A word of the value.
-#[derive(Clone, Copy)]
-struct Word {
-    /// Byte offsets.
-    start: usize,
-    end: usize,
-    /// Characters of all words before it.
-    chars_before: usize,
-}
-
-/// The n-grams of one length that occur at least twice.
-#[derive(Default)]
-struct Grams {
-    /// Every occurrence in order: the index of its first word, and the number of the n-gram, lower
-    /// for those that occur first.
-    occurrences: Vec<(usize, u32)>,
-    /// How often the n-gram with this number occurs. Some that occur once have numbers too.
-    counts: Vec<u32>,
-    /// The two (n-1)-grams that each number stands for; for n = 1, the index of a word.
-    keys: Vec<u64>,
-}
-
-/// Numbers for things, in the order in which they are first seen. It holds no things, only numbers:
-/// the caller compares. There are fewer than 2³² words in a value, or it would have 8 GiB.
-struct Table {
-    slots: Vec<u32>,
-    /// Of this run of the program: no text knows it.
-    seed: [u64; 2],
-}
-
-const FREE: u32 = u32::MAX;
-
-impl Default for Table {
-    fn default() -> Table {
-        let random = RandomState::new();
-        Table { slots: Vec::new(), seed: [random.hash_one(0), random.hash_one(1) | 1] }
-    }
-}
-
-impl Table {
-    fn hash(&self, bytes: &[u8]) -> u64 {
-        let (chunks, rest) = bytes.as_chunks();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        let hash = |hash: u64, chunk: &[u8; 8]| self.hash_number(hash ^ u64::from_le_bytes(*chunk));
-        hash(chunks.iter().fold(bytes.len() as u64, hash), &last)
-    }
-
-    /// Both halves of a product: every bit of the number tells in every bit of the hash.
-    fn hash_number(&self, number: u64) -> u64 {
-        let product = u128::from(number ^ self.seed[0]) * u128::from(self.seed[1]);
-        product as u64 ^ (product >> 64) as u64
-    }
-
-    /// Forgets everything and makes room, so that at least half of it stays free.
-    fn reset(&mut self, entries: usize) {
-        self.slots.clear();
-        self.slots.resize((2 * entries).next_power_of_two(), FREE);
-    }
-
-    /// The number of something that has this hash and is the same, or else `next`, which it then is.
-    fn number(&mut self, hash: u64, next: usize, same: impl Fn(usize) -> bool) -> u32 {
-        let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
-        loop {
-            match self.slots[at] {
-                FREE => {
-                    self.slots[at] = next as u32;
-                    return next as u32;
-                }
-                number if same(number as usize) => return number,
-                _ => at = (at + 1) & mask,
-            }
+impl Buffers {
+    /// One huge value must not take its memory for good.
+    fn give_back(&mut self) {
+        if self.words.capacity().max(self.pieces.capacity()) > MAX_KEPT {
+            *self = Buffers::default();
         }
     }
 }
@@ -321,6 +260,7 @@ impl Repetition {
         buffers: &mut Buffers,
         found: &mut dyn FnMut(Finding) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
+        let Buffers { table, pieces, words, grams } = buffers;
         let chars = value.chars().count();
         let is_ascii = chars == value.len();
         let mut judge = |measure, count: usize, total: usize, span| {
@@ -349,7 +289,7 @@ impl Repetition {
                 let lines = value.split('\n').filter(|line| !line.is_empty());
                 let ends =
                     usize::from(value.starts_with('\n')) + usize::from(value.ends_with('\n'));
-                let duplicates = Duplicates::new(value, lines, feeds + 1, buffers);
+                let duplicates = Duplicates::new(value, lines, feeds + 1, table, pieces);
                 let Duplicates { count, total, chars: in_lines, first } = duplicates;
                 judge(Measure::Lines, count, total + ends, first)?;
                 judge(Measure::LineCharacters, in_lines, chars, first)?;
@@ -361,7 +301,7 @@ impl Repetition {
                     .split("\n\n")
                     .map(|paragraph| paragraph.trim_start_matches('\n'))
                     .filter(|paragraph| !paragraph.is_empty());
-                let duplicates = Duplicates::new(value, paragraphs, feeds / 2 + 1, buffers);
+                let duplicates = Duplicates::new(value, paragraphs, feeds / 2 + 1, table, pieces);
                 let Duplicates { count, total, chars: in_paragraphs, first } = duplicates;
                 judge(Measure::Paragraphs, count, total, first)?;
                 judge(Measure::ParagraphCharacters, in_paragraphs, chars, first)?;
@@ -369,192 +309,28 @@ impl Repetition {
         }
 
         if self.max_n > 0 {
-            buffers.split(value, is_ascii);
+            words::split(value, is_ascii, words);
             for n in 1..=self.max_n {
                 if n == 1 {
-                    buffers.number_words(value);
+                    grams.start(value, words, table);
                 } else {
-                    buffers.grams.lengthen(&mut buffers.table);
+                    grams.lengthen(table);
                 }
-                if buffers.grams.occurrences.is_empty() {
+                if grams.occurrences.is_empty() {
                     break;
                 }
                 let limits = self.limits.iter().filter(|(measure, _)| measure.n() == n);
                 for &(measure, _) in limits {
                     let (count, first) = match measure {
-                        Measure::Top(_) => buffers.top(n),
-                        _ => buffers.duplicates(n),
+                        Measure::Top(_) => grams.top(words, n),
+                        _ => grams.duplicates(words, n),
                     };
-                    let span = (buffers.words[first].start, buffers.words[first + n - 1].end);
+                    let span = (words[first].start, words[first + n - 1].end);
                     judge(measure, count, chars, span)?;
                 }
             }
         }
         ControlFlow::Continue(())
-    }
-}
-
-/// What duplicate lines or paragraphs there are.
-struct Duplicates {
-    total: usize,
-    count: usize,
-    chars: usize,
-    /// The span of the first.
-    first: (usize, usize),
-}
-
-impl Duplicates {
-    fn new<'a>(
-        value: &str,
-        pieces: impl Iterator<Item = &'a str>,
-        at_most: usize,
-        buffers: &mut Buffers,
-    ) -> Duplicates {
-        let Buffers { table, pieces: distinct, .. } = buffers;
-        table.reset(at_most);
-        distinct.clear();
-        let mut duplicates = Duplicates { total: 0, count: 0, chars: 0, first: (0, 0) };
-        for piece in pieces {
-            let span = span_of(value, piece);
-            let hash = table.hash(piece.as_bytes());
-            let next = distinct.len();
-            let number = table.number(hash, next, |number| {
-                let (start, end) = distinct[number];
-                &value[start..end] == piece
-            });
-            duplicates.total += 1;
-            if number as usize == next {
-                distinct.push(span);
-                continue;
-            }
-            if duplicates.count == 0 {
-                duplicates.first = span;
-            }
-            duplicates.count += 1;
-            duplicates.chars += piece.chars().count();
-        }
-        duplicates
-    }
-}
-
-impl Buffers {
-    /// One huge value must not take its memory for good.
-    fn give_back(&mut self) {
-        if self.words.capacity().max(self.pieces.capacity()) > MAX_KEPT {
-            *self = Buffers::default();
-        }
-    }
-
-    /// Splits the value into words.
-    fn split(&mut self, value: &str, is_ascii: bool) {
-        let mut chars_before = 0;
-        self.words.clear();
-        for piece in value.split_whitespace() {
-            let offset = span_of(value, piece).0;
-            for_each_word(piece, |start, end| {
-                self.words.push(Word { start: offset + start, end: offset + end, chars_before });
-                let chars = if is_ascii { end - start } else { piece[start..end].chars().count() };
-                chars_before += chars;
-            });
-        }
-        // One more, which is empty, so that each has a successor.
-        self.words.push(Word { start: value.len(), end: value.len(), chars_before });
-    }
-
-    fn number_words(&mut self, value: &str) {
-        let Buffers { table, words, grams, .. } = self;
-        let words = &words[..words.len() - 1];
-        let text = |word: Word| &value.as_bytes()[word.start..word.end];
-        table.reset(words.len());
-        grams.occurrences.clear();
-        grams.counts.clear();
-        grams.keys.clear();
-        for (index, &word) in words.iter().enumerate() {
-            let hash = table.hash(text(word));
-            let number = table.number(hash, grams.keys.len(), |number| {
-                text(words[grams.keys[number] as usize]) == text(word)
-            });
-            grams.count(number, index as u64);
-            grams.occurrences.push((index, number));
-        }
-        grams.retain_repeated();
-    }
-
-    /// The characters of the top n-gram times its occurrences, and its first word.
-    fn top(&self, n: usize) -> (usize, usize) {
-        let Grams { occurrences, counts, .. } = &self.grams;
-        let mut top = occurrences[0];
-        for &occurrence in occurrences {
-            if counts[occurrence.1 as usize] > counts[top.1 as usize] {
-                top = occurrence;
-            }
-        }
-        let (first, number) = top;
-        ((self.chars(first, n) + n - 1) * counts[number as usize] as usize, first)
-    }
-
-    /// The characters in duplicate n-grams, and the first word of the first of them.
-    fn duplicates(&mut self, n: usize) -> (usize, usize) {
-        self.seen.clear();
-        self.seen.resize(self.grams.counts.len(), false);
-        let mut chars = 0;
-        let mut first = None;
-        // The n-grams between the occurrences occur once: duplicates of nothing.
-        let mut next = 0;
-        for &(index, number) in &self.grams.occurrences {
-            if index < next {
-                continue;
-            }
-            if std::mem::replace(&mut self.seen[number as usize], true) {
-                chars += self.chars(index, n);
-                first.get_or_insert(index);
-                next = index + n;
-            }
-        }
-        (chars, first.unwrap_or(0))
-    }
-
-    /// The characters of n words.
-    fn chars(&self, first: usize, n: usize) -> usize {
-        self.words[first + n].chars_before - self.words[first].chars_before
-    }
-}
-
-impl Grams {
-    fn count(&mut self, number: u32, key: u64) {
-        if number as usize == self.keys.len() {
-            self.keys.push(key);
-            self.counts.push(0);
-        }
-        self.counts[number as usize] += 1;
-    }
-
-    fn retain_repeated(&mut self) {
-        let counts = &self.counts;
-        self.occurrences.retain(|&(_, number)| counts[number as usize] > 1);
-    }
-
-    /// From n-grams to (n+1)-grams: two n-grams that begin at consecutive words.
-    fn lengthen(&mut self, table: &mut Table) {
-        table.reset(self.occurrences.len());
-        self.counts.clear();
-        self.keys.clear();
-        let mut kept = 0;
-        for at in 1..self.occurrences.len() {
-            let (index, first) = self.occurrences[at - 1];
-            let (next_index, second) = self.occurrences[at];
-            if index + 1 != next_index {
-                continue;
-            }
-            let key = u64::from(first) << 32 | u64::from(second);
-            let hash = table.hash_number(key);
-            let number = table.number(hash, self.keys.len(), |number| self.keys[number] == key);
-            self.count(number, key);
-            self.occurrences[kept] = (index, number);
-            kept += 1;
-        }
-        self.occurrences.truncate(kept);
-        self.retain_repeated();
     }
 }
 
@@ -575,49 +351,6 @@ fn with_returns(value: &str, place: usize) -> usize {
         returns += 1;
     }
     place + returns
-}
-
-/// Calls `each` with the span of each word in a piece without whitespace: the punctuation marks
-/// before its first and after its last word character, and all that is between these two.
-fn for_each_word(piece: &str, mut each: impl FnMut(usize, usize)) {
-    let bytes = piece.as_bytes();
-    if bytes[0].is_ascii_alphanumeric() && bytes[bytes.len() - 1].is_ascii_alphanumeric() {
-        return each(0, piece.len());
-    }
-    let start = piece.find(is_word_character).unwrap_or(piece.len());
-    let end = piece.trim_end_matches(|c| !is_word_character(c)).len();
-    for_each_mark(&piece[..start], 0, &mut each);
-    if start < end {
-        each(start, end);
-        for_each_mark(&piece[end..], end, &mut each);
-    }
-}
-
-/// A mark is one character, but several dots or hyphens in a row are one mark.
-fn for_each_mark(marks: &str, offset: usize, each: &mut impl FnMut(usize, usize)) {
-    let mut at = 0;
-    while let Some(c) = marks[at..].chars().next() {
-        let mut length = c.len_utf8();
-        if matches!(c, '.' | '-') {
-            length = marks.len() - at - marks[at..].trim_start_matches(c).len();
-        }
-        each(offset + at, offset + at + length);
-        at += length;
-    }
-}
-
-fn is_word_character(c: char) -> bool {
-    match c {
-        'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => true,
-        c if c.is_ascii() => false,
-        c => regex_syntax::is_word_character(c),
-    }
-}
-
-/// Where a part of the value is.
-fn span_of(value: &str, part: &str) -> (usize, usize) {
-    let start = part.as_ptr() as usize - value.as_ptr() as usize;
-    (start, start + part.len())
 }
 
 /// What `str.strip` of Python strips.
@@ -662,7 +395,7 @@ mod tests {
 
     fn words(value: &str) -> Vec<&str> {
         let mut buffers = Buffers::default();
-        buffers.split(value, value.is_ascii());
+        words::split(value, value.is_ascii(), &mut buffers.words);
         buffers.words.pop();
         buffers.words.iter().map(|word| &value[word.start..word.end]).collect()
     }
