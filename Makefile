@@ -60,7 +60,8 @@ test-without-avx2:
 	SUBL_REQUIRE_NO_AVX2=1 PROPTEST_CASES=8 \
 		CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu Nehalem" \
 		cargo test --workspace $(CHECKED) --lib --quiet -- \
-		index:: record:: scan:: source:: pipeline:: duplicates::normalize duplicates::minhash
+		json::index json::locator plan::scan lines::source lines::pipeline \
+		duplicates::normalize duplicates::minhash
 # Other libraries that call the filter, for their own tests.
 adapters: setup
 	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -188,6 +189,10 @@ def circle(modules: Mapping[str, ast.Module]) -> list[str]:
             # What is taken out of a module may be a module itself.
             known = [each for each in (taken, taken.rpartition(".")[0]) if each in modules]
             imports[name].update(known[:1])
+    return loop(imports)
+
+
+def loop(imports: Mapping[str, set[str]]) -> list[str]:
     try:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
@@ -345,6 +350,166 @@ def test_a_breach_of_each_rule_is_found(rule: Rule, place: str, code: str, found
 )
 def test_what_is_allowed_is_not_called_a_breach(rule: Rule, place: str, code: str) -> None:
     assert rule(ast.parse(code), Path("/python") / place) == set()
+
+
+# The same of what is written in Rust. A folder's module is its mod.rs; tests are apart, at the end
+# of a file or in one of their own.
+
+ENGINE = ROOT / "rust" / "engine" / "src"
+RUST_TESTS = re.compile(r"^#\[cfg\(test\)\]\n(?:pub(?:\(crate\))? )?mod (\w+)(;| \{)", re.MULTILINE)
+RUST_INLINE = re.compile(r"^(?:pub(?:\(crate\))? )?mod \w+ \{.*?^\}", re.MULTILINE | re.DOTALL)
+RUST_USE = re.compile(r"^ *(pub(?:\([^)]*\))? )?use ([^;]+);", re.MULTILINE)
+RUST_PATH = re.compile(r"(?<![\w:])\w+(?:::\w+)+")
+# Characters first: one of them may be a quote.
+RUST_TEXT = re.compile(
+    r"'(?:[^'\\]|\\'|\\[^']+)'" r'|r#".*?"#|"(?:\\.|[^"\\])*"' r"|//[^\n]*", re.DOTALL
+)
+
+
+def rust_files(folder: Path) -> dict[Path, str]:
+    """What is in them without tests."""
+    files = {path: path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.rs"))}
+    tests = {
+        path.parent / f"{name}.rs"
+        for path, text in files.items()
+        for name, end in RUST_TESTS.findall(text)
+        if end == ";"
+    }
+    return {path: without_tests(text) for path, text in files.items() if path not in tests}
+
+
+def without_tests(text: str) -> str:
+    at_end = [found.start() for found in RUST_TESTS.finditer(text) if found[2] != ";"]
+    return text[: min(at_end, default=len(text))]
+
+
+def rust_module(path: Path) -> str:
+    """Of a file of the engine; that of lib.rs has no name."""
+    parts = path.relative_to(ENGINE).with_suffix("").parts
+    return "::".join(parts[:-1] if parts[-1] in ("mod", "lib") else parts)
+
+
+def rust_names(tree: str) -> Iterator[tuple[str, str]]:
+    """What `use` makes known: the name, and the path of it."""
+    head, brace, inner = " ".join(tree.split()).partition("{")
+    if not brace:
+        path, _, name = head.removesuffix("::self").partition(" as ")
+        yield name or path.rpartition("::")[2], path
+    for part in re.findall(r"(?:[^,{}]|\{(?:[^{}]|\{[^{}]*\})*\})+", inner[:-1]):
+        yield from rust_names(head + part.strip()) if part.strip() else ()
+
+
+def rust_circle(files: Mapping[str, str]) -> list[str]:
+    """Modules that take from one another in a loop, by `use` or by a path in their code.
+
+    What a module only hands on, with `pub use`, is taken from where it is made.
+    """
+    codes = {name: RUST_TEXT.sub("", text) for name, text in files.items()}
+    # To what is in a module inside of a file, that file is above it.
+    codes = {
+        name: RUST_INLINE.sub(lambda found: re.sub(r"(?<!::)super::", "self::", found[0]), code)
+        for name, code in codes.items()
+    }
+    names = {
+        name: {
+            each: path
+            for _, tree in RUST_USE.findall(code)
+            for each, path in rust_names(tree)
+            if path != f"self::{each}"
+        }
+        for name, code in codes.items()
+    }
+
+    def inside(module: str, part: str) -> str:
+        return f"{module}::{part}".removeprefix("::")
+
+    def maker(module: str, path: str) -> str | None:
+        """Of what this path leads to in this module; none if it leads out of the crate."""
+        first, *rest = path.split("::")
+        at = {"crate": "", "self": module, "super": module.rpartition("::")[0]}.get(first)
+        if at is None and inside(module, first) not in codes:
+            return None
+        at = inside(module, first) if at is None else at
+        for position, part in enumerate(rest):
+            if part == "super":
+                at = at.rpartition("::")[0]
+            elif inside(at, part) in codes:
+                at = inside(at, part)
+            elif part in names[at]:
+                return maker(at, "::".join([names[at][part], *rest[position + 1 :]])) or at
+            else:
+                break
+        return at
+
+    imports: dict[str, set[str]] = {}
+    for name, code in codes.items():
+        used = [
+            path for on, tree in RUST_USE.findall(code) if not on for _, path in rust_names(tree)
+        ]
+        taken = {maker(name, path) for path in [*used, *RUST_PATH.findall(RUST_USE.sub("", code))]}
+        imports[name] = {each for each in taken if each is not None} - {name}
+    return loop(imports)
+
+
+def test_rust_imports_run_in_no_circle() -> None:
+    modules = {rust_module(path): text for path, text in rust_files(ENGINE).items()}
+    assert {"", "lines", "json::locator", "plan::scan"} <= modules.keys()
+    assert not modules.keys() & {"lines::tests", "tokenizer::examples"}
+    assert rust_circle(modules) == []
+
+
+def test_no_rust_file_holds_two_ideas() -> None:
+    long = {
+        path: lines
+        for path, text in rust_files(ROOT / "rust").items()
+        if (lines := text.count("\n")) > MOST_LINES
+    }
+    assert long == {}
+
+
+@pytest.mark.parametrize(
+    "code_of_a",
+    [
+        "use crate::b;",
+        "use crate::b::thing;",
+        "use crate::{\n    b::{c::{Small, Thing}, other as another},\n    d,\n};",
+        "    use super::b::Thing;",
+        "fn f() { crate::b::thing() }",
+        'fn f() -> char { \'"\' }\nfn g() { super::b::thing("//") }',
+        "use crate::Thing;",
+        "mod inner {\n    use super::super::b::Thing;\n}",
+    ],
+)
+def test_a_circle_in_rust_is_found(code_of_a: str) -> None:
+    codes = {
+        "": "mod a;\nmod b;\npub use b::Thing;",
+        "a": code_of_a,
+        "b": "mod c;\npub(crate) use c::Thing;\nuse c::Other;",
+        "b::c": "use crate::d;",
+        "d": "use crate::a;",
+    }
+    assert {"a", "d"} <= set(rust_circle(codes))
+
+
+def test_what_is_no_circle_in_rust() -> None:
+    codes = {
+        "": "mod a;\npub mod b;\npub use a::{Other, Thing};",
+        "a": "//! See [`crate::b::Thing`].\nmod inner {\n    use super::Thing;\n}\n",
+        "b": "mod c;\nmod d;\npub use c::Thing;\npub use d::Other;",
+        "b::c": "use super::d::Other;\nuse crate::{Other as First, a};\nuse std::fmt::{self, b};",
+        "b::d": 'const TEXT: &str = "crate::b::c";\nuse crate::a;',
+    }
+    assert rust_circle(codes) == []
+
+
+def test_tests_in_rust_are_apart(tmp_path: Path) -> None:
+    (tmp_path / "mod.rs").write_text(
+        "mod a;\n#[cfg(test)]\nmod b;\n#[cfg(test)]\nmod tests {\n}\n", encoding="utf-8"
+    )
+    (tmp_path / "a.rs").write_text("x\n" * 501, encoding="utf-8")
+    (tmp_path / "b.rs").write_text("x\n" * 501, encoding="utf-8")
+    lines = {path.name: text.count("\n") for path, text in rust_files(tmp_path).items()}
+    assert lines == {"a.rs": 501, "mod.rs": 3}
 
 
 def test_a_rust_package_has_the_same_features_for_the_extension_and_for_tests() -> None:
