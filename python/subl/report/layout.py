@@ -1,9 +1,9 @@
 """Where the nodes of a chain go: a layered drawing after Sugiyama, Tagawa and Toda (1981).
 
-A node's layer is its depth. An edge over several layers runs through a
-thin waypoint in each layer between, shared by all edges of its source, so that no edge crosses a
-node. Order within a layer comes from barycentre sweeps, positions from least squares under the
-minimum distances (pool adjacent violators). Everything is deterministic: ties keep input order.
+A node's layer is its depth. An edge over several layers runs through a thin waypoint in each layer
+between, shared by all edges of its source, so that no edge crosses a node. Order within a layer
+comes from barycentre sweeps, positions from least squares under the minimum distances (pool
+adjacent violators). Everything is deterministic: ties keep input order.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 WAYPOINT_EXTENT, GAP = 6.0, 12.0
 Spot = tuple[str, int]
@@ -72,19 +72,15 @@ def layered(nodes: Sequence[str], edges: Sequence[tuple[str, str]], node_extent:
         total = sum(weight.values())
         return sum(centres[o] * w for o, w in weight.items()) / total if total else centres[spot]
 
-    best, fewest = [list(layer) for layer in layers], _crossings(layers, neighbours)
     for _ in range(8):
-        for sweep in (layers, layers[::-1]):
-            for layer in sweep:
-                layer.sort(key=pull)
-                middle = (len(layer) - 1) / 2
-                centres.update({spot: place - middle for place, spot in enumerate(layer)})
-            if (crossings := _crossings(layers, neighbours)) < fewest:
-                best, fewest = [list(layer) for layer in layers], crossings
-    for layer in best:
+        for layer in [*layers, *reversed(layers)]:
+            layer.sort(key=pull)
+            middle = (len(layer) - 1) / 2
+            centres.update({spot: place - middle for place, spot in enumerate(layer)})
+    for layer in layers:
         centres.update(_spread(layer, dict.fromkeys(layer, 0.0), extent))
     for _ in range(24):
-        for layer in [*best, *reversed(best)]:
+        for layer in [*layers, *reversed(layers)]:
             # A long edge pulls hardest on itself, so that it runs straight.
             centres.update(_spread(layer, {spot: pull(spot, 4) for spot in layer}, extent))
 
@@ -92,22 +88,6 @@ def layered(nodes: Sequence[str], edges: Sequence[tuple[str, str]], node_extent:
     bottom = max((centres[spot] + extent[spot] / 2 for spot in centres), default=0.0)
     moved = {spot: centre - top for spot, centre in centres.items()}
     return Layout(len(layers), bottom - top, layer_of, moved, routes)
-
-
-def _crossings(layers: Sequence[Sequence[Spot]], neighbours: Mapping[Spot, Sequence[Spot]]) -> int:
-    """How many pairs of edges cross between neighbouring layers."""
-    place = {spot: index for layer in layers for index, spot in enumerate(layer)}
-    count = 0
-    for layer in layers:
-        ends = [
-            (place[spot], place[other])
-            for spot in layer
-            for other in neighbours[spot]
-            if other[1] == spot[1] + 1
-        ]
-        count += sum((a < c) != (b < d) for (a, b), (c, d) in combinations(ends, 2)
-                     if a != c and b != d)  # fmt: skip
-    return count
 
 
 def _spread(

@@ -8,13 +8,14 @@ forbids loading anything.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from subl.errors import DependencyError
+from subl.extras import require
 from subl.report import chain, figures, text
 from subl.report.document import Effect, ReportDocument
 from subl.report.text import Html
@@ -65,12 +66,9 @@ def render(document: ReportDocument) -> str:
 
 @cache
 def _environment() -> Environment:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise DependencyError(
-            "the report needs jinja2", hint="pip install 'subl[report]'"
-        ) from error
+    require("report", "jinja2", what="the report")
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -147,8 +145,6 @@ def _legend(document: ReportDocument) -> list[tuple[str, int, list[str]]]:
 
 def _shades(document: ReportDocument) -> Callable[[float], int]:
     """How dark a cell of the matrix is, in percent: where its mean lies, on a log scale."""
-    import math
-
     means = [cell.mean for row in document.matrix.rows for cell in row.cells if cell.mean > 0]
     low, high = min(means, default=1.0), max(means, default=1.0)
 
