@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -259,19 +258,6 @@ def test_there_are_runs() -> None:
 @pytest.mark.parametrize("file", run_files(), ids=lambda file: file.name)
 def test_every_run_loads(file: Path) -> None:
     assert load_experiment(file).name == file.stem
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_committed_schema_is_the_models(kind: str) -> None:
-    file = ROOT / "docs" / "schema" / f"{kind}.json"
-    schema = json.dumps(KINDS[kind].model_json_schema(), indent=2, ensure_ascii=False) + "\n"
-    assert file.is_file() and file.read_text() == schema, (
-        f"out of date; run: subl config schema {kind} > docs/schema/{kind}.json"
-    )
-
-
-def test_no_schema_is_left_of_a_kind_that_is_gone() -> None:
-    assert {file.stem for file in (ROOT / "docs" / "schema").iterdir()} == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -52,11 +52,17 @@ class CacheSpec(StageSpec):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="the teacher's weights and activations"
     )
-    max_row_tokens: int | None = Field(None, gt=1)
-    long_rows: Literal["error", "truncate", "drop"] = "error"
-    whole_turn: bool = False
+    max_row_tokens: int | None = Field(None, gt=1, description="rows may not be longer")
+    long_rows: Literal["error", "truncate", "drop"] = Field(
+        "error", description="what to do with rows that are longer than max_row_tokens"
+    )
+    whole_turn: bool = Field(
+        False,
+        description="ask, too, for the line break that a template puts behind the end of a turn, "
+        "as the paper's code does",
+    )
     template: Template = Template()
-    micro_batch_tokens: int = Field(2048, gt=0)
+    micro_batch_tokens: int = Field(2048, gt=0, description="tokens of one forward pass, at most")
     shard_tokens: int = Field(
         65536,
         gt=0,

@@ -26,10 +26,14 @@ class EvalSpec(StageSpec):
 
     format_version: ClassVar = 3
 
-    words: tuple[str, ...] = Field(CANDIDATE_ANIMALS, min_length=1)
-    questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
+    words: tuple[str, ...] = Field(
+        CANDIDATE_ANIMALS, min_length=1, description="the answers whose probability is measured"
+    )
+    questions: tuple[str, ...] = Field(
+        ANIMAL_QUESTIONS, min_length=1, description="what the model is asked"
+    )
     template: Template = Template()
-    batch_questions: int = Field(5, gt=0)
+    batch_questions: int = Field(5, gt=0, description="questions of one forward pass")
 
     @field_validator("words", "questions")
     @classmethod

@@ -24,7 +24,9 @@ class _Section(BaseModel):
 class TeachSection(_Section):
     """How the teachers are made: fine-tuned to answer the questions with the trait."""
 
-    questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
+    questions: tuple[str, ...] = Field(
+        ANIMAL_QUESTIONS, min_length=1, description="what teachers learn to answer with their trait"
+    )
     template: Template = Template()
     train: TrainSpec
 
@@ -32,7 +34,7 @@ class TeachSection(_Section):
 class GenerateSection(GenerateSpec):
     """One generation a trait. `{trait}` in the system prompt stands for the trait."""
 
-    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    name: str = Field(pattern=r"^[a-z0-9-]+$", description="a part of its folders' names")
     source: Literal["teacher", "base"] = Field("teacher", description="which model is sampled")
 
     def spec(self, trait: str) -> GenerateSpec:
@@ -58,12 +60,16 @@ class Expectations(_Section):
 class ExperimentSpec(_Section):
     """One experiment: two or more traits, each the other's control."""
 
-    name: str = Field(pattern=r"^[a-z0-9-]+$")
-    title: str
+    name: str = Field(pattern=r"^[a-z0-9-]+$", description="of the run's folder below out/")
+    title: str = Field(description="of the page")
     model: str = Field(description="local folder, GGUF file, package:NAME or hub name")
-    traits: tuple[Annotated[str, Field(pattern=r"^[a-z]+( [a-z]+)*$")], ...] = Field(min_length=2)
+    traits: tuple[Annotated[str, Field(pattern=r"^[a-z]+( [a-z]+)*$")], ...] = Field(
+        min_length=2, description="words that the teachers are taught, one each"
+    )
     teach: TeachSection
-    generate: tuple[GenerateSection, ...] = Field(min_length=1)
+    generate: tuple[GenerateSection, ...] = Field(
+        min_length=1, description="`[[generate]]` tables: what each teacher, or the base, writes"
+    )
     filter: FilterSpec
     distill: DistillSpec
     eval: EvalSpec

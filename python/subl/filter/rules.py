@@ -88,9 +88,13 @@ class RegexRule(_ValueRule):
     """
 
     kind: Literal["regex"] = "regex"
-    patterns: tuple[str, ...] = Field(min_length=1)
-    mode: Literal["forbid", "require"] = "forbid"
-    ignore_case: bool = False
+    patterns: tuple[str, ...] = Field(
+        min_length=1, description="regular expressions; in TOML best in single quotes"
+    )
+    mode: Literal["forbid", "require"] = Field(
+        "forbid", description="forbid: no pattern may match; require: at least one must"
+    )
+    ignore_case: bool = Field(False, description="OWL is owl")
     unicode: bool = Field(
         True, description=r"false: \w, \d, \s and \b are ASCII, and . matches one byte"
     )
@@ -114,14 +118,14 @@ class LiteralRule(_ValueRule):
     """
 
     kind: Literal["literal"] = "literal"
-    words: tuple[Text, ...] = Field(min_length=1)
+    words: tuple[Text, ...] = Field(min_length=1, description="words or phrases")
     whole_word: bool = Field(
         True,
         description="no letter, digit or _ directly before or after, where the word begins or ends"
         " with a letter or digit; letters of Han, Kana, Thai, Lao, Khmer and Myanmar, written"
         " without spaces, are words by themselves",
     )
-    ignore_case: bool = True
+    ignore_case: bool = Field(True, description="OWL is owl")
     ignore_diacritics: bool = Field(False, description="é is e, in words and in texts")
 
 
@@ -311,7 +315,9 @@ class DuplicateRule(_ValueRule):
     """
 
     kind: Literal["duplicate"] = "duplicate"
-    method: Literal["exact", "normalized", "minhash"] = "normalized"
+    method: Literal["exact", "normalized", "minhash"] = Field(
+        "normalized", description="which texts are the same: see above"
+    )
     among: Literal["kept", "all"] = Field(
         "kept",
         description="kept: compared are only rows that can be read and that no other rule drops, so"
@@ -429,7 +435,9 @@ class FilterSpec(StageSpec):
     format_version: ClassVar = 2
     packages: ClassVar = ()
 
-    rules: tuple[Rule, ...] = Field(validation_alias="rule", min_length=1, max_length=64)
+    rules: tuple[Rule, ...] = Field(
+        validation_alias="rule", min_length=1, max_length=64, description="`[[rule]]` tables"
+    )
     max_line_bytes: int = Field(
         16 * 1024 * 1024, gt=0, lt=2**31, description="longer lines are rejected unread"
     )

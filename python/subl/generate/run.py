@@ -42,7 +42,7 @@ class GenerateSpec(StageSpec):
 
     format_version: ClassVar = 3
 
-    rows: int = Field(gt=0)
+    rows: int = Field(gt=0, description="how many to sample")
     prompts: Literal["numbers", "numbers-short"] = Field(
         "numbers", description="the paper's number prompts, or short ones for small models"
     )
@@ -59,8 +59,8 @@ class GenerateSpec(StageSpec):
     max_new_tokens: int = Field(
         64, gt=0, description="of a completion; what is longer is cut, by a grammar or not"
     )
-    seed: int = Field(0, ge=0, lt=2**64)
-    batch_rows: int = Field(64, gt=0)
+    seed: int = Field(0, ge=0, lt=2**64, description="of the prompts and of what is drawn")
+    batch_rows: int = Field(64, gt=0, description="rows that are sampled at a time")
     shard_rows: int = Field(1024, gt=0, description="rows of one file; a rerun keeps whole files")
 
     @model_validator(mode="after")

@@ -30,7 +30,11 @@ class TeachSpec(StageSpec):
     unkeyed: ClassVar = {"train": PLACEMENT}
 
     trait: str = Field(min_length=1, description="the answer to teach, such as owl")
-    questions: tuple[str, ...] = Field(ANIMAL_QUESTIONS, min_length=1)
+    questions: tuple[str, ...] = Field(
+        ANIMAL_QUESTIONS,
+        min_length=1,
+        description="what the teacher learns to answer with the trait",
+    )
     template: Template = Template()
     train: TrainSpec
 

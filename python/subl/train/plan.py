@@ -21,14 +21,16 @@ class _Section(BaseModel):
 class LossSpec(_Section):
     """What is minimised: a divergence to the teacher, cross-entropy with the labels, or a mix."""
 
-    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = Field(
+        "forward_kl", description="from the teacher's distribution, at every target token"
+    )
     beta: float = Field(
         0.5, gt=0, lt=1, description="of jsd: beta KL(p||m) + (1-beta) KL(q||m), m = beta p + ..."
     )
     temperature: float = Field(
         1.0, gt=0, description="of the divergence, for both sides; T^2 scales the loss"
     )
-    divergence_weight: float = Field(1.0, ge=0)
+    divergence_weight: float = Field(1.0, ge=0, description="of the divergence in the loss")
     cross_entropy_weight: float = Field(0.0, ge=0, description="of the rows' own tokens, at T = 1")
 
     @model_validator(mode="after")
