@@ -1,5 +1,6 @@
 # make demo   the main job on a real small model, on a CPU
 # make test   everything that is tested        make lint   formatting, lints, types
+# make docs   the documentation as a site, in build/site
 # make bench  what the speed claims rest on    make setup  the environment in .venv, used by all
 # make test-gpu, make bench-gpu   what only a machine with a GPU can show
 # make fuzz   shards and plans made at random, SECONDS=20 SEED=1
@@ -24,7 +25,7 @@ CHECKED := --release --config profile.release.package.subl-engine.debug-assertio
 	--config profile.release.package.subl-engine.overflow-checks=true \
 	--config profile.release.package.subl-engine.codegen-units=16
 
-.PHONY: demo test lint bench fuzz setup adapters clean test-gpu bench-gpu test-without-avx2
+.PHONY: demo test lint docs bench fuzz setup adapters clean test-gpu bench-gpu test-without-avx2
 
 demo: setup
 	$(BIN)/subl run runs/demo.toml
@@ -40,8 +41,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: setup
 	$(UV) pip install --quiet --python $(BIN)/python --requirement benches/requirements.txt
+	$(BIN)/python benches/start.py
 	$(BIN)/python benches/filter_peers.py
 	$(BIN)/python benches/parquet.py
 	$(BIN)/python benches/distill_peers.py

@@ -69,7 +69,7 @@ def test_every_option_of_a_command_is_on_its_page(reference: ModuleType) -> None
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     done = subprocess.run(
         [*command, "--site-dir", tmp_path / "site"], cwd=ROOT, capture_output=True, text=True
     )

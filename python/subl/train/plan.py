@@ -70,7 +70,18 @@ class ProbeSpec(_Section):
 
 
 class TrainSpec(_Section):
-    """Hyper-parameters of one training run. Rows and learning rates are per optimiser step."""
+    """Hyper-parameters of one training run. Rows and learning rates are per optimiser step.
+
+    `ranks`, `zero_stage`, `offload_optimizer`, `offload_parameters`, `micro_batch_tokens` and
+    `gradient_checkpointing` say where and in which pieces the work is done: they change results by
+    rounding alone, are no part of what names an artifact, and may change between a run that was
+    stopped and the one that goes on.
+
+    With `epochs` each row is seen as often as was asked and no more: the last step has the rows
+    that are left, and a data set that is smaller than a step makes smaller steps. With `steps`
+    every step is full, and rows come again as often as that takes; `--dry-run` says how many epochs
+    that are.
+    """
 
     steps: int | None = Field(
         None, gt=0, description="optimiser steps, however often that takes each row; or give epochs"
