@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,8 @@ import click
 from subl.progress import Progress, Report, silent
 
 if TYPE_CHECKING:
+    import rich.progress
+
     from subl.artifact import Artifact
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,15 +36,14 @@ PACE_SECONDS = 0.5
 
 @contextmanager
 def progress(form: str = "auto") -> Iterator[Report]:
-    """A report that draws a bar on a terminal and writes plain lines elsewhere.
+    """A report that draws a bar on a terminal, with rich, and writes plain lines elsewhere.
 
     `form` is what `--progress` takes: `json` writes an event a line, `none` nothing.
     """
     if form == "none":
         yield silent
         return
-    drawn: type[_Bar | _Lines] = _Bar if sys.stderr.isatty() else _Lines
-    printer = _Events() if form == "json" else drawn()
+    printer = _Events() if form == "json" else _for_a_person()
     try:
         yield printer.report
     finally:
@@ -265,29 +266,61 @@ class _Lines:
         pass
 
 
+def _for_a_person() -> _Bar | _Lines:
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
+        with suppress(ImportError):
+            return _Bar()
+    return _Lines()
+
+
 class _Bar:
+    """A bar that rich draws, one a task. Where rich is not installed, making one is an error."""
+
     def __init__(self) -> None:
+        import rich.progress  # noqa: F401
+
         self._pace = _Pace()
+        self._drawn: rich.progress.Progress | None = None
 
     def report(self, progress: Progress) -> None:
-        if progress.task != self._pace.task:
+        if self._pace.take(progress):
             self.end()
-        self._pace.take(progress)
+            self._drawn = self._started()
+        assert self._drawn is not None
         line = _text(progress) + self._pace.text(progress)
-        if progress.total:
-            filled = round(24 * progress.done / progress.total)
-            line = f"[{'=' * filled}{' ' * (24 - filled)}] {line}"
         if progress.run_seconds_left:  # first: long lines are cut
             line = f"run: {about(progress.run_seconds_left)} left  {line}"
-        import shutil
+        self._drawn.update(
+            self._drawn.task_ids[0],
+            description=line,
+            completed=progress.done,
+            total=progress.total,
+        )
 
-        width = shutil.get_terminal_size().columns - 1
-        say(f"\r\x1b[2K{line[:width]}", nl=False)
+    def _started(self) -> rich.progress.Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+        from rich.table import Column
+
+        text = Column(no_wrap=True, overflow="ellipsis")
+        drawn = Bars(
+            BarColumn(24),
+            # What is in a line is no markup of rich's.
+            TextColumn("{task.description}", markup=False, table_column=text),
+            console=Console(stderr=True),
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        drawn.add_task("")
+        drawn.start()
+        return drawn
 
     def end(self) -> None:
-        if self._pace.task:
-            say("")
-            self._pace.task = ""
+        """Leave the bar as it is, and give the cursor back."""
+        if self._drawn is not None:
+            self._drawn.stop()
+            self._drawn = None
 
 
 def say(text: str, *, nl: bool = True) -> None:
@@ -306,7 +339,7 @@ def _text(progress: Progress) -> str:
         total = "" if progress.total is None else f"/{progress.total}"
         count = f"{progress.done}{total} {progress.unit}"
     note = f", {progress.note}" if progress.note else ""
-    return f"{progress.task}: {count}{note}"
+    return printable(f"{progress.task}: {count}{note}")
 
 
 def _of_the_run(progress: Progress) -> str:
