@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::duplicates::Signatures;
 use crate::error::Error;
-use crate::format::{self, Format, is_named_parquet};
+use crate::format::{self, Format};
 use crate::plan::{Plan, Statistics};
 use crate::shard::{Flow, Progress, Shard, Split};
 use crate::{lines, parquet};
@@ -24,7 +24,10 @@ pub fn filter_shard(
         return Err(Error::NotSigned);
     }
     let format = format_of(shard.input)?;
-    refuse_other_names(shard, format)?;
+    for path in [shard.kept, shard.rejects] {
+        let unfit = |message| Error::Unfit { path: shard.input.to_owned(), message };
+        format.check_name(path).map_err(unfit)?;
+    }
     match format {
         Format::Lines(_) => lines::filter(plan, shard, progress),
         Format::Parquet => parquet::filter(plan, shard, progress),
@@ -82,21 +85,6 @@ fn refuse_same_file(shard: Shard<'_>) -> Result<(), Error> {
         if same(one, other) {
             return Err(Error::SameFile { path: one.to_owned() });
         }
-    }
-    Ok(())
-}
-
-/// The names of the outputs must fit the format of the input.
-fn refuse_other_names(shard: Shard<'_>, format: Format) -> Result<(), Error> {
-    for path in [shard.kept, shard.rejects] {
-        let message = match (format, is_named_parquet(path)) {
-            (Format::Parquet, false) => format!("{} must end in .parquet too", path.display()),
-            (Format::Lines(_), true) => {
-                format!("it is not Parquet, so {} cannot be", path.display())
-            }
-            _ => continue,
-        };
-        return Err(Error::Unfit { path: shard.input.to_owned(), message });
     }
     Ok(())
 }

@@ -43,6 +43,19 @@ pub enum Format {
     Parquet,
 }
 
+impl Format {
+    /// The name of an output must fit the format of its rows. Says what is wrong if it does not.
+    pub(crate) fn check_name(self, path: &Path) -> Result<(), String> {
+        match (self, is_named_parquet(path)) {
+            (Format::Parquet, false) => Err(format!("{} must end in .parquet too", path.display())),
+            (Format::Lines(_), true) => {
+                Err(format!("it is not Parquet, so {} cannot be", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A format that is not read.
 #[derive(Debug, thiserror::Error)]
 #[error("it is {0}")]
@@ -132,7 +145,7 @@ pub fn of_first_bytes(path: &Path, first: &[u8]) -> io::Result<Format> {
 }
 
 /// Does a name say that a file is Parquet?
-pub fn is_named_parquet(path: &Path) -> bool {
+fn is_named_parquet(path: &Path) -> bool {
     ends(path, &["parquet"])
 }
 

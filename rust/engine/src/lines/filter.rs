@@ -19,9 +19,9 @@ pub(crate) fn filter(
     shard: Shard<'_>,
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Statistics, Error> {
-    let work = Work::open(shard.kept, shard.rejects, shard.work)?;
     let source = Source::open(shard.input, shard.chunk_bytes).map_err(Error::read(shard.input))?;
     let meter = Meter::new(source.bytes_read(), progress);
+    let work = Work::open(shard.kept, shard.rejects, shard.work)?;
     let output = Output::open(plan, shard, &work)?;
     let done = output.chunks;
     meter.add(output.counts.rows_in, output.counts.kept);

@@ -26,7 +26,6 @@ pub(crate) fn filter(
     shard: Shard<'_>,
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Statistics, Error> {
-    let work = Work::open(shard.kept, shard.rejects, shard.work)?;
     let input = fit(plan, shard.input, shard.split)?;
     let tag = (plan.tags() != 0).then(|| plan.tag_field());
     let layouts = || {
@@ -34,6 +33,7 @@ pub(crate) fn filter(
         Ok((Layout::kept(parquet, arrow, tag)?, Layout::rejects(parquet, arrow)?))
     };
     let (kept, rejects) = catch(shard.input, || layouts().map_err(to_io))?;
+    let work = Work::open(shard.kept, shard.rejects, shard.work)?;
     let bytes_read = Arc::new(AtomicU64::new(0));
     let results = Results {
         kept: Output::create(shard.kept, &work.kept, shard.split, &kept)?,
