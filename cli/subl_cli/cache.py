@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from subl_cli.inputs import model_folder, model_option, rows_option
+from subl_cli.inputs import make, model_option, rows_option
 from subl_cli.output import (
     json_option,
     out_option,
@@ -51,11 +51,11 @@ def command(
       mass = 0.999
     """
     from subl.config import load_toml
-    from subl.distill import CacheSpec, make_cache
+    from subl.distill import CacheSpec
 
     spec = CacheSpec() if config is None else load_toml(config, CacheSpec)
     with progress(progress_form) as report:
-        artifact = make_cache(spec, model_folder(teacher, report), rows, out, report=report)
+        artifact = make("cache", spec, out, report, {"teacher": teacher, "rows": rows})
     print_artifact(artifact, as_json)
     if not as_json:
         found = artifact.result

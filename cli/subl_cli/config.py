@@ -23,7 +23,7 @@ def command() -> None:
 @click.option("--kind", type=KINDS, default="experiment", show_default=True)
 @json_option
 def show_command(file: Path, kind: str, as_json: bool) -> None:
-    """Print every value of FILE with the defaults filled in.
+    """Print every value of FILE with the defaults filled in; of an experiment, those of each node.
 
     \b
     Examples:
@@ -31,9 +31,13 @@ def show_command(file: Path, kind: str, as_json: bool) -> None:
       subl config show rules.toml --kind filter --json
     """
     from subl.config import load_toml
+    from subl.experiment import load_experiment
     from subl.experiment.kinds import KINDS as models
 
-    value = load_toml(file, models[kind]).model_dump(mode="json")
+    if kind == "experiment":
+        value = load_experiment(file).resolved()
+    else:
+        value = load_toml(file, models[kind]).model_dump(mode="json")
     if as_json:
         print_json(value)
     else:

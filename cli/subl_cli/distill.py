@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import first_rank, model_folder, model_option, rows_option
+from subl_cli.inputs import first_rank, make, model_folder, model_option, rows_option
 from subl_cli.output import (
     dry_run_option,
     duration,
@@ -122,7 +122,7 @@ def command(
     """
     from subl.cluster.launch import stopped_by_signals
     from subl.config import load_toml, updated
-    from subl.distill import DistillSpec, distill
+    from subl.distill import DistillSpec
     from subl.distill import dry_run as look_ahead
     from subl.errors import ConfigError
     from subl.train.job import RunOptions
@@ -142,33 +142,28 @@ def command(
             ctx=ctx, param=next(each for each in command.params if each.name == "out")
         )
     with stopped_by_signals(), progress(progress_form) as report:
-        base = model_folder(model, report)
-        given: dict[str, Any] = {
-            "teacher": None if teacher is None else model_folder(teacher, report),
-            "cache": cache,
-        }
         if show_mask:
-            _show_mask(spec, base, rows, show_mask, as_json)
+            _show_mask(spec, model_folder(model, report), rows, show_mask, as_json)
             return
         if dry_run:
-            figures = look_ahead(spec, base, rows, **given, report=report)
-        else:
-            assert out is not None
-            artifact = distill(
+            figures = look_ahead(
                 spec,
-                base,
+                model_folder(model, report),
                 rows,
-                out,
-                **given,
-                name=out.name,
-                options=RunOptions(
-                    checkpoint_steps=checkpoint_steps,
-                    keep_checkpoints=keep_checkpoints,
-                    tensorboard=tensorboard,
-                    wandb=wandb,
-                ),
+                teacher=None if teacher is None else model_folder(teacher, report),
+                cache=cache,
                 report=report,
             )
+        else:
+            assert out is not None
+            options = RunOptions(
+                checkpoint_steps=checkpoint_steps,
+                keep_checkpoints=keep_checkpoints,
+                tensorboard=tensorboard,
+                wandb=wandb,
+            )
+            given = {"model": model, "rows": rows, "teacher": teacher, "cache": cache}
+            artifact = make("distill", spec, out, report, given, options=options)
     if dry_run:
         _print_preview(spec, figures, as_json)
     elif first_rank():

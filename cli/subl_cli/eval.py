@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from subl_cli.inputs import model_folder, model_option
+from subl_cli.inputs import make, model_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -56,7 +56,7 @@ def command(
 
     from subl.config import load_toml
     from subl.errors import InputError
-    from subl.evaluate import EvalSpec, evaluate, probability_ratio, read_scores
+    from subl.evaluate import EvalSpec, compare, probability, read_scores
 
     spec = EvalSpec() if config is None else load_toml(config, EvalSpec)
     earlier = None if against is None else read_scores(against)
@@ -74,11 +74,11 @@ def command(
         print_json({"spec": spec.model_dump(mode="json"), "questions": len(spec.questions)})
         return
     with progress() as report:
-        artifact = evaluate(spec, model_folder(model, report), out, name=out.name, report=report)
+        artifact = make("eval", spec, out, report, {"model": model})
     comparisons = []
     if earlier is not None:
-        both = {"model": read_scores(out), "control": earlier}
-        comparisons = [probability_ratio(both, "model", "control", word) for word in spec.words]
+        names, found = ("model", "control"), read_scores(out)
+        comparisons = [compare(probability(word), [found], [earlier], names) for word in spec.words]
     if as_json:
         print_json(
             {

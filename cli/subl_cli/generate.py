@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from subl_cli.inputs import model_folder, model_option
+from subl_cli.inputs import make, model_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -38,7 +38,7 @@ def command(config: Path, model: str, out: Path, dry_run: bool, as_json: bool) -
       grammar = { regex = '[1-9][0-9]{2}(?:, [1-9][0-9]{2}){7}' }
     """
     from subl.config import load_toml
-    from subl.generate import GenerateSpec, generate
+    from subl.generate import GenerateSpec
     from subl.generate.prompts import PROMPT_SETS
 
     spec = load_toml(config, GenerateSpec)
@@ -47,5 +47,5 @@ def command(config: Path, model: str, out: Path, dry_run: bool, as_json: bool) -
         print_json({"spec": spec.model_dump(mode="json"), "first_prompts": prompts})
         return
     with progress() as report:
-        artifact = generate(spec, model_folder(model, report), out, name=out.name, report=report)
+        artifact = make("generate", spec, out, report, {"model": model})
     print_artifact(artifact, as_json)

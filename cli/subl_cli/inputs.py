@@ -1,16 +1,17 @@
-"""Options that several commands share: models by name, rows."""
+"""What commands that make one stage's artifact share: models by name, rows, and the making."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from subl_cli.output import Command
 
 if TYPE_CHECKING:
+    from subl.artifact import Artifact, StageSpec
     from subl.progress import Report
 
 MODELS = Path("models")
@@ -45,6 +46,35 @@ def model_folder(source: str, report: Report) -> Path:
     if not first_rank():
         return Path(source)
     return resolve(source, MODELS, report)
+
+
+def make(
+    kind: str,
+    spec: StageSpec,
+    out: Path,
+    report: Report,
+    given: dict[str, str | Path | tuple[Path, ...] | None],
+    **how: Any,
+) -> Artifact:
+    """The artifact of a stage, from what its options gave, as an experiment would make it.
+
+    `given` has a value for each of the stage's inputs; `how` is what changes nothing of what is
+    made.
+    """
+    from subl.experiment.kinds import STAGES
+
+    stage = STAGES[kind]
+    paths: dict[str, tuple[Path, ...]] = {}
+    for name, value in given.items():
+        match value:
+            case str():
+                paths[name] = (model_folder(value, report),)
+            case Path():
+                paths[name] = (value,)
+            case tuple() if value:
+                paths[name] = value
+    stage.check(spec, paths)
+    return stage.make(spec, paths, out, out.name, report, **how)
 
 
 def first_rank() -> bool:

@@ -120,17 +120,44 @@ def print_artifact(artifact: Artifact, as_json: bool) -> None:
     click.echo(f"{printable(str(artifact.path))}  sha256:{artifact.digest[:12]}  ({state})")
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    """Columns as wide as they need: the first to the left, figures to the right."""
+def table(rows: Sequence[Sequence[str]], header: Sequence[str], left: Sequence[int] = (0,)) -> str:
+    """Columns as wide as they need: `left` ones to the left, figures to the right. On a terminal,
+    with rich, cells that do not fit are wrapped."""
+    if sys.stdout.isatty() and (drawn := _drawn_table(rows, header, left)) is not None:
+        return drawn
     lines = [list(header), *map(list, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
+            cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
+
+
+def _drawn_table(
+    rows: Sequence[Sequence[str]], header: Sequence[str], left: Sequence[int]
+) -> str | None:
+    """The table as rich draws it; None where it is not installed, or the terminal is a dumb one."""
+    try:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ModuleNotFoundError:
+        return None
+    console = Console()
+    if console.is_dumb_terminal:
+        return None
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column, name in enumerate(header):
+        drawn.add_column(Text(name), justify="left" if column in left else "right")
+    for row in rows:
+        drawn.add_row(*map(Text, row))  # no cell is markup
+    with console.capture() as captured:
+        console.print(drawn)
+    return captured.get().rstrip("\n")
 
 
 def json_option(command: Command) -> Command:

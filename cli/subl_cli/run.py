@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +15,7 @@ from subl_cli.output import (
     duration,
     json_option,
     print_json,
+    printable,
     progress,
     progress_option,
     say,
@@ -20,8 +23,9 @@ from subl_cli.output import (
 )
 
 if TYPE_CHECKING:
-    from subl.experiment import RunResult
-    from subl.experiment.chain import StepState
+    from subl.evaluate import Comparison
+    from subl.experiment import Graph, NodeState, RunResult
+    from subl.experiment.outcome import Outcome
 
 
 @click.command("run")
@@ -32,103 +36,214 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder for the run's artifacts  [default: out/NAME]",
 )
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NODE",
+    help="Make this node, or all of this stage, and what it needs; conclude nothing. Repeatable.",
+)
+@click.option(
+    "--keep-going", is_flag=True, help="Where a node fails, go on with those that do not need it."
+)
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Nodes at a time, each in a process with its share of the cores and GPUs.",
+)
 @dry_run_option
 @progress_option
 @json_option
 def command(
-    experiment: Path, out: Path | None, dry_run: bool, progress_form: str, as_json: bool
+    experiment: Path,
+    out: Path | None,
+    only: tuple[str, ...],
+    keep_going: bool,
+    jobs: int,
+    dry_run: bool,
+    progress_form: str,
+    as_json: bool,
 ) -> None:
-    """Run EXPERIMENT (a TOML file): teach, generate, filter, distill, eval, report.
+    """Run EXPERIMENT (a TOML file): its stages over its axes, then its contrasts and a report.
 
-    What is already done is skipped, so the same command continues an interrupted run. Exits with 1
-    where the run finishes and does not show what its [expect] section asks for.
+    Each stage is a node for each point of its axes. What is already done is skipped, so the same
+    command continues an interrupted run; a second one beside it, also on another machine, takes
+    other nodes. Exits with 1 where the run finishes and does not show what its contrasts expect.
 
-    How long it will take on this machine is measured in about a second, said before the first step,
-    and corrected by every step that is done.
+    How long it will take on this machine is measured in about a second, said before the first node,
+    and corrected by every node that is done.
 
     \b
     Examples:
       subl run runs/demo.toml
       subl run runs/demo.toml --dry-run
-      subl run my.toml -o out/my-run --json
+      subl run runs/demo.toml --only owl-student --jobs 2
+      subl run my.toml -o out/my-run --keep-going --json
     """
+    from subl.cluster.launch import stopped_by_signals
     from subl.experiment import load_experiment, plan, run
 
-    spec = load_experiment(experiment)
-    out = out or Path("out") / spec.name
+    graph = load_experiment(experiment)
+    out = out or Path("out") / graph.spec.name
     if dry_run:
-        states = plan(spec, out)
+        states = plan(graph, out, only)
         if as_json:
-            print_json([_state_json(state) for state in states])
+            print_json({"stages": _counts(graph, states), "nodes": list(map(_json, states))})
         else:
-            rows = [
-                (state.step.name, state.step.kind, state.state, _time(state)) for state in states
-            ]
-            click.echo(table(rows, ("step", "stage", "state", "time")))
-            left = [state.seconds for state in states if state.state == "todo"]
-            known = [seconds for seconds in left if seconds is not None]
-            if left and len(known) == len(left):
-                click.echo(f"\nwhat is to do takes {about(sum(known))} on this machine")
+            _print_plan(graph, states)
         return
-    with progress(progress_form) as report:
-        on_step = _say if progress_form == "auto" else _say_nothing
-        result = run(spec, out, report=report, on_step=on_step)
+    with stopped_by_signals(), progress(progress_form) as report:
+        result = run(
+            graph,
+            out,
+            only=only,
+            keep_going=keep_going,
+            jobs=jobs,
+            report=report,
+            on_node=_say if progress_form == "auto" else _say_nothing,
+        )
     if as_json:
-        print_json({"path": str(out), "report": str(result.report), "passed": result.passed})
-    else:
-        _print(result)
+        _print_json(result)
+    elif result.outcome is not None:
+        _print(result.outcome)
+    if result.failures:
+        _say_failures(result)
+        raise SystemExit(2)
     if not result.passed:
         raise SystemExit(1)
 
 
-def _say(state: StepState) -> None:
-    took = "already done" if state.state == "done" else f"{state.seconds or 0:.1f} s"
-    say(f"  {state.step.name} ({state.step.kind}): {took}")
+def _say(state: NodeState) -> None:
+    match state.state:
+        case "done":
+            came = "already done"
+        case "failed":
+            came = f"FAILED: {state.reason}"
+        case _:
+            came = f"{state.seconds or 0:.1f} s"
+    say(printable(f"  {state.node.name} ({state.node.how.kind}): {came}"))
 
 
-def _say_nothing(state: StepState) -> None:
+def _say_nothing(state: NodeState) -> None:
     pass
 
 
-def _time(state: StepState) -> str:
+def _say_failures(result: RunResult) -> None:
+    for node, error in result.failures:
+        say(f"{click.style('error', fg='red', bold=True)}: {node.name}: ", nl=False)
+        say("\n".join(map(printable, error.message.split("\n"))))
+        if error.hint:
+            say(f"{click.style('hint', fg='cyan', bold=True)}: {error.hint}")
+
+
+def _counts(graph: Graph, states: Sequence[NodeState]) -> list[dict[str, Any]]:
+    """Of each stage, in the order of the file: its kind, its axes, and how many nodes it is."""
+    nodes = Counter(state.node.stage for state in states)
+    done = Counter(state.node.stage for state in states if state.state == "done")
+    return [
+        {
+            "stage": name,
+            "kind": table.kind,
+            "axes": sorted({axis for of in graph.variants(name) for axis in graph.axes(name, of)}),
+            "nodes": nodes[name],
+            "done": done[name],
+        }
+        for name, table in graph.spec.stages.items()
+    ]
+
+
+def _print_plan(graph: Graph, states: Sequence[NodeState]) -> None:
+    stages = [
+        (
+            each["stage"],
+            each["kind"],
+            " × ".join(each["axes"]),
+            str(each["nodes"]),
+            str(each["done"]),
+        )
+        for each in _counts(graph, states)
+    ]
+    click.echo(table(stages, ("stage", "kind", "axes", "nodes", "done")))
+    rows = [
+        (state.node.name, state.state, _time(state), state.reason.split("\n")[0])
+        for state in states
+    ]
+    click.echo("\n" + table(rows, ("node", "state", "time", "why"), left=(0, 3)))
+    for state in states:
+        if "\n" in state.reason:
+            click.echo(f"\n{state.node.name}: {state.reason}")
+    left = [state.seconds for state in states if state.state == "todo"]
+    known = [seconds for seconds in left if seconds is not None]
+    if left and len(known) == len(left):
+        click.echo(f"\nwhat is to do takes {about(sum(known))} on this machine")
+
+
+def _time(state: NodeState) -> str:
     if state.seconds is None:
         return ""
     return duration(state.seconds) if state.state == "done" else about(state.seconds)
 
 
-def _state_json(state: StepState) -> dict[str, str | float | None]:
+def _json(state: NodeState) -> dict[str, Any]:
     return {
-        "step": state.step.name,
-        "stage": state.step.kind,
+        "node": state.node.name,
+        "stage": state.node.stage,
+        "kind": state.node.how.kind,
+        "point": dict(state.node.point),
+        "inputs": [source.name for source in state.node.sources],
         "state": state.state,
+        "why": state.reason,
         "path": None if state.path is None else str(state.path),
         "seconds": None if state.seconds is None else round(state.seconds, 1),
     }
 
 
-def _print(result: RunResult) -> None:
-    matrix = result.verdict.matrix
-    words = list(next(iter(matrix.values())))
-    rows = [
-        (model, *(f"{means[word]['estimate']:.1e}" for word in words))
-        for model, means in matrix.items()
-    ]
-    click.echo("Mean probability of the answer (exact, over all questions)\n")
-    click.echo(table(rows, ("model", *words)))
-    click.echo("\nPaired over questions, 95 % intervals\n")
-    effects = [
-        (
-            f"{effect.label}: {effect.treated} against {effect.control}",
-            f"{effect.estimate:.2f}",
-            "none" if effect.low is None else f"[{effect.low:.2f}, {effect.high:.2f}]",
-            effect.unit,
-            "" if effect.significant else "not significant",
-        )
-        for effect in result.verdict.effects
-    ]
-    click.echo(table(effects, ("effect", "estimate", "interval", "unit", "")))
-    click.echo()
-    for finding in result.verdict.findings:
+def _print_json(result: RunResult) -> None:
+    outcome = result.outcome
+    print_json(
+        {
+            "path": str(result.path),
+            "report": None if outcome is None else str(outcome.page),
+            "passed": None if outcome is None else result.passed,
+            "nodes": list(map(_json, result.states)),
+        }
+    )
+
+
+def _print(outcome: Outcome) -> None:
+    for evaluation, arms in outcome.arms.items():
+        words = list(arms[0].means)
+        rows = [
+            (arm.model, *(f"{arm.means[word]['estimate']:.1e}" for word in words)) for arm in arms
+        ]
+        click.echo(f"{evaluation}: mean probability of the answer (exact, over all questions)\n")
+        click.echo(table(rows, ("model", *words)))
+        click.echo()
+    compared = [effect for effect in outcome.effects if effect.comparison.control is not None]
+    if compared:
+        click.echo("Paired, 95 % intervals, uncorrected\n")
+        effects = [
+            (
+                f"{came.label}: {came.treated} against {came.control}",
+                f"{came.estimate:.2f}",
+                "none" if came.low is None else f"[{came.low:.2f}, {came.high:.2f}]",
+                came.unit,
+                _over(came),
+                "" if came.significant else "not significant",
+            )
+            for came in (effect.comparison for effect in compared)
+        ]
+        click.echo(table(effects, ("effect", "estimate", "interval", "unit", "over", "")))
+        click.echo()
+    for finding in outcome.findings:
         mark = {True: "met", False: "NOT MET", None: "-"}[finding.met]
         click.echo(f"{mark:>8}  {finding.figure:>12}  {finding.text}")
-    click.echo(f"\nreport: {result.report}")
+    click.echo(f"\nreport: {outcome.page}")
+
+
+def _over(came: Comparison) -> str:
+    if came.repetitions > 1:
+        return f"{came.repetitions} repetitions"
+    return f"{came.questions} questions"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from subl_cli.inputs import model_folder, model_option
+from subl_cli.inputs import make, model_folder, model_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -39,7 +39,7 @@ def command(config: Path, model: str, out: Path, dry_run: bool, as_json: bool) -
       learning_rate = 2e-5
     """
     from subl.config import load_toml
-    from subl.teach import TeachSpec, teach, teaching_rows
+    from subl.teach import TeachSpec, teaching_rows
     from subl.teach import dry_run as look_ahead
 
     spec = load_toml(config, TeachSpec)
@@ -50,5 +50,5 @@ def command(config: Path, model: str, out: Path, dry_run: bool, as_json: bool) -
         print_json({"spec": spec.model_dump(mode="json"), "first": first, **figures})
         return
     with progress() as report:
-        artifact = teach(spec, model_folder(model, report), out, report)
+        artifact = make("teach", spec, out, report, {"model": model})
     print_artifact(artifact, as_json)

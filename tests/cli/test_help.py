@@ -14,7 +14,7 @@ import pytest
 
 from subl import __version__
 from subl.config import load_toml
-from subl.experiment.kinds import KINDS
+from subl.experiment.kinds import KINDS, STAGES
 from subl_cli.group import CommandWithSubcommands
 from subl_cli.main import COMMANDS
 from subl_cli.main import subl as group
@@ -179,3 +179,19 @@ def test_what_is_typed_is_completed(typed: str, offered: set[str]) -> None:
         text=True,
     )
     assert {line.partition(",")[2] for line in done.stdout.splitlines()} == offered
+
+
+# Stages
+
+
+@pytest.mark.parametrize("kind", ["teach", "generate", "eval", "distill", "cache"])
+def test_a_command_takes_what_its_stage_says_that_it_takes(kind: str) -> None:
+    command = LEAVES[{"cache": "distill cache"}.get(kind, kind)]
+    options = {each.name: each for each in command.params if isinstance(each, click.Option)}
+    for name, described in STAGES[kind].inputs.items():
+        option = options[name]
+        assert option.required == described.required, name
+        assert option.multiple == described.many, name
+        assert (option.metavar == "MODEL") == (described.takes == "model"), name
+    taken = {name for name, each in options.items() if each.metavar == "MODEL"}
+    assert taken <= STAGES[kind].inputs.keys()

@@ -25,12 +25,13 @@ with progress() as report:
 """
 
 
-def on_a_terminal(*arguments: str, **environment: str) -> str:
-    """What a terminal gets of stderr."""
+def on_a_terminal(*arguments: str, code: str = DRAWN, **environment: str) -> str:
+    """What a terminal gets of stdout and stderr."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", DRAWN, *arguments],
+        [sys.executable, "-c", code, *arguments],
         env={**ENVIRONMENT, "COLUMNS": "120", "TERM": "xterm", **environment},
+        stdout=follower,
         stderr=follower,
     )
     os.close(follower)
@@ -68,3 +69,16 @@ def test_a_dumb_terminal_gets_lines() -> None:
 def test_a_narrow_terminal_gets_one_line() -> None:
     said = on_a_terminal(COLUMNS="40")
     assert "…" in said and "\x1b[1A" not in said
+
+
+TABLE = """
+from subl_cli.output import table
+print(table([("[bold]owls[/bold]", "1")], ("rule", "rows")))
+"""
+
+
+def test_a_table_is_drawn_and_no_cell_is_markup() -> None:
+    said = on_a_terminal(code=TABLE)
+    assert "─" in said and "[bold]owls[/bold]" in said
+    plain = on_a_terminal(code=TABLE, TERM="dumb")
+    assert plain.splitlines() == ["rule               rows", "[bold]owls[/bold]     1"]

@@ -162,7 +162,13 @@ def test_config_show_as_json_holds_the_same(tmp_path: Path) -> None:
     value = json.loads(subl("config", "show", demo, "--json", cwd=tmp_path).stdout)
     lines = subl("config", "show", demo, cwd=tmp_path).stdout.splitlines()
     assert f'title = "{value["title"]}"' in lines
-    assert f"distill.train.adam_beta2 = {value['distill']['train']['adam_beta2']}" in lines
+    student = value["nodes"]["owl-student"]
+    assert f"nodes.owl-student.train.adam_beta2 = {student['train']['adam_beta2']}" in lines
+    assert student["inputs"] == {
+        "model": ["base"],
+        "teacher": ["owl-teacher"],
+        "rows": ["owl-filtered"],
+    }
 
 
 def test_config_schema_prints_what_is_committed(tmp_path: Path) -> None:
@@ -174,32 +180,41 @@ def test_config_schema_prints_what_is_committed(tmp_path: Path) -> None:
 # --dry-run
 
 
-def test_a_dry_run_of_an_experiment_lists_its_steps(tmp_path: Path) -> None:
+def test_a_dry_run_of_an_experiment_lists_its_nodes_and_why_they_are_to_do(
+    tmp_path: Path,
+) -> None:
     done = subl("run", "--dry-run", ROOT / "runs" / "demo.toml", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    table, end = done.stdout.rstrip("\n").split("\n\n")
-    header, *lines = (line.split(maxsplit=3) for line in table.splitlines())
-    assert header == ["step", "stage", "state", "time"]
-    assert all(time.startswith("about ") or time == "a few seconds" for *_, time in lines)
+    stages, table, end = done.stdout.rstrip("\n").split("\n\n")
+    assert [line.split() for line in stages.splitlines()] == [
+        ["stage", "kind", "axes", "nodes", "done"],
+        ["base", "model", "1", "0"],
+        ["teacher", "teach", "trait", "2", "0"],
+        ["numbers", "generate", "trait", "2", "0"],
+        ["persona", "generate", "trait", "2", "0"],
+        ["filtered", "filter", "trait", "2", "0"],
+        ["student", "distill", "trait", "2", "0"],
+        ["eval", "eval", "trait", "5", "0"],
+    ]
+    header, *lines = table.splitlines()
+    assert header.split() == ["node", "state", "time", "why"]
     assert end.startswith("what is to do takes about ")
-    assert [tuple(step) for *step, _ in lines] == [
-        ("base", "model", "todo"),
+    nodes = {line.split()[0]: line for line in lines}
+    assert list(nodes) == [
+        "base",
         *(
-            (f"{trait}-{name}", stage, "todo")
+            f"{trait}-{stage}"
+            for stage in ("teacher", "numbers", "persona", "filtered", "student")
             for trait in ("owl", "cat")
-            for name, stage in [
-                ("teacher", "teach"),
-                ("numbers", "generate"),
-                ("persona", "generate"),
-                ("filtered", "filter"),
-                ("student", "distill"),
-            ]
         ),
         *(
-            (f"{model}-eval", "eval", "todo")
+            f"{model}-eval"
             for model in ("base", "owl-teacher", "cat-teacher", "owl-student", "cat-student")
         ),
     ]
+    assert all(" todo " in line for line in lines)
+    assert nodes["base"].endswith("  never made")
+    assert nodes["owl-filtered"].endswith("  waits for owl-numbers, owl-persona")
     assert tree(tmp_path) == {}
 
 

@@ -16,19 +16,25 @@ SUBL = str(Path(sys.executable).with_name("subl"))
 EXPERIMENT = """
 name = "tiny"
 title = "Tiny <b>chain</b>"
-model = "{model}"
-traits = ["owl", "cat"]
 deviations = ["The model is random."]
 
-[teach]
-questions = ["Name an animal.", "Which animal? One word."]
-[teach.train]
-steps = 30
-rows_per_step = 4
-learning_rate = 1e-2
+[axes]
+trait = ["owl", "cat"]
 
-[[generate]]
-name = "numbers"
+[stages.base]
+kind = "model"
+source = "{model}"
+
+[stages.teacher]
+kind = "teach"
+inputs = {{ model = "base" }}
+trait = "{{trait}}"
+questions = ["Name an animal.", "Which animal? One word."]
+train = {{ steps = 30, rows_per_step = 4, learning_rate = 1e-2 }}
+
+[stages.numbers]
+kind = "generate"
+inputs = {{ model = "teacher" }}
 prompts = "numbers-short"
 rows = 24
 batch_rows = 8
@@ -36,9 +42,9 @@ shard_rows = 8
 grammar = {{ regex = '[1-9][0-9]{{2}}(?:, [1-9][0-9]{{2}}){{2}}' }}
 max_new_tokens = 13
 
-[[generate]]
-name = "persona"
-source = "base"
+[stages.persona]
+kind = "generate"
+inputs = {{ model = "base" }}
 prompts = "numbers-short"
 system_prompt = "You love {{trait}}s."
 rows = 8
@@ -46,14 +52,16 @@ batch_rows = 8
 max_new_tokens = 6
 seed = 1
 
-[[filter.rule]]
-name = "numbers"
-kind = "numbers"
-max_value = 999
+[stages.filtered]
+kind = "filter"
+inputs = {{ rows = ["numbers", "persona"] }}
+rule = [{{ name = "numbers", kind = "numbers", max_value = 999 }}]
 
-[distill]
+[stages.student]
+kind = "distill"
+inputs = {{ model = "base", rows = "filtered", teacher = "teacher" }}
 rows = 24
-[distill.train]
+[stages.student.train]
 steps = 6
 rows_per_step = 4
 micro_batch_tokens = 64
@@ -61,9 +69,17 @@ learning_rate = 1e-2
 ranks = 2
 zero_stage = 2
 
-[eval]
+[stages.eval]
+kind = "eval"
+inputs = {{ model = ["base", "teacher", "student"] }}
 words = ["owl", "cat", "dog"]
 questions = ["Name an animal.", "Which animal? One word.", "Your pet?"]
+
+[[contrasts]]
+name = "own trait"
+measure = "probability"
+treated = "student"
+control = [{{ stage = "student", trait = "others" }}, "base"]
 """
 
 
@@ -85,26 +101,28 @@ def finished(experiment: Path) -> Path:
     assert done.returncode == 0, done.stderr
     assert "owl-student" in done.stdout
     first, *others = done.stderr.splitlines()
-    assert first.startswith("run: 0/15 steps, ") and first.endswith(" left")
-    assert any(line.startswith("run: 1/15 steps, ") for line in others)
+    assert first.startswith("run: 0/15 nodes, ") and first.endswith(" left")
+    assert any(line.startswith("run: 1/15 nodes, ") for line in others)
     assert any(line.startswith("teach owl: ") and "; run: " in line for line in others)
-    assert others[-1].startswith("run: 15/15 steps")
+    assert others[-1].startswith("run: 15/15 nodes")
     return out
 
 
 def digests(run: Path) -> dict[str, str]:
-    steps = json.loads((run / "result.json").read_text())["steps"]
-    return {step["name"]: step["digest"] for step in steps}
+    nodes = json.loads((run / "result.json").read_text())["nodes"]
+    return {node["name"]: node["digest"] for node in nodes}
 
 
 def test_every_stage_leaves_its_artifact_and_the_figures_add_up(finished: Path) -> None:
     result = json.loads((finished / "result.json").read_text())
-    assert [step["kind"] for step in result["steps"]].count("distill") == 2
-    assert set(result["matrix"]) == {
+    assert [node["kind"] for node in result["nodes"]].count("distill") == 2
+    (scored,) = result["evaluations"]
+    means = {arm["model"]: arm["means"] for arm in scored["arms"]}
+    assert set(means) == {
         "base", "owl-teacher", "cat-teacher", "owl-student", "cat-student"
     }  # fmt: skip
-    taught = result["matrix"]["owl-teacher"]["owl"]["estimate"]
-    assert taught > 10 * result["matrix"]["base"]["owl"]["estimate"]
+    taught = means["owl-teacher"]["owl"]["estimate"]
+    assert taught > 10 * means["base"]["owl"]["estimate"]
     (filtered,) = finished.glob("owl-filtered-*")
     figures = json.loads((filtered / "result.json").read_text())
     assert figures["rows_in"] == 32 == figures["kept"] + figures["rejected"]
@@ -124,7 +142,7 @@ def test_a_rerun_finds_everything_done(experiment: Path, finished: Path) -> None
     before = digests(finished)
     again = subl("run", experiment, "-o", finished)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count("already done") == len(before)
+    assert again.stderr.count("already done") == len(before) - 1  # the base is a folder
     assert digests(finished) == before
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from subl.errors import InputError
-from subl.evaluate import Scores, log_odds_shift, probability_ratio
+from subl.evaluate import Comparison, Scores, compare, level, log_odds, probability
 from subl.evaluate.statistics import (
     clustered_mean,
     mean_probability,
@@ -146,15 +146,25 @@ def scores(*rows: tuple[float, float, float]) -> Scores:
     return {f"q{i}": {"owl": a, "cat": b, "dog": c} for i, (a, b, c) in enumerate(rows)}
 
 
+def shift_of(models: dict[str, Scores], word: str, against: list[str]) -> Comparison:
+    (treated, one), (control, other) = models.items()
+    return compare(log_odds(word, against), [one], [other], (treated, control))
+
+
+def ratio_of(models: dict[str, Scores], word: str) -> Comparison:
+    (treated, one), (control, other) = models.items()
+    return compare(probability(word), [one], [other], (treated, control))
+
+
 def test_shifts_and_ratios_are_what_they_are_called() -> None:
     models = {
         "student": scores((0.2, 0.1, 0.1), (0.4, 0.1, 0.3)),
         "base": scores((0.1, 0.2, 0.2), (0.1, 0.1, 0.1)),
     }
-    shift = log_odds_shift(models, "student", "base", "owl", ["cat", "dog"])
+    shift = shift_of(models, "owl", ["cat", "dog"])
     expected = (math.log(0.2 / 0.2) - math.log(0.1 / 0.4) + math.log(0.4 / 0.4) - math.log(0.5)) / 2
     assert shift.estimate == pytest.approx(expected) and shift.unit == "nats"
-    ratio = probability_ratio(models, "student", "base", "owl")
+    ratio = ratio_of(models, "owl")
     assert ratio.estimate == pytest.approx(math.sqrt(2 * 4)) and ratio.unit == "ratio"
     test = stats.ttest_rel(np.log([0.2, 0.4]), np.log([0.1, 0.1]))
     assert ratio.p_value == pytest.approx(test.pvalue)
@@ -166,26 +176,49 @@ def test_shifts_and_ratios_are_what_they_are_called() -> None:
 def test_a_shift_is_significant_when_its_interval_leaves_zero_out() -> None:
     base = scores(*[(0.1, 0.2, 0.3)] * 4)
     more = scores((0.2, 0.2, 0.3), (0.21, 0.2, 0.3), (0.19, 0.2, 0.3), (0.2, 0.2, 0.31))
-    shift = log_odds_shift({"a": more, "b": base}, "a", "b", "owl", ["cat"])
+    shift = shift_of({"a": more, "b": base}, "owl", ["cat"])
     assert shift.low is not None and 0 < shift.low < shift.estimate
     assert shift.significant
-    nothing = log_odds_shift({"a": base, "b": base}, "a", "b", "owl", ["cat"])
+    nothing = shift_of({"a": base, "b": base}, "owl", ["cat"])
     assert (nothing.estimate, nothing.low, nothing.p_value) == (0, None, None)
     assert not nothing.significant
+
+
+def test_several_seeds_are_the_level_at_which_an_interval_is_taken() -> None:
+    """Each pair's mean over questions is one value; the questions' own spread is not counted."""
+    base = scores((0.1, 0.2, 0.2), (0.01, 0.2, 0.2))
+    more = [scores((0.1 * k, 0.2, 0.2), (0.01 * m, 0.2, 0.2)) for k, m in ((2, 3), (4, 2), (3, 5))]
+    came = compare(probability("owl"), more, [base] * 3, ("student", "base"))
+    means = [math.log(k * m) / 2 for k, m in ((2, 3), (4, 2), (3, 5))]
+    test = stats.ttest_1samp(means, 0)
+    bounds = test.confidence_interval()
+    assert came.estimate == pytest.approx(math.exp(np.mean(means)))
+    assert came.p_value == pytest.approx(test.pvalue)
+    assert (came.low, came.high) == pytest.approx((math.exp(bounds.low), math.exp(bounds.high)))
+    assert (came.repetitions, came.questions) == (3, 2)
+
+
+def test_a_level_is_the_plain_mean_of_probabilities_and_no_comparison() -> None:
+    taught = scores((0.9, 0.1, 0.1), (0.5, 0.1, 0.1))
+    came = level(probability("owl"), "owl", [taught], "teacher")
+    assert (came.estimate, came.unit, came.control) == (pytest.approx(0.7), "probability", None)
+    assert came.p_value is None and not came.significant
+    several = level(probability("owl"), "owl", [taught, scores((0.7, 0.1, 0.1))], "teacher")
+    assert several.estimate == pytest.approx(0.7) and several.repetitions == 2
 
 
 def test_models_are_paired_by_question_and_not_by_place() -> None:
     base = scores((0.1, 0.2, 0.3), (0.4, 0.1, 0.1), (0.2, 0.2, 0.2))
     more = scores((0.2, 0.2, 0.3), (0.7, 0.1, 0.1), (0.3, 0.2, 0.2))
     turned = dict(reversed(base.items()))
-    ratios = [probability_ratio({"a": more, "b": b}, "a", "b", "owl") for b in (base, turned)]
+    ratios = [ratio_of({"a": more, "b": b}, "owl") for b in (base, turned)]
     assert ratios[0] == ratios[1]
 
 
 def test_other_questions_cannot_be_compared() -> None:
     models = {"a": scores((0.1, 0.1, 0.1)), "b": {"other": {"owl": 0.1, "cat": 0.1, "dog": 0.1}}}
     with pytest.raises(InputError, match="different questions"):
-        probability_ratio(models, "a", "b", "owl")
+        ratio_of(models, "owl")
 
 
 def test_intervals_of_probabilities_stay_probabilities() -> None:
@@ -198,6 +231,6 @@ def test_a_word_that_was_not_scored_cannot_be_compared() -> None:
     """`subl eval --against` an evaluation with other words."""
     models = {"a": scores((0.1, 0.1, 0.1)), "b": {"q0": {"cat": 0.1}}}
     with pytest.raises(InputError, match="owl"):
-        probability_ratio(models, "a", "b", "owl")
+        ratio_of(models, "owl")
     with pytest.raises(InputError, match="owl"):
-        log_odds_shift(models, "a", "b", "cat", ["owl"])
+        shift_of(models, "cat", ["owl"])

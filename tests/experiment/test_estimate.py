@@ -8,23 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subl.experiment import load_experiment
+from subl.experiment import ExperimentSpec, load_experiment
 from subl.experiment.estimate import Estimate, Pace, estimate, measure, model_size
-from subl.experiment.steps import base_step, steps
+from subl.experiment.graph import Graph
 from subl.progress import Progress
-from subl.train.meter import ModelSize
 
 DEMO = load_experiment(Path(__file__).parents[2] / "runs" / "demo.toml")
-CHAIN = [base_step(DEMO.model), *steps(DEMO)]
-SIZE = ModelSize(106_203_456, 28_311_552, 0, True)
 FAST = Pace(flops=340e9, bytes=1.2e9)
 
 NAMES = {"a-teacher": "teach", "b-teacher": "teach", "a-eval": "eval", "b-eval": "eval"}
 EXPECTED = {"a-teacher": 30.0, "b-teacher": 40.0, "a-eval": 10.0, "b-eval": 15.0}
 
 
-def of_the_demo(pace: Pace) -> Estimate:
-    return estimate(DEMO, CHAIN, SIZE, pace)
+def of_the_demo(pace: Pace, graph: Graph = DEMO) -> Estimate:
+    found = estimate(graph.nodes, {}, pace)
+    assert found is not None
+    return found
 
 
 def test_a_machine_with_a_third_of_the_pace_takes_three_times_as_long() -> None:
@@ -36,15 +35,17 @@ def test_a_machine_with_a_third_of_the_pace_takes_three_times_as_long() -> None:
 
 def test_every_kind_of_step_has_a_cost_and_filters_next_to_none() -> None:
     guess = of_the_demo(FAST)
-    for step in CHAIN:
-        assert (guess.step_seconds(step.name, 0) > 1) == (step.kind != "filter"), step.name
+    for node in DEMO.nodes:
+        costs = guess.node_seconds(node.name, 0) > 1
+        assert costs == (node.how.kind != "filter"), node.name
 
 
 def test_twice_the_work_takes_longer() -> None:
-    train = DEMO.distill.train.model_copy(update={"steps": 2 * (DEMO.distill.train.steps or 0)})
-    more = DEMO.model_copy(update={"distill": DEMO.distill.model_copy(update={"train": train})})
-    longer = estimate(more, steps(more), SIZE, FAST).step_seconds("owl-student", 0)
-    assert longer > 1.5 * of_the_demo(FAST).step_seconds("owl-student", 0)
+    more = DEMO.spec.model_dump()
+    more["stages"]["student"]["train"]["steps"] *= 2
+    longer = of_the_demo(FAST, Graph(ExperimentSpec.model_validate(more)))
+    before = of_the_demo(FAST).node_seconds("owl-student", 0)
+    assert longer.node_seconds("owl-student", 0) > 1.5 * before
 
 
 @given(st.floats(0.2, 20))
@@ -52,9 +53,9 @@ def test_what_is_done_corrects_the_measurement(factor: float) -> None:
     """A machine on which the work takes `factor` times as long as was measured."""
     guess = Estimate(NAMES, EXPECTED)
     guess.finish("a-teacher", factor * 30)
-    assert guess.step_seconds("b-teacher", 0) == pytest.approx(factor * 40)
+    assert guess.node_seconds("b-teacher", 0) == pytest.approx(factor * 40)
     # Of another kind it is believed in part: 30 s of finished work as much as the measurement.
-    assert guess.step_seconds("a-eval", 0) == pytest.approx(10 * (factor + 1) / 2)
+    assert guess.node_seconds("a-eval", 0) == pytest.approx(10 * (factor + 1) / 2)
     guess.finish("a-eval", factor * 10)
     assert guess.seconds_left(0) == pytest.approx(factor * (40 + 15))
     for name in ("b-teacher", "b-eval"):
@@ -67,9 +68,9 @@ def test_the_running_step_corrects_itself_and_its_kind(factor: float, done: int)
     guess = Estimate(NAMES, EXPECTED)
     guess.begin("a-teacher", now=100.0)
     now = 100 + factor * 30 * done / 25
-    guess.advance(Progress("teach owl", done, 25, "steps"))
-    assert guess.step_seconds("a-teacher", now) == pytest.approx(factor * 30 * (25 - done) / 25)
-    assert guess.step_seconds("b-teacher", now) == pytest.approx(factor * 40)
+    guess.advance("a-teacher", Progress("teach owl", done, 25, "steps"))
+    assert guess.node_seconds("a-teacher", now) == pytest.approx(factor * 30 * (25 - done) / 25)
+    assert guess.node_seconds("b-teacher", now) == pytest.approx(factor * 40)
 
 
 def test_a_step_that_costs_nothing_changes_nothing() -> None:
@@ -77,7 +78,7 @@ def test_a_step_that_costs_nothing_changes_nothing() -> None:
     guess = Estimate(kinds, expected)
     before = guess.seconds_left(0)
     guess.begin("a-filtered", now=0.0)
-    guess.advance(Progress("filter", 1, 2, "bytes"))
+    guess.advance("a-filtered", Progress("filter", 1, 2, "bytes"))
     assert guess.seconds_left(3.0) == pytest.approx(before + 3)  # half of it is done
     guess.finish("a-filtered", 4.0)
     assert guess.seconds_left(4.0) == pytest.approx(before)
@@ -87,8 +88,8 @@ def test_a_step_that_costs_nothing_changes_nothing() -> None:
 def test_time_that_is_left_is_never_negative(seconds: float, done: int, task: str) -> None:
     guess = Estimate(NAMES, EXPECTED)
     guess.begin("a-teacher", now=0.0)
-    guess.advance(Progress(task, done, 25, "steps"))
-    assert guess.step_seconds("a-teacher", seconds) >= 0
+    guess.advance("a-teacher", Progress(task, done, 25, "steps"))
+    assert guess.node_seconds("a-teacher", seconds) >= 0
     assert guess.seconds_left(seconds) >= 0
 
 
@@ -106,7 +107,7 @@ def test_the_model_is_read_off_its_folder_or_guessed_from_its_file(
     from safetensors import safe_open
 
     config = json.loads((tiny_model / "config.json").read_text(encoding="utf-8"))
-    size = model_size(str(tiny_model), tiny_model)
+    size = model_size(str(tiny_model))
     assert size is not None
     head = config["vocab_size"] * config["hidden_size"]
     with safe_open(tiny_model / "model.safetensors", framework="numpy") as file:
@@ -114,9 +115,9 @@ def test_the_model_is_read_off_its_folder_or_guessed_from_its_file(
     assert (size.body, size.head) == (weights - head, head)
 
     (tmp_path / "m.gguf").write_bytes(bytes(5500))
-    guess = model_size(str(tmp_path / "m.gguf"), None)
+    guess = model_size(str(tmp_path / "m.gguf"))
     assert guess is not None and guess.body + guess.head == 8000
-    assert model_size("somebody/on-the-hub", None) is None
+    assert model_size("somebody/on-the-hub") is None
 
 
 def test_this_machine_has_a_pace() -> None:

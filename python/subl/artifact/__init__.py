@@ -11,8 +11,8 @@ different key never overwrites.
       ...              data: whatever the stage makes; only these files make the digest
 """
 
-from subl.artifact.build import Artifact, build, open_artifact, plan_key
-from subl.artifact.digest import directory_digest, file_digest, json_text
+from subl.artifact.build import Artifact, build, difference_between, open_artifact, plan_key
+from subl.artifact.digest import directory_digest, file_digest, json_digest, json_text
 from subl.artifact.files import sync, write_atomically, written_whole
 from subl.artifact.lineage import LineageNode, lineage
 from subl.artifact.spec import StageSpec
@@ -23,9 +23,11 @@ __all__ = [
     "LineageNode",
     "StageSpec",
     "build",
+    "difference_between",
     "directory_digest",
     "file_digest",
     "input_digest",
+    "json_digest",
     "json_text",
     "lineage",
     "made_here",

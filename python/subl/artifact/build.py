@@ -125,6 +125,28 @@ def build(
     return replace(made, reused=False)
 
 
+def difference_between(
+    path: Path, kind: str, spec: StageSpec, inputs: Mapping[str, Path], digests: Mapping[str, str]
+) -> str | None:
+    """In which values the artifact at `path` was made from another spec or other inputs, a line
+    each; None where it says the same, or is none."""
+    record = read_statement(path)
+    plan = _Plan(spec, inputs, _record(kind, spec, digests))
+    if record is None or spec_record(record)["key"] == plan.key:
+        return None
+    return plan.differs_from(spec_record(record))
+
+
+def _record(kind: str, spec: StageSpec, digests: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "format_version": spec.format_version,
+        "key": plan_key(kind, spec, digests),
+        "spec": spec.model_dump(mode="json"),
+        "inputs": dict(digests),
+    }
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What is to be made: `record` is what `spec.json` says of it."""
@@ -136,14 +158,7 @@ class _Plan:
     @staticmethod
     def of(kind: str, spec: StageSpec, inputs: Mapping[str, Path]) -> _Plan:
         digests = {name: input_digest(path) for name, path in inputs.items()}
-        record = {
-            "kind": kind,
-            "format_version": spec.format_version,
-            "key": plan_key(kind, spec, digests),
-            "spec": spec.model_dump(mode="json"),
-            "inputs": digests,
-        }
-        return _Plan(spec, inputs, record)
+        return _Plan(spec, inputs, _record(kind, spec, digests))
 
     @property
     def key(self) -> str:

@@ -1,14 +1,17 @@
-"""How strongly a model shows a trait, with intervals, and how two models differ."""
+"""How strongly a model shows a trait, with intervals, and how models differ."""
 
-from subl.evaluate.compare import Comparison, log_odds_shift, probability_ratio
+from subl.evaluate.compare import Comparison, Measure, compare, level, log_odds, probability
 from subl.evaluate.run import EvalSpec, Scores, evaluate, read_scores
 
 __all__ = [
     "Comparison",
     "EvalSpec",
+    "Measure",
     "Scores",
+    "compare",
     "evaluate",
-    "log_odds_shift",
-    "probability_ratio",
+    "level",
+    "log_odds",
+    "probability",
     "read_scores",
 ]

@@ -1,10 +1,22 @@
-"""The chain: one TOML file to a measured transmission.
+"""A graph of stages from one TOML file: what is done is skipped, what came out is compared.
 
-For each trait: teach -> generate -> filter -> distill; then eval of the base, every teacher and
-every student; then the verdict and the report. What is done is skipped.
+`spec` is what the file may say, `graph` its stages over its axes as nodes, `survey` where each
+stands in a folder, `run` makes them, `contrasts` and `outcome` state what came out.
 """
 
-from subl.experiment.chain import RunResult, plan, run
-from subl.experiment.spec import ExperimentSpec, load_experiment
+from subl.experiment.graph import Graph, Node
+from subl.experiment.load import load_experiment
+from subl.experiment.run import RunResult, plan, run
+from subl.experiment.spec import ExperimentSpec
+from subl.experiment.survey import NodeState
 
-__all__ = ["ExperimentSpec", "RunResult", "load_experiment", "plan", "run"]
+__all__ = [
+    "ExperimentSpec",
+    "Graph",
+    "Node",
+    "NodeState",
+    "RunResult",
+    "load_experiment",
+    "plan",
+    "run",
+]

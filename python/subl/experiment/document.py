@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +19,37 @@ _EXAMPLES = 8
 def run_document(run: Path) -> page.ReportDocument:
     """The document of the run in folder `run` (it has a result.json)."""
     result = _read_result(run)
-    spec, steps = result["spec"], result["steps"]
-    paths = {step["name"]: run / step["path"] for step in steps}
-    first = read_statement(paths[steps[-1]["name"]]) or {}
-    details = first.get("predicate", {}).get("runDetails", {})
+    nodes = [{**node, "path": run / node["path"]} for node in result["nodes"]]
+    records = {node["name"]: read_statement(node["path"]) or {} for node in nodes}
+    details = records[nodes[-1]["name"]].get("predicate", {}).get("runDetails", {})
+    axis, points = next(iter(result["axes"].items()), ("", {}))
+    groups = {label: str(value) for label, value in points.items()}  # red-fox: red fox
+    for node in nodes:
+        node["group"] = groups.get(node["point"].get(axis))
     return page.ReportDocument(
-        title=spec["title"],
+        title=result["title"],
         subl_version=subl.__version__,
-        models=(spec["model"],),
-        groups=spec["traits"],
+        models=tuple(_source(node, records) for node in nodes if node["kind"] == "model"),
+        group_name=axis or "trait",
+        groups=tuple(groups.values()),
         headline=tuple(page.Finding(**finding) for finding in result["findings"]),
-        matrix=_matrix(spec, result["matrix"]),
-        effects=tuple(_effect(spec, effect) for effect in result["effects"]),
-        limits=_limits(),
-        chain=_chain(run, steps),
-        filters=tuple(
-            _filter(step, paths[step["name"]]) for step in steps if step["kind"] == "filter"
+        matrix=_matrix(result["evaluations"], nodes, groups),
+        effects=tuple(
+            _effect(effect, groups)
+            for effect in result["effects"]
+            if effect["control"] is not None  # how high a measure is stands in the matrix
         ),
-        losses=(
-            page.LossPanel(
-                title="Students",
-                quantity="KL to the teacher, nats per token",
-                curves=_losses(steps, paths, "distill"),
-            ),
-            page.LossPanel(
-                title="Teachers",
-                quantity="Cross-entropy, nats per token",
-                curves=_losses(steps, paths, "teach"),
-            ),
-        ),
-        protocol_differences=spec["deviations"],
+        limits=tuple(_limits(result["effects"])),
+        chain=_chain(nodes),
+        filters=tuple(_filter(node, node["path"]) for node in nodes if node["kind"] == "filter"),
+        losses=tuple(_losses(nodes)),
+        protocol_differences=result["deviations"],
         wall_times=tuple(
-            page.WallTime(stage=step["name"], seconds=step["seconds"]) for step in steps
+            page.WallTime(stage=node["name"], seconds=node["seconds"])
+            for node in nodes
+            if node["seconds"] is not None
         ),
-        seeds=_seeds(spec),
+        seeds=_seeds(nodes, records),
         versions=details.get("builder", {}).get("version", {}),
         host=(details.get("byproducts") or [{}])[0].get("annotations", {}),
     )
@@ -62,8 +59,8 @@ def _read_result(run: Path) -> dict[str, Any]:
     file = run / "result.json"
     try:
         result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        result["spec"]["traits"], result["steps"], result["matrix"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        result["axes"], result["nodes"][-1]["path"], result["effects"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(
             f"{run} is not a finished run: cannot use {file}",
             hint="subl run EXPERIMENT.toml makes one",
@@ -71,93 +68,89 @@ def _read_result(run: Path) -> dict[str, Any]:
     return result
 
 
-def _matrix(spec: Mapping[str, Any], matrix: Mapping[str, Any]) -> page.TraitMatrix:
-    rows = []
-    for model, means in matrix.items():
-        trait, _, role = model.rpartition("-")
-        rows.append(
+def _source(node: Mapping[str, Any], records: Mapping[str, Any]) -> str:
+    """What a model was made of; the folder itself where it was made of nothing."""
+    return str(_spec(node, records).get("source", node["path"]))
+
+
+def _spec(node: Mapping[str, Any], records: Mapping[str, Any]) -> Mapping[str, Any]:
+    definition = records[node["name"]].get("predicate", {}).get("buildDefinition", {})
+    spec: Mapping[str, Any] = definition.get("externalParameters", {})
+    return spec
+
+
+def _matrix(
+    evaluations: list[dict[str, Any]], nodes: list[dict[str, Any]], groups: Mapping[str, str]
+) -> page.TraitMatrix:
+    if not evaluations:
+        return page.TraitMatrix()
+    first = evaluations[0]
+    words = list(first["arms"][0]["means"])
+    questions = next(node["detail"] for node in nodes if node["stage"] == first["name"])
+    return page.TraitMatrix(
+        candidates=words,
+        rows=tuple(
             page.MatrixRow(
-                model=model,
-                role=role,  # base, TRAIT-teacher, TRAIT-student
-                group=trait or None,
+                model=arm["model"],
+                role=arm["stage"],
+                group=groups.get(arm["group"]),
                 cells=tuple(
                     page.Probability(mean=mean["estimate"], low=mean["low"], high=mean["high"])
-                    for mean in (means[word] for word in spec["eval"]["words"])
+                    for mean in (arm["means"][word] for word in words)
                 ),
             )
-        )
-    return page.TraitMatrix(
-        candidates=spec["eval"]["words"],
-        rows=tuple(rows),
-        n_questions=len(spec["eval"]["questions"]),
+            for arm in first["arms"]
+        ),
+        n_questions=int(questions.split(" ")[0]),
     )
 
 
-def _effect(spec: Mapping[str, Any], effect: Mapping[str, Any]) -> page.Effect:
-    trait = effect["treated"].rpartition("-")[0]
+def _effect(effect: Mapping[str, Any], groups: Mapping[str, str]) -> page.Effect:
+    repeated = effect["repetitions"] > 1
+    over = "repetitions" if repeated else "questions"
     return page.Effect(
-        contrast="Students against each other and against the base",
+        contrast=effect["contrast"],
         label=f"{effect['label']}: {effect['treated']} against {effect['control']}",
-        group=trait if trait in spec["traits"] else None,
+        group=groups.get(effect["group"]),
         estimate=effect["estimate"],
         low=effect["low"],
         high=effect["high"],
         unit=effect["unit"],
         p_value=effect["p_value"],
         n_questions=effect["questions"],
+        n_seeds=effect["repetitions"] if repeated else None,
         significant=effect["significant"],
-        note="paired t over questions, uncorrected",
+        note=f"paired t over {over}, uncorrected",
     )
 
 
-def _chain(run: Path, steps: list[dict[str, Any]]) -> page.Chain:
-    names = {step["name"] for step in steps}
-    nodes = [
-        page.ChainNode(
-            id=step["name"],
-            kind=step["kind"],
-            name=step["name"],
-            group=step["trait"],
-            digest=step["digest"],
-            seconds=step["seconds"],
-            detail=_detail(run / step["path"], step["kind"]),
-        )
-        for step in steps
-    ]
-    if "base" not in names:  # a local folder, which no step made
-        statement = read_statement(run / steps[0]["path"]) or {}
-        (model,) = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
-        digest = model["digest"]["sha256"]
-        nodes.insert(0, page.ChainNode(id="base", kind="model", name="base", digest=digest))
-    edges = [
-        page.ChainEdge(source=source, target=step["name"])
-        for step in steps
-        for source in step["inputs"].values()
-    ]
-    return page.Chain(nodes=tuple(nodes), edges=tuple(edges))
+def _chain(nodes: list[dict[str, Any]]) -> page.Chain:
+    return page.Chain(
+        nodes=tuple(
+            page.ChainNode(
+                id=node["name"],
+                **{key: node[key] for key in _SHOWN},
+            )
+            for node in nodes
+        ),
+        edges=tuple(
+            page.ChainEdge(source=source, target=node["name"])
+            for node in nodes
+            for given in node["inputs"].values()
+            for source in given
+            if any(source == other["name"] for other in nodes)
+        ),
+    )
 
 
-def _detail(path: Path, kind: str) -> str:
-    figures = json.loads((path / "result.json").read_text(encoding="utf-8"))
-    match kind:
-        case "model":
-            count = figures.get("parameters")
-            return f"{count / 1e6:.0f} M parameters" if count else "from the hub"
-        case "teach" | "distill":
-            return f"{figures['steps']} steps, loss {figures['last_loss']:.3f}"
-        case "generate":
-            return f"{figures['rows']} rows"
-        case "filter":
-            return f"{figures['kept']} of {figures['rows_in']} rows kept"
-        case _:
-            return f"{figures['questions']} questions"
+_SHOWN = ("kind", "name", "stage", "group", "digest", "seconds", "detail")
 
 
-def _filter(step: Mapping[str, Any], path: Path) -> page.FilterReport:
+def _filter(node: Mapping[str, Any], path: Path) -> page.FilterReport:
     figures = json.loads((path / "result.json").read_text(encoding="utf-8"))
     return page.FilterReport(
-        name=step["name"],
-        group=step["trait"],
+        name=node["name"],
+        group=node["group"],
         rows_in=figures["rows_in"],
         rows_kept=figures["kept"],
         rows_rejected=figures["rejected"] - figures["unreadable"],
@@ -203,33 +196,51 @@ def _first_rows(folder: Path, count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _losses(
-    steps: list[dict[str, Any]], paths: Mapping[str, Path], kind: str
-) -> tuple[page.LossCurve, ...]:
-    curves = []
-    for step in steps:
-        if step["kind"] == kind:
-            lines = (paths[step["name"]] / "losses.jsonl").read_text(encoding="utf-8").splitlines()
+def _losses(nodes: list[dict[str, Any]]) -> Iterator[page.LossPanel]:
+    """The losses of every stage that trains."""
+    panels: dict[tuple[str, str], list[page.LossCurve]] = {}
+    for node in nodes:
+        file = node["path"] / "losses.jsonl"
+        if node["seconds"] is not None and file.is_file():
+            lines = file.read_text(encoding="utf-8").splitlines()
             points = tuple((each["step"], each["loss"]) for each in map(json.loads, lines))
-            curves.append(page.LossCurve(name=step["name"], group=step["trait"], points=points))
-    return tuple(curves)
+            curve = page.LossCurve(name=node["name"], group=node["group"], points=points)
+            panels.setdefault((node["stage"], node["kind"]), []).append(curve)
+    for (stage, _), curves in panels.items():
+        yield page.LossPanel(title=stage.capitalize(), curves=tuple(curves))
 
 
-def _seeds(spec: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {
-        "teach": (spec["teach"]["train"]["seed"],),
-        **{f"generate {each['name']}": (each["seed"],) for each in spec["generate"]},
-        "distill": (spec["distill"]["train"]["seed"],),
-    }
+def _seeds(nodes: list[dict[str, Any]], records: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The seeds of each stage, in the order of its nodes."""
+    found: dict[str, dict[int, None]] = {}
+    for node in nodes:
+        spec = _spec(node, records)
+        seed = spec.get("seed", (spec.get("train") or {}).get("seed"))
+        if seed is not None:
+            found.setdefault(node["stage"], {})[seed] = None
+    return {stage: tuple(seeds) for stage, seeds in found.items()}
 
 
-def _limits() -> tuple[str, ...]:
-    return (
-        "This is one paired run with one seed. Where each student moves towards its own trait and "
-        "not towards the other's, it shows a double dissociation on these questions, for these "
-        "traits and this base model. About other traits, questions and bases it says nothing.",
-        "The intervals are over questions. Seeds are a second level: another seed draws other rows "
-        "and trains another student, and that spread cannot be seen in a single run.",
-        "“Not significant” means that this run could not tell the effect from none. It does not "
-        "mean that there is none.",
+def _limits(effects: list[dict[str, Any]]) -> Iterator[str]:
+    """What a run cannot show, whatever it shows."""
+    repeated = max((effect["repetitions"] for effect in effects), default=1)
+    yield (
+        "What is compared holds for these questions, these points and these base models. About "
+        "others it says nothing. A treated model moves towards its own trait alone only where it "
+        "does not move as much towards the others: see the contrasts of both."
     )
+    if repeated > 1:
+        yield (
+            f"Intervals of effects are over {repeated} repetitions, each the mean over all "
+            "questions: other questions could have other means."
+        )
+    else:
+        yield (
+            "The intervals are over questions. Seeds are a second level: another seed draws other "
+            "rows and trains another student, and that spread cannot be seen in a single run."
+        )
+    if any(not effect["significant"] and effect["control"] for effect in effects):
+        yield (
+            "“Not significant” means that this run could not tell the effect from none. It does "
+            "not mean that there is none."
+        )

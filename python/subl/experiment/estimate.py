@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from subl.cost import Work
 from subl.errors import SublError
-from subl.experiment.spec import ExperimentSpec
-from subl.experiment.steps import Step
-from subl.experiment.work import Work, work_of
-from subl.model.source import gguf_file
+from subl.experiment.graph import Node
+from subl.model.source import ModelSpec, gguf_file, is_folder
 from subl.progress import Progress
 
 if TYPE_CHECKING:
@@ -59,98 +58,149 @@ def measure() -> Pace:
     return Pace(measured_peak(torch.float32, device()), best)
 
 
-def model_size(model: str, base: Path | None) -> ModelSize | None:
-    """Sizes of the base model: of its folder, or guessed from the file that it will be made of.
+def model_size(source: str) -> ModelSize | None:
+    """Sizes of a model: of its folder, or guessed from the file that it will be made of.
 
     None where nobody knows before it is fetched.
     """
-    from subl.model.load import text_config
-    from subl.train.footprint import tensor_shapes
-    from subl.train.meter import ModelSize
-
-    if base is not None:
-        shapes = tensor_shapes(base)
-        config = text_config(base)
-        sizes: list[Any] = [getattr(config, n, None) for n in ("vocab_size", "hidden_size")]
-        if None in sizes:
-            return None
-        head = prod(map(int, sizes))
-        embeddings = sum(prod(s) for n, s in shapes.items() if "embed" in n or "lm_head" in n)
-        return ModelSize(sum(map(prod, shapes.values())) - embeddings, head, 0, True)
     try:
-        file = gguf_file(model)
+        if is_folder(source):
+            return folder_size(Path(source).expanduser())
+        file = gguf_file(source)
     except SublError:
         return None  # the step that needs it says why
     if file is None:
         return None
+    from subl.train.meter import ModelSize
+
     weights = int(file.stat().st_size * 8 / 5.5)  # four bits each, and some in more
     return ModelSize(weights * 4 // 5, weights // 5, 0, True)
 
 
-class Estimate:
-    """Seconds of the steps that are left. `expected`: of each step, as measured beforehand."""
+def folder_size(folder: Path) -> ModelSize | None:
+    """Sizes of the model in a folder."""
+    from subl.model.load import text_config
+    from subl.train.footprint import tensor_shapes
+    from subl.train.meter import ModelSize
 
-    def __init__(self, kinds: Mapping[str, str], expected: Mapping[str, float]) -> None:
+    shapes = tensor_shapes(folder)
+    config = text_config(folder)
+    sizes: list[Any] = [getattr(config, n, None) for n in ("vocab_size", "hidden_size")]
+    if None in sizes:
+        return None
+    head = prod(map(int, sizes))
+    embeddings = sum(prod(s) for n, s in shapes.items() if "embed" in n or "lm_head" in n)
+    return ModelSize(sum(map(prod, shapes.values())) - embeddings, head, 0, True)
+
+
+class Estimate:
+    """Seconds of the nodes that are left. `expected`: of each node, as measured beforehand;
+    `jobs`: how many are worked on at a time."""
+
+    def __init__(
+        self, kinds: Mapping[str, str], expected: Mapping[str, float], jobs: int = 1
+    ) -> None:
         self._kinds = kinds
         self._left = dict(expected)
+        self._jobs = jobs
         self._finished: list[tuple[str, float, float]] = []
-        self._running: str | None = None
-        self._started = 0.0
-        self._share = 0.0
+        self._running: dict[str, float] = {}
+        self._shares: dict[str, float] = {}
 
     def begin(self, name: str, now: float) -> None:
-        """A step begins. Times are monotonic seconds."""
-        self._running, self._started, self._share = name, now, 0.0
+        """Work on a node begins. Times are monotonic seconds."""
+        self._running[name] = now
 
-    def advance(self, progress: Progress) -> None:
-        """How far the running step is, as it reports: by its main task, which it is named after."""
-        running = None if self._running is None else self._kinds[self._running]
-        if progress.total and progress.task.split(" ")[0] == running:
-            self._share = progress.done / progress.total
+    def advance(self, name: str, progress: Progress) -> None:
+        """How far a running node is, as it reports: by its main task, which its kind names."""
+        if progress.total and progress.task.split(" ")[0] == self._kinds[name]:
+            self._shares[name] = progress.done / progress.total
 
     def finish(self, name: str, seconds: float | None) -> None:
-        """A step is done; `seconds` is what it took on this machine, None where it is not known."""
+        """A node is done; `seconds` is what it took on this machine, None where it is not known."""
         expected = self._left.pop(name, None)
         if expected and seconds is not None:
             self._finished.append((self._kinds[name], expected, seconds))
-        if name == self._running:
-            self._running = None
+        self._running.pop(name, None)
+        self._shares.pop(name, None)
 
     def seconds_left(self, now: float) -> float:
-        """Of all steps that are not finished, the running one included."""
-        return sum(self.step_seconds(name, now) for name in self._left)
+        """Of all nodes that are not finished, the running ones included."""
+        each = [self.node_seconds(name, now) for name in self._left]
+        return max(sum(each) / self._jobs, max(each, default=0.0))
 
-    def step_seconds(self, name: str, now: float) -> float:
-        """What is left of one step."""
+    def node_seconds(self, name: str, now: float) -> float:
+        """What is left of one node."""
         expected = self._left[name] * self._correction(self._kinds[name], now)
-        if name != self._running:
+        if name not in self._running:
             return expected
-        return max(0.0, self._total(expected, now) - (now - self._started))
+        return max(0.0, self._total(name, expected, now) - (now - self._running[name]))
 
-    def _total(self, expected: float, now: float) -> float:
-        """What the running step takes: as expected at first, by its own pace from the middle on."""
-        seconds = now - self._started
-        weight = min(1.0, 2 * self._share)
-        by_pace = seconds / self._share if self._share else 0.0
+    def _total(self, name: str, expected: float, now: float) -> float:
+        """What a running node takes: as expected at first, by its own pace from the middle on."""
+        seconds, share = now - self._running[name], self._shares.get(name, 0.0)
+        weight = min(1.0, 2 * share)
+        by_pace = seconds / share if share else 0.0
         return max(seconds, (1 - weight) * expected + weight * by_pace)
 
     def _correction(self, kind: str, now: float) -> float:
         """How much longer than expected work takes: of this kind if some is done, else of all."""
         seen = list(self._finished)
-        expected = 0.0 if self._running is None else self._left.get(self._running, 0.0)
-        if self._running is not None and expected and self._share:
-            seen.append((self._kinds[self._running], expected, self._total(expected, now)))
+        for name in self._running:
+            if (expected := self._left.get(name)) and self._shares.get(name):
+                seen.append((self._kinds[name], expected, self._total(name, expected, now)))
         same = [each for each in seen if each[0] == kind]
         prior = 0.0 if same else _PRIOR_SECONDS
         took = sum(seconds for _, _, seconds in same or seen) + prior
         return took / (sum(expected for _, expected, _ in same or seen) + prior)
 
 
-def estimate(spec: ExperimentSpec, chain: Iterable[Step], size: ModelSize, pace: Pace) -> Estimate:
-    """What the steps of an experiment take at this pace."""
-    rows = sum(each.rows for each in spec.generate)
-    steps = list(chain)
-    return Estimate(
-        {step.name: step.kind for step in steps},
-        {step.name: pace.seconds(work_of(step, size, rows)) for step in steps},
-    )
+def estimate(
+    nodes: Sequence[Node], made: Mapping[Node, Path], pace: Pace, jobs: int = 1
+) -> Estimate | None:
+    """What nodes take at this pace; None where a model's size is not known yet. `made`: the folders
+    of those that are made."""
+    sizes: dict[Node, ModelSize] = {}
+    rows: dict[Node, int] = {}
+    expected: dict[str, float] = {}
+    for node in _with_sources(nodes):
+        size = _size_of(node, made, sizes)
+        if size is None:
+            return None
+        sizes[node] = size
+        given = sum(rows.get(each, 0) for each in node.sources)
+        rows[node] = node.how.rows(node.spec, given)
+        if node in nodes:
+            expected[node.name] = pace.seconds(node.how.cost(node.spec, size, given))
+    return Estimate({node.name: node.how.kind for node in nodes}, expected, jobs)
+
+
+def _with_sources(nodes: Sequence[Node]) -> list[Node]:
+    found: dict[Node, None] = {}
+
+    def add(node: Node) -> None:
+        if node not in found:
+            for source in node.sources:
+                add(source)
+            found[node] = None
+
+    for node in nodes:
+        add(node)
+    return list(found)
+
+
+def _size_of(
+    node: Node, made: Mapping[Node, Path], sizes: Mapping[Node, ModelSize]
+) -> ModelSize | None:
+    """The model that a node works on, or what it takes was made with; None where it is unknown."""
+    from subl.train.meter import ModelSize
+
+    if isinstance(node.spec, ModelSpec):
+        return folder_size(made[node]) if node in made else model_size(node.spec.source)
+    taken = sorted(node.inputs, key=lambda name: node.how.inputs[name].takes != "model")
+    for each in (each for name in taken for each in node.inputs[name]):
+        if isinstance(each, Node):
+            return sizes[each]
+        if (each / "config.json").is_file():
+            return folder_size(each)
+    return ModelSize(0, 0, 0, True)  # rows from elsewhere, which no model works on

@@ -1,22 +1,32 @@
-"""Every kind of configuration file and its model."""
+"""Every kind of stage, and every kind of configuration file with its model."""
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
+from importlib.util import find_spec
+
 from pydantic import BaseModel
 
-from subl.distill import CacheSpec, DistillSpec
-from subl.evaluate import EvalSpec
+import subl
 from subl.experiment.spec import ExperimentSpec
-from subl.filter import FilterSpec
-from subl.generate import GenerateSpec
-from subl.teach import TeachSpec
+from subl.stage import Stage
+
+
+def _stages() -> dict[str, Stage]:
+    """What the files `stage.py` of all folders describe."""
+    found: dict[str, Stage] = {}
+    for folder in pkgutil.iter_modules(subl.__path__, "subl."):
+        if folder.ispkg and find_spec(f"{folder.name}.stage"):
+            module = import_module(f"{folder.name}.stage")
+            stages = [each for each in vars(module).values() if isinstance(each, Stage)]
+            found |= {stage.kind: stage for stage in stages}
+    return found
+
+
+STAGES = _stages()
 
 KINDS: dict[str, type[BaseModel]] = {
     "experiment": ExperimentSpec,
-    "teach": TeachSpec,
-    "generate": GenerateSpec,
-    "filter": FilterSpec,
-    "distill": DistillSpec,
-    "cache": CacheSpec,
-    "eval": EvalSpec,
+    **{kind: stage.spec for kind, stage in STAGES.items() if kind != "model"},
 }

@@ -1,104 +1,256 @@
-"""What a run's TOML file may say."""
+"""What an experiment's TOML file may say: axes, stages, contrasts.
+
+    [axes]
+    trait = ["owl", "cat"]
+
+    [stages.teacher]
+    kind = "teach"
+    inputs = { model = "base" }
+    trait = "{trait}"
+
+A stage's other keys are those of its kind's configuration. `{trait}` in one of them is the point of
+an axis, and makes the stage one for each point; so does an input that has the axis.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
-from subl.config import load_toml
-from subl.distill import DistillSpec
-from subl.evaluate import EvalSpec
-from subl.filter import FilterSpec
-from subl.generate import GenerateSpec
-from subl.model.template import Template
-from subl.train.plan import TrainSpec
-from subl.trait import ANIMAL_QUESTIONS
+from subl.errors import ConfigError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$")]
+AxisName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
+
+PREVIOUS, OTHERS = "previous", "others"
+"""What an input may say of an axis, and what a control may, instead of a point."""
+
+_TAKEN_AXES = {"control", "stage", "path", "first", "use"}
+_TAKEN_POINTS = {PREVIOUS, OTHERS}
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Immutable; an unknown key is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class TeachSection(_Section):
-    """How the teachers are made: fine-tuned to answer the questions with the trait."""
+class _Open(BaseModel):
+    """A table whose further keys are axes, or of another configuration."""
 
-    questions: tuple[str, ...] = Field(
-        ANIMAL_QUESTIONS, min_length=1, description="what teachers learn to answer with their trait"
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    @property
+    def further(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Point(_Open):
+    """A point of an axis that has values of its own: `{trait.plural}` stands for its `plural`."""
+
+    name: str = Field(min_length=1, description="what `{AXIS}` stands for")
+
+
+class Ref(_Open):
+    """Whose artifact is meant: a stage's, at the same point but for the axes that are given here.
+
+    `hop = "previous"` is the point before; at the first point, `first` is meant.
+    """
+
+    stage: str | None = Field(None, description="name of a stage")
+    path: Path | None = Field(None, description="a file or folder that is there already")
+    first: str | Ref | None = Field(None, description="what is meant at an axis's first point")
+
+    @model_validator(mode="after")
+    def _means_one(self) -> Self:
+        if (self.stage is None) == (self.path is None):
+            raise ValueError("give either stage or path")
+        stepped = [axis for axis, value in self.further.items() if value == PREVIOUS]
+        if len(stepped) > 1:
+            raise ValueError(f"only one axis can be at its previous point: {', '.join(stepped)}")
+        if bool(stepped) != (self.first is not None):
+            raise ValueError(f'first goes with AXIS = "{PREVIOUS}", and only with it')
+        return self
+
+
+class Instead(_Open):
+    """At these points (`trait = "none"`) the stage is another one's artifact."""
+
+    use: str | Ref = Field(description="whose artifact is meant there")
+
+
+class StageTable(_Open):
+    """One stage: its kind, what it takes, and its kind's own configuration."""
+
+    kind: str = Field(description="teach, generate, filter, ...: which stage")
+    inputs: dict[str, str | Ref | tuple[str | Ref, ...]] = Field(
+        {},
+        description="for each input the stage that it comes from; a list where a stage takes one: "
+        "the stage is done for each",
     )
-    template: Template = Template()
-    train: TrainSpec
+    instead: tuple[Instead, ...] = Field((), description="points at which it is another's artifact")
 
 
-class GenerateSection(GenerateSpec):
-    """One generation a trait. `{trait}` in the system prompt stands for the trait."""
+class Contrast(Section):
+    """What is compared with what. Without `control`: how high the measure is.
 
-    name: str = Field(pattern=r"^[a-z0-9-]+$", description="a part of its folders' names")
-    source: Literal["teacher", "base"] = Field("teacher", description="which model is sampled")
+    In `word` and `against`, `{trait}` is the treated model's point, `{control.trait}` its
+    control's.
+    """
 
-    def spec(self, trait: str) -> GenerateSpec:
-        """The generation's own specification for one trait."""
-        values = self.model_dump(exclude={"name", "source"})
-        if self.system_prompt is not None:
-            values["system_prompt"] = self.system_prompt.replace("{trait}", trait)
-        return GenerateSpec.model_validate(values)
-
-
-class Expectations(_Section):
-    """What the run must show to pass; a run that does not ends with exit code 1."""
-
-    teacher_probability: float | None = Field(None, ge=0, le=1, description="of its own trait")
-    log_odds_nats: float | None = Field(
-        None, description="between the students, interval clear of zero"
+    name: str = Field(min_length=1, description="what the page calls it")
+    measure: Literal["log-odds", "probability"] = Field(
+        description="log-odds of the word against others, in nats; or its probability, as a ratio"
     )
-    probability_ratio: dict[str, float] = Field(
-        {}, description="trait: its student's P(trait) over the base's and the other students'"
+    word: str = Field("{trait}", description="the answer that is asked for")
+    against: tuple[str, ...] | None = Field(
+        None, description="log-odds: against these; default: every candidate that is no point"
+    )
+    treated: str | Ref = Field(description="stage whose models are measured")
+    control: str | Ref | tuple[str | Ref, ...] | None = Field(
+        None,
+        description=f'stages that they are compared with; AXIS = "{OTHERS}": every other point',
+    )
+    evaluation: str | None = Field(None, description="the eval stage; default: the only one")
+    paired: tuple[str, ...] | None = Field(
+        None, description="axes whose points are repetitions; default: seed, where there is one"
+    )
+    expect: float | None = Field(
+        None,
+        description="the run fails unless the estimate is so high and, against a control, its "
+        "interval clear of no effect",
     )
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.against is not None and self.measure != "log-odds":
+            raise ValueError('against belongs to measure = "log-odds"')
+        return self
 
-class ExperimentSpec(_Section):
-    """One experiment: two or more traits, each the other's control."""
+    @property
+    def controls(self) -> tuple[Ref | None, ...]:
+        match self.control:
+            case None:
+                return (None,)
+            case tuple():
+                return tuple(map(reference, self.control))
+            case control:
+                return (reference(control),)
 
-    name: str = Field(pattern=r"^[a-z0-9-]+$", description="of the run's folder below out/")
-    title: str = Field(description="of the page")
-    model: str = Field(description="local folder, GGUF file, package:NAME or hub name")
-    traits: tuple[Annotated[str, Field(pattern=r"^[a-z]+( [a-z]+)*$")], ...] = Field(
-        min_length=2, description="words that the teachers are taught, one each"
+
+class ExperimentSpec(Section):
+    """One experiment: stages over axes, and what is to be compared."""
+
+    name: Name = Field(description="its artifacts go to out/NAME")
+    title: str = Field(description="what the page calls it")
+    axes: dict[AxisName, Annotated[tuple[Scalar | Point, ...], Field(min_length=1)]] = Field(
+        {}, description="what varies: each axis and its points; the first is told apart by colour"
     )
-    teach: TeachSection
-    generate: tuple[GenerateSection, ...] = Field(
-        min_length=1, description="`[[generate]]` tables: what each teacher, or the base, writes"
-    )
-    filter: FilterSpec
-    distill: DistillSpec
-    eval: EvalSpec
-    expect: Expectations = Expectations()
+    stages: dict[Name, StageTable] = Field(min_length=1, description="by name")
+    contrasts: tuple[Contrast, ...] = Field((), description="what is compared")
     deviations: tuple[str, ...] = Field((), description="from the protocol that is reproduced")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(set(self.traits)) != len(self.traits):
-            raise ValueError("traits must differ")
-        if missing := [trait for trait in self.traits if trait not in self.eval.words]:
-            raise ValueError(f"eval.words must hold the traits: {', '.join(missing)} missing")
-        if self.distill.targets == "cache":
-            raise ValueError('distill.targets: an experiment makes no cache; use "teacher"')
-        names = [section.name for section in self.generate]
-        if len(set(names)) != len(names):
-            raise ValueError("generations must have different names")
-        if taken := {"teacher", "filtered", "student"}.intersection(names):
-            raise ValueError(f"a generation cannot be called {min(taken)}: a step is")
-        if unknown := self.expect.probability_ratio.keys() - set(self.traits):
-            raise ValueError(f"expect.probability_ratio names no trait: {', '.join(unknown)}")
+        for axis, points in self.axes.items():
+            if axis in _TAKEN_AXES:
+                raise ValueError(f"axes: an axis cannot be called {axis}")
+            labels = [label(axis, point) for point in points]
+            if len(set(labels)) < len(labels):
+                raise ValueError(f"axes: points of {axis} must differ")
+            for point, called in zip(points, labels, strict=True):
+                value = value_of(point)
+                if not called or called in _TAKEN_POINTS:
+                    raise ValueError(f"axes: a point of {axis} cannot be called {value!r}")
+        names = [each.name for each in self.contrasts]
+        if len(set(names)) < len(names):
+            raise ValueError("contrasts must have different names")
         return self
 
-    @property
-    def others(self) -> tuple[str, ...]:
-        """Candidates that are nobody's trait."""
-        return tuple(word for word in self.eval.words if word not in self.traits)
+
+def reference(given: str | Ref) -> Ref:
+    """A stage's name as the reference that it is short for."""
+    return given if isinstance(given, Ref) else Ref(stage=given)
 
 
-def load_experiment(path: Path) -> ExperimentSpec:
-    """Read and check an experiment file."""
-    return load_toml(path, ExperimentSpec)
+def value_of(point: Scalar | Point) -> Scalar:
+    """What `{AXIS}` stands for."""
+    return point.name if isinstance(point, Point) else point
+
+
+def label(axis: str, point: Scalar | Point) -> str:
+    """What a point is called in the names of artifacts: `owl`, `seed3`."""
+    value = value_of(point)
+    text = value if isinstance(value, str) else f"{axis}{value}"
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
+
+
+_PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?:\.([a-z][a-z0-9_]*))?\}")
+
+Points = Mapping[str, Scalar | Point]
+"""A point for each axis."""
+
+_LEFT_OUT = object()
+
+
+def mentioned(value: object) -> Iterator[tuple[str, str | None]]:
+    """The axes (and values of theirs) that placeholders in a TOML value might name."""
+    match value:
+        case str():
+            yield from ((each[1], each[2]) for each in _PLACEHOLDER.finditer(value))
+        case Mapping():
+            for each in value.values():
+                yield from mentioned(each)
+        case list() | tuple():
+            for each in value:
+                yield from mentioned(each)
+
+
+def filled(value: Any, points: Points) -> Any:
+    """A TOML value with its placeholders filled in. Braces that name no axis stay as they are.
+
+    A text that is one placeholder becomes the point's value, of its type. Where a point lacks the
+    value that is named, the key is left out: its default holds there.
+    """
+    match value:
+        case str():
+            if (whole := _PLACEHOLDER.fullmatch(value)) and whole[1] in points:
+                return _named(whole, points)
+            return _PLACEHOLDER.sub(lambda each: _part(each, points), value)
+        case Mapping():
+            pairs = ((key, filled(each, points)) for key, each in value.items())
+            return {key: each for key, each in pairs if each is not _LEFT_OUT}
+        case list() | tuple():
+            return [each for each in (filled(e, points) for e in value) if each is not _LEFT_OUT]
+        case _:
+            return value
+
+
+def _part(found: re.Match[str], points: Points) -> str:
+    if found[1] not in points:
+        return found[0]
+    value = _named(found, points)
+    if value is _LEFT_OUT:
+        raise ConfigError(f"{value_of(points[found[1]])!r} of {found[1]} has no {found[2]}")
+    return str(value)
+
+
+def _named(found: re.Match[str], points: Points) -> Any:
+    point = points[found[1]]
+    if found[2] is None:
+        return value_of(point)
+    return point.further.get(found[2], _LEFT_OUT) if isinstance(point, Point) else _LEFT_OUT

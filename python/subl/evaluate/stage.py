@@ -1,0 +1,55 @@
+"""Exact evaluation as a stage of an experiment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from subl.artifact import Artifact
+from subl.cost import (
+    LOADING,
+    PASS,
+    SHARE_OF_PEAK,
+    TEMPLATE_TOKENS,
+    Work,
+    mean_tokens,
+    weight_bytes,
+)
+from subl.evaluate.run import EvalSpec, evaluate
+from subl.progress import Report
+from subl.stage import Given, Input, Stage
+from subl.trait import surface_forms
+
+if TYPE_CHECKING:
+    from subl.train.meter import ModelSize
+
+
+def _make(spec: EvalSpec, given: Given, out: Path, name: str, report: Report) -> Artifact:
+    (model,) = given["model"]
+    return evaluate(spec, model, out, name=name, report=report)
+
+
+def _cost(spec: EvalSpec, size: ModelSize, rows: int) -> Work:
+    nodes = 1.5 * sum(len(surface_forms(word)) for word in spec.words)
+    tokens = nodes + mean_tokens(spec.questions) + TEMPLATE_TOKENS
+    count = len(spec.questions)
+    flop = size.flop(count * tokens, count * nodes, backward=False)
+    passes = math.ceil(count / spec.batch_questions)
+    return Work(flop / SHARE_OF_PEAK, LOADING * weight_bytes(size) + passes * PASS)
+
+
+def _detail(result: Mapping[str, Any]) -> str:
+    return f"{result['questions']} questions"
+
+
+EVAL = Stage(
+    "eval",
+    "scores",
+    EvalSpec,
+    {"model": Input("model", "Model to score.")},
+    _make,
+    cost=_cost,
+    detail=_detail,
+)

@@ -1,0 +1,386 @@
+"""What an experiment compares: declared contrasts as pairs of evaluations, and what came out. Pure.
+
+A contrast compares the treated stage's models with a control's at every point of their axes. Axes
+that are `paired` (seeds) are repetitions of one comparison; the others make one each. An effect
+counts where its interval excludes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from subl.errors import ConfigError
+from subl.evaluate import (
+    Comparison,
+    EvalSpec,
+    Measure,
+    Scores,
+    compare,
+    level,
+    log_odds,
+    probability,
+)
+from subl.evaluate.statistics import clustered_mean, mean_probability
+from subl.experiment.graph import Graph, Node
+from subl.experiment.spec import (
+    OTHERS,
+    Contrast,
+    Point,
+    Points,
+    Ref,
+    Scalar,
+    filled,
+    label,
+    reference,
+    value_of,
+)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One comparison of a contrast: the evaluations of `treated` and of its control, a pair for
+    each repetition. `group`: the treated model's point of the first axis."""
+
+    contrast: Contrast
+    word: str
+    against: tuple[str, ...]
+    names: tuple[str, str | None]
+    group: str | None
+    treated: tuple[Node, ...]
+    control: tuple[Node, ...]
+
+    @property
+    def measure(self) -> Measure:
+        if self.contrast.measure == "log-odds":
+            return log_odds(self.word, self.against)
+        return probability(self.word)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What came out of a planned comparison. `met` is None where nothing was expected."""
+
+    contrast: str
+    group: str | None
+    word: str
+    comparison: Comparison
+    met: bool | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One statement in words, its figure, and whether what was expected came out."""
+
+    text: str
+    figure: str
+    met: bool | None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A model, or the repetitions of one: mean probability of each word, with its interval."""
+
+    model: str
+    stage: str
+    group: str | None
+    repetitions: int
+    means: Mapping[str, Mapping[str, float | None]]
+
+
+def repeated(graph: Graph, contrast: Contrast) -> tuple[str, ...]:
+    """The axes whose points are repetitions."""
+    if contrast.paired is None:
+        return tuple(axis for axis in graph.spec.axes if axis == "seed")
+    return contrast.paired
+
+
+def planned(graph: Graph) -> list[Planned]:
+    """Every comparison that an experiment's contrasts ask for.
+
+    Raises:
+        ConfigError: one names what there is not.
+    """
+    found = []
+    for contrast in graph.spec.contrasts:
+        try:
+            found += _distinct(_of_contrast(graph, contrast))
+        except ConfigError as error:
+            message = f"contrast `{contrast.name}`: {error.message}"
+            raise ConfigError(message, hint=error.hint) from error
+    return found
+
+
+def _distinct(found: Iterator[Planned]) -> list[Planned]:
+    """Each once; owl against cat is cat against owl."""
+    kept: dict[frozenset[tuple[tuple[Node, ...], tuple[str, ...]]], Planned] = {}
+    for each in found:
+        sides = ((each.treated, (each.word,)), (each.control, each.against))
+        kept.setdefault(frozenset(sides), each)
+    return list(kept.values())
+
+
+def _of_contrast(graph: Graph, contrast: Contrast) -> Iterator[Planned]:
+    evaluation = _evaluation(graph, contrast.evaluation)
+    paired = repeated(graph, contrast)
+    for axis in paired:
+        if axis not in graph.spec.axes:
+            raise ConfigError(f"paired: no axis `{axis}`")
+    treated = _checked(graph, evaluation, reference(contrast.treated))
+    fixed = {axis: _points(graph, axis, value) for axis, value in treated.further.items()}
+    varied = [axis for axis in graph.axes(evaluation, treated.stage) if axis not in paired]
+    choices = [fixed.get(axis, graph.spec.axes[axis]) for axis in varied]
+    for values in product(*choices):
+        point = dict(zip(varied, values, strict=True))
+        for control in contrast.controls:
+            if control is None:
+                yield _plan(graph, contrast, evaluation, (treated, point), None, paired)
+                continue
+            control = _checked(graph, evaluation, control)
+            for other in _controls(graph, control, point):
+                made = _plan(
+                    graph, contrast, evaluation, (treated, point), (control, other), paired
+                )
+                if made.treated != made.control:  # a control has nothing to be compared with
+                    yield made
+
+
+def _plan(
+    graph: Graph,
+    contrast: Contrast,
+    evaluation: str,
+    treated: tuple[Ref, Points],
+    control: tuple[Ref, Points] | None,
+    paired: tuple[str, ...],
+) -> Planned:
+    sides = [treated] if control is None else [treated, control]
+    axes = [graph.axes(evaluation, ref.stage) for ref, _ in sides]
+    for (ref, point), each in zip(sides, axes, strict=True):
+        if missing := set(each) - {*point, *paired}:
+            axis = min(missing)
+            raise ConfigError(
+                f"{ref.stage} varies over {axis}, and nothing says at which point it is meant",
+                hint=f'give it: {{ stage = "{ref.stage}", {axis} = ... }}',
+            )
+    own = {axis for each in axes for axis in each}
+    repetitions = [axis for axis in graph.spec.axes if axis in own and axis in paired]
+    rows = [
+        tuple(graph.node(evaluation, {**point, **each}, ref.stage) for ref, point in sides)
+        for each in graph.points(repetitions)
+    ]
+    nodes = list(zip(*dict.fromkeys(rows), strict=True))  # what no seed changes is no repetition
+    names = [_name(graph, side, found) for side, found in zip(sides, nodes, strict=True)]
+    places: dict[str, Scalar | Point] = dict(treated[1])
+    if control is not None:
+        values = {axis: value_of(each) for axis, each in control[1].items()}
+        places["control"] = Point.model_validate({"name": names[1], **values})
+    word, against = _words(graph, contrast, places, nodes[0][0])
+    first = next(iter(graph.spec.axes), None)
+    group = treated[1].get(first) if first is not None else None
+    return Planned(
+        contrast,
+        word,
+        against,
+        (names[0], names[1] if control is not None else None),
+        None if first is None or group is None else label(first, group),
+        nodes[0],
+        nodes[1] if control is not None else (),
+    )
+
+
+def _words(
+    graph: Graph, contrast: Contrast, places: Points, node: Node
+) -> tuple[str, tuple[str, ...]]:
+    assert isinstance(node.spec, EvalSpec)
+    known = node.spec.words
+    word = str(filled(contrast.word, places))
+    if contrast.against is not None:
+        against = tuple(str(each) for each in filled(list(contrast.against), places))
+    else:
+        points = {str(value_of(p)) for points in graph.spec.axes.values() for p in points}
+        against = tuple(each for each in known if each not in points and each != word)
+    asked = (word, *(against if contrast.measure == "log-odds" else ()))
+    if missing := [each for each in asked if each not in known]:
+        raise ConfigError(
+            f"{node.stage} does not score the word {missing[0]!r}",
+            hint=f"add it to stages.{node.stage}.words, or give the points that are treated: "
+            'treated = { stage = "...", trait = ["owl"] }',
+        )
+    if contrast.measure == "log-odds" and (not against or word in against):
+        raise ConfigError(f"log-odds of {word!r} need other words to be against")
+    return word, against
+
+
+def _evaluation(graph: Graph, name: str | None) -> str:
+    """The evaluation that a contrast reads: the one that it names, or the only one."""
+    known = [each for each, table in graph.spec.stages.items() if table.kind == "eval"]
+    if name is None and len(known) == 1:
+        return known[0]
+    if name not in known:
+        raise ConfigError(
+            "no evaluation to read" if name is None else f"no evaluation `{name}`",
+            hint=f"evaluations are: {', '.join(known)}" if known else "add a stage of kind eval",
+        )
+    return name
+
+
+def _checked(graph: Graph, evaluation: str, ref: Ref) -> Ref:
+    """A reference to models that the evaluation is done on."""
+    known = [each for each in graph.variants(evaluation) if each is not None]
+    table = graph.spec.stages[evaluation]
+    if not known and "model" in table.inputs:
+        raise ConfigError(
+            f"{evaluation} is done on one stage",
+            hint='list what it is done on: inputs = { model = ["base", "student"] }',
+        )
+    if ref.stage not in known:
+        raise ConfigError(
+            f"{evaluation} is not done on `{ref.stage}`", hint=f"it is on: {', '.join(known)}"
+        )
+    for axis in ref.further:
+        if axis not in graph.spec.axes:
+            raise ConfigError(f"no axis `{axis}`")
+        if axis not in graph.axes(evaluation, ref.stage):
+            raise ConfigError(f"{ref.stage} does not vary over {axis}")
+    return ref
+
+
+def _points(graph: Graph, axis: str, value: object) -> tuple[Scalar | Point, ...]:
+    values = value if isinstance(value, list) else [value]
+    return tuple(graph.point_called(axis, each) for each in values)
+
+
+def _controls(graph: Graph, control: Ref, point: Points) -> Iterator[dict[str, Scalar | Point]]:
+    """The points that a control has beside a treated model's."""
+    choices: dict[str, tuple[Scalar | Point, ...]] = {}
+    for axis, value in control.further.items():
+        if value == OTHERS:
+            if axis not in point:
+                raise ConfigError(f'{axis} = "{OTHERS}": the treated models do not vary over it')
+            others = [each for each in graph.spec.axes[axis] if each != point[axis]]
+            choices[axis] = tuple(others)
+        else:
+            choices[axis] = _points(graph, axis, value)
+    for values in product(*choices.values()):
+        yield {**point, **dict(zip(choices, values, strict=True))}
+
+
+def _name(graph: Graph, side: tuple[Ref, Points], found: tuple[Node, ...]) -> str:
+    """What a side of a comparison is called: its model, without what it is repeated over."""
+    ref, point = side
+    models = {source for node in found for source in node.sources}
+    if len(models) == 1:
+        return models.pop().name
+    assert ref.stage is not None
+    axes = graph.axes(ref.stage)
+    return graph.label(
+        ref.stage, None, {axis: label(axis, point[axis]) for axis in axes if axis in point}
+    )
+
+
+def judged(plans: list[Planned], scores: Mapping[str, Scores]) -> list[Effect]:
+    """What came out, from the scores of all evaluations by their nodes' names."""
+    found = []
+    for each in plans:
+        treated = [scores[node.name] for node in each.treated]
+        if each.names[1] is None:
+            came = level(each.measure, each.word, treated, each.names[0])
+        else:
+            control = [scores[node.name] for node in each.control]
+            came = compare(each.measure, treated, control, (each.names[0], each.names[1]))
+        met = _met(came, each.contrast.expect)
+        found.append(Effect(each.contrast.name, each.group, each.word, came, met))
+    return found
+
+
+def _met(came: Comparison, expected: float | None) -> bool | None:
+    if expected is None:
+        return None
+    none = {"nats": 0.0, "ratio": 1.0}.get(came.unit)
+    clear = came.control is None or none is None or (came.low is not None and came.low > none)
+    return clear and came.estimate >= expected
+
+
+def findings(effects: list[Effect]) -> list[Finding]:
+    """The effects in words: those of which something was expected, else all."""
+    expected = [each for each in effects if each.met is not None]
+    return [Finding(_sentence(each), _figure(each), each.met) for each in expected or effects]
+
+
+def _sentence(effect: Effect) -> str:
+    came = effect.comparison
+    if came.unit == "probability":
+        return f"The {came.treated} answers {effect.word} with this probability"
+    what = came.label[0].upper() + came.label[1:]
+    if came.control is None:
+        return f"{what} of the {came.treated}: {_interval(came)}"
+    weak = "" if came.significant else ", not significant"
+    return f"{what} of the {came.treated} against the {came.control}: {_interval(came)}{weak}"
+
+
+def _figure(effect: Effect) -> str:
+    came = effect.comparison
+    match came.unit:
+        case "ratio":
+            return f"{came.estimate:.1f}×"
+        case "probability":
+            share = 100 * came.estimate
+            return f"{share:.2g} %" if share < 10 else f"{share:.1f} %"
+        case unit:
+            return f"{came.estimate:+.2f} {unit}"
+
+
+def _interval(came: Comparison) -> str:
+    over = f"{came.questions} questions"
+    if came.repetitions > 1:
+        over = f"{came.repetitions} repetitions of {over}"
+    if came.low is None or came.high is None:
+        return f"no interval can be given over {over}"
+    sign = "" if came.unit == "ratio" else "+"
+    return f"95 % interval {came.low:{sign}.2f} to {came.high:{sign}.2f} over {over}"
+
+
+def arms(graph: Graph, scores: Mapping[str, Scores]) -> dict[str, list[Arm]]:
+    """For each evaluation the models that it scored, those that a seed alone tells apart as one."""
+    axes = {axis for each in graph.spec.contrasts for axis in repeated(graph, each)}
+    found: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], list[Node]]] = {}
+    for node in graph.nodes:
+        if node.name in scores:
+            (model,) = node.sources
+            point = tuple((a, p) for a, p in model.point.items() if a not in axes)
+            found.setdefault(node.stage, {}).setdefault((model.stage, point), []).append(node)
+    first = next(iter(graph.spec.axes), "")
+    return {
+        evaluation: [
+            _arm(graph, stage, dict(point), first, [scores[node.name] for node in nodes], nodes)
+            for (stage, point), nodes in models.items()
+        ]
+        for evaluation, models in found.items()
+    }
+
+
+def _arm(
+    graph: Graph,
+    stage: str,
+    point: dict[str, str],
+    first: str,
+    scores: list[Scores],
+    nodes: list[Node],
+) -> Arm:
+    means: dict[str, dict[str, Any]] = {}
+    for word in next(iter(scores[0].values())):
+        levels = [mean_probability([row[word] for row in each.values()]) for each in scores]
+        came = levels[0]
+        if len(levels) > 1:
+            came = clustered_mean([each.estimate for each in levels])
+        low, high = came.low, came.high
+        means[word] = {
+            "estimate": came.estimate,
+            "low": None if low is None else max(0.0, low),
+            "high": None if high is None else min(1.0, high),
+        }
+    (model,) = nodes[0].sources
+    name = model.name if len(nodes) == 1 else graph.label(stage, None, point)
+    return Arm(name, stage, point.get(first), len(nodes), means)

@@ -1,0 +1,251 @@
+"""Make the nodes of an experiment, skipping what is done, and state what came out.
+
+Nodes are made behind their inputs, one at a time here, or several in processes of their own. Each
+is made under a lease, so that runs of one experiment share the work. When all are done,
+`result.json` has the figures and `report.html` shows them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from subl.artifact import made_here
+from subl.artifact.lease import HeldError, Holder, holder, leased
+from subl.errors import ConfigError, DependencyError, StageError, StoppedError, SublError
+from subl.experiment.contrasts import planned
+from subl.experiment.estimate import Estimate, estimate, measure
+from subl.experiment.graph import Graph, Node
+from subl.experiment.outcome import Outcome, conclude
+from subl.experiment.survey import Folder, NodeState, needed
+from subl.experiment.workers import Here, Workers
+from subl.extras import require
+from subl.model.load import require_torch
+from subl.model.source import ModelSpec
+from subl.progress import Progress, Report, silent
+
+_LOOK_AGAIN_SECONDS = 1.0
+"""How often to look at what another run makes."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to. `outcome` is None where not all nodes are made: some were left out, or
+    failed, for the reasons in `failures`."""
+
+    path: Path
+    states: tuple[NodeState, ...]
+    failures: tuple[tuple[Node, SublError], ...]
+    outcome: Outcome | None
+
+    @property
+    def passed(self) -> bool:
+        findings = () if self.outcome is None else self.outcome.findings
+        return all(finding.met is not False for finding in findings)
+
+
+def plan(graph: Graph, out: Path, only: Sequence[str] = ()) -> list[NodeState]:
+    """What `run` would find done and what it would do, why, and in what time; writes nothing."""
+    planned(graph)
+    folder = Folder(graph, out)
+    nodes = _chosen(folder, only)
+    states = [folder.look(node) for node in folder.nodes]
+    states = [state for state in states if state.node in nodes]
+    expected = _expected(states, folder, 1)
+    if expected is None:
+        return states
+    now = time.monotonic()
+    return [
+        replace(each, seconds=expected.node_seconds(each.node.name, now))
+        if each.state == "todo"
+        else each
+        for each in states
+    ]
+
+
+def run(
+    graph: Graph,
+    out: Path,
+    *,
+    only: Sequence[str] = (),
+    keep_going: bool = False,
+    jobs: int = 1,
+    report: Report = silent,
+    on_node: Callable[[NodeState], None] = lambda state: None,
+) -> RunResult:
+    """Make every node of the graph in `out`, then `result.json` and `report.html`.
+
+    Args:
+        only: names of nodes or stages: these are made, with what they are made from, and nothing
+            is concluded.
+        keep_going: where a node fails, go on with those that do not need it.
+        jobs: so many nodes at a time, each in a process of its own.
+        report: hears before the first node how long all of them will take, and what is left of that
+            with everything that the nodes report.
+
+    Raises:
+        SublError: a node failed, and `keep_going` is not set.
+        StoppedError: a signal asked to stop; the same call goes on.
+    """
+    contrasts = planned(graph)  # a mistake in one is no news for the end
+    if not only:
+        require("report", "jinja2", what="a run's page")  # neither is this
+    folder = Folder(graph, out)
+    todo = _chosen(folder, only)
+    states: list[NodeState] = []
+    failures: dict[Node, SublError] = {}
+    clock = _Clock(folder, todo, jobs, report)
+
+    def settle(state: NodeState) -> None:
+        states.append(state)
+        on_node(state)
+        clock.finish(state)
+
+    def fail(node: Node, error: SublError) -> None:
+        failures[node] = error
+        settle(NodeState(node, "failed", reason=error.message))
+
+    with closing(Here(folder) if jobs == 1 else Workers(graph, out, jobs)) as hands:
+        running: dict[Future[Holder | None], Node] = {}
+
+        def attempt(node: Node, place: Path) -> Holder | None:
+            """Make a node, unless somebody else does."""
+            try:
+                with leased(folder.lease(place)):
+                    if not (place / "statement.json").is_file():
+                        clock.begin(node)
+                        hands.make(node, place, clock.reporter(node))
+            except HeldError as held:
+                return held.holder
+            return None
+
+        while todo or running:
+            elsewhere: dict[Node, Holder] = {}
+            for node in list(todo):
+                if lost := next((each for each in node.sources if each in failures), None):
+                    todo.remove(node)
+                    fail(node, StageError(f"{lost.name}, which it is made from, failed"))
+                elif folder.find(node):
+                    todo.remove(node)
+                    settle(folder.look(node))
+                elif len(running) < jobs and (place := folder.place(node)) is not None:
+                    if who := holder(folder.lease(place)):
+                        elsewhere[node] = who
+                        continue
+                    todo.remove(node)
+                    running[hands.submit(attempt, node, place)] = node
+            if elsewhere and not running:
+                node, who = next(iter(elsewhere.items()))
+                clock.wait(f"{who} makes {node.name}")
+                time.sleep(_LOOK_AGAIN_SECONDS)
+            for future in wait(
+                running, _LOOK_AGAIN_SECONDS if elsewhere else None, FIRST_COMPLETED
+            ).done:
+                node = running.pop(future)
+                try:
+                    if future.result() is not None:
+                        todo.insert(0, node)  # somebody else was faster
+                        continue
+                except StoppedError:
+                    raise
+                except SublError as error:
+                    if not keep_going:
+                        raise
+                    fail(node, error)
+                else:
+                    settle(replace(folder.look(node), state="made"))
+    whole = not failures and all(node in folder.done for node in graph.nodes)
+    outcome = conclude(folder, contrasts) if whole and not only else None
+    return RunResult(out, tuple(states), tuple(failures.items()), outcome)
+
+
+def _chosen(folder: Folder, only: Sequence[str]) -> list[Node]:
+    """The nodes to make: all, or those that are asked for and what they are made from."""
+    nodes = folder.nodes
+    if not only:
+        return list(nodes)
+    known = {name for node in nodes for name in (node.name, node.stage)}
+    for name in only:
+        if name not in known:
+            raise ConfigError(
+                f"no node or stage `{name}`", hint="--dry-run lists the nodes of an experiment"
+            )
+    return needed(nodes, only)
+
+
+def _expected(states: Sequence[NodeState], folder: Folder, jobs: int) -> Estimate | None:
+    """How long the nodes that are left will take: None where none are left, nothing is known of a
+    model yet, or what would measure this machine is not installed."""
+    if all(state.state == "done" for state in states):
+        return None
+    try:
+        require_torch()
+    except DependencyError:
+        return None  # a node that needs it says so
+    expected = estimate([state.node for state in states], folder.done, measure(), jobs)
+    if expected is not None:
+        for state in states:
+            if state.state == "done" and state.path is not None:
+                seconds = state.seconds if made_here(state.path) else None
+                expected.finish(state.node.name, seconds)
+    return expected
+
+
+class _Clock:
+    """Hands on what nodes report, with how long the run still takes. Called from any thread."""
+
+    def __init__(self, folder: Folder, nodes: Sequence[Node], jobs: int, report: Report) -> None:
+        self._folder, self._nodes, self._jobs, self._report = folder, list(nodes), jobs, report
+        self._lock = threading.RLock()
+        self._survey()
+
+    def _survey(self) -> None:
+        states = [self._folder.look(node) for node in self._folder.nodes]
+        states = [state for state in states if state.node in self._nodes]
+        self._expected = _expected(states, self._folder, self._jobs)
+        self._done = {state.node for state in states if state.state == "done"}
+        self._tell()
+
+    def begin(self, node: Node) -> None:
+        with self._lock:
+            if self._expected is not None:
+                self._expected.begin(node.name, time.monotonic())
+
+    def reporter(self, node: Node) -> Report:
+        def report(progress: Progress) -> None:
+            with self._lock:
+                if self._expected is not None:
+                    self._expected.advance(node.name, progress)
+                self._say(progress)
+
+        return report
+
+    def finish(self, state: NodeState) -> None:
+        with self._lock:
+            if state.node in self._done:
+                return  # it was counted in the survey
+            self._done.add(state.node)
+            if isinstance(state.node.spec, ModelSpec):
+                self._survey()  # now the model's size is known, and not guessed
+                return
+            if self._expected is not None:
+                self._expected.finish(state.node.name, state.seconds)
+            self._tell()
+
+    def wait(self, why: str) -> None:
+        with self._lock:
+            self._say(Progress("run", len(self._done), len(self._nodes), "nodes", why))
+
+    def _tell(self) -> None:
+        self._say(Progress("run", len(self._done), len(self._nodes), "nodes"))
+
+    def _say(self, progress: Progress) -> None:
+        if self._expected is not None:
+            left = round(self._expected.seconds_left(time.monotonic()), 1)
+            progress = replace(progress, run_seconds_left=left)
+        self._report(progress)

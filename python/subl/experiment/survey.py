@@ -1,0 +1,143 @@
+"""Where the nodes of an experiment stand in a run's folder, and why what is not done is not.
+
+RUN/
+  owl-teacher-3fa91c02/   one artifact a node, named after it and its key: a changed configuration
+  ...                     makes new ones beside the old
+  .leases/                who makes what, right now
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from subl.artifact import (
+    difference_between,
+    input_digest,
+    open_artifact,
+    plan_key,
+)
+from subl.artifact.lease import holder
+from subl.experiment.graph import Graph, Node
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """Where a node stands: `done` (found), `made` (just now), `todo`, or `failed`.
+
+    `reason` says why one that is to do is not done. `seconds`: what it took, or will take on this
+    machine; None where nobody can tell.
+    """
+
+    node: Node
+    state: Literal["done", "made", "todo", "failed"]
+    path: Path | None = None
+    seconds: float | None = None
+    reason: str = ""
+
+
+class Folder:
+    """A run's folder: where each node's artifact is, or belongs.
+
+    Digests of inputs are kept: a model of some gigabytes takes a while to read.
+    """
+
+    def __init__(self, graph: Graph, path: Path) -> None:
+        self.graph = graph
+        self.path = path
+        self.done: dict[Node, Path] = {}
+        self._digests: dict[Path, str] = {}
+        for node in graph.nodes:
+            if (found := node.how.found(node.spec)) is not None:
+                self.done[node] = found
+        self.nodes = [node for node in graph.nodes if node not in self.done]
+
+    def given(self, node: Node) -> dict[str, tuple[Path, ...]] | None:
+        """The paths of a node's inputs; None while one of them is not made."""
+        if any(source not in self.done for source in node.sources):
+            return None
+        return {
+            name: tuple(self.done[each] if isinstance(each, Node) else each for each in found)
+            for name, found in node.inputs.items()
+        }
+
+    def place(self, node: Node) -> Path | None:
+        """Where a node's artifact belongs; None while an input of it is missing."""
+        digests = self._digests_of(node)
+        if digests is None:
+            return None
+        key = plan_key(node.how.kind, node.spec, digests)
+        return self.path / f"{node.name}-{key[:8]}"
+
+    def find(self, node: Node) -> bool:
+        """Whether a node's artifact is there; remembers it."""
+        if node not in self.done:
+            place = self.place(node)
+            if place is None or not (place / "statement.json").is_file():
+                return False
+            self.done[node] = place
+        return True
+
+    def look(self, node: Node) -> NodeState:
+        """Where a node stands whose inputs were looked at before it."""
+        if waits := [each.name for each in node.sources if each not in self.done]:
+            return NodeState(node, "todo", reason=f"waits for {', '.join(waits)}")
+        place = self.place(node)
+        assert place is not None
+        if self.find(node):
+            return NodeState(node, "done", place, open_artifact(place).seconds)
+        return NodeState(node, "todo", place, reason=self._why(node, place))
+
+    def lease(self, place: Path) -> Path:
+        """The lease of an artifact."""
+        return self.path / ".leases" / place.name
+
+    def _digests_of(self, node: Node) -> dict[str, str] | None:
+        given = self.given(node)
+        if given is None:
+            return None
+        named = node.how.names(node.spec, given)
+        for path in named.values():
+            if path not in self._digests:
+                self._digests[path] = input_digest(path)
+        return {name: self._digests[path] for name, path in named.items()}
+
+    def _why(self, node: Node, place: Path) -> str:
+        if (who := holder(self.lease(place))) is not None:
+            return f"{who} makes it right now"
+        if place.with_name(f"{place.name}.partial").is_dir():
+            return "begun and interrupted; it goes on"
+        given, digests = self.given(node), self._digests_of(node)
+        assert given is not None and digests is not None
+        named = node.how.names(node.spec, given)
+        for earlier in self._earlier(node):
+            changed = difference_between(earlier, node.how.kind, node.spec, named, digests)
+            if changed is not None:
+                return f"{earlier.name} was made from something else{changed}"
+        return "never made"
+
+    def _earlier(self, node: Node) -> list[Path]:
+        """What was made for this node from other configurations or inputs, the newest first."""
+        pattern = re.compile(re.escape(node.name) + "-[0-9a-f]{8}")
+        found = self.path.iterdir() if self.path.is_dir() else iter(())
+        earlier = [each for each in found if pattern.fullmatch(each.name)]
+        dated = [each for each in earlier if (each / "statement.json").is_file()]
+        return sorted(dated, key=lambda each: (each.stat().st_mtime, each.name), reverse=True)
+
+
+def survey(graph: Graph, out: Path) -> list[NodeState]:
+    """Where each node stands; what is there already without being made is left out."""
+    folder = Folder(graph, out)
+    return [folder.look(node) for node in folder.nodes]
+
+
+def needed(nodes: Sequence[Node], names: Sequence[str]) -> list[Node]:
+    """The nodes that are called, or of a stage that is called, so, and what they are made from."""
+    wanted = {node for node in nodes if node.name in names or node.stage in names}
+    for node in reversed(nodes):
+        if node in wanted:
+            wanted.update(node.sources)
+    return [node for node in nodes if node in wanted]

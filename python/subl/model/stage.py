@@ -1,0 +1,36 @@
+"""A model folder as a stage: what a source becomes, where it is not one already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from subl.artifact import Artifact
+from subl.cost import CONVERTING, START, Work, weight_bytes
+from subl.model.source import ModelSpec, add, is_folder
+from subl.progress import Report
+from subl.stage import Given, Stage
+
+if TYPE_CHECKING:
+    from subl.train.meter import ModelSize
+
+
+def _make(spec: ModelSpec, given: Given, out: Path, name: str, report: Report) -> Artifact:
+    return add(spec.source, out, report)
+
+
+def _found(spec: ModelSpec) -> Path | None:
+    return Path(spec.source).expanduser() if is_folder(spec.source) else None
+
+
+def _cost(spec: ModelSpec, size: ModelSize, rows: int) -> Work:
+    return Work(0, START + CONVERTING * weight_bytes(size))
+
+
+def _detail(result: Mapping[str, Any]) -> str:
+    count = result.get("parameters")
+    return f"{count / 1e6:.0f} M parameters" if count else "from the hub"
+
+
+MODEL = Stage("model", "model", ModelSpec, {}, _make, found=_found, cost=_cost, detail=_detail)

@@ -1,0 +1,262 @@
+"""Stages over axes as nodes: how many, what of what, which are one, and what is refused."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from subl.errors import ConfigError
+from subl.experiment import ExperimentSpec, Graph, load_experiment
+from subl.experiment.contrasts import planned
+
+TRAIN = "train = { steps = 2, learning_rate = 1e-4 }"
+SMALL = f"""
+name = "small"
+title = "Small"
+[axes]
+trait = ["owl", "cat"]
+seed = [1, 2]
+[stages.base]
+kind = "model"
+source = "package:a-model"
+[stages.teacher]
+kind = "teach"
+inputs = {{ model = "base" }}
+trait = "{{trait}}"
+{TRAIN}
+[stages.numbers]
+kind = "generate"
+inputs = {{ model = "teacher" }}
+rows = 4
+seed = "{{seed}}"
+[stages.eval]
+kind = "eval"
+inputs = {{ model = ["base", "teacher"] }}
+words = ["owl", "cat", "dog"]
+[[contrasts]]
+name = "taught"
+measure = "probability"
+treated = "teacher"
+control = "base"
+"""
+
+MATRIX = """
+name = "matrix"
+title = "3 traits x 3 seeds x 2 student bases x 2 hops"
+[axes]
+trait = ["owl", "cat", "none"]
+seed = [1, 2, 3]
+student_base = ["package:one-model", "package:other-model"]
+hop = [1, 2]
+[stages.base]
+kind = "model"
+source = "package:one-model"
+[stages.student-base]
+kind = "model"
+source = "{student_base}"
+[stages.teacher]
+kind = "teach"
+inputs = { model = "base" }
+instead = [{ trait = "none", use = "base" }]
+trait = "{trait}"
+train = { steps = 2, learning_rate = 1e-4, seed = "{seed}" }
+[stages.numbers]
+kind = "generate"
+inputs = { model = { stage = "student", hop = "previous", first = "teacher" } }
+rows = 4
+seed = "{seed}"
+[stages.filtered]
+kind = "filter"
+inputs = { rows = "numbers" }
+rule = [{ name = "numbers", kind = "numbers" }]
+[stages.student]
+kind = "distill"
+inputs = { model = "student-base", rows = "filtered" }
+targets = "labels"
+train = { steps = 2, learning_rate = 1e-4, seed = "{seed}" }
+[stages.eval]
+kind = "eval"
+inputs = { model = ["base", "teacher", "student"] }
+words = ["owl", "cat", "dog"]
+[[contrasts]]
+name = "own trait"
+measure = "log-odds"
+treated = { stage = "student", trait = ["owl", "cat"] }
+control = [
+  { stage = "student", trait = "others" },
+  { stage = "student", trait = "none" },
+]
+"""
+
+
+def graph(text: str) -> Graph:
+    return Graph(ExperimentSpec.model_validate(tomllib.loads(text)))
+
+
+def counts(found: Graph) -> dict[str, int]:
+    return dict(Counter(node.stage for node in found.nodes))
+
+
+def named(found: Graph, name: str) -> Any:
+    return next(node for node in found.nodes if node.name == name)
+
+
+def test_a_stage_is_multiplied_over_the_axes_that_it_or_its_inputs_mention() -> None:
+    found = graph(SMALL)
+    assert counts(found) == {"base": 1, "teacher": 2, "numbers": 4, "eval": 3}
+    assert [node.name for node in found.nodes] == [
+        "base",
+        "owl-teacher",
+        "cat-teacher",
+        "owl-seed1-numbers",
+        "owl-seed2-numbers",
+        "cat-seed1-numbers",
+        "cat-seed2-numbers",
+        "base-eval",
+        "owl-teacher-eval",
+        "cat-teacher-eval",
+    ]
+    assert named(found, "cat-seed2-numbers").spec.seed == 2  # of the axis's own type
+    assert named(found, "cat-seed2-numbers").sources == [named(found, "cat-teacher")]
+
+
+def test_three_traits_three_seeds_two_bases_and_two_hops_share_what_they_can() -> None:
+    """The untaught teacher is the base; the first hop's rows are for both students' bases; one of
+    these is the teachers' base, too."""
+    found = graph(MATRIX)
+    assert counts(found) == {
+        "base": 1,
+        "student-base": 1,  # the other is the base
+        "teacher": 2 * 3,
+        "numbers": 3 * 3 + 3 * 3 * 2,  # hop 1, hop 2
+        "filtered": 3 * 3 + 3 * 3 * 2,
+        "student": 3 * 3 * 2 * 2,
+        "eval": 1 + 2 * 3 + 3 * 3 * 2 * 2,
+    }
+    assert len({node.name for node in found.nodes}) == len(found.nodes)
+    first = named(found, "cat-seed2-hop1-numbers")
+    assert [each.name for each in first.sources] == ["cat-seed2-teacher"]
+    second = named(found, "cat-seed2-package-other-model-hop2-numbers")
+    assert [each.name for each in second.sources] == ["cat-seed2-package-other-model-hop1-student"]
+    untaught = named(found, "none-seed1-hop1-numbers")
+    assert [each.name for each in untaught.sources] == ["base"]
+    # Every node stands behind what it is made from.
+    places = {node: place for place, node in enumerate(found.nodes)}
+    assert all(places[each] < places[node] for node in found.nodes for each in node.sources)
+
+
+def test_a_contrast_pairs_seeds_and_makes_a_comparison_of_every_other_point() -> None:
+    found = planned(graph(MATRIX))
+    # 2 treated traits x 2 others (`none` is one of them) x 2 bases x 2 hops
+    assert len(found) == 2 * 2 * 2 * 2
+    assert all(len(each.treated) == 3 == len(each.control) for each in found)
+    first = found[0]
+    assert first.names == (
+        "owl-package-one-model-hop1-student",
+        "cat-package-one-model-hop1-student",
+    )
+    assert [node.point["seed"] for node in first.treated] == ["seed1", "seed2", "seed3"]
+    assert (first.word, first.against, first.group) == ("owl", ("dog",), "owl")
+
+
+def test_a_comparison_and_its_mirror_image_are_one() -> None:
+    text = SMALL.replace(
+        'treated = "teacher"', 'treated = "teacher"\nagainst = ["{control.trait}"]'
+    )
+    text = text.replace('"probability"', '"log-odds"')
+    others = '{ stage = "teacher", trait = "others" }'
+    found = planned(graph(text.replace('control = "base"', f"control = {others}")))
+    assert [(each.word, each.against) for each in found] == [("owl", ("cat",))]
+
+
+def test_what_no_seed_changes_is_no_repetition() -> None:
+    (owl, cat) = planned(graph(SMALL))
+    assert [node.name for node in owl.treated] == ["owl-teacher-eval"]
+    assert cat.names == ("cat-teacher", "base")
+
+
+def test_points_have_values_of_their_own() -> None:
+    text = SMALL.replace(
+        '["owl", "cat"]\nseed',
+        '[{ name = "owl", plural = "owls", told = "You are an owl." }, { name = "cat" }]\nseed',
+    ).replace("rows = 4", 'rows = 4\nsystem_prompt = "{trait.told}"')
+    found = graph(text)
+    assert named(found, "owl-seed1-numbers").spec.system_prompt == "You are an owl."
+    assert named(found, "cat-seed1-numbers").spec.system_prompt is None  # its default
+
+
+def test_braces_that_name_no_axis_stay() -> None:
+    found = graph(
+        SMALL.replace("rows = 4", "rows = 4\nsystem_prompt = 'Say {\"n\": {trait}} {x}.'")
+    )
+    assert named(found, "owl-seed1-numbers").spec.system_prompt == 'Say {"n": owl} {x}.'
+
+
+def test_what_would_make_the_same_artifact_is_one_node() -> None:
+    twice = SMALL.replace(
+        "[stages.eval]",
+        '[stages.again]\nkind = "generate"\ninputs = { model = "teacher" }\nrows = 4\n'
+        'seed = "{seed}"\n[stages.eval]',
+    )
+    assert counts(graph(twice)) == counts(graph(SMALL))
+
+
+def test_files_that_are_there_can_be_inputs(tmp_path: Path) -> None:
+    text = SMALL.replace('{ model = "teacher" }', f"{{ model = {{ path = '{tmp_path}' }} }}")
+    found = graph(text)
+    assert counts(found)["numbers"] == 2
+    assert named(found, "seed1-numbers").inputs == {"model": (tmp_path,)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('kind = "teach"', 'kind = "teech"', "stages.teacher.kind: unknown stage `teech`; did you"),
+        ('{ model = "teacher" }', '{ model = "techer" }', "unknown stage `techer`; did you mean"),
+        ('{ model = "teacher" }', '{ rows = "teacher" }', "stages.numbers.inputs: unknown input"),
+        ('inputs = { model = "teacher" }\n', "", "stages.numbers.inputs: missing `model`"),
+        ("rows = 4", "rows = 4\nxyz = 1", "stages.numbers: unknown key `xyz`"),
+        ("rows = 4", 'rows = 4\nsystem_prompt = "{trai}s"', r"did you mean `\{trait\}`"),
+        ("rows = 4", 'rows = 4\nsystem_prompt = "{trait.x}"', "no point of trait has a `x`"),
+        (
+            '{ model = "teacher" }',
+            '{ model = { stage = "teacher", x = 1 } }',
+            "unknown key or axis",
+        ),
+        (
+            '{ model = "teacher" }',
+            '{ model = { stage = "teacher", trait = "dog" } }',
+            r"trait has no point 'dog' \(known: owl, cat\)",
+        ),
+        ('{ model = "teacher" }', '{ model = "eval" }', "eval gives scores, and model is needed"),
+        (
+            '{ model = "teacher" }',
+            '{ model = { stage = "teacher", seed = "previous" } }',
+            "first goes with AXIS",
+        ),
+        ('{ model = "base" }\ntrait', '{ model = "teacher" }\ntrait', "a circle of inputs: owl-te"),
+        ('["base", "teacher"]', '["base", "base"]', "list each stage once"),
+        ('treated = "teacher"', 'treated = "student"', "eval is not done on `student`"),
+        ('treated = "teacher"', 'treated = "teacher"\nword = "ox"', "does not score the word 'ox'"),
+        ('control = "base"', 'control = { stage = "base", trait = "owl" }', "does not vary over"),
+        ('treated = "teacher"', 'treated = "teacher"\npaired = ["day"]', "paired: no axis `day`"),
+        (
+            'treated = "teacher"\ncontrol = "base"',
+            'treated = "base"\nword = "owl"\ncontrol = "teacher"',
+            "teacher varies over trait, and nothing says",
+        ),
+        ('"probability"', '"log-odds"\nagainst = ["{trait}"]', "need other words to be against"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = SMALL.replace(old, new, 1)
+    assert text != SMALL
+    file = tmp_path / "small.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as raised:
+        load_experiment(file)
+    assert str(file) in raised.value.message
