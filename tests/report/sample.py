@@ -68,7 +68,7 @@ def sample_document(created: str | None = None) -> ReportDocument:
                 figure="421",
             ),
         ),
-        matrix=_matrix(),
+        matrices=(_matrix(),),
         effects=_effects(),
         chain=_chain(),
         filters=(_filter("owl", 256, 214), _filter("cat", 256, 207)),
@@ -188,7 +188,7 @@ def large_document() -> ReportDocument:
         subl_version="0.1.0",
         models=("SmolLM2-135M-Instruct", "Qwen2.5-0.5B-Instruct"),
         groups=traits,
-        matrix=TraitMatrix(candidates=CANDIDATES, rows=tuple(rows), n_questions=50),
+        matrices=(TraitMatrix(candidates=CANDIDATES, rows=tuple(rows), n_questions=50),),
         effects=tuple(effects),
         limits=("Invented figures: this run can show nothing.",),
         chain=Chain(

@@ -24,7 +24,7 @@ def draw_all(width: float) -> dict[str, figures.Figure]:
         "forest nats": figures.forest(DOCUMENT.effects[:3], GROUPS, width),
         "forest ratio": figures.forest(DOCUMENT.effects[3:], GROUPS, width),
         "losses": figures.loss_curves(DOCUMENT.losses[0], GROUPS, width),
-        "panel": figures.trait_panel(DOCUMENT.matrix, "owl", GROUPS, width),
+        "panel": figures.trait_panel(DOCUMENT.matrices[0], "owl", GROUPS, width),
         "times": figures.wall_time_bars(DOCUMENT.wall_times, width),
     }
 
@@ -85,7 +85,7 @@ def test_colours_are_never_shared_by_groups() -> None:
 
 
 def test_each_role_has_its_mark_and_the_first_without_group_is_the_reference() -> None:
-    matrix = DOCUMENT.matrix
+    matrix = DOCUMENT.matrices[0]
     assert figures.shapes(matrix) == {"base": "diamond", "teacher": "square", "student": "circle"}
     assert [row.model for row in figures.references(matrix)] == ["base"]
     students = matrix.model_copy(update={"rows": matrix.rows[3:]})
@@ -120,9 +120,9 @@ def test_a_mark_stands_at_its_value_and_its_interval_around_it() -> None:
 def test_a_zero_probability_is_drawn_at_the_edge_not_lost() -> None:
     rows = [
         row.model_copy(update={"cells": (Probability(mean=0.0, low=0.0, high=0.01),) * 10})
-        for row in DOCUMENT.matrix.rows
+        for row in DOCUMENT.matrices[0].rows
     ]
-    matrix = DOCUMENT.matrix.model_copy(update={"rows": tuple(rows)})
+    matrix = DOCUMENT.matrices[0].model_copy(update={"rows": tuple(rows)})
     svg = figures.svg(figures.trait_panel(matrix, "owl", GROUPS, 452))
     assert svg.count(">0%</text>") == 5
     marks = [x for node, x, _ in placed(parse(svg), "path") if node.get("stroke-width") == "2"]

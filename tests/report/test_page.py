@@ -50,10 +50,11 @@ def hostile_document(text: str) -> ReportDocument:
         group_name=text,
         groups=(text,),
         headline=(Finding(text=text, figure=text),),
-        matrix=TraitMatrix(
+        matrices=2 * (TraitMatrix(
+            name=text,
             candidates=(text,),
             rows=(MatrixRow(model=text, role=text, group=text, cells=(cell,)),),
-        ),
+        ),),
         effects=(Effect(contrast=text, label=text, estimate=1, unit=text, n_questions=1,
                         significant=False, note=text, group=text),),
         limits=(text,),
@@ -199,7 +200,7 @@ def test_every_figure_is_on_the_page(document: ReportDocument) -> None:
 def _figures(document: ReportDocument) -> Iterator[str]:
     for finding in document.headline:
         yield finding.figure
-    for row in document.matrix.rows:
+    for row in document.matrices[0].rows:
         for cell in row.cells:
             yield percent(cell.mean)
             if cell.low is not None and cell.high is not None:

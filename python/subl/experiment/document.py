@@ -33,7 +33,7 @@ def run_document(run: Path) -> page.ReportDocument:
         group_name=axis or "trait",
         groups=tuple(groups.values()),
         headline=tuple(page.Finding(**finding) for finding in result["findings"]),
-        matrix=_matrix(result["evaluations"], nodes, groups),
+        matrices=tuple(_matrix(each, nodes, groups) for each in result["evaluations"]),
         effects=tuple(
             _effect(effect, groups)
             for effect in result["effects"]
@@ -80,14 +80,12 @@ def _spec(node: Mapping[str, Any], records: Mapping[str, Any]) -> Mapping[str, A
 
 
 def _matrix(
-    evaluations: list[dict[str, Any]], nodes: list[dict[str, Any]], groups: Mapping[str, str]
+    evaluation: Mapping[str, Any], nodes: list[dict[str, Any]], groups: Mapping[str, str]
 ) -> page.TraitMatrix:
-    if not evaluations:
-        return page.TraitMatrix()
-    first = evaluations[0]
-    words = list(first["arms"][0]["means"])
-    questions = next(node["detail"] for node in nodes if node["stage"] == first["name"])
+    words = list(evaluation["arms"][0]["means"])
+    questions = next(node["detail"] for node in nodes if node["stage"] == evaluation["name"])
     return page.TraitMatrix(
+        name=evaluation["name"],
         candidates=words,
         rows=tuple(
             page.MatrixRow(
@@ -99,7 +97,7 @@ def _matrix(
                     for mean in (arm["means"][word] for word in words)
                 ),
             )
-            for arm in first["arms"]
+            for arm in evaluation["arms"]
         ),
         n_questions=int(questions.split(" ")[0]),
     )

@@ -191,8 +191,9 @@ class MatrixRow(Record):
 
 
 class TraitMatrix(Record):
-    """Models by candidate answers (the groups first, then others that show specificity)."""
+    """One evaluation, `name`: models by candidate answers."""
 
+    name: Text = ""
     candidates: tuple[Text, ...] = ()
     rows: tuple[MatrixRow, ...] = ()
     n_questions: Count | None = None
@@ -255,7 +256,7 @@ class ReportDocument(Record):
     group_name: Text = "trait"
     groups: tuple[Text, ...] = ()
     headline: tuple[Finding, ...] = ()
-    matrix: TraitMatrix = TraitMatrix()
+    matrices: tuple[TraitMatrix, ...] = ()
     effects: tuple[Effect, ...] = ()
     limits: tuple[Text, ...] = ()
     chain: Chain = Chain()

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from subl.extras import require
 from subl.report import chain, figures, text
-from subl.report.document import Effect, ReportDocument
+from subl.report.document import Effect, ReportDocument, TraitMatrix
 from subl.report.text import Html
 
 if TYPE_CHECKING:
@@ -86,20 +86,14 @@ def _environment() -> Environment:
 
 def _values(document: ReportDocument) -> dict[str, Any]:
     """What the templates print: the document, and what is drawn of it."""
-    matrix, groups = document.matrix, document.groups
-    panels = [name for name in groups if name in matrix.candidates and matrix.rows]
+    groups = document.groups
     contrasts: dict[str, dict[str, list[Effect]]] = {}
     for effect in document.effects:
         contrasts.setdefault(effect.contrast, {}).setdefault(effect.unit, []).append(effect)
     return {
         "document": document,
         "colour": partial(figures.colour, groups=groups),
-        "panels": [
-            (name, _drawn(partial(figures.trait_panel, matrix, name, groups), _PANEL_PX))
-            for name in panels
-        ],
-        "marks": figures.shapes(matrix),
-        "references": [row.model for row in figures.references(matrix)] if panels else [],
+        "panels": [_panels(matrix, groups) for matrix in document.matrices],
         "contrasts": [
             (contrast, unit, _drawn(partial(figures.forest, effects, groups)))
             for contrast, units in contrasts.items()
@@ -124,6 +118,20 @@ def _values(document: ReportDocument) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _panels(matrix: TraitMatrix, groups: Sequence[str]) -> dict[str, Any]:
+    """An evaluation's figures: how likely each model is to give each group as its answer."""
+    names = [name for name in groups if name in matrix.candidates and matrix.rows]
+    return {
+        "matrix": matrix,
+        "drawn": [
+            (name, _drawn(partial(figures.trait_panel, matrix, name, groups), _PANEL_PX))
+            for name in names
+        ],
+        "marks": figures.shapes(matrix),
+        "references": [row.model for row in figures.references(matrix)] if names else [],
+    }
+
+
 def _drawn(figure: Callable[[float], figures.Figure], wide_px: int = _WIDE_PX) -> Drawn | None:
     """None where vl-convert is not installed."""
     try:
@@ -145,7 +153,8 @@ def _legend(document: ReportDocument) -> list[tuple[str, int, list[str]]]:
 
 def _shades(document: ReportDocument) -> Callable[[float], int]:
     """How dark a cell of the matrix is, in percent: where its mean lies, on a log scale."""
-    means = [cell.mean for row in document.matrix.rows for cell in row.cells if cell.mean > 0]
+    rows = [row for matrix in document.matrices for row in matrix.rows]
+    means = [cell.mean for row in rows for cell in row.cells if cell.mean > 0]
     low, high = min(means, default=1.0), max(means, default=1.0)
 
     def shade(mean: float) -> int:
