@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import re
-import secrets
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -59,7 +58,7 @@ def leased(path: Path) -> Iterator[None]:
             raise HeldError(holder)
         number = _number(last) + 1
     mine = path.with_name(f"{path.name}.{number}")
-    draft = path.with_name(f".{secrets.token_hex(8)}.lease")
+    draft = path.with_name(f".{os.urandom(8).hex()}.lease")
     draft.write_text(json.dumps({"machine": _machine(), "process": os.getpid()}), encoding="utf-8")
     descriptor = os.open(draft, os.O_RDWR)
     done = threading.Event()
