@@ -7,10 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from subl_cli.output import json_option, print_json
+from subl_cli.output import json_option, print_json, printable
 
-KINDS = click.Choice(["experiment", "teach", "generate", "filter", "distill", "cache", "eval"])
+
+class _Kind(click.ParamType[str]):
+    """A kind of configuration file; asked of the stages when one is given."""
+
+    name = "kind"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from subl.experiment.kinds import KINDS
+
+        if value not in KINDS:
+            self.fail(f"{value!r} is not one of {', '.join(KINDS)}", param, ctx)
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from subl.experiment.kinds import KINDS
+
+        return [CompletionItem(kind) for kind in KINDS if kind.startswith(incomplete)]
+
+
+KIND = _Kind()
 
 
 @click.group("config")
@@ -20,7 +42,7 @@ def command() -> None:
 
 @command.command("show")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--kind", type=KINDS, default="experiment", show_default=True)
+@click.option("--kind", type=KIND, default="experiment", show_default=True)
 @json_option
 def show_command(file: Path, kind: str, as_json: bool) -> None:
     """Print every value of FILE with the defaults filled in; of an experiment, those of each node.
@@ -42,11 +64,11 @@ def show_command(file: Path, kind: str, as_json: bool) -> None:
         print_json(value)
     else:
         for line in lines("", value):
-            click.echo(line)
+            click.echo(printable(line))
 
 
 @command.command("schema")
-@click.argument("kind", type=KINDS)
+@click.argument("kind", type=KIND)
 def schema_command(kind: str) -> None:
     """Print the JSON Schema of a KIND of configuration file, for editors and checks.
 

@@ -123,9 +123,10 @@ def print_artifact(artifact: Artifact, as_json: bool) -> None:
 def table(rows: Sequence[Sequence[str]], header: Sequence[str], left: Sequence[int] = (0,)) -> str:
     """Columns as wide as they need: `left` ones to the left, figures to the right. On a terminal,
     with rich, cells that do not fit are wrapped."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty() and (drawn := _drawn_table(rows, header, left)) is not None:
         return drawn
-    lines = [list(header), *map(list, rows)]
+    lines = [list(header), *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(

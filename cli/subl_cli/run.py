@@ -135,19 +135,24 @@ def _say_failures(result: RunResult) -> None:
         say(f"{click.style('error', fg='red', bold=True)}: {node.name}: ", nl=False)
         say("\n".join(map(printable, error.message.split("\n"))))
         if error.hint:
-            say(f"{click.style('hint', fg='cyan', bold=True)}: {error.hint}")
+            say(f"{click.style('hint', fg='cyan', bold=True)}: {printable(error.hint)}")
 
 
 def _counts(graph: Graph, states: Sequence[NodeState]) -> list[dict[str, Any]]:
-    """Of each stage, in the order of the file: its kind, its axes, and how many nodes it is."""
+    """Of each stage, in the order of the file: its kind, its axes, how many nodes it makes, and how
+    many of its artifacts another stage makes, too."""
     nodes = Counter(state.node.stage for state in states)
     done = Counter(state.node.stage for state in states if state.state == "done")
+    shared = {
+        name: sum(node.stage != name for node in graph.of_stage(name)) for name in graph.spec.stages
+    }
     return [
         {
             "stage": name,
             "kind": table.kind,
             "axes": sorted({axis for of in graph.variants(name) for axis in graph.axes(name, of)}),
             "nodes": nodes[name],
+            "shared": shared[name],
             "done": done[name],
         }
         for name, table in graph.spec.stages.items()
@@ -161,11 +166,12 @@ def _print_plan(graph: Graph, states: Sequence[NodeState]) -> None:
             each["kind"],
             " × ".join(each["axes"]),
             str(each["nodes"]),
+            str(each["shared"] or ""),
             str(each["done"]),
         )
         for each in _counts(graph, states)
     ]
-    click.echo(table(stages, ("stage", "kind", "axes", "nodes", "done")))
+    click.echo(table(stages, ("stage", "kind", "axes", "nodes", "shared", "done")))
     rows = [
         (state.node.name, state.state, _time(state), state.reason.split("\n")[0])
         for state in states
@@ -173,7 +179,8 @@ def _print_plan(graph: Graph, states: Sequence[NodeState]) -> None:
     click.echo("\n" + table(rows, ("node", "state", "time", "why"), left=(0, 3)))
     for state in states:
         if "\n" in state.reason:
-            click.echo(f"\n{state.node.name}: {state.reason}")
+            lines = f"{state.node.name}: {state.reason}".split("\n")
+            click.echo("\n" + "\n".join(map(printable, lines)))
     left = [state.seconds for state in states if state.state == "todo"]
     known = [seconds for seconds in left if seconds is not None]
     if left and len(known) == len(left):
@@ -213,13 +220,13 @@ def _print_json(result: RunResult) -> None:
 
 
 def _print(outcome: Outcome) -> None:
-    for evaluation, arms in outcome.arms.items():
-        words = list(arms[0].means)
+    for each in outcome.evaluations:
         rows = [
-            (arm.model, *(f"{arm.means[word]['estimate']:.1e}" for word in words)) for arm in arms
+            (arm.model, *(f"{arm.means[word]['estimate']:.1e}" for word in each.words))
+            for arm in each.arms
         ]
-        click.echo(f"{evaluation}: mean probability of the answer (exact, over all questions)\n")
-        click.echo(table(rows, ("model", *words)))
+        click.echo(f"{each.name}: mean probability of the answer (exact, over all questions)\n")
+        click.echo(table(rows, ("model", *each.words)))
         click.echo()
     compared = [effect for effect in outcome.effects if effect.comparison.control is not None]
     if compared:
@@ -239,8 +246,8 @@ def _print(outcome: Outcome) -> None:
         click.echo()
     for finding in outcome.findings:
         mark = {True: "met", False: "NOT MET", None: "-"}[finding.met]
-        click.echo(f"{mark:>8}  {finding.figure:>12}  {finding.text}")
-    click.echo(f"\nreport: {outcome.page}")
+        click.echo(f"{mark:>8}  {finding.figure:>12}  {printable(finding.text)}")
+    click.echo(f"\nreport: {printable(str(outcome.page))}")
 
 
 def _over(came: Comparison) -> str:

@@ -27,6 +27,10 @@ class OutputError(SublError):
     """The place to write to is taken, locked, or cannot be written."""
 
 
+class BusyError(OutputError):
+    """Another process is making the very same thing right now."""
+
+
 class DependencyError(SublError):
     """A part that this command needs is not installed."""
 

@@ -64,7 +64,6 @@ class Stage:
         check: refuses inputs, by their names, that do not go with the spec. Raises ConfigError.
         names: the inputs by their names in the artifact's key.
         found: the folder that needs no making; None where it is to be made.
-        size_from: the input whose model it runs, and so the size of what it costs.
         cost: (spec, size of that model, rows that it is given) -> the work.
         rows: (spec, rows that it is given) -> rows that it makes, at most.
         detail: a line about an artifact from its `result.json`.

@@ -68,6 +68,9 @@ def test_another_machine_holds_what_it_touched_not_long_ago(tmp_path: Path) -> N
 
 def test_of_many_who_take_over_one_gets_it(tmp_path: Path) -> None:
     lease = tmp_path / "a"
+    dead = tmp_path / "a.0"
+    dead.write_text(json.dumps({"machine": "elsewhere", "process": 7}), encoding="utf-8")
+    os.utime(dead, (0, 0))
     together, tried = threading.Barrier(8), threading.Barrier(8)
 
     def try_it(came: list[str]) -> None:

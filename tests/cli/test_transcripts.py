@@ -187,7 +187,7 @@ def test_a_dry_run_of_an_experiment_lists_its_nodes_and_why_they_are_to_do(
     assert (done.returncode, done.stderr) == (0, "")
     stages, table, end = done.stdout.rstrip("\n").split("\n\n")
     assert [line.split() for line in stages.splitlines()] == [
-        ["stage", "kind", "axes", "nodes", "done"],
+        ["stage", "kind", "axes", "nodes", "shared", "done"],
         ["base", "model", "1", "0"],
         ["teacher", "teach", "trait", "2", "0"],
         ["numbers", "generate", "trait", "2", "0"],

@@ -11,7 +11,7 @@ import pytest
 
 from subl.errors import ConfigError
 from subl.experiment import ExperimentSpec, Graph, load_experiment
-from subl.experiment.contrasts import planned
+from subl.experiment.contrasts import arms, planned
 
 TRAIN = "train = { steps = 2, learning_rate = 1e-4 }"
 SMALL = f"""
@@ -212,6 +212,87 @@ def test_files_that_are_there_can_be_inputs(tmp_path: Path) -> None:
     assert named(found, "seed1-numbers").inputs == {"model": (tmp_path,)}
 
 
+def test_a_grid_of_teachers_and_students_bases_has_a_name_for_each_cell() -> None:
+    """Both axes name the same models: a student's base is the teacher's on the diagonal."""
+    grid = f"""
+name = "grid"
+title = "Grid"
+[axes]
+base = ["package:a", "package:b"]
+student_base = ["package:a", "package:b"]
+[stages.base]
+kind = "model"
+source = "{{base}}"
+[stages.student-base]
+kind = "model"
+source = "{{student_base}}"
+[stages.rows]
+kind = "generate"
+inputs = {{ model = "base" }}
+rows = 4
+[stages.student]
+kind = "distill"
+inputs = {{ model = "student-base", rows = "rows" }}
+targets = "labels"
+{TRAIN}
+"""
+    found = graph(grid)
+    assert counts(found) == {"base": 2, "rows": 2, "student": 4}
+    assert len(found.of_stage("student-base")) == 2
+    crossed = named(found, "package-a-package-b-student")
+    assert [each.name for each in crossed.sources] == ["package-b-base", "package-a-rows"]
+
+
+def test_a_side_that_is_given_a_seed_keeps_it() -> None:
+    controls = MATRIX.replace('{ stage = "student", trait = "none" },', "").replace(
+        '{ stage = "student", trait = "others" }', '{ stage = "student", trait = "none", seed = 2 }'
+    )
+    first = planned(graph(controls))[0]
+    assert [node.point["seed"] for node in first.treated] == ["seed1", "seed2", "seed3"]
+    assert {node.point["seed"] for node in first.control} == {"seed2"}
+    treated = MATRIX.replace('trait = ["owl", "cat"] }', 'trait = ["owl", "cat"], seed = 2 }')
+    first = planned(graph(treated))[0]
+    assert {node.point["seed"] for node in (*first.treated, *first.control)} == {"seed2"}
+
+
+def test_an_evaluation_with_axes_of_its_own_has_an_arm_for_each_point() -> None:
+    text = SMALL.replace('"dog"]', '"dog"]\nquestions = ["{asks}"]').replace(
+        "seed = [1, 2]", 'seed = [1, 2]\nasks = ["Which?", "What?"]'
+    )
+    found = graph(text)
+    scores = {
+        node.name: {node.spec.questions[0]: {"owl": 0.5, "cat": 0.1, "dog": 0.1}}
+        for node in found.nodes
+        if node.stage == "eval"
+    }
+    (evaluation,) = arms(found, scores)
+    assert [(arm.model, arm.repetitions) for arm in evaluation.arms] == [
+        ("base (which)", 1),
+        ("base (what)", 1),
+        *(
+            (f"{trait}-teacher ({asks})", 1)
+            for trait in ("owl", "cat")
+            for asks in ("which", "what")
+        ),
+    ]
+
+
+def test_evaluations_of_other_words_are_shown_apart() -> None:
+    found = graph(SMALL.replace('words = ["owl", "cat", "dog"]', 'words = ["{trait}", "dog"]'))
+    scores = {
+        node.name: {"q": dict.fromkeys(node.spec.words, 0.1)}
+        for node in found.nodes
+        if node.stage == "eval"
+    }
+    assert [each.words for each in arms(found, scores)] == [("owl", "dog"), ("cat", "dog")]
+
+
+def test_a_path_may_name_an_axis() -> None:
+    text = SMALL.replace('{ model = "teacher" }', '{ model = { path = "data/{trait}" } }')
+    found = graph(text)
+    assert named(found, "cat-seed1-numbers").inputs == {"model": (Path("data/cat"),)}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -249,6 +330,10 @@ def test_files_that_are_there_can_be_inputs(tmp_path: Path) -> None:
             'treated = "base"\nword = "owl"\ncontrol = "teacher"',
             "teacher varies over trait, and nothing says",
         ),
+        ('control = "base"', 'control = "teacher"', "it compares nothing"),
+        ('control = "base"', 'control = "base"\nword = "{control.trait}"', "stands for nothing"),
+        ('"owl", "cat"]', '"owl", "' + 250 * "o" + '"]', "too long for the name of a folder"),
+        ('"package:a-model"', '"package:a-model"\ndtype = "bfloat16"', "stages.base: `dtype`"),
         ('"probability"', '"log-odds"\nagainst = ["{trait}"]', "need other words to be against"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from subl.artifact import input_digest
 from subl.artifact.lease import leased
-from subl.errors import ConfigError, InputError
+from subl.errors import ConfigError, InputError, StageError
 from subl.experiment import ExperimentSpec, Graph, load_experiment, plan, run, survey
 from subl.progress import Progress
 
@@ -229,7 +230,7 @@ def test_two_runs_never_make_one_node(graph: Graph, tmp_path: Path) -> None:
             given_up.wait()
 
     def report(progress: Progress) -> None:
-        if " makes owl-teacher" in progress.note:
+        if progress.note.startswith("waits for owl-teacher: process "):
             notes.append(progress.note)
             given_up.set()
 
@@ -239,6 +240,100 @@ def test_two_runs_never_make_one_node(graph: Graph, tmp_path: Path) -> None:
     held.wait()
     made = run(graph, out, only=["owl-teacher"], report=report)
     holder.join()
-    assert notes and notes[0].startswith(f"process {os.getpid()} on ")
+    assert notes and f": process {os.getpid()} on " in notes[0]
     assert [state.state for state in made.states] == ["made"]
     assert not list((out / ".leases").iterdir())
+
+
+FILES = """
+name = "files"
+title = "Files"
+[stages.once]
+kind = "filter"
+inputs = {{ rows = {{ path = "{rows}" }} }}
+rule = [{{ name = "numbers", kind = "numbers" }}]
+[stages.twice]
+kind = "filter"
+inputs = {{ rows = "once" }}
+rule = [{{ name = "owls", kind = "literal", words = ["owl"] }}]
+[stages.other]
+kind = "filter"
+inputs = {{ rows = {{ path = "{other}" }} }}
+rule = [{{ name = "numbers", kind = "numbers" }}]
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Graph:
+    """Two chains of filters over files, of which the second's is missing."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"completion": "1, 2"}\n', encoding="utf-8")
+    file = tmp_path / "files.toml"
+    file.write_text(FILES.format(rows=rows, other=tmp_path / "none.jsonl"), encoding="utf-8")
+    return load_experiment(file)
+
+
+def test_an_input_that_is_missing_is_the_reason_of_its_node_alone(
+    files: Graph, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    why = {state.node.name: state.reason for state in plan(files, out)}
+    assert why["once"] == "never made" and why["other"].endswith("none.jsonl does not exist")
+    assert len(run(files, out, only=["twice"]).states) == 2
+    came = run(files, out, keep_going=True)
+    assert [(state.node.name, state.state) for state in came.states] == [
+        ("once", "done"),
+        ("twice", "done"),
+        ("other", "failed"),
+    ]
+    with pytest.raises(InputError, match=r"none\.jsonl"):
+        run(files, out)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_input_that_changes_meanwhile_ends_the_run(
+    files: Graph, tmp_path: Path, jobs: int
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+
+    def change(progress: Progress) -> None:
+        if progress.task == "run" and rows.stat().st_size < 30:
+            rows.write_text('{"completion": "1, 2"}\n{"completion": "3"}\n', encoding="utf-8")
+
+    with pytest.raises(StageError, match=r"an input of once changed"):
+        run(files, tmp_path / "out", only=["twice"], report=change, jobs=jobs)
+
+
+def test_a_model_is_made_again_of_a_file_that_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"one")
+    text = f"name = 'm'\ntitle = 'm'\n[stages.base]\nkind = 'model'\nsource = '{file}'\n"
+    (tmp_path / "m.toml").write_text(text, encoding="utf-8")
+    graph = load_experiment(tmp_path / "m.toml")
+    (before,) = plan(graph, tmp_path / "out")
+    file.write_bytes(b"two")
+    (after,) = plan(graph, tmp_path / "out")
+    assert before.path != after.path
+
+
+def test_what_another_process_still_locks_is_waited_for(files: Graph, tmp_path: Path) -> None:
+    """A killed run's lease is free at once; a process of its own may live a little longer."""
+    out = tmp_path / "out"
+    (first, *_) = plan(files, out, ["once"])
+    assert first.path is not None
+    partial = first.path.with_name(f"{first.path.name}.partial")
+    partial.mkdir(parents=True)
+    lock = os.open(partial / ".lock", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    notes = []
+
+    def report(progress: Progress) -> None:
+        if "another process is writing" in progress.note:
+            notes.append(progress.note)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+    assert [state.state for state in run(files, out, only=["once"], report=report).states] == [
+        "made"
+    ]
+    os.close(lock)
+    assert notes

@@ -29,7 +29,7 @@ from subl.artifact.statement import (
     stage_of,
     statement,
 )
-from subl.errors import InputError, OutputError
+from subl.errors import BusyError, InputError, OutputError
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _locked(partial: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise OutputError(
+            raise BusyError(
                 f"another process is writing {partial}", hint="wait for it, or stop it"
             ) from error
         yield

@@ -114,16 +114,16 @@ def _number(path: Path) -> int:
 
 def _alive(path: Path) -> Holder | None:
     """The holder, if it still shows signs of life."""
-    found = _holder(path)
+    found = _holder(path) or Holder("another machine", 0)
     try:
-        if found is not None and found.machine == _machine():
+        if found.machine == _machine():
             return found if _locked(path) else None
         touched = path.stat().st_mtime
-        with tempfile.TemporaryFile(dir=path.parent) as now:  # by that file system's clock
-            age = os.fstat(now.fileno()).st_mtime - touched
-    except OSError:
+    except FileNotFoundError:
         return None
-    return (found or Holder("another machine", 0)) if age < OVER_SECONDS else None
+    with tempfile.TemporaryFile(dir=path.parent) as now:  # by that file system's clock
+        age = os.fstat(now.fileno()).st_mtime - touched
+    return found if age < OVER_SECONDS else None
 
 
 def _locked(path: Path) -> bool:

@@ -87,7 +87,17 @@ class Arm:
     stage: str
     group: str | None
     repetitions: int
+    questions: int
     means: Mapping[str, Mapping[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one eval stage scored, on the same words."""
+
+    name: str
+    words: tuple[str, ...]
+    arms: tuple[Arm, ...]
 
 
 def repeated(graph: Graph, contrast: Contrast) -> tuple[str, ...]:
@@ -106,7 +116,10 @@ def planned(graph: Graph) -> list[Planned]:
     found = []
     for contrast in graph.spec.contrasts:
         try:
-            found += _distinct(_of_contrast(graph, contrast))
+            comparisons = _distinct(_of_contrast(graph, contrast))
+            if not comparisons:
+                raise ConfigError("it compares nothing: each control is what is treated, or none")
+            found += comparisons
         except ConfigError as error:
             message = f"contrast `{contrast.name}`: {error.message}"
             raise ConfigError(message, hint=error.hint) from error
@@ -128,6 +141,7 @@ def _of_contrast(graph: Graph, contrast: Contrast) -> Iterator[Planned]:
     for axis in paired:
         if axis not in graph.spec.axes:
             raise ConfigError(f"paired: no axis `{axis}`")
+    graph.check_placeholders([contrast.word, *(contrast.against or ())], "word, against")
     treated = _checked(graph, evaluation, reference(contrast.treated))
     fixed = {axis: _points(graph, axis, value) for axis, value in treated.further.items()}
     varied = [axis for axis in graph.axes(evaluation, treated.stage) if axis not in paired]
@@ -157,26 +171,41 @@ def _plan(
 ) -> Planned:
     sides = [treated] if control is None else [treated, control]
     axes = [graph.axes(evaluation, ref.stage) for ref, _ in sides]
-    for (ref, point), each in zip(sides, axes, strict=True):
-        if missing := set(each) - {*point, *paired}:
+    for (ref, point), known in zip(sides, axes, strict=True):
+        if missing := set(known) - {*point, *paired}:
             axis = min(missing)
             raise ConfigError(
                 f"{ref.stage} varies over {axis}, and nothing says at which point it is meant",
                 hint=f'give it: {{ stage = "{ref.stage}", {axis} = ... }}',
             )
-    own = {axis for each in axes for axis in each}
-    repetitions = [axis for axis in graph.spec.axes if axis in own and axis in paired]
-    rows = [
-        tuple(graph.node(evaluation, {**point, **each}, ref.stage) for ref, point in sides)
-        for each in graph.points(repetitions)
-    ]
+    own = {axis for known in axes for axis in known}
+    repetitions = {
+        axis: _points(graph, axis, treated[0].further[axis])
+        if axis in treated[0].further
+        else graph.spec.axes[axis]
+        for axis in graph.spec.axes
+        if axis in own and axis in paired
+    }
+    # A control that is given a seed has that one in every pair.
+    fixed = {} if control is None else {axis: control[1][axis] for axis in control[0].further}
+    rows = []
+    for at in product(*repetitions.values()):
+        pair = dict(zip(repetitions, at, strict=True))
+        places = [{**treated[1], **pair}]
+        places += [] if control is None else [{**control[1], **pair, **fixed}]
+        rows.append(
+            tuple(
+                graph.node(evaluation, place, ref.stage)
+                for (ref, _), place in zip(sides, places, strict=True)
+            )
+        )
     nodes = list(zip(*dict.fromkeys(rows), strict=True))  # what no seed changes is no repetition
-    names = [_name(graph, side, found) for side, found in zip(sides, nodes, strict=True)]
-    places: dict[str, Scalar | Point] = dict(treated[1])
+    names = [_name(found, paired, graph) for found in nodes]
+    meant: dict[str, Scalar | Point] = dict(treated[1])
     if control is not None:
-        values = {axis: value_of(each) for axis, each in control[1].items()}
-        places["control"] = Point.model_validate({"name": names[1], **values})
-    word, against = _words(graph, contrast, places, nodes[0][0])
+        values = {axis: value_of(each) for axis, each in control[1].items() if axis in axes[1]}
+        meant["control"] = Point.model_validate({"name": names[1], **values})
+    word, against = _words(graph, contrast, meant, nodes[0][0])
     first = next(iter(graph.spec.axes), None)
     group = treated[1].get(first) if first is not None else None
     return Planned(
@@ -195,9 +224,9 @@ def _words(
 ) -> tuple[str, tuple[str, ...]]:
     assert isinstance(node.spec, EvalSpec)
     known = node.spec.words
-    word = str(filled(contrast.word, places))
+    word = _word(contrast.word, places)
     if contrast.against is not None:
-        against = tuple(str(each) for each in filled(list(contrast.against), places))
+        against = tuple(_word(each, places) for each in contrast.against)
     else:
         points = {str(value_of(p)) for points in graph.spec.axes.values() for p in points}
         against = tuple(each for each in known if each not in points and each != word)
@@ -211,6 +240,13 @@ def _words(
     if contrast.measure == "log-odds" and (not against or word in against):
         raise ConfigError(f"log-odds of {word!r} need other words to be against")
     return word, against
+
+
+def _word(text: str, places: Points) -> str:
+    value = filled([text], places)
+    if not value:
+        raise ConfigError(f"{text} stands for nothing here: who is meant does not vary over it")
+    return str(value[0])
 
 
 def _evaluation(graph: Graph, name: str | None) -> str:
@@ -267,17 +303,14 @@ def _controls(graph: Graph, control: Ref, point: Points) -> Iterator[dict[str, S
         yield {**point, **dict(zip(choices, values, strict=True))}
 
 
-def _name(graph: Graph, side: tuple[Ref, Points], found: tuple[Node, ...]) -> str:
+def _name(side: tuple[Node, ...], repeated: tuple[str, ...], graph: Graph) -> str:
     """What a side of a comparison is called: its model, without what it is repeated over."""
-    ref, point = side
-    models = {source for node in found for source in node.sources}
+    models = list(dict.fromkeys(source for node in side for source in node.sources))
+    first = models[0]
     if len(models) == 1:
-        return models.pop().name
-    assert ref.stage is not None
-    axes = graph.axes(ref.stage)
-    return graph.label(
-        ref.stage, None, {axis: label(axis, point[axis]) for axis in axes if axis in point}
-    )
+        return first.name
+    rest = {axis: point for axis, point in first.point.items() if axis not in repeated}
+    return graph.label(first.stage, first.of, rest)
 
 
 def judged(plans: list[Planned], scores: Mapping[str, Scores]) -> list[Effect]:
@@ -342,23 +375,35 @@ def _interval(came: Comparison) -> str:
     return f"95 % interval {came.low:{sign}.2f} to {came.high:{sign}.2f} over {over}"
 
 
-def arms(graph: Graph, scores: Mapping[str, Scores]) -> dict[str, list[Arm]]:
-    """For each evaluation the models that it scored, those that a seed alone tells apart as one."""
-    axes = {axis for each in graph.spec.contrasts for axis in repeated(graph, each)}
-    found: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], list[Node]]] = {}
-    for node in graph.nodes:
-        if node.name in scores:
-            (model,) = node.sources
-            point = tuple((a, p) for a, p in model.point.items() if a not in axes)
-            found.setdefault(node.stage, {}).setdefault((model.stage, point), []).append(node)
+def arms(graph: Graph, scores: Mapping[str, Scores]) -> list[Evaluation]:
+    """What was scored: models that a seed alone tells apart are one arm of an evaluation. One whose
+    words differ between its nodes is several."""
+    repeats = {axis for each in graph.spec.contrasts for axis in repeated(graph, each)}
     first = next(iter(graph.spec.axes), "")
-    return {
-        evaluation: [
-            _arm(graph, stage, dict(point), first, [scores[node.name] for node in nodes], nodes)
-            for (stage, point), nodes in models.items()
-        ]
-        for evaluation, models in found.items()
-    }
+    found: dict[tuple[str, tuple[str, ...]], dict[Any, list[Node]]] = {}
+    for node in graph.nodes:
+        if node.name not in scores:
+            continue
+        words = tuple(next(iter(scores[node.name].values())))
+        point = tuple((axis, at) for axis, at in node.point.items() if axis not in repeats)
+        model = node.sources[0].stage if node.sources else _path(node)
+        found.setdefault((node.stage, words), {}).setdefault((model, point), []).append(node)
+    return [
+        Evaluation(
+            stage,
+            words,
+            tuple(
+                _arm(graph, model, dict(point), first, [scores[each.name] for each in nodes], nodes)
+                for (model, point), nodes in models.items()
+            ),
+        )
+        for (stage, words), models in found.items()
+    ]
+
+
+def _path(node: Node) -> str:
+    """The model folder that was evaluated, where no node made it."""
+    return next(str(each) for given in node.inputs.values() for each in given)
 
 
 def _arm(
@@ -381,6 +426,20 @@ def _arm(
             "low": None if low is None else max(0.0, low),
             "high": None if high is None else min(1.0, high),
         }
-    (model,) = nodes[0].sources
-    name = model.name if len(nodes) == 1 else graph.label(stage, None, point)
-    return Arm(name, stage, point.get(first), len(nodes), means)
+    model = next(iter(nodes[0].sources), None)
+    if model is None:
+        name = stage
+    elif len(nodes) == 1:
+        name = model.name
+    else:
+        rest = {axis: at for axis, at in model.point.items() if axis in point}
+        name = graph.label(model.stage, model.of, rest)
+    own = [at for axis, at in point.items() if model is None or axis not in model.point]
+    return Arm(
+        f"{name} ({', '.join(own)})" if own else name,
+        stage,
+        point.get(first),
+        len(nodes),
+        len(scores[0]),
+        means,
+    )

@@ -33,7 +33,7 @@ def run_document(run: Path) -> page.ReportDocument:
         group_name=axis or "trait",
         groups=tuple(groups.values()),
         headline=tuple(page.Finding(**finding) for finding in result["findings"]),
-        matrices=tuple(_matrix(each, nodes, groups) for each in result["evaluations"]),
+        matrices=tuple(_matrix(each, groups) for each in result["evaluations"]),
         effects=tuple(
             _effect(effect, groups)
             for effect in result["effects"]
@@ -79,11 +79,8 @@ def _spec(node: Mapping[str, Any], records: Mapping[str, Any]) -> Mapping[str, A
     return spec
 
 
-def _matrix(
-    evaluation: Mapping[str, Any], nodes: list[dict[str, Any]], groups: Mapping[str, str]
-) -> page.TraitMatrix:
-    words = list(evaluation["arms"][0]["means"])
-    questions = next(node["detail"] for node in nodes if node["stage"] == evaluation["name"])
+def _matrix(evaluation: Mapping[str, Any], groups: Mapping[str, str]) -> page.TraitMatrix:
+    words = evaluation["words"]
     return page.TraitMatrix(
         name=evaluation["name"],
         candidates=words,
@@ -99,7 +96,7 @@ def _matrix(
             )
             for arm in evaluation["arms"]
         ),
-        n_questions=int(questions.split(" ")[0]),
+        n_questions=max(arm["questions"] for arm in evaluation["arms"]),
     )
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from subl.artifact import StageSpec, json_digest
 from subl.config import validated
 from subl.errors import ConfigError
-from subl.experiment.kinds import STAGES
+from subl.experiment.kinds import KINDS, STAGES
 from subl.experiment.spec import (
     PREVIOUS,
     ExperimentSpec,
@@ -33,6 +33,9 @@ from subl.experiment.spec import (
     value_of,
 )
 from subl.stage import Stage
+
+_LONGEST_NAME = 200
+"""Characters; file systems take 255 bytes, and an artifact's folder has its key, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,14 @@ class Node:
         return [each for given in self.inputs.values() for each in given if isinstance(each, Node)]
 
 
+class _Made(NamedTuple):
+    """A stage's node at a point, and the axes that it depends on as this stage: one that another
+    stage made, too, is called after that one's."""
+
+    node: Node
+    axes: frozenset[str]
+
+
 class Graph:
     """The nodes of an experiment, each behind those that it is made from.
 
@@ -72,7 +83,7 @@ class Graph:
 
     def __init__(self, spec: ExperimentSpec) -> None:
         self.spec = spec
-        self._made: dict[tuple[str, str | None, tuple[object, ...]], Node] = {}
+        self._made: dict[tuple[str, str | None, tuple[str, ...]], _Made] = {}
         self._by_identity: dict[str, Node] = {}
         self._underway: list[str] = []
         for name, table in spec.stages.items():
@@ -119,7 +130,12 @@ class Graph:
 
     def node(self, stage: str, point: Points, of: str | None = None) -> Node:
         """The node of a stage at a point, which has at least the stage's axes."""
-        return self._node(stage, of, point)
+        return self._node(stage, of, point).node
+
+    def of_stage(self, stage: str) -> list[Node]:
+        """The nodes that a stage is, also those that another one made, too."""
+        made = (each.node for (name, _, _), each in self._made.items() if name == stage)
+        return list(dict.fromkeys(made))
 
     def moved(self, ref: Ref, point: Points) -> tuple[Ref, dict[str, Scalar | Point]]:
         """What a reference means at a point: a reference without axes, and the point it means."""
@@ -199,11 +215,11 @@ class Graph:
         for instead in table.instead:
             self._check_reference(reference(instead.use), f"{where}.instead", stage.gives)
             self._check_axes(instead.further, f"{where}.instead")
-        for axis, value in mentioned(table.further):
-            self._check_placeholder(axis, value, where)
+        self.check_placeholders(table.further, where)
 
     def _check_reference(self, ref: Ref, where: str, takes: str) -> None:
         self._check_axes(ref.further, where)
+        self.check_placeholders(str(ref.path), where)
         if ref.first is not None:
             self._check_reference(reference(ref.first), where, takes)
         if ref.stage is None:
@@ -226,16 +242,17 @@ class Graph:
                     if each != "others":
                         self.point_called(axis, each)
 
-    def _check_placeholder(self, axis: str, value: str | None, where: str) -> None:
+    def check_placeholders(self, values: object, where: str) -> None:
         """Braces may be anything in a prompt or a pattern; what is nearly an axis is a mistake."""
-        if axis not in self.spec.axes:
-            if near := get_close_matches(axis, self.spec.axes, 1, 0.8):
-                raise ConfigError(f"{where}: no axis `{axis}`; did you mean `{{{near[0]}}}`?")
-            return
-        points = self.spec.axes[axis]
-        known = {key for each in points if isinstance(each, Point) for key in each.further}
-        if value is not None and value not in known | {"name"}:
-            raise ConfigError(f"{where}: no point of {axis} has a `{value}`")
+        for axis, value in mentioned(values):
+            if axis not in self.spec.axes:
+                if near := get_close_matches(axis, self.spec.axes, 1, 0.8):
+                    raise ConfigError(f"{where}: no axis `{axis}`; did you mean `{{{near[0]}}}`?")
+                continue
+            points = self.spec.axes[axis]
+            known = {key for each in points if isinstance(each, Point) for key in each.further}
+            if value is not None and value not in known | {"name"}:
+                raise ConfigError(f"{where}: no point of {axis} has a `{value}`")
 
     def _all_axes(self) -> dict[tuple[str, str | None], frozenset[str]]:
         """The axes of every stage: those that its values name, and those of its inputs."""
@@ -259,16 +276,18 @@ class Graph:
     def _axes_of(self, ref: Ref, axes: Mapping[tuple[str, str | None], frozenset[str]]) -> set[str]:
         """The axes that decide what a reference means."""
         found = set(axes[ref.stage, None]) if ref.stage is not None else set()
+        found |= {axis for axis, _ in mentioned(str(ref.path))} & self.spec.axes.keys()
         found -= {axis for axis, value in ref.further.items() if value != PREVIOUS}
         found |= {axis for axis, value in ref.further.items() if value == PREVIOUS}
         return found if ref.first is None else found | self._axes_of(reference(ref.first), axes)
 
-    def _node(self, name: str, of: str | None, point: Points) -> Node:
+    def _node(self, name: str, of: str | None, point: Points) -> _Made:
         """The node of a stage at a point, made with all that it is made from."""
         here = {axis: point[axis] for axis in self.axes(name, of)}
-        place = (name, of, tuple(label(axis, each) for axis, each in here.items()))
+        labels = {axis: label(axis, each) for axis, each in here.items()}
+        place = (name, of, tuple(labels.values()))
         if place not in self._made:
-            called = self.label(name, of, {axis: label(axis, each) for axis, each in here.items()})
+            called = self.label(name, of, labels)
             if called in self._underway:
                 circle = [*self._underway[self._underway.index(called) :], called]
                 raise ConfigError(f"stages: a circle of inputs: {' <- '.join(circle)}")
@@ -277,30 +296,29 @@ class Graph:
             self._underway.pop()
         return self._made[place]
 
-    def _make(self, name: str, of: str | None, point: Points) -> Node:
+    def _make(self, name: str, of: str | None, point: Points) -> _Made:
         table = self.spec.stages[name]
         if (instead := self._instead(name, point)) is not None:
-            other = self._given(reference(instead.use), point)
+            other, chosen = self._given(reference(instead.use), point)
             if isinstance(other, Node):
-                return other
+                # What is made of an untaught teacher is of the point "none", though it is the base.
+                return _Made(other, chosen | instead.further.keys())
             raise ConfigError(f"stages.{name}.instead: use a stage, not a path")
         stage = STAGES[table.kind]
         axes = {axis for axis, _ in mentioned(table.further)} & point.keys()
         inputs: dict[str, tuple[Node | Path, ...]] = {}
         for given, refs in self._inputs(table, of).items():
-            inputs[given] = tuple(self._given(ref, point) for ref in refs)
-            for ref, found in zip(refs, inputs[given], strict=True):
-                axes |= {axis for axis, value in ref.further.items() if value == PREVIOUS}
-                pinned = {axis for axis, value in ref.further.items() if value != PREVIOUS}
-                if isinstance(found, Node):
-                    axes |= (found.point.keys() - pinned) & point.keys()
-                axes |= self._choosing(ref, point) - pinned
+            found = [self._given(ref, point) for ref in refs]
+            inputs[given] = tuple(each for each, _ in found)
+            axes = axes.union(*(each for _, each in found))
         try:
             spec = validated(stage.spec, filled(table.further, point))
             stage.check(spec, inputs.keys())
         except ConfigError as error:
-            hint = error.hint or f"subl config schema {table.kind} lists every key of the stage"
-            raise ConfigError(f"stages.{name}: {error.message}", hint=hint) from error
+            raise ConfigError(
+                f"stages.{name}: {error.message}",
+                hint=error.hint or _keys(table.kind),
+            ) from error
         made_from = {
             given: [each.identity if isinstance(each, Node) else str(each) for each in sources]
             for given, sources in inputs.items()
@@ -312,7 +330,7 @@ class Graph:
             self._by_identity[identity] = Node(
                 called, name, of, stage, spec, labels, inputs, identity
             )
-        return self._by_identity[identity]
+        return _Made(self._by_identity[identity], frozenset(axes))
 
     def _instead(self, stage: str, point: Points) -> Instead | None:
         """What a stage's table says of a point at which it is another's artifact."""
@@ -322,20 +340,17 @@ class Graph:
                 return instead
         return None
 
-    def _choosing(self, ref: Ref, point: Points) -> set[str]:
-        """The axes that chose what a reference means: rows of an untaught model are those of the
-        point "none", though nothing in them says so."""
-        ref, point = self.moved(ref, point)
-        if ref.stage is None or (instead := self._instead(ref.stage, point)) is None:
-            return set()
-        return instead.further.keys() | self._choosing(reference(instead.use), point)
-
-    def _given(self, ref: Ref, point: Points) -> Node | Path:
-        ref, point = self.moved(ref, point)
+    def _given(self, ref: Ref, point: Points) -> tuple[Node | Path, frozenset[str]]:
+        """What a reference means at a point, and the axes that decided it there."""
+        stepped = {axis for axis, value in ref.further.items() if value == PREVIOUS}
+        ref, moved = self.moved(ref, point)
+        pinned = {axis for axis, value in ref.further.items() if value != PREVIOUS}
         if ref.stage is None:
-            assert ref.path is not None
-            return ref.path
-        return self._node(ref.stage, None, point)
+            path = str(ref.path)
+            axes = {axis for axis, _ in mentioned(path)} & point.keys()
+            return Path(filled(path, point)), frozenset(axes | stepped)
+        made = self._node(ref.stage, None, moved)
+        return made.node, made.axes - pinned | stepped
 
     def _check_names(self) -> None:
         seen: dict[str, Node] = {}
@@ -345,7 +360,18 @@ class Graph:
                     f"stages {other.stage} and {node.stage} both make something called {node.name}",
                     hint="call one of the stages, or a point of an axis, otherwise",
                 )
+            if len(node.name) > _LONGEST_NAME:
+                raise ConfigError(
+                    f"{node.name[:40]}… is too long for the name of a folder",
+                    hint='give the points short names: { name = "short", text = "..." }',
+                )
             seen[node.name] = node
+
+
+def _keys(kind: str) -> str:
+    if kind in KINDS:
+        return f"subl config schema {kind} lists every key of the stage"
+    return f"a stage of kind {kind} has the keys {', '.join(STAGES[kind].spec.model_fields)}"
 
 
 def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:

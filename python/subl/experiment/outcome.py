@@ -15,8 +15,8 @@ from subl.artifact import (
 )
 from subl.evaluate import read_scores
 from subl.experiment.contrasts import (
-    Arm,
     Effect,
+    Evaluation,
     Finding,
     Planned,
     arms,
@@ -30,12 +30,12 @@ from subl.experiment.survey import Folder
 
 @dataclass(frozen=True)
 class Outcome:
-    """`arms`: for each evaluation, what was scored, with the mean probability of each word."""
+    """What was found, and where the page is that shows it."""
 
     page: Path
     findings: tuple[Finding, ...]
     effects: tuple[Effect, ...]
-    arms: dict[str, list[Arm]]
+    evaluations: tuple[Evaluation, ...]
 
 
 def conclude(folder: Folder, contrasts: list[Planned]) -> Outcome:
@@ -54,7 +54,7 @@ def conclude(folder: Folder, contrasts: list[Planned]) -> Outcome:
         folder.path / "report.html",
         tuple(findings(effects)),
         tuple(effects),
-        arms(graph, scores),
+        tuple(arms(graph, scores)),
     )
     write_atomically(
         folder.path / "result.json", json_text(_record(folder, found), indent=2) + "\n"
@@ -74,10 +74,7 @@ def _record(folder: Folder, outcome: Outcome) -> dict[str, Any]:
             for axis, points in spec.axes.items()
         },
         "findings": [asdict(finding) for finding in outcome.findings],
-        "evaluations": [
-            {"name": name, "arms": [asdict(arm) for arm in found]}
-            for name, found in outcome.arms.items()
-        ],
+        "evaluations": [asdict(each) for each in outcome.evaluations],
         "effects": [
             {
                 "contrast": effect.contrast,

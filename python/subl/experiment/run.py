@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from subl.artifact import made_here
-from subl.artifact.lease import HeldError, Holder, holder, leased
-from subl.errors import ConfigError, DependencyError, StageError, StoppedError, SublError
+from subl.artifact.lease import HeldError, holder, leased
+from subl.errors import BusyError, ConfigError, DependencyError, StageError, StoppedError, SublError
 from subl.experiment.contrasts import planned
 from subl.experiment.estimate import Estimate, estimate, measure
 from subl.experiment.graph import Graph, Node
 from subl.experiment.outcome import Outcome, conclude
-from subl.experiment.survey import Folder, NodeState, needed
+from subl.experiment.survey import Folder, NodeState
 from subl.experiment.workers import Here, Workers
 from subl.extras import require
 from subl.model.load import require_torch
@@ -53,9 +53,7 @@ def plan(graph: Graph, out: Path, only: Sequence[str] = ()) -> list[NodeState]:
     """What `run` would find done and what it would do, why, and in what time; writes nothing."""
     planned(graph)
     folder = Folder(graph, out)
-    nodes = _chosen(folder, only)
-    states = [folder.look(node) for node in folder.nodes]
-    states = [state for state in states if state.node in nodes]
+    states = [folder.look(node) for node in _chosen(folder, only)]
     expected = _expected(states, folder, 1)
     if expected is None:
         return states
@@ -111,54 +109,64 @@ def run(
         settle(NodeState(node, "failed", reason=error.message))
 
     with closing(Here(folder) if jobs == 1 else Workers(graph, out, jobs)) as hands:
-        running: dict[Future[Holder | None], Node] = {}
+        running: dict[Future[None], Node] = {}
 
-        def attempt(node: Node, place: Path) -> Holder | None:
-            """Make a node, unless somebody else does."""
-            try:
-                with leased(folder.lease(place)):
-                    if not (place / "statement.json").is_file():
-                        clock.begin(node)
-                        hands.make(node, place, clock.reporter(node))
-            except HeldError as held:
-                return held.holder
-            return None
+        def attempt(node: Node, place: Path) -> None:
+            with leased(folder.lease(place)):
+                if not (place / "statement.json").is_file():
+                    clock.begin(node)
+                    hands.make(node, place, clock.reporter(node))
 
         while todo or running:
-            elsewhere: dict[Node, Holder] = {}
+            elsewhere: dict[Node, str] = {}
+            before = len(todo)
             for node in list(todo):
-                if lost := next((each for each in node.sources if each in failures), None):
-                    todo.remove(node)
-                    fail(node, StageError(f"{lost.name}, which it is made from, failed"))
-                elif folder.find(node):
-                    todo.remove(node)
-                    settle(folder.look(node))
-                elif len(running) < jobs and (place := folder.place(node)) is not None:
-                    if who := holder(folder.lease(place)):
-                        elsewhere[node] = who
-                        continue
-                    todo.remove(node)
-                    running[hands.submit(attempt, node, place)] = node
-            if elsewhere and not running:
-                node, who = next(iter(elsewhere.items()))
-                clock.wait(f"{who} makes {node.name}")
-                time.sleep(_LOOK_AGAIN_SECONDS)
-            for future in wait(
-                running, _LOOK_AGAIN_SECONDS if elsewhere else None, FIRST_COMPLETED
-            ).done:
-                node = running.pop(future)
                 try:
-                    if future.result() is not None:
-                        todo.insert(0, node)  # somebody else was faster
-                        continue
-                except StoppedError:
-                    raise
-                except SublError as error:
+                    if lost := next((each for each in node.sources if each in failures), None):
+                        raise StageError(f"{lost.name}, which it is made from, failed")
+                    if folder.find(node):
+                        todo.remove(node)
+                        settle(folder.look(node))
+                    elif len(running) < jobs and (place := folder.place(node)) is not None:
+                        if who := holder(folder.lease(place)):
+                            elsewhere[node] = str(who)
+                            continue
+                        todo.remove(node)
+                        running[hands.submit(attempt, node, place)] = node
+                except SublError as error:  # of an input that is there already, and is not
                     if not keep_going:
                         raise
+                    todo.remove(node)
                     fail(node, error)
-                else:
+            seconds = _LOOK_AGAIN_SECONDS if elsewhere else None
+            finished = wait(running, seconds, FIRST_COMPLETED).done
+            for future in finished:
+                node = running.pop(future)
+                try:
+                    future.result()
+                    if not folder.unchanged(node):
+                        raise StageError(
+                            f"an input of {node.name} changed while it was being made",
+                            hint="run again; what was made of the old one is not used",
+                        )
                     settle(replace(folder.look(node), state="made"))
+                except StoppedError:
+                    raise
+                except (HeldError, BusyError) as held:  # somebody else was faster
+                    elsewhere[node] = str(held)
+                    todo.insert(0, node)
+                except Exception as error:
+                    if not keep_going:
+                        raise
+                    if not isinstance(error, SublError):
+                        error = StageError(f"{type(error).__name__}: {error}")
+                    fail(node, error)
+            if elsewhere and not running:
+                node, why = next(iter(elsewhere.items()))
+                clock.wait(f"waits for {node.name}: {why}")
+                time.sleep(_LOOK_AGAIN_SECONDS)
+            moved = finished or len(todo) < before
+            assert running or elsewhere or moved, f"nothing can be done of {todo}"
     whole = not failures and all(node in folder.done for node in graph.nodes)
     outcome = conclude(folder, contrasts) if whole and not only else None
     return RunResult(out, tuple(states), tuple(failures.items()), outcome)
@@ -166,16 +174,22 @@ def run(
 
 def _chosen(folder: Folder, only: Sequence[str]) -> list[Node]:
     """The nodes to make: all, or those that are asked for and what they are made from."""
-    nodes = folder.nodes
     if not only:
-        return list(nodes)
-    known = {name for node in nodes for name in (node.name, node.stage)}
+        return list(folder.nodes)
+    graph = folder.graph
+    named = {node.name: [node] for node in graph.nodes}
+    named |= {stage: graph.of_stage(stage) for stage in graph.spec.stages}
+    wanted: set[Node] = set()
     for name in only:
-        if name not in known:
+        if name not in named:
             raise ConfigError(
                 f"no node or stage `{name}`", hint="--dry-run lists the nodes of an experiment"
             )
-    return needed(nodes, only)
+        wanted.update(named[name])
+    for node in reversed(graph.nodes):
+        if node in wanted:
+            wanted.update(node.sources)
+    return [node for node in folder.nodes if node in wanted]
 
 
 def _expected(states: Sequence[NodeState], folder: Folder, jobs: int) -> Estimate | None:
@@ -205,8 +219,7 @@ class _Clock:
         self._survey()
 
     def _survey(self) -> None:
-        states = [self._folder.look(node) for node in self._folder.nodes]
-        states = [state for state in states if state.node in self._nodes]
+        states = [self._folder.look(node) for node in self._nodes]
         self._expected = _expected(states, self._folder, self._jobs)
         self._done = {state.node for state in states if state.state == "done"}
         self._tell()

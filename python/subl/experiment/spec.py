@@ -251,6 +251,6 @@ def _part(found: re.Match[str], points: Points) -> str:
 
 def _named(found: re.Match[str], points: Points) -> Any:
     point = points[found[1]]
-    if found[2] is None:
+    if found[2] in (None, "name"):
         return value_of(point)
     return point.further.get(found[2], _LEFT_OUT) if isinstance(point, Point) else _LEFT_OUT

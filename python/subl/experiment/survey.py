@@ -9,7 +9,6 @@ RUN/
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,8 +18,11 @@ from subl.artifact import (
     input_digest,
     open_artifact,
     plan_key,
+    read_statement,
 )
 from subl.artifact.lease import holder
+from subl.artifact.statement import spec_record
+from subl.errors import SublError
 from subl.experiment.graph import Graph, Node
 
 
@@ -85,7 +87,10 @@ class Folder:
         """Where a node stands whose inputs were looked at before it."""
         if waits := [each.name for each in node.sources if each not in self.done]:
             return NodeState(node, "todo", reason=f"waits for {', '.join(waits)}")
-        place = self.place(node)
+        try:
+            place = self.place(node)
+        except SublError as error:  # of an input that is there already, and is not
+            return NodeState(node, "todo", reason=error.message)
         assert place is not None
         if self.find(node):
             return NodeState(node, "done", place, open_artifact(place).seconds)
@@ -127,17 +132,11 @@ class Folder:
         dated = [each for each in earlier if (each / "statement.json").is_file()]
         return sorted(dated, key=lambda each: (each.stat().st_mtime, each.name), reverse=True)
 
-
-def survey(graph: Graph, out: Path) -> list[NodeState]:
-    """Where each node stands; what is there already without being made is left out."""
-    folder = Folder(graph, out)
-    return [folder.look(node) for node in folder.nodes]
-
-
-def needed(nodes: Sequence[Node], names: Sequence[str]) -> list[Node]:
-    """The nodes that are called, or of a stage that is called, so, and what they are made from."""
-    wanted = {node for node in nodes if node.name in names or node.stage in names}
-    for node in reversed(nodes):
-        if node in wanted:
-            wanted.update(node.sources)
-    return [node for node in nodes if node in wanted]
+    def unchanged(self, node: Node) -> bool:
+        """Whether a node was made, where it belongs, from what its inputs were when it was looked
+        for: files may change at any time."""
+        record = read_statement(self.done[node]) if self.find(node) else None
+        if record is None:
+            return False
+        digests = self._digests_of(node) or {}
+        return set(spec_record(record)["inputs"].values()) == set(digests.values())

@@ -57,7 +57,7 @@ class Here:
         future: Future[Result] = Future()
         try:
             future.set_result(work(*args, **kwargs))
-        except SublError as error:
+        except Exception as error:
             future.set_exception(error)
         return future
 
@@ -86,14 +86,19 @@ class Workers:
         *args: Asked.args,
         **kwargs: Asked.kwargs,
     ) -> Future[Result]:
-        """Have the work done in a thread, which waits for a process."""
+        """Have the work done in a thread, which waits for a process.
+
+        Processes are started here: they die with the thread that started them.
+        """
+        for each in self._all:
+            each.start()
         return self._threads.submit(work, *args, **kwargs)
 
     def make(self, node: Node, place: Path, report: Report) -> None:
         """Make one node, in a process that has nothing else to do."""
         worker = self._free.get()
         try:
-            worker.make(node.name, report)
+            worker.make(node.name, place, report)
         finally:
             self._free.put(worker)
 
@@ -114,15 +119,35 @@ class _Worker:
 
     def __init__(self, spec: ExperimentSpec, out: Path, number: int, jobs: int) -> None:
         self._first = json.dumps({"spec": spec.model_dump(mode="json"), "out": str(out)})
-        self._log = out / f".worker-{number}.log"
+        self._log = out / f".worker-{os.getpid()}-{number}.log"
+        self._died = False
         self._environment = {**os.environ, **_share(number, jobs)}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def make(self, node: str, report: Report) -> None:
-        process = self._running()
+    def start(self) -> None:
+        """Start the process, if it does not run."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        if self._process is not None:
+            self.kill()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "subl.experiment.workers"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C is for the run, which tells us
+            )
+        assert self._process.stdin is not None
+        self._process.stdin.write(self._first.encode() + b"\n")
+
+    def make(self, node: str, place: Path, report: Report) -> None:
+        process = self._process
+        assert process is not None, "it is started where work is submitted"
         assert process.stdin is not None and process.stdout is not None
         with suppress(BrokenPipeError):
-            process.stdin.write(json.dumps({"make": node}).encode() + b"\n")
+            process.stdin.write(json.dumps({"make": node, "place": str(place)}).encode() + b"\n")
             process.stdin.flush()
         for line in process.stdout:
             event = json.loads(line)
@@ -134,7 +159,7 @@ class _Worker:
             else:
                 return
         status = process.wait()
-        self._process = None
+        self._died = True
         tail = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
         raise StageError(
             f"the process that made {node} ended with status {status}:\n  " + "\n  ".join(tail),
@@ -143,46 +168,39 @@ class _Worker:
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            assert self._process.stdin is not None
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()  # one that waits for a node ends
             self._process.send_signal(signal.SIGUSR1)
 
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-        self._log.unlink(missing_ok=True)
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            with self._log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "subl.experiment.workers"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    env=self._environment,
-                    start_new_session=True,  # Ctrl-C is for the run, which tells us
-                )
-            assert self._process.stdin is not None
-            self._process.stdin.write(self._first.encode() + b"\n")
-        return self._process
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                with suppress(BrokenPipeError):  # what it was told and never read
+                    pipe.close()
+        if not self._died:  # else its log is where the error says
+            self._log.unlink(missing_ok=True)
 
 
 def _share(number: int, jobs: int) -> dict[str, str]:
     """The threads of one of several processes, and the GPU where there are several."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // jobs)))}
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        gpus = visible.split(",")
-    else:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
         gpus = [str(n) for n, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
+    else:
+        gpus = visible.split(",")
     if len(gpus) > 1:
-        share["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+        mine = gpus[number::jobs] or [gpus[number % len(gpus)]]
+        share["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
     return share
+
+
+def _find_sources(folder: Folder, node: Node) -> None:
+    for each in node.sources:
+        _find_sources(folder, each)
+        folder.find(each)
 
 
 def main() -> None:
@@ -197,14 +215,15 @@ def main() -> None:
     first = json.loads(sys.stdin.readline())
     graph = Graph(ExperimentSpec.model_validate(first["spec"]))
     for line in sys.stdin:
-        wanted = json.loads(line)["make"]
+        message = json.loads(line)
+        wanted = message["make"]
         folder = Folder(graph, Path(first["out"]))
         (node,) = (each for each in graph.nodes if each.name == wanted)
-        for each in graph.nodes:
-            folder.find(each)
-        place = folder.place(node)
-        assert place is not None, "a node's inputs are made before it is asked for"
+        place = Path(message["place"])
         try:
+            _find_sources(folder, node)
+            if folder.place(node) != place:
+                raise StageError(f"an input of {node.name} changed", hint="run again")
             make_node(folder, node, place, lambda progress: say({"progress": asdict(progress)}))
         except SublError as error:
             kind = type(error).__name__

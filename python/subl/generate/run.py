@@ -41,6 +41,7 @@ class GenerateSpec(StageSpec):
     """What to sample. `grammar` restricts decoding; without it, completions are free text."""
 
     format_version: ClassVar = 3
+    packages: ClassVar = (*StageSpec.packages, "llguidance")
 
     rows: int = Field(gt=0, description="how many to sample")
     prompts: Literal["numbers", "numbers-short"] = Field(

@@ -11,7 +11,9 @@ import importlib.util
 import re
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from subl.artifact import Artifact, StageSpec, build
 from subl.errors import DependencyError, InputError
@@ -26,8 +28,8 @@ class ModelSpec(StageSpec):
 
     format_version: ClassVar = 2
 
-    source: str
-    dtype: str = "float32"
+    source: str = Field(description="local folder, GGUF file, package:NAME or hub name")
+    dtype: Literal["float32"] = Field("float32", description="of its weights, where they are made")
 
 
 def resolve(source: str, models: Path, report: Report = silent) -> Path:
@@ -45,16 +47,13 @@ def is_folder(source: str) -> bool:
 
 def add(source: str, out: Path, report: Report = silent) -> Artifact:
     """Make the model folder `out` from a GGUF file, a package that ships one, or a hub name."""
-    gguf = gguf_file(source)
-    if gguf is not None:
-        spec = ModelSpec(source=source if source.startswith(package.PREFIX) else gguf.name)
-        return build(
-            out, "model", spec, {"gguf": gguf}, lambda folder: _from_gguf(gguf, folder, report)
-        )
+    inputs, spec = made_from(source), ModelSpec(source=source)
+    if gguf := inputs.get("gguf"):
+        if not source.startswith(package.PREFIX):
+            spec = ModelSpec(source=gguf.name)  # it is one wherever it lies
+        return build(out, "model", spec, inputs, lambda folder: _from_gguf(gguf, folder, report))
     if _HUB_NAME.fullmatch(source):
-        return build(
-            out, "model", ModelSpec(source=source), {}, lambda folder: _from_hub(source, folder)
-        )
+        return build(out, "model", spec, inputs, lambda folder: _from_hub(source, folder))
     if is_folder(source):
         raise InputError(
             f"{source} is a folder: there is nothing to be made of it",
@@ -64,6 +63,12 @@ def add(source: str, out: Path, report: Report = silent) -> Artifact:
         f"no model at {source}",
         hint="give a local folder, a .gguf file, package:NAME, or a hub name such as ORG/MODEL",
     )
+
+
+def made_from(source: str) -> dict[str, Path]:
+    """The inputs of the artifact that `add` would make of a source."""
+    gguf = gguf_file(source)
+    return {} if gguf is None else {"gguf": gguf}
 
 
 def _folder_name(source: str) -> str:

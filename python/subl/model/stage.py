@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from subl.artifact import Artifact
 from subl.cost import CONVERTING, START, Work, weight_bytes
-from subl.model.source import ModelSpec, add, is_folder
+from subl.model.source import ModelSpec, add, is_folder, made_from
 from subl.progress import Report
 from subl.stage import Given, Stage
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 def _make(spec: ModelSpec, given: Given, out: Path, name: str, report: Report) -> Artifact:
     return add(spec.source, out, report)
+
+
+def _names(spec: ModelSpec, given: Given) -> dict[str, Path]:
+    return made_from(spec.source)
 
 
 def _found(spec: ModelSpec) -> Path | None:
@@ -33,4 +37,14 @@ def _detail(result: Mapping[str, Any]) -> str:
     return f"{count / 1e6:.0f} M parameters" if count else "from the hub"
 
 
-MODEL = Stage("model", "model", ModelSpec, {}, _make, found=_found, cost=_cost, detail=_detail)
+MODEL = Stage(
+    "model",
+    "model",
+    ModelSpec,
+    {},
+    _make,
+    names=_names,
+    found=_found,
+    cost=_cost,
+    detail=_detail,
+)
