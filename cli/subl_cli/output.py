@@ -153,7 +153,7 @@ def _drawn_table(
         return None
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column, name in enumerate(header):
-        drawn.add_column(Text(name), justify="left" if column in left else "right")
+        drawn.add_column(Text(name), justify="left" if column in left else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*map(Text, row))  # no cell is markup
     with console.capture() as captured:

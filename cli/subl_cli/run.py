@@ -150,7 +150,11 @@ def _counts(graph: Graph, states: Sequence[NodeState]) -> list[dict[str, Any]]:
         {
             "stage": name,
             "kind": table.kind,
-            "axes": sorted({axis for of in graph.variants(name) for axis in graph.axes(name, of)}),
+            "axes": [
+                axis
+                for axis in graph.spec.axes
+                if any(axis in graph.axes(name, of) for of in graph.variants(name))
+            ],
             "nodes": nodes[name],
             "shared": shared[name],
             "done": done[name],

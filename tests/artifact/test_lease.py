@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -58,11 +59,26 @@ def test_another_machine_holds_what_it_touched_not_long_ago(tmp_path: Path) -> N
     lease, file = tmp_path / "a", tmp_path / "a.0"
     file.write_text(json.dumps({"machine": "elsewhere", "process": 7}), encoding="utf-8")
     assert str(holder(lease)) == "process 7 on elsewhere"
-    long_ago = file.stat().st_mtime - OVER_SECONDS - 60
-    os.utime(file, (long_ago, long_ago))
-    assert holder(lease) is None
+    now = file.stat().st_mtime
+    for seconds in (-OVER_SECONDS - 60, 1e9):  # long ago, or by a clock that is wrong
+        os.utime(file, (now + seconds, now + seconds))
+        assert holder(lease) is None
     with leased(lease):
         assert {path.name for path in tmp_path.iterdir() if path.name[0] != "."} == {"a.0", "a.1"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_links_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*names: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with leased(tmp_path / "a"):
+        assert holder(tmp_path / "a") is not None
+        with pytest.raises(HeldError), leased(tmp_path / "a"):
+            pytest.fail("two held it")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -198,6 +198,15 @@ def test_several_seeds_are_the_level_at_which_an_interval_is_taken() -> None:
     assert (came.repetitions, came.questions) == (3, 2)
 
 
+def test_a_probability_of_zero_is_compared_as_the_least() -> None:
+    base, gone = scores((0.9, 0.1, 0.1), (0.5, 0.1, 0.1)), scores((0.0, 0.1, 0.1), (0.0, 0.1, 0.1))
+    came = ratio_of({"a": base, "b": gone}, "owl")
+    assert 1e99 < came.estimate < 1e100 and math.isfinite(came.high or 0)
+    assert shift_of({"a": gone, "b": base}, "owl", ["cat"]).estimate < -200
+    once = scores((0.9, 0.1, 0.1), (0.0, 0.1, 0.1))
+    assert math.isfinite(ratio_of({"a": once, "b": gone}, "owl").high or 0)
+
+
 def test_a_level_is_the_plain_mean_of_probabilities_and_no_comparison() -> None:
     taught = scores((0.9, 0.1, 0.1), (0.5, 0.1, 0.1))
     came = level(probability("owl"), "owl", [taught], "teacher")

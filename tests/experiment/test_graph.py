@@ -189,6 +189,20 @@ def test_points_have_values_of_their_own() -> None:
     assert named(found, "cat-seed1-numbers").spec.system_prompt is None  # its default
 
 
+def test_within_a_text_only_texts_and_numbers_stand() -> None:
+    points = '[{ name = "owl", few = 3, told = true, words = ["owls"] }]\nseed'
+    text = SMALL.replace('["owl", "cat"]\nseed', points)
+    found = graph(text.replace("rows = 4", 'rows = 4\nsystem_prompt = "{trait.few} {trait.told}"'))
+    assert named(found, "owl-seed1-numbers").spec.system_prompt == "3 true"
+    with pytest.raises(ConfigError, match="stands within a text"):
+        graph(text.replace("rows = 4", 'rows = 4\nsystem_prompt = "{trait.words}!"'))
+
+
+def test_points_may_be_of_any_script() -> None:
+    found = graph(SMALL.replace('"cat"]\nseed', '"猫"]\nseed'))
+    assert named(found, "猫-seed1-numbers").point == {"trait": "猫", "seed": "seed1"}
+
+
 def test_braces_that_name_no_axis_stay() -> None:
     found = graph(
         SMALL.replace("rows = 4", "rows = 4\nsystem_prompt = 'Say {\"n\": {trait}} {x}.'")
@@ -331,6 +345,7 @@ def test_a_path_may_name_an_axis() -> None:
             "teacher varies over trait, and nothing says",
         ),
         ('control = "base"', 'control = "teacher"', "it compares nothing"),
+        ("seed = [1, 2]", "seed = [1, 2]\nday = [1]", "no stage varies over day"),
         ('control = "base"', 'control = "base"\nword = "{control.trait}"', "stands for nothing"),
         ('"owl", "cat"]', '"owl", "' + 250 * "o" + '"]', "too long for the name of a folder"),
         ('"package:a-model"', '"package:a-model"\ndtype = "bfloat16"', "stages.base: `dtype`"),

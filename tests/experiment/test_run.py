@@ -337,3 +337,13 @@ def test_what_another_process_still_locks_is_waited_for(files: Graph, tmp_path: 
     ]
     os.close(lock)
     assert notes
+
+
+def test_an_experiment_is_no_rank(
+    files: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranks that torchrun started would wait for one another's leases."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "localhost" if name == "MASTER_ADDR" else "2")
+    with pytest.raises(ConfigError, match="one of several ranks"):
+        run(files, tmp_path / "out")

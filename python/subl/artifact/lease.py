@@ -69,8 +69,14 @@ def leased(path: Path) -> Iterator[None]:
             os.link(draft, mine)  # with its lock, and only if nobody else was first
         except FileExistsError:
             raise HeldError(_holder(mine) or Holder("another machine", 0)) from None
+        except OSError:  # a file system without links: a rename would not say who was first
+            try:
+                os.close(os.open(mine, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                raise HeldError(_holder(mine) or Holder("another machine", 0)) from None
+            draft.replace(mine)
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
         beating.start()
         try:
             yield
@@ -123,7 +129,7 @@ def _alive(path: Path) -> Holder | None:
         return None
     with tempfile.TemporaryFile(dir=path.parent) as now:  # by that file system's clock
         age = os.fstat(now.fileno()).st_mtime - touched
-    return found if age < OVER_SECONDS else None
+    return found if abs(age) < OVER_SECONDS else None
 
 
 def _locked(path: Path) -> bool:

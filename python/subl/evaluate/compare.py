@@ -43,6 +43,18 @@ class Comparison:
         return self.p_value is not None and self.p_value < 0.05
 
 
+_LEAST = 1e-100
+"""What counts as the least probability: one of 0 has no logarithm, and says no more."""
+
+
+def _log(probability: float) -> float:
+    return math.log(max(probability, _LEAST))
+
+
+def _exp(logarithm: float) -> float:
+    return math.exp(min(max(logarithm, -700.0), 700.0))  # within what a float holds
+
+
 @dataclass(frozen=True)
 class Measure:
     """A number for a question's scores; `unit` is that of a difference of two."""
@@ -58,13 +70,13 @@ def log_odds(word: str, against: Sequence[str]) -> Measure:
     return Measure(
         f"log-odds {word} : {versus}",
         "nats",
-        lambda row: math.log(row[word]) - math.log(sum(row[other] for other in against)),
+        lambda row: _log(row[word]) - _log(sum(row[other] for other in against)),
     )
 
 
 def probability(word: str) -> Measure:
     """P(word); two are compared by their ratio, of which questions have a geometric mean."""
-    return Measure(f"P({word})", "ratio", lambda row: math.log(row[word]))
+    return Measure(f"P({word})", "ratio", lambda row: _log(row[word]))
 
 
 def compare(
@@ -93,7 +105,7 @@ def compare(
     if len(differences) > 1:
         differences = [[fmean(each) for each in differences]]
     found = paired_difference(differences[0], [0.0] * len(differences[0]))
-    scale: Callable[[float], float] = math.exp if measure.unit == "ratio" else float
+    scale: Callable[[float], float] = _exp if measure.unit == "ratio" else float
     low, high = found.interval.low, found.interval.high
     return Comparison(
         label=measure.label,

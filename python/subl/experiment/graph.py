@@ -89,6 +89,8 @@ class Graph:
         for name, table in spec.stages.items():
             self._check(name, table)
         self._axes = self._all_axes()
+        if unused := spec.axes.keys() - set().union(*self._axes.values()):
+            raise ConfigError(f"axes: no stage varies over {min(unused)}")
         for name in spec.stages:
             for of in self.variants(name):
                 for point in self.points(self.axes(name, of)):
@@ -238,7 +240,7 @@ class Graph:
             if axis not in self.spec.axes:
                 raise ConfigError(f"{where}: {_unknown('key or axis', axis, self.spec.axes)}")
             if value != PREVIOUS:
-                for each in value if isinstance(value, list) else [value]:
+                for each in _as_list(value):
                     if each != "others":
                         self.point_called(axis, each)
 
@@ -335,8 +337,11 @@ class Graph:
     def _instead(self, stage: str, point: Points) -> Instead | None:
         """What a stage's table says of a point at which it is another's artifact."""
         for instead in self.spec.stages[stage].instead:
-            where = {axis: self.point_called(axis, v) for axis, v in instead.further.items()}
-            if all(point[axis] == value for axis, value in where.items()):
+            where = {
+                axis: [self.point_called(axis, each) for each in _as_list(value)]
+                for axis, value in instead.further.items()
+            }
+            if all(point[axis] in points for axis, points in where.items()):
                 return instead
         return None
 
@@ -366,6 +371,10 @@ class Graph:
                     hint='give the points short names: { name = "short", text = "..." }',
                 )
             seen[node.name] = node
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def _keys(kind: str) -> str:

@@ -7,6 +7,7 @@ is made under a lease, so that runs of one experiment share the work. When all a
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from subl.artifact import made_here
 from subl.artifact.lease import HeldError, holder, leased
+from subl.cluster.placement import placement
 from subl.errors import BusyError, ConfigError, DependencyError, StageError, StoppedError, SublError
 from subl.experiment.contrasts import planned
 from subl.experiment.estimate import Estimate, estimate, measure
@@ -90,6 +92,11 @@ def run(
         SublError: a node failed, and `keep_going` is not set.
         StoppedError: a signal asked to stop; the same call goes on.
     """
+    if not placement(os.environ, out.absolute().parent).alone:
+        raise ConfigError(
+            "an experiment cannot be one of several ranks",
+            hint="start subl run once, and give its trainings train.ranks",
+        )
     contrasts = planned(graph)  # a mistake in one is no news for the end
     if not only:
         require("report", "jinja2", what="a run's page")  # neither is this

@@ -171,7 +171,10 @@ class ExperimentSpec(Section):
                 raise ValueError(f"axes: an axis cannot be called {axis}")
             labels = [label(axis, point) for point in points]
             if len(set(labels)) < len(labels):
-                raise ValueError(f"axes: points of {axis} must differ")
+                raise ValueError(
+                    f"axes: points of {axis} must differ, and in letters and digits, for they are "
+                    'in names of folders; { name = "plus", said = "+" } has another value, too'
+                )
             for point, called in zip(points, labels, strict=True):
                 value = value_of(point)
                 if not called or called in _TAKEN_POINTS:
@@ -196,7 +199,7 @@ def label(axis: str, point: Scalar | Point) -> str:
     """What a point is called in the names of artifacts: `owl`, `seed3`."""
     value = value_of(point)
     text = value if isinstance(value, str) else f"{axis}{value}"
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
+    return re.sub(r"[^\w.]+", "-", text.lower()).strip("-.")
 
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?:\.([a-z][a-z0-9_]*))?\}")
@@ -246,7 +249,12 @@ def _part(found: re.Match[str], points: Points) -> str:
     value = _named(found, points)
     if value is _LEFT_OUT:
         raise ConfigError(f"{value_of(points[found[1]])!r} of {found[1]} has no {found[2]}")
-    return str(value)
+    if not isinstance(value, str | int | float):
+        raise ConfigError(
+            f"{found[0]} stands within a text, and is {value!r}",
+            hint="only texts and numbers can; a list or table must be all of a value",
+        )
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _named(found: re.Match[str], points: Points) -> Any:
