@@ -56,7 +56,7 @@ def _describe(error: ValidationError, model: type[BaseModel], value: object) -> 
     for each in errors:
         if any(other["loc"][: len(each["loc"])] == each["loc"] != other["loc"] for other in errors):
             continue  # what a part of it got wrong is said at that part
-        key, where = _place(each["loc"], value)
+        key, where = _place(each["loc"], value, missing=each["type"] == "missing")
         context = each.get("ctx", {})
         match each["type"]:
             case "extra_forbidden":
@@ -84,21 +84,22 @@ def _describe(error: ValidationError, model: type[BaseModel], value: object) -> 
     return found[0] if len(found) == 1 else "\n  " + "\n  ".join(found)
 
 
-def _place(location: Sequence[int | str], value: object) -> tuple[str, str]:
+def _place(location: Sequence[int | str], value: object, *, missing: bool) -> tuple[str, str]:
     """The dotted key at a location of pydantic's, and in which element of which list it is.
 
     Elements are counted from 1 and called by their name, if they have one.
     """
     keys: list[str] = []
     where = ""
-    for position, part in enumerate(location):
+    for position, part in enumerate(location, 1):
+        last = position == len(location)
         if isinstance(part, int):
             element = value[part] if isinstance(value, list | tuple) and part < len(value) else None
             name = element.get("name") if isinstance(element, dict) else None
             called = f" `{name}`" if isinstance(name, str) else ""
             where = f" in {'.'.join(keys)} {part + 1}{called}{where}"
             keys, value = [], element
-        elif isinstance(value, dict) and part not in value and position + 1 < len(location):
+        elif isinstance(value, dict) and part not in value and not (missing and last):
             continue  # pydantic's name for one of several models
         else:
             keys.append(part)

@@ -34,7 +34,6 @@ from subl.experiment.spec import (
     Scalar,
     filled,
     label,
-    reference,
     value_of,
 )
 
@@ -142,7 +141,7 @@ def _of_contrast(graph: Graph, contrast: Contrast) -> Iterator[Planned]:
         if axis not in graph.spec.axes:
             raise ConfigError(f"paired: no axis `{axis}`")
     graph.check_placeholders([contrast.word, *(contrast.against or ())], "word, against")
-    treated = _checked(graph, evaluation, reference(contrast.treated))
+    treated = _checked(graph, evaluation, contrast.treated)
     fixed = {axis: _points(graph, axis, value) for axis, value in treated.further.items()}
     varied = [axis for axis in graph.axes(evaluation, treated.stage) if axis not in paired]
     choices = [fixed.get(axis, graph.spec.axes[axis]) for axis in varied]
@@ -234,8 +233,8 @@ def _words(
     if missing := [each for each in asked if each not in known]:
         raise ConfigError(
             f"{node.stage} does not score the word {missing[0]!r}",
-            hint=f"add it to stages.{node.stage}.words, or give the points that are treated: "
-            'treated = { stage = "...", trait = ["owl"] }',
+            hint=f"add it to stages.{node.stage}.words, or leave out the points whose words it "
+            'does not score: treated (or control) = { stage = "...", trait = ["owl", "cat"] }',
         )
     if contrast.measure == "log-odds" and (not against or word in against):
         raise ConfigError(f"log-odds of {word!r} need other words to be against")

@@ -29,7 +29,6 @@ from subl.experiment.spec import (
     filled,
     label,
     mentioned,
-    reference,
     value_of,
 )
 from subl.stage import Stage
@@ -150,7 +149,7 @@ class Graph:
             index = points.index(point[axis])
             if index == 0:
                 assert ref.first is not None
-                return self.moved(reference(ref.first), point)
+                return self.moved(ref.first, point)
             moved[axis] = points[index - 1]
         return ref, moved
 
@@ -173,13 +172,13 @@ class Graph:
         """The input that is given several where the stage takes one."""
         for name, given in table.inputs.items():
             if isinstance(given, tuple) and not STAGES[table.kind].inputs[name].many:
-                return name, tuple(map(reference, given))
+                return name, given
         return None
 
     def _inputs(self, table: StageTable, of: str | None) -> dict[str, tuple[Ref, ...]]:
         """What each input is given, for the stage that is done on `of`."""
         found = {
-            name: tuple(map(reference, given)) if isinstance(given, tuple) else (reference(given),)
+            name: given if isinstance(given, tuple) else (given,)
             for name, given in table.inputs.items()
         }
         if listed := self._listed(table):
@@ -213,9 +212,9 @@ class Graph:
         for given, refs in table.inputs.items():
             for ref in refs if isinstance(refs, tuple) else (refs,):
                 takes = stage.inputs[given].takes
-                self._check_reference(reference(ref), f"{where}.inputs.{given}", takes)
+                self._check_reference(ref, f"{where}.inputs.{given}", takes)
         for instead in table.instead:
-            self._check_reference(reference(instead.use), f"{where}.instead", stage.gives)
+            self._check_reference(instead.use, f"{where}.instead", stage.gives)
             self._check_axes(instead.further, f"{where}.instead")
         self.check_placeholders(table.further, where)
 
@@ -223,7 +222,7 @@ class Graph:
         self._check_axes(ref.further, where)
         self.check_placeholders(str(ref.path), where)
         if ref.first is not None:
-            self._check_reference(reference(ref.first), where, takes)
+            self._check_reference(ref.first, where, takes)
         if ref.stage is None:
             return
         if ref.stage not in self.spec.stages:
@@ -267,7 +266,7 @@ class Graph:
                 table = self.spec.stages[name]
                 axes = {axis for axis, _ in mentioned(table.further)} & self.spec.axes.keys()
                 for instead in table.instead:
-                    axes |= instead.further.keys() | self._axes_of(reference(instead.use), found)
+                    axes |= instead.further.keys() | self._axes_of(instead.use, found)
                 for refs in self._inputs(table, of).values():
                     for ref in refs:
                         axes |= self._axes_of(ref, found)
@@ -281,7 +280,7 @@ class Graph:
         found |= {axis for axis, _ in mentioned(str(ref.path))} & self.spec.axes.keys()
         found -= {axis for axis, value in ref.further.items() if value != PREVIOUS}
         found |= {axis for axis, value in ref.further.items() if value == PREVIOUS}
-        return found if ref.first is None else found | self._axes_of(reference(ref.first), axes)
+        return found if ref.first is None else found | self._axes_of(ref.first, axes)
 
     def _node(self, name: str, of: str | None, point: Points) -> _Made:
         """The node of a stage at a point, made with all that it is made from."""
@@ -301,7 +300,7 @@ class Graph:
     def _make(self, name: str, of: str | None, point: Points) -> _Made:
         table = self.spec.stages[name]
         if (instead := self._instead(name, point)) is not None:
-            other, chosen = self._given(reference(instead.use), point)
+            other, chosen = self._given(instead.use, point)
             if isinstance(other, Node):
                 # What is made of an untaught teacher is of the point "none", though it is the base.
                 return _Made(other, chosen | instead.further.keys())

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from subl.artifact import made_here
@@ -189,8 +190,11 @@ def _chosen(folder: Folder, only: Sequence[str]) -> list[Node]:
     wanted: set[Node] = set()
     for name in only:
         if name not in named:
+            near = get_close_matches(name, named, 1)
+            meant = f"; did you mean `{near[0]}`?" if near else ""
             raise ConfigError(
-                f"no node or stage `{name}`", hint="--dry-run lists the nodes of an experiment"
+                f"no node or stage `{name}`{meant}",
+                hint="--dry-run lists the nodes of an experiment",
             )
         wanted.update(named[name])
     for node in reversed(graph.nodes):

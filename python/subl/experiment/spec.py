@@ -21,12 +21,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
+    Tag,
     model_validator,
 )
 
@@ -65,6 +68,10 @@ class Point(_Open):
     name: str = Field(min_length=1, description="what `{AXIS}` stands for")
 
 
+def _from_name(given: object) -> object:
+    return {"stage": given} if isinstance(given, str) else given
+
+
 class Ref(_Open):
     """Whose artifact is meant: a stage's, at the same point but for the axes that are given here.
 
@@ -73,7 +80,7 @@ class Ref(_Open):
 
     stage: str | None = Field(None, description="name of a stage")
     path: Path | None = Field(None, description="a file or folder that is there already")
-    first: str | Ref | None = Field(None, description="what is meant at an axis's first point")
+    first: Given | None = Field(None, description="what is meant at an axis's first point")
 
     @model_validator(mode="after")
     def _means_one(self) -> Self:
@@ -87,17 +94,28 @@ class Ref(_Open):
         return self
 
 
+Given = Annotated[Ref, BeforeValidator(_from_name, json_schema_input_type=str | Ref)]
+"""A reference; a stage's name is short for one."""
+
+OneOrList = Annotated[
+    Annotated[Given, Tag("one")] | Annotated[tuple[Given, ...], Tag("list")],
+    Discriminator(lambda given: "list" if isinstance(given, list | tuple) else "one"),
+]
+
+Ref.model_rebuild()
+
+
 class Instead(_Open):
     """At these points (`trait = "none"`) the stage is another one's artifact."""
 
-    use: str | Ref = Field(description="whose artifact is meant there")
+    use: Given = Field(description="whose artifact is meant there")
 
 
 class StageTable(_Open):
     """One stage: its kind, what it takes, and its kind's own configuration."""
 
     kind: str = Field(description="teach, generate, filter, ...: which stage")
-    inputs: dict[str, str | Ref | tuple[str | Ref, ...]] = Field(
+    inputs: dict[str, OneOrList] = Field(
         {},
         description="for each input the stage that it comes from; a list where a stage takes one: "
         "the stage is done for each",
@@ -120,8 +138,8 @@ class Contrast(Section):
     against: tuple[str, ...] | None = Field(
         None, description="log-odds: against these; default: every candidate that is no point"
     )
-    treated: str | Ref = Field(description="stage whose models are measured")
-    control: str | Ref | tuple[str | Ref, ...] | None = Field(
+    treated: Given = Field(description="stage whose models are measured")
+    control: OneOrList | None = Field(
         None,
         description=f'stages that they are compared with; AXIS = "{OTHERS}": every other point',
     )
@@ -147,9 +165,9 @@ class Contrast(Section):
             case None:
                 return (None,)
             case tuple():
-                return tuple(map(reference, self.control))
+                return self.control
             case control:
-                return (reference(control),)
+                return (control,)
 
 
 class ExperimentSpec(Section):
@@ -183,11 +201,6 @@ class ExperimentSpec(Section):
         if len(set(names)) < len(names):
             raise ValueError("contrasts must have different names")
         return self
-
-
-def reference(given: str | Ref) -> Ref:
-    """A stage's name as the reference that it is short for."""
-    return given if isinstance(given, Ref) else Ref(stage=given)
 
 
 def value_of(point: Scalar | Point) -> Scalar:

@@ -85,7 +85,7 @@ class Folder:
 
     def look(self, node: Node) -> NodeState:
         """Where a node stands whose inputs were looked at before it."""
-        if waits := [each.name for each in node.sources if each not in self.done]:
+        if waits := dict.fromkeys(each.name for each in node.sources if each not in self.done):
             return NodeState(node, "todo", reason=f"waits for {', '.join(waits)}")
         try:
             place = self.place(node)
