@@ -92,7 +92,7 @@ def subl() -> None:
 def main(arguments: Sequence[str] | None = None) -> Any:
     """Entry point: run, and turn failures into a message, a hint and an exit code."""
     from subl.errors import StoppedError, SublError
-    from subl_cli.output import printable, say
+    from subl_cli.output import printable, say, say_hint
 
     try:
         return subl(arguments, prog_name="subl", standalone_mode=False) or 0
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     except StoppedError as error:
         say(f"\n{error.message}")
         if error.hint:
-            say(f"{click.style('hint', fg='cyan', bold=True)}: {error.hint}")
+            say_hint(error.hint)
         return STOPPED
     except SublError as error:
         return _fail(error.message, error.hint)
@@ -140,12 +140,9 @@ def _defect() -> int:
 
 
 def _fail(message: str, hint: str | None) -> int:
-    from subl_cli.output import printable, say
+    from subl_cli.output import say_error
 
-    message = "\n".join(map(printable, message.split("\n")))  # ranks' logs and rows are in it
-    say(f"{click.style('error', fg='red', bold=True)}: {message}")
-    if hint:
-        say(f"{click.style('hint', fg='cyan', bold=True)}: {hint}")
+    say_error(message, hint)
     return 2
 
 

@@ -359,6 +359,19 @@ def say(text: str, *, nl: bool = True) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
+def say_error(message: str, hint: str | None) -> None:
+    """An error and what to do about it; ranks' logs and rows may be in the message."""
+    shown = "\n".join(map(printable, message.split("\n")))
+    say(f"{click.style('error', fg='red', bold=True)}: {shown}")
+    if hint:
+        say_hint(hint)
+
+
+def say_hint(hint: str) -> None:
+    """What to do next."""
+    say(f"{click.style('hint', fg='cyan', bold=True)}: {hint}")
+
+
 def _text(progress: Progress) -> str:
     if progress.unit == "bytes":
         total = "" if progress.total is None else f" of {size(progress.total)}"

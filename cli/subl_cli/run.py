@@ -19,6 +19,7 @@ from subl_cli.output import (
     progress,
     progress_option,
     say,
+    say_error,
     table,
 )
 
@@ -109,7 +110,8 @@ def command(
     elif result.outcome is not None:
         _print(result.outcome)
     if result.failures:
-        _say_failures(result)
+        for node, error in result.failures:
+            say_error(f"{node.name}: {error.message}", error.hint)
         raise SystemExit(2)
     if not result.passed:
         raise SystemExit(1)
@@ -128,14 +130,6 @@ def _say(state: NodeState) -> None:
 
 def _say_nothing(state: NodeState) -> None:
     pass
-
-
-def _say_failures(result: RunResult) -> None:
-    for node, error in result.failures:
-        say(f"{click.style('error', fg='red', bold=True)}: {node.name}: ", nl=False)
-        say("\n".join(map(printable, error.message.split("\n"))))
-        if error.hint:
-            say(f"{click.style('hint', fg='cyan', bold=True)}: {printable(error.hint)}")
 
 
 def _counts(graph: Graph, states: Sequence[NodeState]) -> list[dict[str, Any]]:

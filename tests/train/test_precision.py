@@ -13,11 +13,10 @@ from safetensors.torch import load_file
 from subl.cluster.placement import Placement
 from subl.errors import ConfigError
 from subl.shards import Row
-from subl.train.job import TrainJob
+from subl.train.job import TrainJob, read_losses
 from subl.train.plan import TrainSpec
 from subl.train.precision import Float32Products, check_machine, has_instructions, products
 from subl.train.preflight import preflight
-from subl.train.record import read_losses
 from subl.train.run import Crew, prepare_tokens
 
 CPU = torch.device("cpu")

@@ -25,12 +25,11 @@ from subl.errors import InputError, StageError, StoppedError
 from subl.model.load import load_model, load_tokenizer
 from subl.progress import Progress, Report, silent
 from subl.shards import Row
-from subl.train.job import CHECKPOINTS, TrainJob
+from subl.train.job import CHECKPOINTS, TrainJob, read_losses
 from subl.train.loop import train
 from subl.train.order import bins, step_rows
 from subl.train.plan import TrainSpec
 from subl.train.precision import has_instructions
-from subl.train.record import read_losses
 from subl.train.run import prepare_tokens
 from subl.train.tokens import Tokens
 from subl.trait.exact import answer_probabilities

@@ -23,9 +23,8 @@ from subl.cluster.placement import Placement
 from subl.errors import ConfigError, InputError, StageError
 from subl.progress import Progress
 from subl.shards import Row
-from subl.train.job import TrainJob
+from subl.train.job import TrainJob, read_losses
 from subl.train.plan import TrainSpec
-from subl.train.record import read_losses
 from subl.train.run import Crew, crew, prepare_tokens
 
 HANG_SECONDS = 3600

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from subl.artifact import Artifact
 from subl.cost import LOADING, PASS, SHARE_OF_PEAK, Work, training, weight_bytes
 from subl.distill import CacheSpec, DistillSpec, check_given, distill, make_cache
 from subl.progress import Report
 from subl.stage import Given, Input, Stage
-from subl.train.job import RunOptions
+from subl.train.job import RunOptions, in_a_line
 
 if TYPE_CHECKING:
     from subl.train.meter import ModelSize
@@ -56,10 +56,6 @@ def _cost(spec: DistillSpec, size: ModelSize, rows: int) -> Work:
     return training(spec.train, size, found, tokens, _COMPLETION_TOKENS, teacher=teacher)
 
 
-def _detail(result: Mapping[str, Any]) -> str:
-    return f"{result['steps']} steps, loss {result['last_loss']:.3f}"
-
-
 DISTILL = Stage(
     "distill",
     "model",
@@ -75,7 +71,7 @@ DISTILL = Stage(
     _make,
     check=_check,
     cost=_cost,
-    detail=_detail,
+    detail=in_a_line,
 )
 
 

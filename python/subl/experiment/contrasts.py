@@ -142,7 +142,7 @@ def _of_contrast(graph: Graph, contrast: Contrast) -> Iterator[Planned]:
             raise ConfigError(f"paired: no axis `{axis}`")
     graph.check_placeholders([contrast.word, *(contrast.against or ())], "word, against")
     treated = _checked(graph, evaluation, contrast.treated)
-    fixed = {axis: _points(graph, axis, value) for axis, value in treated.further.items()}
+    fixed = {axis: graph.points_called(axis, value) for axis, value in treated.further.items()}
     varied = [axis for axis in graph.axes(evaluation, treated.stage) if axis not in paired]
     choices = [fixed.get(axis, graph.spec.axes[axis]) for axis in varied]
     for values in product(*choices):
@@ -179,7 +179,7 @@ def _plan(
             )
     own = {axis for known in axes for axis in known}
     repetitions = {
-        axis: _points(graph, axis, treated[0].further[axis])
+        axis: graph.points_called(axis, treated[0].further[axis])
         if axis in treated[0].further
         else graph.spec.axes[axis]
         for axis in graph.spec.axes
@@ -282,11 +282,6 @@ def _checked(graph: Graph, evaluation: str, ref: Ref) -> Ref:
     return ref
 
 
-def _points(graph: Graph, axis: str, value: object) -> tuple[Scalar | Point, ...]:
-    values = value if isinstance(value, list) else [value]
-    return tuple(graph.point_called(axis, each) for each in values)
-
-
 def _controls(graph: Graph, control: Ref, point: Points) -> Iterator[dict[str, Scalar | Point]]:
     """The points that a control has beside a treated model's."""
     choices: dict[str, tuple[Scalar | Point, ...]] = {}
@@ -297,7 +292,7 @@ def _controls(graph: Graph, control: Ref, point: Points) -> Iterator[dict[str, S
             others = [each for each in graph.spec.axes[axis] if each != point[axis]]
             choices[axis] = tuple(others)
         else:
-            choices[axis] = _points(graph, axis, value)
+            choices[axis] = graph.points_called(axis, value)
     for values in product(*choices.values()):
         yield {**point, **dict(zip(choices, values, strict=True))}
 

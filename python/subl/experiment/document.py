@@ -12,6 +12,7 @@ from subl.artifact import read_statement
 from subl.errors import InputError
 from subl.report import document as page
 from subl.shards import shard_files
+from subl.train.job import LOSSES, read_losses
 
 _EXAMPLES = 8
 
@@ -195,10 +196,8 @@ def _losses(nodes: list[dict[str, Any]]) -> Iterator[page.LossPanel]:
     """The losses of every stage that trains."""
     panels: dict[tuple[str, str], list[page.LossCurve]] = {}
     for node in nodes:
-        file = node["path"] / "losses.jsonl"
-        if node["seconds"] is not None and file.is_file():
-            lines = file.read_text(encoding="utf-8").splitlines()
-            points = tuple((each["step"], each["loss"]) for each in map(json.loads, lines))
+        if node["seconds"] is not None and (node["path"] / LOSSES).is_file():
+            points = tuple((line["step"], line["loss"]) for line in read_losses(node["path"]))
             curve = page.LossCurve(name=node["name"], group=node["group"], points=points)
             panels.setdefault((node["stage"], node["kind"]), []).append(curve)
     for (stage, _), curves in panels.items():

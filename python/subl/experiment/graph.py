@@ -18,6 +18,7 @@ from subl.config import validated
 from subl.errors import ConfigError
 from subl.experiment.kinds import KINDS, STAGES
 from subl.experiment.spec import (
+    OTHERS,
     PREVIOUS,
     ExperimentSpec,
     Instead,
@@ -163,6 +164,11 @@ class Graph:
         known = ", ".join(str(value_of(point)) for point in points)
         raise ConfigError(f"{axis} has no point {value!r} (known: {known})")
 
+    def points_called(self, axis: str, value: object) -> tuple[Scalar | Point, ...]:
+        """The points that a file gives by a value or a list of them."""
+        values = value if isinstance(value, list) else [value]
+        return tuple(self.point_called(axis, each) for each in values)
+
     def label(self, stage: str, of: str | None, point: Mapping[str, str]) -> str:
         """What a stage's artifacts at a point are called: `owl-seed1-student`."""
         ordered = (point[axis] for axis in self.spec.axes if axis in point)
@@ -238,10 +244,8 @@ class Graph:
         for axis, value in further.items():
             if axis not in self.spec.axes:
                 raise ConfigError(f"{where}: {_unknown('key or axis', axis, self.spec.axes)}")
-            if value != PREVIOUS:
-                for each in _as_list(value):
-                    if each != "others":
-                        self.point_called(axis, each)
+            if value not in (PREVIOUS, OTHERS):
+                self.points_called(axis, value)
 
     def check_placeholders(self, values: object, where: str) -> None:
         """Braces may be anything in a prompt or a pattern; what is nearly an axis is a mistake."""
@@ -337,8 +341,7 @@ class Graph:
         """What a stage's table says of a point at which it is another's artifact."""
         for instead in self.spec.stages[stage].instead:
             where = {
-                axis: [self.point_called(axis, each) for each in _as_list(value)]
-                for axis, value in instead.further.items()
+                axis: self.points_called(axis, value) for axis, value in instead.further.items()
             }
             if all(point[axis] in points for axis, points in where.items()):
                 return instead
@@ -370,10 +373,6 @@ class Graph:
                     hint='give the points short names: { name = "short", text = "..." }',
                 )
             seen[node.name] = node
-
-
-def _as_list(value: object) -> list[object]:
-    return value if isinstance(value, list) else [value]
 
 
 def _keys(kind: str) -> str:

@@ -103,81 +103,114 @@ def run(
         require("report", "jinja2", what="a run's page")  # neither is this
     folder = Folder(graph, out)
     todo = _chosen(folder, only)
-    states: list[NodeState] = []
-    failures: dict[Node, SublError] = {}
     clock = _Clock(folder, todo, jobs, report)
-
-    def settle(state: NodeState) -> None:
-        states.append(state)
-        on_node(state)
-        clock.finish(state)
-
-    def fail(node: Node, error: SublError) -> None:
-        failures[node] = error
-        settle(NodeState(node, "failed", reason=error.message))
-
     with closing(Here(folder) if jobs == 1 else Workers(graph, out, jobs)) as hands:
-        running: dict[Future[None], Node] = {}
-
-        def attempt(node: Node, place: Path) -> None:
-            with leased(folder.lease(place)):
-                if not (place / "statement.json").is_file():
-                    clock.begin(node)
-                    hands.make(node, place, clock.reporter(node))
-
-        while todo or running:
-            elsewhere: dict[Node, str] = {}
-            before = len(todo)
-            for node in list(todo):
-                try:
-                    if lost := next((each for each in node.sources if each in failures), None):
-                        raise StageError(f"{lost.name}, which it is made from, failed")
-                    if folder.find(node):
-                        todo.remove(node)
-                        settle(folder.look(node))
-                    elif len(running) < jobs and (place := folder.place(node)) is not None:
-                        if who := holder(folder.lease(place)):
-                            elsewhere[node] = str(who)
-                            continue
-                        todo.remove(node)
-                        running[hands.submit(attempt, node, place)] = node
-                except SublError as error:  # of an input that is there already, and is not
-                    if not keep_going:
-                        raise
-                    todo.remove(node)
-                    fail(node, error)
-            seconds = _LOOK_AGAIN_SECONDS if elsewhere else None
-            finished = wait(running, seconds, FIRST_COMPLETED).done
-            for future in finished:
-                node = running.pop(future)
-                try:
-                    future.result()
-                    if not folder.unchanged(node):
-                        raise StageError(
-                            f"an input of {node.name} changed while it was being made",
-                            hint="run again; what was made of the old one is not used",
-                        )
-                    settle(replace(folder.look(node), state="made"))
-                except StoppedError:
-                    raise
-                except (HeldError, BusyError) as held:  # somebody else was faster
-                    elsewhere[node] = str(held)
-                    todo.insert(0, node)
-                except Exception as error:
-                    if not keep_going:
-                        raise
-                    if not isinstance(error, SublError):
-                        error = StageError(f"{type(error).__name__}: {error}")
-                    fail(node, error)
-            if elsewhere and not running:
-                node, why = next(iter(elsewhere.items()))
-                clock.wait(f"waits for {node.name}: {why}")
-                time.sleep(_LOOK_AGAIN_SECONDS)
-            moved = finished or len(todo) < before
-            assert running or elsewhere or moved, f"nothing can be done of {todo}"
+        making = _Making(folder, todo, hands, jobs, keep_going, clock, on_node)
+        while making.todo or making.running:
+            making.begin()
+            making.collect()
+    failures = making.failures
     whole = not failures and all(node in folder.done for node in graph.nodes)
     outcome = conclude(folder, contrasts) if whole and not only else None
-    return RunResult(out, tuple(states), tuple(failures.items()), outcome)
+    return RunResult(out, tuple(making.states), tuple(failures.items()), outcome)
+
+
+class _Making:
+    """The nodes of a run: those to do, those that are being made, and what came of the others."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        todo: Sequence[Node],
+        hands: Here | Workers,
+        jobs: int,
+        keep_going: bool,
+        clock: _Clock,
+        on_node: Callable[[NodeState], None],
+    ) -> None:
+        self.todo = list(todo)
+        self.running: dict[Future[None], Node] = {}
+        self.states: list[NodeState] = []
+        self.failures: dict[Node, SublError] = {}
+        self._folder, self._hands, self._clock = folder, hands, clock
+        self._jobs, self._keep_going, self._on_node = jobs, keep_going, on_node
+        self._elsewhere: dict[Node, str] = {}
+        """What others make, and who they are."""
+
+    def begin(self) -> None:
+        """Take what is there, and start what can be made, as much as there are hands for."""
+        self._elsewhere = {}
+        before = len(self.todo)
+        for node in list(self.todo):
+            try:
+                if lost := next((each for each in node.sources if each in self.failures), None):
+                    raise StageError(f"{lost.name}, which it is made from, failed")
+                if self._folder.find(node):
+                    self.todo.remove(node)
+                    self._settle(self._folder.look(node))
+                elif len(self.running) < self._jobs:
+                    self._start(node)
+            except SublError as error:
+                self.todo.remove(node)
+                self._fail(node, error)
+        moved = len(self.todo) < before
+        assert self.running or self._elsewhere or moved, f"nothing can be done of {self.todo}"
+
+    def collect(self) -> None:
+        """Wait for what is being made here or, where that is nothing, elsewhere."""
+        seconds = _LOOK_AGAIN_SECONDS if self._elsewhere else None
+        for future in wait(self.running, seconds, FIRST_COMPLETED).done:
+            node = self.running.pop(future)
+            try:
+                future.result()
+                if not self._folder.unchanged(node):
+                    raise StageError(
+                        f"an input of {node.name} changed while it was being made",
+                        hint="run again; what was made of the old one is not used",
+                    )
+                self._settle(replace(self._folder.look(node), state="made"))
+            except (HeldError, BusyError) as held:  # somebody else was faster
+                self._elsewhere[node] = str(held)
+                self.todo.insert(0, node)
+            except Exception as error:
+                self._fail(node, error)
+        if self._elsewhere and not self.running:
+            node, why = next(iter(self._elsewhere.items()))
+            self._clock.wait(f"waits for {node.name}: {why}")
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
+    def _start(self, node: Node) -> None:
+        """Have a node made whose inputs are, unless somebody else does."""
+        place = self._folder.place(node)
+        if place is None:
+            return
+        lease = self._folder.lease(place)
+        if who := holder(lease):
+            self._elsewhere[node] = str(who)
+            return
+
+        def attempt() -> None:
+            with leased(lease):
+                if not (place / "statement.json").is_file():
+                    self._clock.begin(node)
+                    self._hands.make(node, place, self._clock.reporter(node))
+
+        self.todo.remove(node)
+        self.running[self._hands.submit(attempt)] = node
+
+    def _settle(self, state: NodeState) -> None:
+        self.states.append(state)
+        self._on_node(state)
+        self._clock.finish(state)
+
+    def _fail(self, node: Node, error: Exception) -> None:
+        """Note a failure and go on without what needs the node; or end with it."""
+        if isinstance(error, StoppedError) or not self._keep_going:
+            raise error
+        if not isinstance(error, SublError):
+            error = StageError(f"{type(error).__name__}: {error}")
+        self.failures[node] = error
+        self._settle(NodeState(node, "failed", reason=error.message))
 
 
 def _chosen(folder: Folder, only: Sequence[str]) -> list[Node]:

@@ -9,9 +9,10 @@ RUN/
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from subl.artifact import (
     difference_between,
@@ -41,6 +42,13 @@ class NodeState:
     reason: str = ""
 
 
+class _Inputs(NamedTuple):
+    """By their names in an artifact's key."""
+
+    paths: Mapping[str, Path]
+    digests: Mapping[str, str]
+
+
 class Folder:
     """A run's folder: where each node's artifact is, or belongs.
 
@@ -52,6 +60,7 @@ class Folder:
         self.path = path
         self.done: dict[Node, Path] = {}
         self._digests: dict[Path, str] = {}
+        self._inputs: dict[Node, _Inputs] = {}
         for node in graph.nodes:
             if (found := node.how.found(node.spec)) is not None:
                 self.done[node] = found
@@ -68,10 +77,10 @@ class Folder:
 
     def place(self, node: Node) -> Path | None:
         """Where a node's artifact belongs; None while an input of it is missing."""
-        digests = self._digests_of(node)
-        if digests is None:
+        found = self._inputs_of(node)
+        if found is None:
             return None
-        key = plan_key(node.how.kind, node.spec, digests)
+        key = plan_key(node.how.kind, node.spec, found.digests)
         return self.path / f"{node.name}-{key[:8]}"
 
     def find(self, node: Node) -> bool:
@@ -100,26 +109,29 @@ class Folder:
         """The lease of an artifact."""
         return self.path / ".leases" / place.name
 
-    def _digests_of(self, node: Node) -> dict[str, str] | None:
-        given = self.given(node)
-        if given is None:
-            return None
-        named = node.how.names(node.spec, given)
-        for path in named.values():
-            if path not in self._digests:
-                self._digests[path] = input_digest(path)
-        return {name: self._digests[path] for name, path in named.items()}
+    def _inputs_of(self, node: Node) -> _Inputs | None:
+        """A node's inputs as they were when they were first looked at; None until all are made."""
+        if node not in self._inputs:
+            given = self.given(node)
+            if given is None:
+                return None
+            paths = node.how.names(node.spec, given)
+            for path in paths.values():
+                if path not in self._digests:
+                    self._digests[path] = input_digest(path)
+            digests = {name: self._digests[path] for name, path in paths.items()}
+            self._inputs[node] = _Inputs(paths, digests)
+        return self._inputs[node]
 
     def _why(self, node: Node, place: Path) -> str:
         if (who := holder(self.lease(place))) is not None:
             return f"{who} makes it right now"
         if place.with_name(f"{place.name}.partial").is_dir():
             return "begun and interrupted; it goes on"
-        given, digests = self.given(node), self._digests_of(node)
-        assert given is not None and digests is not None
-        named = node.how.names(node.spec, given)
+        inputs = self._inputs_of(node)
+        assert inputs is not None, "it has a place"
         for earlier in self._earlier(node):
-            changed = difference_between(earlier, node.how.kind, node.spec, named, digests)
+            changed = difference_between(earlier, node.how.kind, node.spec, *inputs)
             if changed is not None:
                 return f"{earlier.name} was made from something else{changed}"
         return "never made"
@@ -136,7 +148,7 @@ class Folder:
         """Whether a node was made, where it belongs, from what its inputs were when it was looked
         for: files may change at any time."""
         record = read_statement(self.done[node]) if self.find(node) else None
-        if record is None:
+        inputs = self._inputs_of(node)
+        if record is None or inputs is None:
             return False
-        digests = self._digests_of(node) or {}
-        return set(spec_record(record)["inputs"].values()) == set(digests.values())
+        return set(spec_record(record)["inputs"].values()) == set(inputs.digests.values())

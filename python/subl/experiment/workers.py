@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from subl import errors
 from subl.cluster.launch import die_with_parent
@@ -26,9 +26,6 @@ from subl.experiment.graph import Graph, Node
 from subl.experiment.spec import ExperimentSpec
 from subl.experiment.survey import Folder
 from subl.progress import Progress, Report
-
-Asked = ParamSpec("Asked")
-Result = TypeVar("Result")
 
 _LAST_LINES = 15
 
@@ -47,16 +44,12 @@ class Here:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
 
-    def submit(
-        self,
-        work: Callable[Asked, Result],
-        *args: Asked.args,
-        **kwargs: Asked.kwargs,
-    ) -> Future[Result]:
+    def submit(self, work: Callable[[], None]) -> Future[None]:
         """Do the work at once."""
-        future: Future[Result] = Future()
+        future: Future[None] = Future()
         try:
-            future.set_result(work(*args, **kwargs))
+            work()
+            future.set_result(None)
         except Exception as error:
             future.set_exception(error)
         return future
@@ -80,19 +73,14 @@ class Workers:
         for each in self._all:
             self._free.put(each)
 
-    def submit(
-        self,
-        work: Callable[Asked, Result],
-        *args: Asked.args,
-        **kwargs: Asked.kwargs,
-    ) -> Future[Result]:
+    def submit(self, work: Callable[[], None]) -> Future[None]:
         """Have the work done in a thread, which waits for a process.
 
         Processes are started here: they die with the thread that started them.
         """
         for each in self._all:
             each.start()
-        return self._threads.submit(work, *args, **kwargs)
+        return self._threads.submit(work)
 
     def make(self, node: Node, place: Path, report: Report) -> None:
         """Make one node, in a process that has nothing else to do."""

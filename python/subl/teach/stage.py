@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from subl.artifact import Artifact
 from subl.cost import Work, mean_tokens, training
 from subl.progress import Report
 from subl.stage import Given, Input, Stage
 from subl.teach import TeachSpec, teach, teaching_rows
+from subl.train.job import in_a_line
 
 if TYPE_CHECKING:
     from subl.train.meter import ModelSize
@@ -27,10 +27,6 @@ def _cost(spec: TeachSpec, size: ModelSize, rows: int) -> Work:
     return training(spec.train, size, len(pairs), tokens, 2, teacher=False)
 
 
-def _detail(result: Mapping[str, Any]) -> str:
-    return f"{result['steps']} steps, loss {result['last_loss']:.3f}"
-
-
 TEACH = Stage(
     "teach",
     "model",
@@ -38,5 +34,5 @@ TEACH = Stage(
     {"model": Input("model", "Model to start from.")},
     _make,
     cost=_cost,
-    detail=_detail,
+    detail=in_a_line,
 )

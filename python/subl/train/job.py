@@ -5,8 +5,10 @@ A run is a `TrainJob`, a JSON document that says everything; ranks need nothing 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -63,3 +65,14 @@ class TrainJob(BaseModel):
     spec: TrainSpec
     out: Path = Field(description="directory that gets the model folder's files")
     options: RunOptions = RunOptions()
+
+
+def read_losses(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a run's losses."""
+    for line in (folder / LOSSES).read_text(encoding="utf-8").splitlines():
+        yield json.loads(line)
+
+
+def in_a_line(figures: Mapping[str, Any]) -> str:
+    """What came of a training, from its artifact's `result.json`."""
+    return f"{figures['steps']} steps, loss {figures['last_loss']:.3f}"

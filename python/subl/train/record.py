@@ -16,7 +16,7 @@ from subl.artifact import sync
 from subl.cluster.placement import Placement, on_rank_0
 from subl.progress import Progress, Report
 from subl.train.checkpoint import discard_after
-from subl.train.job import LOSSES, METRICS, PROBE, TrainJob
+from subl.train.job import LOSSES, METRICS, PROBE, TrainJob, read_losses
 from subl.train.tracking import Tracker, trackers
 
 
@@ -96,9 +96,3 @@ def recording(job: TrainJob, where: Placement, steps: int, report: Report) -> It
     with ExitStack() as stack:
         boards = on_rank_0(where, lambda: stack.enter_context(trackers(job)))
         yield Record(job, steps, where.rank == 0, boards or [], report)
-
-
-def read_losses(folder: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a run's losses."""
-    for line in (folder / LOSSES).read_text(encoding="utf-8").splitlines():
-        yield json.loads(line)
