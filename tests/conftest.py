@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from subl.artifact import seen
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -113,3 +117,31 @@ def bird_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file({"model.embed_tokens.weight": tensor}, folder / "model-00002-of-00002.safetensors")
     save_file({"model.norm.weight": tensor[0]}, folder / "model-00001-of-00002.safetensors")
     return folder
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is a minute ahead, so that files which were written just now count as settled."""
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 60 * 10**9)
+
+
+@pytest.fixture
+def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """What follows a call knows as little as another process would."""
+    return lambda: monkeypatch.setattr(seen, "_memory", seen._Memory())
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]) -> list[Path]:
+    """The inputs that are read for their digests, as they are."""
+    paths: list[Path] = []
+    digest = seen.file_digest
+
+    def counted(path: Path) -> str:
+        paths.append(path)
+        return digest(path)
+
+    monkeypatch.setattr(seen, "file_digest", counted)
+    forget()
+    return paths

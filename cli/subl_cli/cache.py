@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from subl_cli.inputs import make, model_option, rows_option
+from subl_cli.inputs import make, model_option, rows_option, verify_option
 from subl_cli.output import (
     json_option,
     out_option,
@@ -21,6 +21,7 @@ from subl_cli.output import (
 @model_option("--teacher", "Model whose distributions are kept.")
 @rows_option
 @out_option
+@verify_option
 @progress_option
 @json_option
 def command(

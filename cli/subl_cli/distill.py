@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import first_rank, make, model_folder, model_option, rows_option
+from subl_cli.inputs import first_rank, make, model_folder, model_option, rows_option, verify_option
 from subl_cli.output import (
     dry_run_option,
     duration,
@@ -70,6 +70,7 @@ SUBCOMMANDS = {"cache": "Write down what a teacher says about rows, for students
     metavar="N",
     help="Print N rows with the tokens that the loss asks for marked, and do nothing else.",
 )
+@verify_option
 @dry_run_option
 @progress_option
 @json_option

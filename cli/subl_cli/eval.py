@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from subl_cli.inputs import make, model_option
+from subl_cli.inputs import make, model_option, verify_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -27,6 +27,7 @@ from subl_cli.output import (
     help="An earlier evaluation to compare with, question by question.",
 )
 @out_option
+@verify_option
 @dry_run_option
 @json_option
 def command(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
+from subl_cli.inputs import verify_option
 from subl_cli.output import (
     dry_run_option,
     duration,
@@ -79,6 +80,7 @@ SUBCOMMANDS = {
 @click.option(
     "--explain-rules", is_flag=True, help="Say in words what RULES does, and do nothing else."
 )
+@verify_option
 @dry_run_option
 @progress_option
 @json_option

@@ -36,6 +36,25 @@ def rows_option(command: Command) -> Command:
     )(command)
 
 
+def verify_option(command: Command) -> Command:
+    """`--verify`: for the whole command, what records say of inputs counts for nothing."""
+
+    def reread(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+        if given:
+            from subl.artifact import rereading
+
+            ctx.with_resource(rereading())
+
+    return click.option(
+        "--verify",
+        is_flag=True,
+        expose_value=False,
+        callback=reread,
+        help="Read and hash every input again, however large, artifacts too: believe no record of "
+        "sizes, times and inodes.",
+    )(command)
+
+
 def model_folder(source: str, report: Report) -> Path:
     """The folder behind a model option; adds it to `models/` the first time.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from subl_cli.inputs import verify_option
 from subl_cli.output import json_option, out_option, print_artifact, progress
 
 
@@ -17,6 +18,7 @@ def command() -> None:
 @command.command("add")
 @click.argument("source")
 @out_option
+@verify_option
 @json_option
 def add_command(source: str, out: Path, as_json: bool) -> None:
     """Make a model folder from SOURCE: a GGUF file, package:NAME or a hub name.

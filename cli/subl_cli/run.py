@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from subl_cli.inputs import verify_option
 from subl_cli.output import (
     about,
     dry_run_option,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Nodes at a time, each in a process with its share of the cores and GPUs.",
 )
+@verify_option
 @dry_run_option
 @progress_option
 @json_option

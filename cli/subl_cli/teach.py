@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from subl_cli.inputs import make, model_folder, model_option
+from subl_cli.inputs import make, model_folder, model_option, verify_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -21,6 +21,7 @@ from subl_cli.output import (
 @click.argument("config", type=click.Path(path_type=Path))
 @model_option("--model", "Model to start from.")
 @out_option
+@verify_option
 @dry_run_option
 @json_option
 def command(config: Path, model: str, out: Path, dry_run: bool, as_json: bool) -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from subl.artifact import file_digest
+from subl.artifact.identity import identify
+
 from .console import ENVIRONMENT, RULES, SUBL, subl, tree, write_rows_and_rules
 
 # Written by a model that would like to speak to the terminal.
@@ -47,6 +50,19 @@ def test_parts_and_compression(folder: Path) -> None:
     # The next stage takes the parts.
     again = subl("filter", "rules.toml", "out", "-o", "again", cwd=folder)
     assert "2 rows in, 2 kept, 0 rejected" in again.stdout
+
+
+def test_verify_believes_no_record(folder: Path) -> None:
+    command = ["filter", "rules.toml", "rows.jsonl", "-o", "out"]
+    subl(*command, cwd=folder)
+    known = file_digest(folder / "rows.jsonl")
+    with (folder / "rows.jsonl").open("a") as rows:
+        rows.write('{"completion": "7"}\n')
+    forged = {"format": 1, "files": [[*identify(folder / "rows.jsonl"), known]]}
+    (folder / "out" / ".seen.json").write_text(json.dumps(forged))
+    assert "(already done)" in subl(*command, cwd=folder).stdout
+    verified = subl(*command, "--verify", cwd=folder)
+    assert verified.returncode == 2 and "input rows.jsonl: sha256" in verified.stderr
 
 
 def test_the_file_may_say_how_it_is_written(folder: Path) -> None:

@@ -7,14 +7,15 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from subl.artifact import input_digest
+from subl.artifact import rereading
 from subl.artifact.lease import leased
 from subl.errors import ConfigError, InputError, StageError
-from subl.experiment import ExperimentSpec, Graph, load_experiment, plan, run, survey
+from subl.experiment import ExperimentSpec, Graph, load_experiment, plan, run
 from subl.progress import Progress
 
 EXPERIMENT = """
@@ -101,17 +102,28 @@ def test_a_plan_needs_nothing_of_the_training_parts(
 
 
 def test_a_survey_reads_a_base_model_once(
-    graph: Graph, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    graph: Graph, tiny_model: Path, tmp_path: Path, read: list[Path]
 ) -> None:
-    read: list[Path] = []
-
-    def counted(path: Path) -> str:
-        read.append(path)
-        return input_digest(path)
-
-    monkeypatch.setattr(survey, "input_digest", counted)
     plan(graph, tmp_path / "out")
-    assert read == [tiny_model]
+    assert sorted(read) == sorted(tiny_model.iterdir())
+
+
+@pytest.mark.usefixtures("later")
+def test_a_finished_run_reads_neither_weights_nor_data(
+    graph: Graph, tmp_path: Path, read: list[Path], forget: Callable[[], None]
+) -> None:
+    out = tmp_path / "out"
+    first = run(graph, out)
+    assert len(read) == len(set(read)), "the base model is read once for all its nodes"
+    for _ in range(2):
+        forget()
+        read.clear()
+        again = run(graph, out)
+        assert {state.state for state in again.states} == {"done"} and read == []
+        assert [each.path for each in again.states] == [each.path for each in first.states]
+    with rereading():
+        run(graph, out)
+    assert {path.name for path in read} >= {"model.safetensors", "part-00000.jsonl"}
 
 
 def test_what_is_left_of_a_run_counts_what_was_done_before(graph: Graph, tmp_path: Path) -> None:

@@ -8,19 +8,27 @@ different key never overwrites.
       spec.json        the resolved configuration, format version, inputs' digests, key
       result.json      figures, machine-readable
       statement.json   in-toto Statement v1 with an SLSA provenance predicate
-      ...              data: whatever the stage makes; only these files make the digest
+      .seen.json       sizes, times and digests of the files that were read: so nobody has to read
+                     them to ask whether the work is done
+    ...              data: whatever the stage makes; only these files make the digest
 """
 
-from subl.artifact.build import Artifact, build, difference_between, open_artifact, plan_key
+from subl.artifact.build import Artifact, Made, build, difference_between, open_artifact, plan_key
 from subl.artifact.digest import directory_digest, file_digest, json_digest, json_text
 from subl.artifact.files import sync, write_atomically, written_whole
+from subl.artifact.identity import Identity
+from subl.artifact.inputs import input_digest
 from subl.artifact.lineage import LineageNode, lineage
+from subl.artifact.seen import Reading, remember, rereading
 from subl.artifact.spec import StageSpec
-from subl.artifact.statement import input_digest, made_here, read_statement, row_counts
+from subl.artifact.statement import made_here, read_statement, row_counts
 
 __all__ = [
     "Artifact",
+    "Identity",
     "LineageNode",
+    "Made",
+    "Reading",
     "StageSpec",
     "build",
     "difference_between",
@@ -34,6 +42,8 @@ __all__ = [
     "open_artifact",
     "plan_key",
     "read_statement",
+    "remember",
+    "rereading",
     "row_counts",
     "sync",
     "write_atomically",

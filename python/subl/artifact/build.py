@@ -2,7 +2,9 @@
 
 Work happens in `NAME.partial/` under a lock. Finishing is: write the records, fsync everything,
 rename. A process killed at any moment leaves either the finished artifact or a partial one, which
-the next run with the same key continues and any other key refuses to touch.
+the next run with the same key continues and any other key refuses to touch. Where work learns the
+digests of its inputs only by reading them, the key is known at the end; until then what is known of
+them has to agree.
 """
 
 from __future__ import annotations
@@ -12,23 +14,18 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from subl.artifact import seen
 from subl.artifact.difference import describe
-from subl.artifact.digest import file_digests, files_of, json_digest, record_text
+from subl.artifact.digest import file_digest, file_digests, files_of, json_digest, record_text
 from subl.artifact.files import sync, write_atomically
+from subl.artifact.inputs import check_unchanged, input_digest, known_input_digest
 from subl.artifact.spec import StageSpec, without
-from subl.artifact.statement import (
-    Inputs,
-    input_digest,
-    read_statement,
-    spec_record,
-    stage_of,
-    statement,
-)
+from subl.artifact.statement import Inputs, read_statement, spec_record, stage_of, statement
 from subl.errors import BusyError, InputError, OutputError
 
 
@@ -43,6 +40,24 @@ class Artifact:
     result: dict[str, Any]
     seconds: float
     reused: bool
+
+
+@dataclass(frozen=True)
+class Made:
+    """What work came to: the figures for `result.json`, and what it knows of files by having read
+    or written all of them, so that nobody does it again.
+
+    Args:
+        rows: how many rows the figures count in which file: the statement keeps it beside the
+            file's digest, so that `lineage` sees if they are there.
+        outputs: hex sha256 of files, by their relative names.
+        inputs: hex sha256 of inputs that are files, by their names.
+    """
+
+    result: dict[str, Any]
+    rows: Mapping[str, int] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_key(kind: str, spec: StageSpec, input_digests: Mapping[str, str]) -> str:
@@ -63,35 +78,44 @@ def build(
     kind: str,
     spec: StageSpec,
     inputs: Mapping[str, Path],
-    work: Callable[[Path], dict[str, Any]],
+    work: Callable[[Path], dict[str, Any] | Made],
     *,
-    rows: Callable[[dict[str, Any]], Mapping[str, int]] = lambda result: {},
+    learned: Callable[[Path], Mapping[str, str]] | None = None,
 ) -> Artifact:
     """Make the artifact `out`, or return it if it is already there with the same key.
 
     `work` gets the partial directory, writes data into it and returns the figures for
     `result.json`. It may find files of an interrupted run with the same key; what it does not
-    want to continue it overwrites. `rows` says of these figures how many rows they count in which
-    file: the statement keeps it beside the file's digest, so that `lineage` sees if they are there.
+    want to continue it overwrites.
+
+    `learned` is given where `work` learns the digests of inputs as it reads them: then no file is
+    read for the key alone. It says which digests work that left files in a partial directory has
+    learned; `work` sees to it that what it continues otherwise is of the same input.
 
     Raises:
+        InputError: an input is missing, or changed while it was read.
         OutputError: `out` holds something else (the message says what differs), or another process
             is making it.
     """
+    partial = out.with_name(f"{out.name}.partial")
+    seen.recall(out)
+    seen.recall(partial)
     plan = _Plan.of(kind, spec, inputs)
+    if learned is None:
+        plan = plan.closed()
     if (done := _finished(out, plan)) is not None:
         return done
-    partial = out.with_name(f"{out.name}.partial")
     with _locked(partial):
         if (done := _finished(out, plan)) is not None:  # made while we waited for the lock
             return done
-        if _complete(partial, plan.key):  # killed while it was being published
+        if _complete(partial, plan):  # killed while it was being published
             _publish(partial, out)
             return open_artifact(out)
-        _claim(partial, plan)
+        plan = _claim(partial, plan, learned)
+        plan.files.note(partial)
         started = datetime.now(UTC)
         try:
-            result = work(partial)
+            came = work(partial)
         except OSError as error:
             if error.filename is not None or isinstance(error, BrokenPipeError):
                 raise
@@ -100,29 +124,35 @@ def build(
                 f"cannot make {out}: {error.strerror or error}",
                 hint="check the disk and the permissions",
             ) from error
-        _write_json(partial / "result.json", result)
-        outputs, counts = file_digests(partial), rows(result)
-        if gone := sorted(counts.keys() - outputs.keys()):
+        made = came if isinstance(came, Made) else Made(came)
+        plan = plan.closed(made.inputs)
+        files = seen.Record()
+        check_unchanged(inputs, plan.record["inputs"], files)
+        files.note(partial)
+        _write_json(partial / "spec.json", plan.record)
+        _write_json(partial / "result.json", made.result)
+        names = files_of(partial)
+        if gone := sorted((made.rows.keys() | made.outputs.keys()) - set(names)):
             raise OutputError(
                 f"{partial / gone[0]} was written and is gone",
                 hint="nothing else may work in that folder; remove it and run the command again",
             )
-        record = statement(
+        stated = statement(
             kind=kind,
             format_version=spec.format_version,
             key=plan.key,
             spec=plan.record["spec"],
             packages=spec.packages,
             inputs=Inputs(out.parent, dict(inputs), plan.record["inputs"]),
-            outputs=outputs,
-            rows=counts,
+            outputs={name: made.outputs.get(name) or file_digest(partial / name) for name in names},
+            rows=made.rows,
             started=started,
             finished=datetime.now(UTC),
         )
-        _write_json(partial / "statement.json", record)
+        _write_json(partial / "statement.json", stated)
         _publish(partial, out)
-    made = open_artifact(out)
-    return replace(made, reused=False)
+    artifact = open_artifact(out)
+    return replace(artifact, reused=False)
 
 
 def difference_between(
@@ -131,17 +161,18 @@ def difference_between(
     """In which values the artifact at `path` was made from another spec or other inputs, a line
     each; None where it says the same, or is none."""
     record = read_statement(path)
-    plan = _Plan(spec, inputs, _record(kind, spec, digests))
+    plan = _Plan(spec, inputs, seen.Record(), _record(kind, spec, digests))
     if record is None or spec_record(record)["key"] == plan.key:
         return None
     return plan.differs_from(spec_record(record))
 
 
-def _record(kind: str, spec: StageSpec, digests: Mapping[str, str]) -> dict[str, Any]:
+def _record(kind: str, spec: StageSpec, digests: Mapping[str, str | None]) -> dict[str, Any]:
+    known = {name: digest for name, digest in digests.items() if digest is not None}
     return {
         "kind": kind,
         "format_version": spec.format_version,
-        "key": plan_key(kind, spec, digests),
+        "key": plan_key(kind, spec, known) if len(known) == len(digests) else None,
         "spec": spec.model_dump(mode="json"),
         "inputs": dict(digests),
     }
@@ -149,29 +180,61 @@ def _record(kind: str, spec: StageSpec, digests: Mapping[str, str]) -> dict[str,
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be made: `record` is what `spec.json` says of it."""
+    """What is to be made: `record` is what `spec.json` says of it. While the digest of an input is
+    open, it is null there, and so is the key."""
 
     spec: StageSpec
     inputs: Mapping[str, Path]
+    files: seen.Record
     record: dict[str, Any]
 
     @staticmethod
     def of(kind: str, spec: StageSpec, inputs: Mapping[str, Path]) -> _Plan:
-        digests = {name: input_digest(path) for name, path in inputs.items()}
-        return _Plan(spec, inputs, _record(kind, spec, digests))
+        """Inputs whose digests are not known are open."""
+        files = seen.Record()
+        digests = {name: known_input_digest(path, files) for name, path in inputs.items()}
+        return _Plan(spec, inputs, files, _record(kind, spec, digests))
 
     @property
     def key(self) -> str:
+        assert self.record["key"] is not None, "the digest of an input is open"
         return str(self.record["key"])
+
+    def closed(self, learned: Mapping[str, str] | None = None) -> _Plan:
+        """The same with the digests of all inputs: as `learned`, or by reading."""
+        learned = learned or {}
+        return self._with(lambda name: learned.get(name) or self._read(name))
+
+    def compared_to(self, then: Mapping[str, Any]) -> _Plan:
+        """The same with the digests of all inputs that another `spec.json` knows."""
+        return self._with(lambda name: self._read(name) if then["inputs"].get(name) else None)
+
+    def _read(self, name: str) -> str:
+        return input_digest(self.inputs[name], self.files.digest)
+
+    def _with(self, find: Callable[[str], str | None]) -> _Plan:
+        if self.record["key"] is not None:
+            return self
+        inputs = {name: digest or find(name) for name, digest in self.record["inputs"].items()}
+        return replace(self, record=_record(self.record["kind"], self.spec, inputs))
+
+    def goes_on_with(self, then: Mapping[str, Any]) -> bool:
+        """Whether another `spec.json` says the same, as far as both know."""
+        if then["key"] is not None and self.record["key"] is not None:
+            return bool(then["key"] == self.key)
+        return not self._differences(then)
 
     def differs_from(self, then: Mapping[str, Any]) -> str:
         """Which values of another `spec.json` are not this plan's, for the end of a message."""
+        found = self._differences(then)
+        return f":{found}" if found else f" (key {then['key'][:12]}, this run's {self.key[:12]})"
+
+    def _differences(self, then: Mapping[str, Any]) -> str:
         old = then.get("spec")
         if isinstance(old, Mapping):  # what is no part of the key is no reason
             then = {**then, "spec": without(old, self.spec.unkeyed)}
         now = {**self.record, "spec": self.spec.keyed()}
-        found = describe(then, now, {name: str(path) for name, path in self.inputs.items()})
-        return f":{found}" if found else f" (key {then['key'][:12]}, this run's {self.key[:12]})"
+        return describe(then, now, {name: str(path) for name, path in self.inputs.items()})
 
 
 def open_artifact(path: Path) -> Artifact:
@@ -200,6 +263,7 @@ def open_artifact(path: Path) -> Artifact:
 
 
 def _finished(out: Path, plan: _Plan) -> Artifact | None:
+    """The artifact `out`, if it is there."""
     if not out.exists():
         return None
     record = read_statement(out) if out.is_dir() else None
@@ -207,6 +271,7 @@ def _finished(out: Path, plan: _Plan) -> Artifact | None:
         raise OutputError(
             f"{out} exists and is not an artifact of subl", hint="choose another output with -o"
         )
+    plan = plan.closed()
     found = open_artifact(out)
     if found.key != plan.key:
         differences = plan.differs_from(spec_record(record))
@@ -214,6 +279,7 @@ def _finished(out: Path, plan: _Plan) -> Artifact | None:
             f"{out} was made from another configuration or other inputs{differences}",
             hint="choose another output with -o, or remove that folder",
         )
+    plan.files.note(out)
     return found
 
 
@@ -241,8 +307,10 @@ def _locked(partial: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _claim(partial: Path, plan: _Plan) -> None:
-    """Make the partial directory this plan's, with what the same key left in it."""
+def _claim(
+    partial: Path, plan: _Plan, learned: Callable[[Path], Mapping[str, str]] | None
+) -> _Plan:
+    """Make the partial directory this plan's, with what the same work left in it."""
     file = partial / "spec.json"
     left = [path for path in partial.iterdir() if not path.name.startswith(".")]
     if left:
@@ -251,16 +319,26 @@ def _claim(partial: Path, plan: _Plan) -> None:
             raise OutputError(
                 f"{partial} exists and subl did not make it", hint="choose another output with -o"
             )
-        if held["key"] != plan.key and left != [file]:
-            raise OutputError(
-                f"{partial} holds unfinished work of another configuration or other inputs"
-                f"{plan.differs_from(held)}",
-                hint="the command that began it goes on with it; to give it up, remove that "
-                "folder, or choose another output with -o",
-            )
+        if left != [file]:
+            _check_same(partial, plan, held)
+        if learned is not None:  # and it is work on the same inputs, as they are now
+            held["inputs"] |= learned(partial)
+            plan = plan.compared_to(held)
+            _check_same(partial, plan, held)
     for name in ("result.json", "statement.json"):  # of a run killed before the last rename
         (partial / name).unlink(missing_ok=True)
     _write_json(file, plan.record)
+    return plan
+
+
+def _check_same(partial: Path, plan: _Plan, held: Mapping[str, Any]) -> None:
+    if not plan.goes_on_with(held):
+        raise OutputError(
+            f"{partial} holds unfinished work of another configuration or other inputs"
+            f"{plan.differs_from(held)}",
+            hint="the command that began it goes on with it; to give it up, remove that folder, or "
+            "choose another output with -o",
+        )
 
 
 def _read_spec(file: Path) -> dict[str, Any] | None:
@@ -269,18 +347,20 @@ def _read_spec(file: Path) -> dict[str, Any] | None:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("key"), str) else None
+    is_ours = isinstance(record, dict) and isinstance(record.get("key", 0), str | None)
+    return record if is_ours and isinstance(record.get("inputs"), dict) else None
 
 
-def _complete(partial: Path, key: str) -> bool:
-    """Whether everything of this key is in `partial`, byte for byte as its statement says."""
+def _complete(partial: Path, plan: _Plan) -> bool:
+    """Whether all of this plan is in `partial`, byte for byte as its statement says."""
     try:
         record = read_statement(partial)
     except InputError:
         return False
     if record is None or not (partial / "result.json").is_file():
         return False
-    if record["predicate"]["buildDefinition"]["internalParameters"]["key"] != key:
+    key = record["predicate"]["buildDefinition"]["internalParameters"]["key"]
+    if key != plan.closed().key:
         return False
     stated = {each["name"]: each["digest"]["sha256"] for each in record["subject"]}
     found = file_digests(partial)
@@ -288,7 +368,8 @@ def _complete(partial: Path, key: str) -> bool:
 
 
 def _publish(partial: Path, out: Path) -> None:
-    """Rename the partial directory; what is hidden in it (temporaries of a killed run) goes."""
+    """Rename the partial directory; what is hidden in it (temporaries of a killed run) goes, but
+    for the record of what was read."""
     for folder, folders, files in os.walk(partial):
         for name in (name for name in [*folders, *files] if name.startswith(".")):
             path = Path(folder, name)
@@ -296,7 +377,7 @@ def _publish(partial: Path, out: Path) -> None:
                 import shutil
 
                 shutil.rmtree(path)
-            elif path != partial / ".lock":
+            elif path not in (partial / ".lock", partial / seen.RECORD):
                 path.unlink()
         folders[:] = [name for name in folders if not name.startswith(".")]
         sync(folder)

@@ -16,7 +16,8 @@ _ABSENT = object()
 def describe(then: Mapping[str, Any], now: Mapping[str, Any], places: Mapping[str, str]) -> str:
     """What differs between two records of `spec.json`, a line each: key, old and new value.
 
-    `places` says where the inputs of `now` are. Empty where the records say the same.
+    `places` says where the inputs of `now` are. An input whose digest one of them does not know yet
+    (null) is none of the differences. Empty where the records say the same.
     """
     lines = []
     if then.get("kind") != now["kind"]:
@@ -28,8 +29,8 @@ def describe(then: Mapping[str, Any], now: Mapping[str, Any], places: Mapping[st
     old = then.get("inputs")
     old = old if isinstance(old, Mapping) else {}
     for name in sorted(old.keys() | now["inputs"].keys()):
-        one, other = old.get(name), now["inputs"].get(name)
-        if one != other:
+        one, other = old.get(name, _ABSENT), now["inputs"].get(name, _ABSENT)
+        if one != other and None not in (one, other):
             where = f" ({places[name]})" if name in places else ""
             lines.append(f"input {name}: {_digest(one)} then, {_digest(other)} now{where}")
     if len(lines) > MOST_LINES:
@@ -88,4 +89,4 @@ def _json(value: object) -> str:
 
 
 def _digest(digest: object) -> str:
-    return "not given" if digest is None else f"sha256 {str(digest)[:12]}"
+    return "not given" if digest is _ABSENT else f"sha256 {str(digest)[:12]}"

@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from subl.artifact.identity import Identity
 from subl.errors import InputError
 
 RECORDS = frozenset({"spec.json", "result.json", "statement.json", "metrics.ndjson"})
@@ -24,16 +25,32 @@ _BLOCK_BYTES = 1 << 18
 
 
 def file_digest(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
+    """Hex sha256 of a file's bytes, which are read.
+
+    Raises:
+        InputError: it cannot be read, or changed meanwhile.
+    """
     try:
         # Not `hashlib.file_digest`: it clears its buffer for each file, however small.
         digest = hashlib.sha256()
         with path.open("rb", buffering=0) as file:
+            before = Identity.of(file.fileno())
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
-        return digest.hexdigest()
+            after = Identity.of(file.fileno())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if after != before:
+        raise changed(path)
+    return digest.hexdigest()
+
+
+def changed(path: Path) -> InputError:
+    """Of a file that is not what it was when it began to be read."""
+    return InputError(
+        f"{path} changed while it was read",
+        hint="run the command again when nothing writes to it any more",
+    )
 
 
 def json_text(value: object, **form: Any) -> str:
@@ -112,14 +129,14 @@ def _line(digest: str, name: str) -> str:
     return f"{'' if escaped == name else chr(92)}{digest}  {escaped}\n"
 
 
-def file_digests(directory: Path) -> dict[str, str]:
-    """{relative POSIX path: hex sha256} of the files below `directory`."""
-    return {name: file_digest(directory / name) for name in files_of(directory)}
+def file_digests(directory: Path, of: Callable[[Path], str] = file_digest) -> dict[str, str]:
+    """{relative POSIX path: hex sha256} of the files below `directory`; `of` finds each."""
+    return {name: of(directory / name) for name in files_of(directory)}
 
 
-def directory_digest(directory: Path) -> str:
+def directory_digest(directory: Path, of: Callable[[Path], str] = file_digest) -> str:
     """Digest of all files below a plain directory."""
-    return listing_digest(file_digests(directory))
+    return listing_digest(file_digests(directory, of))
 
 
 def data_digest(digests: Mapping[str, str]) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import subl_core
 
 from subl import __version__
-from subl.artifact.digest import data_digest, directory_digest, file_digest
+from subl.artifact.digest import data_digest
 from subl.errors import InputError
 
 _TYPE = "https://in-toto.io/Statement/v1"
@@ -168,20 +168,6 @@ def artifact_digest(path: Path) -> str | None:
     if record is None:
         return None
     return str(record["predicate"]["buildDefinition"]["internalParameters"]["digest"])
-
-
-def input_digest(path: Path) -> str:
-    """Digest of anything a stage reads: a file, an artifact, or a plain directory.
-
-    An artifact's is taken from its statement (verified by `lineage`, not here: a chain's keys are
-    computed often); everything else is read and hashed.
-    """
-    if path.is_file():
-        return file_digest(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist", hint="check the path")
-    recorded = artifact_digest(path)
-    return directory_digest(path) if recorded is None else recorded
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

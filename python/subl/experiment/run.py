@@ -104,6 +104,7 @@ def run(
     folder = Folder(graph, out)
     todo = _chosen(folder, only)
     clock = _Clock(folder, todo, jobs, report)
+    folder.note()
     with closing(Here(folder) if jobs == 1 else Workers(graph, out, jobs)) as hands:
         making = _Making(folder, todo, hands, jobs, keep_going, clock, on_node)
         while making.todo or making.running:
@@ -184,6 +185,7 @@ class _Making:
         place = self._folder.place(node)
         if place is None:
             return
+        self._folder.note()
         lease = self._folder.lease(place)
         if who := holder(lease):
             self._elsewhere[node] = str(who)

@@ -4,6 +4,7 @@ RUN/
   owl-teacher-3fa91c02/   one artifact a node, named after it and its key: a changed configuration
   ...                     makes new ones beside the old
   .leases/                who makes what, right now
+  .seen.json              digests of what nodes were made from and no node made
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from subl.artifact import (
     read_statement,
 )
 from subl.artifact.lease import holder
+from subl.artifact.seen import Record, recall
 from subl.artifact.statement import spec_record
 from subl.errors import SublError
 from subl.experiment.graph import Graph, Node
@@ -52,7 +54,8 @@ class _Inputs(NamedTuple):
 class Folder:
     """A run's folder: where each node's artifact is, or belongs.
 
-    Digests of inputs are kept: a model of some gigabytes takes a while to read.
+    Digests of inputs are kept: a model of some gigabytes takes a while to read. What was read for
+    an earlier run, or by the process that this one works for, is known from the folder's record.
     """
 
     def __init__(self, graph: Graph, path: Path) -> None:
@@ -60,7 +63,9 @@ class Folder:
         self.path = path
         self.done: dict[Node, Path] = {}
         self._digests: dict[Path, str] = {}
+        self._record = Record()
         self._inputs: dict[Node, _Inputs] = {}
+        recall(path)
         for node in graph.nodes:
             if (found := node.how.found(node.spec)) is not None:
                 self.done[node] = found
@@ -109,6 +114,10 @@ class Folder:
         """The lease of an artifact."""
         return self.path / ".leases" / place.name
 
+    def note(self) -> None:
+        """Leave a record of what was read, for the processes of this run and the next one."""
+        self._record.note(self.path)
+
     def _inputs_of(self, node: Node) -> _Inputs | None:
         """A node's inputs as they were when they were first looked at; None until all are made."""
         if node not in self._inputs:
@@ -118,7 +127,7 @@ class Folder:
             paths = node.how.names(node.spec, given)
             for path in paths.values():
                 if path not in self._digests:
-                    self._digests[path] = input_digest(path)
+                    self._digests[path] = input_digest(path, self._record.digest)
             digests = {name: self._digests[path] for name, path in paths.items()}
             self._inputs[node] = _Inputs(paths, digests)
         return self._inputs[node]
@@ -142,7 +151,7 @@ class Folder:
         found = self.path.iterdir() if self.path.is_dir() else iter(())
         earlier = [each for each in found if pattern.fullmatch(each.name)]
         dated = [each for each in earlier if (each / "statement.json").is_file()]
-        return sorted(dated, key=lambda each: (each.stat().st_mtime, each.name), reverse=True)
+        return sorted(dated, key=_made, reverse=True)
 
     def unchanged(self, node: Node) -> bool:
         """Whether a node was made, where it belongs, from what its inputs were when it was looked
@@ -152,3 +161,8 @@ class Folder:
         if record is None or inputs is None:
             return False
         return set(spec_record(record)["inputs"].values()) == set(inputs.digests.values())
+
+
+def _made(artifact: Path) -> tuple[float, str]:
+    """When it was: the folder's own time is also that of its record."""
+    return (artifact / "statement.json").stat().st_mtime, artifact.name

@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from subl import errors
+from subl.artifact.seen import rereading, rereads
 from subl.cluster.launch import die_with_parent
 from subl.errors import StageError, SublError
 from subl.experiment.graph import Graph, Node
@@ -106,7 +107,8 @@ class _Worker:
     """A process that makes nodes, started when there is one to be made."""
 
     def __init__(self, spec: ExperimentSpec, out: Path, number: int, jobs: int) -> None:
-        self._first = json.dumps({"spec": spec.model_dump(mode="json"), "out": str(out)})
+        first = {"spec": spec.model_dump(mode="json"), "out": str(out), "rereads": rereads()}
+        self._first = json.dumps(first)
         self._log = out / f".worker-{os.getpid()}-{number}.log"
         self._died = False
         self._environment = {**os.environ, **_share(number, jobs)}
@@ -191,21 +193,11 @@ def _find_sources(folder: Folder, node: Node) -> None:
         folder.find(each)
 
 
-def main() -> None:
-    """Make the nodes that are asked for on stdin; say on stdout how it goes."""
-    die_with_parent()
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no event
-
-    def say(event: dict[str, Any]) -> None:
-        print(json.dumps(event), file=events, flush=True)
-
-    first = json.loads(sys.stdin.readline())
-    graph = Graph(ExperimentSpec.model_validate(first["spec"]))
+def _make_what_is_asked_for(graph: Graph, out: Path, say: Callable[[dict[str, Any]], None]) -> None:
     for line in sys.stdin:
         message = json.loads(line)
         wanted = message["make"]
-        folder = Folder(graph, Path(first["out"]))
+        folder = Folder(graph, out)
         (node,) = (each for each in graph.nodes if each.name == wanted)
         place = Path(message["place"])
         try:
@@ -218,6 +210,21 @@ def main() -> None:
             say({"error": {"kind": kind, "message": error.message, "hint": error.hint}})
         else:
             say({"made": wanted})
+
+
+def main() -> None:
+    """Make the nodes that are asked for on stdin; say on stdout how it goes."""
+    die_with_parent()
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no event
+
+    def say(event: dict[str, Any]) -> None:
+        print(json.dumps(event), file=events, flush=True)
+
+    first = json.loads(sys.stdin.readline())
+    graph = Graph(ExperimentSpec.model_validate(first["spec"]))
+    with rereading(first["rereads"]):
+        _make_what_is_asked_for(graph, Path(first["out"]), say)
 
 
 if __name__ == "__main__":

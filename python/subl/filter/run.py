@@ -17,7 +17,6 @@ first pass over all shards; it leaves their signatures.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -28,13 +27,18 @@ from typing import Any, TypeVar
 
 import subl_core
 
-from subl.artifact import Artifact, build, write_atomically
+from subl.artifact import Artifact, Made, Reading, build
 from subl.errors import InputError, OutputError
+from subl.filter.finished import Finished, Statistics, remembered
 from subl.filter.meter import Meter
 from subl.filter.names import called, name_inputs, name_shards
 from subl.filter.rules import FilterSpec
 from subl.progress import Report, silent
 from subl.shards import check_rows, stated_rows
+
+ENGINE_HASHES = False
+"""Whether the engine tells the digests of what it reads and writes. Without them all is read twice:
+a half-finished shard of another input would be gone on with."""
 
 _WORK = ".work"
 _HINT = "repair or leave out what is at fault; a run keeps the shards that it has finished"
@@ -50,9 +54,6 @@ _COUNTS = (
 )
 
 T = TypeVar("T")
-
-Statistics = dict[str, Any]
-"""The statistics of one shard as `subl_core.filter_shard` returns them."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,10 @@ def run(
     shards = name_shards(paths, spec.output.compression)
     check_shards(spec, shards.values())
 
-    def work(folder: Path) -> dict[str, Any]:
+    plan = spec.plan()
+    named = name_inputs(paths, in_order=bool(plan.comparisons))
+
+    def work(folder: Path) -> Made:
         started = time.monotonic()
         statistics = filter_shards(
             spec,
@@ -119,10 +123,26 @@ def run(
             called=called(paths),
         )
         figures = summarise(spec, shards, statistics)
-        return {**figures, "seconds": round(time.monotonic() - started, 3)}
+        figures["seconds"] = round(time.monotonic() - started, 3)
+        return Made(figures, _rows(figures), _written(spec, statistics), made_of(statistics))
 
-    named = name_inputs(paths, in_order=bool(spec.plan().comparisons))
-    artifact = build(Path(out), "filter", spec, named, work, rows=_rows)
+    def made_of(statistics: Mapping[str, Statistics]) -> dict[str, str]:
+        """The digests of those inputs that are shards, as far as these were read."""
+        read: dict[Path, str] = {
+            shards[name]: found["sha256"]["input"]
+            for name, found in statistics.items()
+            if name in shards and "sha256" in found
+        }
+        return {name: read[path] for name, path in named.items() if path in read}
+
+    def learned(folder: Path) -> dict[str, str]:
+        return made_of(remembered(folder / _WORK))
+
+    # Where rows are compared, what is left of one shard depends on all others as they were then.
+    reads_once = ENGINE_HASHES and not plan.comparisons
+    artifact = build(
+        Path(out), "filter", spec, named, work, learned=learned if reads_once else None
+    )
     return FilterResult(
         artifact,
         *(artifact.result[count] for count in ("rows_in", "kept", "rejected", "unreadable")),
@@ -194,6 +214,20 @@ def _files(spec: FilterSpec, name: str, statistics: Statistics) -> list[str]:
     return [*(f"kept/{file}" for file in kept), f"rejects/{name}"]
 
 
+def _written(spec: FilterSpec, statistics: Mapping[str, Statistics]) -> dict[str, str]:
+    """The digests of all files, as the engine wrote them."""
+    return {
+        file: digest
+        for name, found in statistics.items()
+        if "sha256" in found
+        for file, digest in zip(
+            _files(spec, name, found),
+            [*found["sha256"]["kept"], found["sha256"]["rejects"]],
+            strict=True,
+        )
+    }
+
+
 def _rows(figures: Mapping[str, Any]) -> dict[str, int]:
     """How many rows there must be in each file, for the artifact's statement."""
     rows = {}
@@ -231,7 +265,7 @@ def filter_shards(
     labels = {name: (called or {}).get(path, path) for name, path in shards.items()}
     for part in ("kept", "rejects", _WORK):
         (folder / part).mkdir(exist_ok=True)
-    notes = _Finished(folder / _WORK / "finished.ndjson")
+    notes = Finished(folder / _WORK)
     done = {
         name: found
         for name, found in notes.found.items()
@@ -250,6 +284,7 @@ def filter_shards(
     kept, rejects, unfinished = (str(folder / part) for part in ("kept", "rejects", _WORK))
 
     def work(name: str, threads: int) -> Statistics:
+        reading = Reading(shards[name])
         figures = subl_core.filter_shard(
             plan,
             shards[name],
@@ -267,7 +302,8 @@ def filter_shards(
         )
         statistics: Statistics = json.loads(figures)
         check_rows(shards[name], statistics["rows_in"], expected or {})
-        notes.add(name, figures)
+        digests = statistics.get("sha256")
+        notes.add(name, figures, reading.came_to(digests["input"]) if digests else None)
         meter.finish(name, statistics["rows_in"], statistics["kept"])
         finished(name)
         return statistics
@@ -334,43 +370,6 @@ def _for_each_shard(
                 raise _input_error(error) from error
             raise
     return done
-
-
-class _Finished:
-    """The shards that are finished, noted with their statistics as they are: `found` are those of
-    an interrupted run. What a shard's files hold is on the disk before it is noted, but not their
-    names: where a crash takes away these or the note, the shard is filtered again."""
-
-    def __init__(self, file: Path) -> None:
-        self.found: dict[str, Statistics] = {}
-        # Whatever is no line feed is escaped in JSON, so a line is a note.
-        for line in file.read_bytes().split(b"\n") if file.exists() else []:
-            try:
-                note = json.loads(line)
-            except ValueError:
-                continue
-            if note["engine"] == subl_core.__version__:  # another one may write other bytes
-                self.found[note["name"]] = note["statistics"]
-        notes = self.found.items()
-        whole = "".join(self._line(name, json.dumps(found)) for name, found in notes)
-        write_atomically(file, whole)
-        self._file = file.open("ab", buffering=0)
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> _Finished:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def add(self, name: str, statistics: str) -> None:
-        with self._lock:
-            self._file.write(self._line(name, statistics).encode())
-
-    @staticmethod
-    def _line(name: str, statistics: str) -> str:
-        engine = subl_core.__version__
-        return f'{{"engine": "{engine}", "name": {json.dumps(name)}, "statistics": {statistics}}}\n'
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

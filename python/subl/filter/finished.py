@@ -1,0 +1,81 @@
+"""Which shards of an unfinished run are finished, with what the engine found in each.
+
+A note is a line of a file in the run's folder of unfinished work. What a shard's files hold is on
+the disk before it is noted, but not their names: where a crash takes away these or the note, the
+shard is filtered again.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import subl_core
+
+from subl.artifact import Identity, remember, write_atomically
+
+Statistics = dict[str, Any]
+"""The statistics of one shard as `subl_core.filter_shard` returns them."""
+
+_FILE = "finished.ndjson"
+
+
+class Finished:
+    """The notes in a folder: `found` are those of an interrupted run."""
+
+    def __init__(self, folder: Path) -> None:
+        notes = list(_notes(folder))
+        self.found: dict[str, Statistics] = {note["name"]: note["statistics"] for note in notes}
+        file = folder / _FILE
+        write_atomically(
+            file,
+            "".join(
+                _line(**{**note, "statistics": json.dumps(note["statistics"])}) for note in notes
+            ),
+        )
+        self._file = file.open("ab", buffering=0)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Finished:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, name: str, statistics: str, identity: Identity | None) -> None:
+        """Note a shard, and of which file it was made if that can be told by its looks."""
+        with self._lock:
+            self._file.write(_line(name, statistics, identity).encode())
+
+
+def remembered(folder: Path) -> dict[str, Statistics]:
+    """What is noted of an interrupted run's shards; the digests of their inputs are known then."""
+    notes = list(_notes(folder))
+    remember(
+        {
+            Identity(*note["identity"]): note["statistics"]["sha256"]["input"]
+            for note in notes
+            if note["identity"] is not None
+        }
+    )
+    return {note["name"]: note["statistics"] for note in notes}
+
+
+def _notes(folder: Path) -> Iterator[dict[str, Any]]:
+    file = folder / _FILE
+    # Whatever is no line feed is escaped in JSON, so a line is a note.
+    for line in file.read_bytes().split(b"\n") if file.exists() else []:
+        try:
+            note = json.loads(line)
+        except ValueError:
+            continue
+        if note.pop("engine") == subl_core.__version__:  # another one may write other bytes
+            yield note
+
+
+def _line(name: str, statistics: str, identity: Identity | None) -> str:
+    note = json.dumps({"engine": subl_core.__version__, "name": name, "identity": identity})
+    return f'{note[:-1]}, "statistics": {statistics}}}\n'
