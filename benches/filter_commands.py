@@ -23,7 +23,7 @@ def subl(rule: dict[str, Any], source: Path, out: Path, cores: int) -> None:
     values = (f"{key} = {json.dumps(value)}\n" for key, value in rule.items())
     rules.write_text("[[rule]]\n" + "".join(values))
     command = [program("subl") or "subl", "filter", rules, source, "-o", artifact, "-j", str(cores)]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
     os.link(artifact / "kept" / source.name, out)
 
 

@@ -5,11 +5,12 @@
 
 All systems read one file and write the kept rows to another, one after another. The best of three
 counts, or of as many as fit into half a minute. Each is measured in a process of its own that is
-pinned to its cores, after its imports. Systems below about 30 MB/s get the first megabytes of the
-file only; the table says so. Where answers must agree, the numbers of kept rows are compared, and a
-difference is an error. MB/s are those of the JSON lines read, also for compressed files. Inputs are
-made once, in `--scratch`; `filter_inputs` says from what, `filter_systems` how each system is
-called.
+pinned to its cores, after its imports; a command (`--only commands`) from its start to its end.
+Systems below about 30 MB/s get the first megabytes of the file only; the table says so. Where
+answers must agree, the numbers of kept rows are compared, and a difference is an error. MB/s are
+those of the JSON lines read, also for compressed files. Inputs are made once, in `--scratch`;
+`filter_inputs` says from what, `filter_tasks` what is measured, `filter_systems` and
+`filter_commands` how each system is called.
 """
 
 from __future__ import annotations
@@ -206,9 +207,10 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     last = None
     for row in rows:
         task, last = row.task if row.task != last else "", row.task
+        kept = f"{row.kept:,}" if row.kept else ""
         ratio = f"{row.subl_is:.{1 if row.subl_is >= 2 else 2}f}x" if row.subl_is else ""
         speed = f"{row.megabytes_per_second:.{0 if row.megabytes_per_second >= 100 else 1}f}"
-        yield (f"| {task} | {row.system} | {row.cores} | {speed} | {ratio} | {row.kept:,} |")
+        yield (f"| {task} | {row.system} | {row.cores} | {speed} | {ratio} | {kept} |")
 
 
 def warnings(rows: Sequence[Row]) -> Iterator[str]:

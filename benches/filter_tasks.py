@@ -44,6 +44,7 @@ CHINESE_WORDS = tuple(CHINESE_ANIMALS.split())
 NOTHING = ("qzxjkvwb",)
 """In none of the rows."""
 
+FLOOR = "floor: find the field, copy the line (C)"
 NUMBERS = {"name": "numbers", "kind": "numbers", **systems.NUMBER_RULE}
 Make = Callable[[Path, float], inputs.Input]
 KINDS: dict[str, tuple[Make, tuple[str, ...]]] = {
@@ -170,7 +171,7 @@ def nothing_task(kind: str, rows: inputs.Input, floor: Path) -> Iterator[Run]:
     run = partial(Run, f"nothing asked, {kind} rows", source=rows)
     yield run("subl", ours)
     yield run("subl", ours, cores=ALL_CORES)
-    yield run("floor: find the field, copy the line (C)", partial(systems.floor, floor))
+    yield run(FLOOR, partial(systems.floor, floor))
 
 
 def regex_task(
@@ -179,32 +180,26 @@ def regex_task(
     ours = partial(systems.ours, [regex_rule(patterns)])
     run = partial(Run, f"{len(patterns)} regexes, {kind} rows", source=rows)
     part = partial(run, part_of_file=10, reference=ours)
-    # With Unicode word boundaries and many characters that are not ASCII, or none.
-    slow = part if kind in ("text", "escape-rich") else run
     each = partial(systems.polars, partial(systems.polars_each, patterns))
-    union = partial(systems.polars, partial(systems.polars_union, patterns))
-    ascii_union = partial(systems.polars, partial(systems.polars_ascii_union, patterns))
+    polars = partial(systems.polars, partial(systems.polars_ascii_union, patterns))
     duckdb = partial(systems.duckdb_rows, systems.duckdb_union(patterns))
     words = systems.ripgrep_patterns(patterns)
+    ripgrep = partial(systems.ripgrep, ["--no-unicode", *words])
     boundaries = ascii_boundaries(patterns)
     yield run("subl", ours)
     yield run("subl", ours, cores=ALL_CORES)
-    yield run(
-        "floor: find the field, copy the line (C)", partial(systems.floor, floor), agrees=False
-    )
+    yield run(FLOOR, partial(systems.floor, floor), agrees=False)
     for cores in (1, ALL_CORES):
         yield run("Polars, one search each", each, cores=cores)
-    yield slow("Polars, one union", union)
-    for cores in (1, ALL_CORES):
-        if boundaries:
-            yield run(f"Polars, one union{boundaries}", ascii_union, cores=cores, agrees=False)
+        yield run(f"Polars, one union{boundaries}", polars, cores=cores, agrees=not boundaries)
         yield run(f"DuckDB, one union{boundaries}", duckdb, cores=cores, agrees=not boundaries)
-    yield run(
-        "ripgrep, ASCII, whole lines",
-        partial(systems.ripgrep, ["--no-unicode", *words]),
-        agrees=False,
-    )
-    yield slow("ripgrep, whole lines", partial(systems.ripgrep, words), agrees=False)
+    yield run("ripgrep, ASCII, whole lines", ripgrep, agrees=False)
+    if boundaries:
+        # Unicode word boundaries are slow in these where rows have characters that are not ASCII.
+        slow = run if kind == "number" else part
+        union = partial(systems.polars, partial(systems.polars_union, patterns))
+        yield slow("Polars, one union", union)
+        yield slow("ripgrep, whole lines", partial(systems.ripgrep, words), agrees=False)
     yield part(
         "datatrove, one union",
         partial(systems.datatrove, partial(systems.datatrove_patterns, tuple(patterns))),
