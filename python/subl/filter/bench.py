@@ -1,13 +1,15 @@
 """Where the time of a filter goes on this machine, with the user's own rules and rows.
 
-Everything is tried for a limited time (`trial`): all rules on one thread and on all, each rule
-alone, and a rule that does next to nothing, since a plan needs one. What a rule costs is its time
-less that of this baseline. Of several trials the fastest counts: whatever else the machine does
-only makes them slower. Reading, decompressing and writing are measured by doing only that.
+Everything is tried for a limited time (`trial`): all rules on one thread and on all, all rules
+while they only count, each rule alone, and a rule that does next to nothing, since a plan needs
+one. What something costs is the difference between two of these. Of several trials the fastest
+counts: whatever else the machine does only makes them slower. Reading, decompressing, digests and
+writing are measured by doing only that.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -28,7 +30,21 @@ from subl.shards import format_of, open_lines
 
 _BLOCK_BYTES = 1 << 20
 _WRITTEN_BYTES = 256 << 20
+_HASHED_BYTES = 256 << 20
 _WORDS = ("owl", "eagle", "wolf", "dolphin", "elephant", "otter", "raven", "panda", "tiger", "lion")
+
+
+PARTS = (
+    "reading",
+    "decompressing",
+    "digests",
+    "decoding",
+    "matching",
+    "reasons",
+    "compressing",
+    "writing",
+)
+"""What the time goes into, in the order in which a row gets there."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +70,12 @@ class RuleCost:
 @dataclass(frozen=True)
 class FilterBench:
     """`seconds_per_gigabyte`: where the time goes on one thread, a gigabyte being 10**9
-    uncompressed bytes. `reading`, `decompressing` and `writing` were measured by doing only that.
-    `compressing` is the baseline less what it takes to write without compression, `rules` is all
-    rules less the baseline, and `rest` is what is left: splitting lines and finding fields, or
-    decoding and encoding Parquet, whose bytes are those of the file."""
+    uncompressed bytes. `reading`, `decompressing`, `digests` (of what is read and written) and
+    `writing` were measured by doing only that. `compressing` is the baseline less what it takes to
+    write without compression. `matching` is all rules while they only count, less the baseline;
+    `reasons` is what it takes more that rows are rejected, with the reasons. `decoding` is what is
+    left: splitting lines, finding fields and resolving escapes, or decoding Parquet, whose bytes
+    are those of the file (and `reasons` encodes it again)."""
 
     files: int
     file_bytes: int
@@ -85,7 +103,7 @@ def bench(
     shards = name_shards(inputs, spec.output.compression)
     paths = list(shards.values())
     alone = [_alone(spec, rule.name) for rule in spec.rules]
-    total = (6 if threads > 1 else 5) + len(alone)
+    total = (8 if threads > 1 else 7) + len(alone)
     done = 0
 
     def measured(name: str) -> None:
@@ -102,11 +120,15 @@ def bench(
         given = name_shards(inputs, spec.output.compression)
         return _speed(_fastest(spec, given, threads, limit_seconds), threads, content_per_file_byte)
 
+    measured("digests")
+    hashing = _hashing()
     measured("all rules, 1 thread")
     speeds = [speed(spec, 1)]
     if threads > 1:
         measured(f"all rules, {threads} threads")
         speeds.append(speed(spec, threads))
+    measured("counting")
+    counting = speed(_counting(spec), 1)
     measured("baseline")
     base = speed(_baseline(spec, spec.output.compression), 1)
     compresses = any(name.lower().endswith((".gz", ".zst", ".zstd")) for name in shards)
@@ -123,18 +145,24 @@ def bench(
     writing = _writing()
     report(Progress("bench", total, total, "measurements"))
 
-    all_rules = 1e9 / speeds[0].bytes_per_second
-    read = 1e9 / (reading * content_per_file_byte)
+    all_rules, counted, based = (
+        1e9 / each.bytes_per_second for each in (speeds[0], counting, base)
+    )
+    read = 1e9 / content_per_file_byte
+    # All that is read is written to one of two places, the rejects with more than that.
+    written = read if compresses else 1e9
     compressed = any(format_of(path) in (".jsonl.gz", ".jsonl.zst") for path in paths)
     seconds = {
-        "reading": read,
-        "decompressing": max(0.0, 1e9 / content_speed - read) if compressed else 0.0,
-        "compressing": max(0.0, 1e9 / base.bytes_per_second - 1e9 / without.bytes_per_second),
-        # All that is read is written to one of two places, the rejects with more than that.
-        "writing": 1e9 / (content_per_file_byte if compresses else 1) / writing,
-        "rules": max(0.0, all_rules - 1e9 / base.bytes_per_second),
+        "reading": read / reading,
+        "decompressing": max(0.0, 1e9 / content_speed - read / reading) if compressed else 0.0,
+        "digests": (read + written) / hashing,
+        "matching": max(0.0, counted - based),
+        "reasons": max(0.0, all_rules - counted),
+        "compressing": max(0.0, based - 1e9 / without.bytes_per_second),
+        "writing": written / writing,
     }
-    seconds["rest"] = max(0.0, all_rules - sum(seconds.values()))
+    seconds["decoding"] = max(0.0, all_rules - sum(seconds.values()))
+    seconds = {part: seconds[part] for part in PARTS}
     result = FilterBench(
         files=len(paths),
         file_bytes=sum(path.stat().st_size for path in paths),
@@ -198,6 +226,12 @@ def _baseline(spec: FilterSpec, compression: str) -> FilterSpec:
     return FilterSpec(rules=(rule,), max_line_bytes=spec.max_line_bytes, output=output)
 
 
+def _counting(spec: FilterSpec) -> FilterSpec:
+    """The same rules, of which none drops or tags a row."""
+    rules = tuple(rule.model_copy(update={"action": "count"}) for rule in spec.rules)
+    return updated(spec, rules=rules)
+
+
 def _fastest(
     spec: FilterSpec, shards: Mapping[str, Path], threads: int, limit_seconds: float
 ) -> Trial:
@@ -258,6 +292,16 @@ def _noting(into: dict[Path, int], path: Path) -> Callable[[int], None]:
     return note
 
 
+def _hashing() -> float:
+    """Bytes a second."""
+    block = random.Random(0).randbytes(_BLOCK_BYTES)
+    digest = hashlib.sha256()
+    started = time.perf_counter()
+    for _ in range(_HASHED_BYTES // _BLOCK_BYTES):
+        digest.update(block)
+    return _HASHED_BYTES / (time.perf_counter() - started)
+
+
 def _writing() -> float:
     """Bytes a second, to the end of the sync."""
     block = random.Random(0).randbytes(_BLOCK_BYTES)
@@ -287,19 +331,13 @@ def _limit(result: FilterBench, paths: Sequence[Path], threads: int) -> str:
     largest = max(seconds, key=lambda part: seconds[part])
     share = 100 * seconds[largest] / sum(seconds.values())
     text = f"{largest} takes longest: {share:.0f} % of the time of one thread"
-    if largest == "rules":
+    if largest == "matching":
         known = [cost for cost in result.rules if cost.seconds_per_gigabyte is not None]
         if known:
             slowest = max(known, key=lambda cost: cost.seconds_per_gigabyte or 0.0)
             text += f", and `{slowest.name}` most of that"
-        text = text.replace("rules takes", "the rules take", 1)
     elif largest == "decompressing" and any(format_of(path) == ".jsonl.gz" for path in paths):
         text += "; a .gz file is decompressed by one thread, so more files or .zst help"
-    elif largest == "rest":
-        work = "finding lines and fields"
-        if all(format_of(path) == ".parquet" for path in paths):
-            work = "decoding and encoding columns"
-        text = f"{work} takes longest: {share:.0f} % of the time of one thread"
     if len(result.speeds) > 1:
         gain = result.speeds[-1].bytes_per_second / result.speeds[0].bytes_per_second
         text += f"; {threads} threads are {gain:.1f} times as fast as one"
