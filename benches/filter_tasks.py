@@ -325,5 +325,5 @@ def jq_peers(condition: str) -> Iterator[Peer]:
     for name in ("jq", "jaq"):
         if program := commands.program(name):
             yield Peer(
-                name, partial(commands.jq, program, condition), threaded=False, part_of_file=20
+                name, partial(commands.jq, program, condition), threaded=False, part_of_file=10
             )
