@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from filter_systems import program
 
 
 def subl(rule: dict[str, Any], source: Path, out: Path, cores: int) -> None:
@@ -22,8 +23,8 @@ def subl(rule: dict[str, Any], source: Path, out: Path, cores: int) -> None:
     rules, artifact = out.with_name("rules.toml"), out.with_name("filtered")
     values = (f"{key} = {json.dumps(value)}\n" for key, value in rule.items())
     rules.write_text("[[rule]]\n" + "".join(values))
-    command = [program("subl") or "subl", "filter", rules, source, "-o", artifact, "-j", str(cores)]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    options: list[str | Path] = [rules, source, "-o", artifact, "-j", str(cores)]
+    subprocess.run([program("subl"), "filter", *options], check=True, capture_output=True)
     os.link(artifact / "kept" / source.name, out)
 
 
@@ -37,20 +38,22 @@ def duckdb(condition: str, source: Path, out: Path, cores: int) -> None:
     python(f"import duckdb; duckdb.sql({query!r})")
 
 
+def nothing(source: Path, out: Path, cores: int) -> None:
+    """What starting Python takes."""
+    python("pass")
+    out.touch()
+
+
 def python(script: str) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
-def program(name: str) -> str | None:
-    """Of this environment, or else of the system."""
-    beside = Path(sys.executable).with_name(name)
-    return str(beside) if beside.exists() else shutil.which(name)
-
-
-def jq(program: str, condition: str, source: Path, out: Path, cores: int) -> None:
+def jq(name: str, condition: str, source: Path, out: Path, cores: int) -> None:
     """jq, or jaq, which is jq written in Rust."""
     with out.open("wb") as file:
-        subprocess.run([program, "-c", f"select({condition})", source], stdout=file, check=True)
+        subprocess.run(
+            [program(name), "-c", f"select({condition})", source], stdout=file, check=True
+        )
 
 
 # --- Conditions: that a text is found, or that none is

