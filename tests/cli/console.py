@@ -45,8 +45,10 @@ def write_rows_and_rules(folder: Path) -> None:
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    """Every path below `folder` with its bytes (None: a folder)."""
+    """Every path below `folder` with its bytes (None: a folder), but for what is known of inputs:
+    that is noted once they are old enough."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
+        if path.name != ".seen.json"
     }

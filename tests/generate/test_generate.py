@@ -140,9 +140,7 @@ def test_a_resumed_run_looks_at_its_prompts_no_second_time(
     )
     assert heard == [("generate rows", 1500)]
     assert again.digest == whole.digest
-    assert {each.name for each in again.path.iterdir()} == {
-        each.name for each in whole.path.iterdir()
-    } == {
+    assert {each.name for each in again.path.iterdir()} - {".seen.json"} == {
         "part-00000.jsonl", "part-00001.jsonl", "result.json", "spec.json", "statement.json"
     }  # fmt: skip
 
