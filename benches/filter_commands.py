@@ -24,7 +24,7 @@ def subl(rule: dict[str, Any], source: Path, out: Path, cores: int) -> None:
     values = (f"{key} = {json.dumps(value)}\n" for key, value in rule.items())
     rules.write_text("[[rule]]\n" + "".join(values))
     options: list[str | Path] = [rules, source, "-o", artifact, "-j", str(cores)]
-    subprocess.run([program("subl"), "filter", *options], check=True, capture_output=True)
+    start([program("subl"), "filter", *options])
     os.link(artifact / "kept" / source.name, out)
 
 
@@ -45,7 +45,13 @@ def nothing(source: Path, out: Path, cores: int) -> None:
 
 
 def python(script: str) -> None:
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    start([sys.executable, "-c", script])
+
+
+def start(command: Sequence[str | Path]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: {Path(command[0]).name} failed: {done.stderr}")
 
 
 def jq(name: str, condition: str, source: Path, out: Path, cores: int) -> None:
