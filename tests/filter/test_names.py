@@ -15,7 +15,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from subl.artifact import StageSpec, build, lineage, read_statement, row_counts
+from subl.artifact import Made, StageSpec, build, lineage, read_statement, row_counts
 from subl.errors import InputError, OutputError
 from subl.filter import DuplicateRule, FilterSpec, NumbersRule, OutputSpec, name_shards, run
 from subl.shards import format_of, open_lines
@@ -169,14 +169,14 @@ def test_lineage_counts_the_rows_on_the_disk(tmp_path: Path) -> None:
     """Here the digests are right: the rows were lost before they were taken."""
     rows = {"kept/a.jsonl": 3, "kept/b.parquet": 2, "kept/c.jsonl.zst": 1}
 
-    def work(folder: Path) -> dict[str, Any]:
+    def work(folder: Path) -> Made:
         (folder / "kept").mkdir()
         write(folder / "kept/a.jsonl", range(2))
         write(folder / "kept/b.parquet", range(2))
         (folder / "kept/c.jsonl.zst").write_bytes(b"no frame")
-        return {"rows": 6}
+        return Made({"rows": 6}, rows)
 
-    build(tmp_path / "out", "filter", Spec(), {}, work, rows=lambda result: rows)
+    build(tmp_path / "out", "filter", Spec(), {}, work)
     assert row_counts(read_statement(tmp_path / "out") or {}) == rows
     problems = lineage(tmp_path / "out").problems
     assert problems[0] == "kept/a.jsonl has 2 rows, but 3 were written"
@@ -185,11 +185,8 @@ def test_lineage_counts_the_rows_on_the_disk(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_gone_when_the_work_ends_is_an_error(tmp_path: Path) -> None:
-    def work(folder: Path) -> dict[str, Any]:
-        return {}
-
     with pytest.raises(OutputError, match=r"a\.jsonl was written and is gone"):
-        build(tmp_path / "out", "filter", Spec(), {}, work, rows=lambda _: {"a.jsonl": 1})
+        build(tmp_path / "out", "filter", Spec(), {}, lambda _: Made({}, {"a.jsonl": 1}))
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.zst", ".parquet"])
