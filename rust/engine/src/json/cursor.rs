@@ -1,6 +1,7 @@
 //! Reads one thing after the other in a line: a string, a number, a word; from mark to mark.
 
-use super::index::Index;
+use super::escape::unit;
+use super::index::{Index, Run};
 use super::unreadable::Unreadable;
 
 /// A JSON string between its quotes: `block[start..end]`.
@@ -8,7 +9,19 @@ use super::unreadable::Unreadable;
 pub struct Text {
     pub start: usize,
     pub end: usize,
-    pub escaped: bool,
+    pub escapes: Escapes,
+}
+
+/// What is known of the escapes in a string.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Escapes {
+    /// There are none.
+    None,
+    /// None stands for an ASCII letter, digit or mark other than `"`, `\` and `/`, nor for a case
+    /// variant of one: what the string says of these stands there as it is.
+    Open,
+    /// There may be such ones.
+    Hiding,
 }
 
 /// A place in a line.
@@ -91,93 +104,82 @@ impl Cursor<'_> {
     #[inline(always)]
     pub fn rest_of_string(&mut self) -> Result<Text, Unreadable> {
         let start = self.at;
-        let mut escaped = false;
-        loop {
-            self.at = self.index.next_stop(self.at).min(self.end);
-            match self.peek() {
-                Some(b'"') => {
-                    let end = self.at;
-                    self.at += 1;
-                    return Ok(Text { start, end, escaped });
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                Some(_) => return Err(self.expected("an escape instead of a control character")),
-                None => return Err(self.expected("the end of the string")),
+        let run = self.index.string(start);
+        self.at = run.end.min(self.end);
+        let escapes = match run {
+            Run { unsure: true, .. } => self.check_escapes(start)?,
+            Run { escaped: true, .. } => Escapes::Open,
+            _ => Escapes::None,
+        };
+        match self.peek() {
+            Some(b'"') => {
+                let end = self.at;
+                self.at += 1;
+                Ok(Text { start, end, escapes })
             }
+            Some(_) => Err(self.expected("an escape instead of a control character")),
+            None => Err(self.expected("the end of the string")),
         }
     }
 
-    /// Checks the escape at the cursor; a surrogate pair counts as one.
-    fn escape(&mut self) -> Result<(), Unreadable> {
+    /// Checks every escape from `start` to the cursor.
+    #[cold]
+    fn check_escapes(&mut self, start: usize) -> Result<Escapes, Unreadable> {
+        let end = self.at;
+        let mut escapes = Escapes::Open;
+        self.at = start;
+        while let Some(at) = self.index.next_escape(self.at, end) {
+            self.at = at;
+            if let Some(0..0x80 | 0x17F | 0x212A) = self.escape()? {
+                escapes = Escapes::Hiding;
+            }
+        }
+        self.at = end;
+        Ok(escapes)
+    }
+
+    /// Checks the escape at the cursor, and returns the code of one that is a code; a surrogate pair
+    /// counts as one.
+    fn escape(&mut self) -> Result<Option<u32>, Unreadable> {
         let at = self.at;
         self.at += 1;
         match self.peek() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
-            Some(b'u') => match self.unit()? {
-                0xD800..0xDC00 => {
-                    let paired = self.block[self.at..self.end].starts_with(b"\\u") && {
-                        self.at += 1;
-                        (0xDC00..0xE000).contains(&self.unit()?)
-                    };
-                    if !paired {
-                        return Err(Unreadable::LoneSurrogate { at: at - self.start });
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.at += 1;
+                Ok(None)
+            }
+            Some(b'u') => {
+                let unit = self.unit()?;
+                let is_right = match unit {
+                    0xD800..0xDC00 => {
+                        self.block[self.at..self.end].starts_with(b"\\u") && {
+                            self.at += 1;
+                            (0xDC00..0xE000).contains(&self.unit()?)
+                        }
                     }
+                    _ => !(0xDC00..0xE000).contains(&unit),
+                };
+                if is_right {
+                    Ok(Some(unit))
+                } else {
+                    Err(Unreadable::LoneSurrogate { at: at - self.start })
                 }
-                0xDC00..0xE000 => return Err(Unreadable::LoneSurrogate { at: at - self.start }),
-                _ => {}
-            },
-            _ => return Err(self.expected("an escape sequence")),
+            }
+            _ => Err(self.expected("an escape sequence")),
         }
-        Ok(())
     }
 
     /// Reads `uXXXX`, whose first byte is known.
     fn unit(&mut self) -> Result<u32, Unreadable> {
         self.at += 1;
-        let mut unit = 0;
-        for _ in 0..4 {
-            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
-            unit = unit << 4 | digit.ok_or_else(|| self.expected("a hexadecimal digit"))?;
+        let digits = self.block[self.at..self.end].first_chunk();
+        if let Some(unit) = digits.and_then(|digits| unit(*digits)) {
+            self.at += 4;
+            return Ok(unit);
+        }
+        while self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
             self.at += 1;
         }
-        Ok(unit)
+        Err(self.expected("a hexadecimal digit"))
     }
-}
-
-/// Decodes a string that the scanner has checked, and appends it.
-pub fn decode(mut escaped: &[u8], decoded: &mut Vec<u8>) {
-    fn unit(escaped: &mut &[u8]) -> u32 {
-        let (digits, rest) = escaped.split_at(4);
-        *escaped = rest;
-        digits.iter().fold(0, |unit, &digit| {
-            unit << 4 | char::from(digit).to_digit(16).expect("checked by the scanner")
-        })
-    }
-    while let Some(at) = memchr::memchr(b'\\', escaped) {
-        decoded.extend_from_slice(&escaped[..at]);
-        let kind = escaped[at + 1];
-        escaped = &escaped[at + 2..];
-        match kind {
-            b'b' => decoded.push(8),
-            b'f' => decoded.push(0xC),
-            b'n' => decoded.push(b'\n'),
-            b'r' => decoded.push(b'\r'),
-            b't' => decoded.push(b'\t'),
-            b'u' => {
-                let mut code = unit(&mut escaped);
-                if (0xD800..0xDC00).contains(&code) {
-                    escaped = &escaped[2..];
-                    code = 0x1_0000 + ((code - 0xD800) << 10) + (unit(&mut escaped) - 0xDC00);
-                }
-                let c = char::from_u32(code).expect("surrogates are paired");
-                decoded.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-            // `"`, `\` and `/` stand for themselves.
-            other => decoded.push(other),
-        }
-    }
-    decoded.extend_from_slice(escaped);
 }

@@ -1,7 +1,9 @@
 //! What was found in a line so far: the values of its fields, and what has to be remembered until it
 //! is known that they count.
 
-use super::cursor::{Cursor, Text, decode};
+use super::cursor::{Cursor, Escapes, Text};
+use super::escape::Decoded;
+use super::index::Index;
 use super::path::{Tree, bits};
 use super::row::{Record, Slot};
 use super::unreadable::Unreadable;
@@ -18,13 +20,17 @@ pub struct Found {
     /// The values of each field, in the order of the row.
     values: Vec<Vec<Slot>>,
     /// The decoded text of strings with escapes.
-    decoded: Vec<u8>,
-    key: Vec<u8>,
+    decoded: Decoded,
+    key: Decoded,
     frames: Vec<Frame>,
     /// What the frames on the stack remember: how many values each field had before.
     counts: Vec<usize>,
     /// The paths for which a null is something that is there, one bit each.
     pub nulls: u64,
+    /// Are strings with escapes left as they are?
+    pub leave_escapes: bool,
+    /// Were some?
+    has_escapes: bool,
 }
 
 /// An open object that a path leads through, other than the row itself.
@@ -41,18 +47,20 @@ impl Found {
     pub fn new(paths: usize) -> Found {
         Found {
             values: vec![Vec::new(); paths],
-            decoded: Vec::new(),
-            key: Vec::new(),
+            decoded: Decoded::default(),
+            key: Decoded::default(),
             frames: Vec::new(),
             counts: Vec::new(),
             nulls: 0,
+            leave_escapes: false,
+            has_escapes: false,
         }
     }
 
     /// The line in which all of it was found.
     #[inline]
     pub fn record<'a>(&'a self, block: &'a [u8], is_ascii: bool) -> Record<'a> {
-        Record { block, is_ascii, found: &self.values, decoded: &self.decoded }
+        Record { block, is_ascii, found: &self.values, decoded: self.decoded.bytes() }
     }
 
     pub fn forget_all(&mut self) {
@@ -60,6 +68,7 @@ impl Found {
             values.clear();
         }
         self.decoded.clear();
+        self.has_escapes = false;
         self.frames.clear();
         self.counts.clear();
     }
@@ -86,10 +95,10 @@ impl Found {
             return Ok(UNTRACKED);
         }
         let mut key = &cursor.block[text.start..text.end];
-        if text.escaped {
+        if text.escapes != Escapes::None {
             self.key.clear();
-            decode(key, &mut self.key);
-            key = &self.key;
+            self.key.append(cursor.block, cursor.index, text.start, text.end);
+            key = self.key.bytes();
         }
         for (name, child) in &tree.node(node).keys {
             if name.as_bytes() == key {
@@ -139,15 +148,17 @@ impl Found {
     }
 
     #[inline]
-    pub fn take_text(&mut self, tree: &Tree, node: usize, block: &[u8], text: Text) {
+    pub fn take_text(&mut self, tree: &Tree, node: usize, cursor: &Cursor<'_>, text: Text) {
         let node = tree.node(node);
-        let slot = if text.escaped {
-            let start = self.decoded.len();
-            decode(&block[text.start..text.end], &mut self.decoded);
-            let decoded = &self.decoded[start..];
-            Slot::Decoded { start, end: self.decoded.len(), is_ascii: decoded.is_ascii() }
+        let block = cursor.block;
+        let Text { start, end, escapes } = text;
+        let slot = if escapes == Escapes::None {
+            Slot::Plain { start, end }
+        } else if self.leave_escapes && node.decides.is_empty() {
+            self.has_escapes = true;
+            Slot::Escaped { start, end, is_open: escapes == Escapes::Open }
         } else {
-            Slot::Plain { start: text.start, end: text.end }
+            self.decode(block, cursor.index, start, end)
         };
         for field in bits(node.here) {
             self.values[field].push(slot);
@@ -156,7 +167,7 @@ impl Found {
             && !node.decides.is_empty()
         {
             let bytes = match slot {
-                Slot::Decoded { start, end, .. } => &self.decoded[start..end],
+                Slot::Decoded { start, end, .. } => &self.decoded.bytes()[start..end],
                 _ => &block[text.start..text.end],
             };
             for &condition in &node.decides {
@@ -165,6 +176,26 @@ impl Found {
                 }
             }
         }
+    }
+
+    fn decode(&mut self, block: &[u8], index: &Index, start: usize, end: usize) -> Slot {
+        let from = self.decoded.length();
+        let is_ascii = self.decoded.append(block, index, start, end);
+        Slot::Decoded { start: from, end: self.decoded.length(), is_ascii }
+    }
+
+    /// Decodes what was left as it is.
+    pub fn decode_all(&mut self, block: &[u8], index: &Index) {
+        if !std::mem::take(&mut self.has_escapes) {
+            return;
+        }
+        let mut values = std::mem::take(&mut self.values);
+        for slot in values.iter_mut().flatten() {
+            if let Slot::Escaped { start, end, .. } = *slot {
+                *slot = self.decode(block, index, start, end);
+            }
+        }
+        self.values = values;
     }
 
     #[inline]

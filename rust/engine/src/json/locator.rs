@@ -48,6 +48,18 @@ impl Locator {
         self
     }
 
+    /// Strings with escapes are left as they are; [`Locator::decode`] is for what must know them.
+    pub fn leaving_escapes(mut self) -> Locator {
+        self.found.leave_escapes = true;
+        self
+    }
+
+    /// The line that was located last, with its escapes decoded.
+    pub fn decode<'a>(&'a mut self, block: &'a [u8], index: &Index, is_ascii: bool) -> Record<'a> {
+        self.found.decode_all(block, index);
+        self.found.record(block, is_ascii)
+    }
+
     /// Checks the whole line `block[start..end]` (without terminator and byte-order mark) and
     /// locates the fields in it. Offsets in errors are those in the line.
     #[inline]
@@ -110,7 +122,7 @@ fn walk(
             Some(b'"') => {
                 let text = cursor.string()?;
                 if node != UNTRACKED {
-                    found.take_text(tree, node, cursor.block, text);
+                    found.take_text(tree, node, &cursor, text);
                 }
             }
             Some(b'{') => {

@@ -5,6 +5,7 @@
 //! of all paths, and gives a [`Record`]. Rules ask any [`Row`], of which a record is one kind.
 
 mod cursor;
+mod escape;
 mod found;
 mod index;
 mod locator;
@@ -17,5 +18,6 @@ pub use index::Index;
 pub(crate) use index::mark_word_characters;
 pub use locator::Locator;
 pub(crate) use path::{MAX_PATHS, Node, Tree, bits};
+pub(crate) use row::Written;
 pub use row::{Record, Row, Value};
 pub use unreadable::{MAX_DEPTH, Unreadable};

@@ -1,5 +1,6 @@
 //! A row as rules see it: the values of its fields, wherever they come from.
 
+use super::index::Index;
 use super::unreadable::Unreadable;
 
 /// A decoded string of a row: valid UTF-8.
@@ -21,6 +22,30 @@ impl<'a> Value<'a> {
 impl<'a> From<&'a str> for Value<'a> {
     fn from(text: &'a str) -> Value<'a> {
         Value { bytes: text.as_bytes(), is_ascii: text.is_ascii() }
+    }
+}
+
+/// A string as it is written in a line, escapes and all; none of them hides ASCII text.
+#[derive(Clone, Copy)]
+pub struct Written<'a> {
+    block: &'a [u8],
+    start: usize,
+    end: usize,
+    /// Is the whole line ASCII? It may have other characters as escapes all the same.
+    pub is_ascii: bool,
+}
+
+impl<'a> Written<'a> {
+    /// Its bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        &self.block[self.start..self.end]
+    }
+
+    /// Takes away the marks of what belongs to escapes. `index` is the block's.
+    pub fn unmark_escapes(&self, index: &Index, marks: &mut [u64]) {
+        for (word, marks) in marks.iter_mut().enumerate() {
+            *marks &= !index.inside_escapes(self.start + 64 * word);
+        }
     }
 }
 
@@ -46,6 +71,8 @@ pub trait Row {
 pub enum Slot {
     /// A string without escapes: a part of the block.
     Plain { start: usize, end: usize },
+    /// A string with escapes that was not decoded; what they are, see [`Escapes::Open`].
+    Escaped { start: usize, end: usize, is_open: bool },
     /// A string with escapes: a part of the decoded text.
     Decoded { start: usize, end: usize, is_ascii: bool },
     /// Another type, by its name.
@@ -69,6 +96,33 @@ impl Record<'_> {
         self.found[field].iter().map(move |slot| self.value(field, *slot))
     }
 
+    /// Is the whole line ASCII?
+    pub(crate) fn is_ascii(&self) -> bool {
+        self.is_ascii
+    }
+
+    /// Is this true of each value of a field as it is written? `None` for one whose escapes may hide
+    /// anything. Not true where the field cannot be read.
+    #[inline]
+    pub(crate) fn all_written(
+        &self,
+        field: usize,
+        mut is_true: impl FnMut(Option<Written<'_>>) -> bool,
+    ) -> bool {
+        !self.found[field].is_empty()
+            && self.found[field].iter().all(|slot| match *slot {
+                Slot::Plain { start, end } | Slot::Escaped { start, end, is_open: true } => {
+                    is_true(Some(Written {
+                        block: self.block,
+                        start,
+                        end,
+                        is_ascii: self.is_ascii,
+                    }))
+                }
+                _ => is_true(None),
+            })
+    }
+
     #[inline]
     fn value(&self, field: usize, slot: Slot) -> Result<Value<'_>, Unreadable> {
         match slot {
@@ -79,6 +133,7 @@ impl Record<'_> {
             Slot::Decoded { start, end, is_ascii } => {
                 Ok(Value { bytes: &self.decoded[start..end], is_ascii })
             }
+            Slot::Escaped { .. } => unreachable!("it is decoded before rules see it"),
             Slot::Other(found) => Err(Unreadable::NotAString { field, found }),
         }
     }

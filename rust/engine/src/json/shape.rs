@@ -12,14 +12,47 @@ use super::path::Tree;
 pub struct Shape {
     parts: Vec<Part>,
     /// After the last value.
-    end: Vec<u8>,
+    end: Piece,
 }
 
 /// A value, and what stands before it: braces, commas, keys, spaces, and the quote of a string.
 struct Part {
-    before: Vec<u8>,
+    before: Piece,
     node: usize,
     is_string: bool,
+}
+
+/// Bytes that are the same in each line. Most are short, and compared without a loop.
+#[derive(Default)]
+struct Piece {
+    bytes: Vec<u8>,
+    /// If there are no more of them: the bytes, and which of their bits count.
+    short: Option<[[u128; 2]; 2]>,
+}
+
+const SHORT: usize = 32;
+
+impl Piece {
+    fn new(bytes: &[u8]) -> Piece {
+        let short = (bytes.len() <= SHORT).then(|| {
+            let (mut short, mut counts) = ([0; SHORT], [0; SHORT]);
+            short[..bytes.len()].copy_from_slice(bytes);
+            counts[..bytes.len()].fill(0xFF);
+            [halves(&short), halves(&counts)]
+        });
+        Piece { bytes: bytes.to_vec(), short }
+    }
+
+    /// Is it at the cursor? It has no line feed, so it ends before the line does.
+    #[inline(always)]
+    fn is_next(&self, cursor: &Cursor<'_>) -> bool {
+        let next = cursor.block[cursor.at..].first_chunk::<SHORT>();
+        if let (Some([bytes, counts]), Some(next)) = (&self.short, next) {
+            let next = halves(next);
+            return ((next[0] ^ bytes[0]) & counts[0]) | ((next[1] ^ bytes[1]) & counts[1]) == 0;
+        }
+        cursor.block[cursor.at..cursor.end].starts_with(&self.bytes)
+    }
 }
 
 impl Shape {
@@ -29,7 +62,8 @@ impl Shape {
     pub fn follow(&self, tree: &Tree, mut cursor: Cursor<'_>, found: &mut Found) -> bool {
         !self.parts.is_empty()
             && self.parts.iter().all(|part| part.follow(tree, &mut cursor, found))
-            && cursor.block[cursor.at..cursor.end] == self.end
+            && cursor.at + self.end.bytes.len() == cursor.end
+            && self.end.is_next(&cursor)
     }
 
     /// The shape of a line, if it is an object of strings and numbers, with other constants where
@@ -52,8 +86,8 @@ impl Shape {
                 _ if node != UNTRACKED && is_twice => return None,
                 b'"' | b'-' | b'0'..=b'9' => {
                     cursor.at += usize::from(is_string);
-                    let text = cursor.block[before..cursor.at].to_vec();
-                    shape.parts.push(Part { before: text, node, is_string });
+                    let piece = Piece::new(&cursor.block[before..cursor.at]);
+                    shape.parts.push(Part { before: piece, node, is_string });
                     if is_string {
                         cursor.rest_of_string().ok()?;
                     } else {
@@ -76,22 +110,28 @@ impl Shape {
         }
         cursor.at += 1;
         cursor.skip_space();
-        shape.end = cursor.block[before..cursor.end].to_vec();
+        shape.end = Piece::new(&cursor.block[before..cursor.end]);
         cursor.peek().is_none().then_some(shape)
     }
+}
+
+#[inline(always)]
+fn halves(bytes: &[u8; SHORT]) -> [u128; 2] {
+    let (halves, _) = bytes.as_chunks::<16>();
+    [u128::from_ne_bytes(halves[0]), u128::from_ne_bytes(halves[1])]
 }
 
 impl Part {
     #[inline(always)]
     fn follow(&self, tree: &Tree, cursor: &mut Cursor<'_>, found: &mut Found) -> bool {
-        if !cursor.block[cursor.at..cursor.end].starts_with(&self.before) {
+        if !self.before.is_next(cursor) {
             return false;
         }
-        cursor.at += self.before.len();
+        cursor.at += self.before.bytes.len();
         if self.is_string {
             let Ok(text) = cursor.rest_of_string() else { return false };
             if self.node != UNTRACKED {
-                found.take_text(tree, self.node, cursor.block, text);
+                found.take_text(tree, self.node, cursor, text);
             }
         } else {
             let Ok(name) = cursor.number() else { return false };

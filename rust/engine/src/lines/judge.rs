@@ -40,10 +40,12 @@ pub(crate) struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     pub fn new(plan: &'a Plan, file: &str, duplicates: &'a [Duplicates<'a>]) -> Judge<'a> {
+        let locator = plan.locator();
+        let locator = if plan.reads_written() { locator.leaving_escapes() } else { locator };
         Judge {
             plan,
             index: Index::default(),
-            locator: plan.locator(),
+            locator,
             counts: Counts::new(plan),
             rejects: Rejects::new(plan, file),
             duplicates,
@@ -139,6 +141,15 @@ impl<'a> Judge<'a> {
             }
         };
         self.counts.rows_in += 1;
+        if self.plan.reads_written()
+            && self.plan.is_kept_as_written(&record, &self.index, &mut self.scratch)
+        {
+            self.counts.kept += 1;
+            self.counts.bytes_kept += line.len() as u64;
+            return Verdict::Kept;
+        }
+        let is_ascii = record.is_ascii();
+        let record = self.locator.decode(window, &self.index, is_ascii);
         let known = self.plan.repeated(self.duplicates, self.line_number, &mut self.firsts);
         let Ok(broken) = self.plan.broken(&record, known, &mut self.scratch) else {
             let unreadable = self.plan.unreadable(&record);

@@ -16,7 +16,7 @@ use super::pipe::{Patience, Pipe};
 use crate::format::{self, Compression, Format};
 
 /// How much one worker takes at a time, uncompressed.
-pub const CHUNK_BYTES: usize = 4 << 20;
+pub const CHUNK_BYTES: usize = 512 << 10;
 
 const BUFFER_BYTES: usize = 128 * 1024;
 

@@ -238,7 +238,13 @@ impl Builder {
         for (field, builder) in self.scans {
             scans.push((field, builder.build().map_err(PlanError::Plan)?));
         }
+        let reads_written = self.singles.is_empty()
+            && self.comparisons.is_empty()
+            && self.combinations.is_empty()
+            && (self.require | tags) == 0
+            && scans.iter().all(|(_, scan)| scan.reads_written());
         let mut plan = Plan {
+            reads_written,
             rules: self.rules,
             singles: self.singles,
             scans,

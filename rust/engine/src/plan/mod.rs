@@ -14,7 +14,7 @@ mod statistics;
 use std::sync::Arc;
 
 use crate::duplicates::Signer;
-use crate::json::{Locator, Row, Tree, Unreadable, Value, bits};
+use crate::json::{Index, Locator, Record, Row, Tree, Unreadable, Value, bits};
 use crate::rules::{self, Action, Finding, Matcher};
 use scan::Scan;
 
@@ -80,6 +80,8 @@ pub struct Plan {
     /// The rules with these actions.
     drops: u64,
     tags: u64,
+    /// Are there only patterns that can be looked for in strings as they are written?
+    reads_written: bool,
     fields: Vec<String>,
     tree: Arc<Tree>,
     tag_field: String,
@@ -162,6 +164,27 @@ impl Plan {
         }
         // A second key of this name would be in the row's way, whatever the first one holds.
         Locator::new(tree, fields + 1).with_nulls_of(fields)
+    }
+
+    /// Can rows be asked [`Plan::is_kept_as_written`]?
+    pub fn reads_written(&self) -> bool {
+        self.reads_written
+    }
+
+    /// Is it certain that a row breaks no rule, before its escapes are decoded? `index` is that of its
+    /// block.
+    #[inline]
+    pub fn is_kept_as_written(
+        &self,
+        row: &Record<'_>,
+        index: &Index,
+        scratch: &mut Scratch,
+    ) -> bool {
+        self.scans.iter().all(|(field, scan)| {
+            row.all_written(*field, |value| {
+                value.is_some_and(|value| scan.is_out(value, index, &mut scratch.scan))
+            })
+        })
     }
 
     /// Why the plan cannot judge this row: needed fields that are missing or not strings.
@@ -317,8 +340,9 @@ fn for_each_value(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::json::Index;
 
     fn broken(plan: &Plan, line: &str) -> Result<u64, Unreadable> {
         let mut index = Index::default();
@@ -382,6 +406,64 @@ mod tests {
             let key = format!("{{\"filter_tags\":{value},\"messages");
             let taken = line("x", "a").replace("{\"messages", &key);
             assert_eq!(broken(&plan, &taken), Err(Unreadable::FieldTaken), "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_that_is_kept_as_it_is_written_breaks_no_rule(
+            plan in 0usize..4,
+            pieces in prop::collection::vec(
+                (
+                    prop::sample::select(vec![
+                        "owl", "OWLS", "x", "_", "\u{17F}", "\u{212A}", "kis", "s", "\u{E9}", "\n", "\"",
+                        "\\", "/", " ", "n", "u00", "\u{41E}", "\u{4E2D}", "\u{1F600}", "\u{1}", "e\u{301}",
+                        "bird of prey", "a long text in which nothing is looked for, past 64 bytes, ",
+                    ]),
+                    0u8..4,
+                ),
+                0..12,
+            ),
+        ) {
+            let rules = [
+                r#"{"name": "a", "kind": "regex", "patterns": ["\\bowls?\\b", "kiss", "d.{1,9}of"],
+                   "ignore_case": true}"#,
+                r#"{"name": "a", "kind": "regex", "patterns": ["owl", "n_", "u00e9", "D83D"]}"#,
+                r#"{"name": "a", "kind": "literal", "words": ["owl", "kiss", "bird of prey"],
+                   "ignore_case": true}"#,
+                r#"{"name": "a", "kind": "literal", "words": ["x", "s"], "ignore_diacritics": true}"#,
+            ][plan];
+            let plan = Plan::from_json(&format!(r#"{{"rules": [{rules}]}}"#)).unwrap();
+            prop_assert!(plan.reads_written());
+            let mut line = String::from("{\"completion\":\"");
+            for (text, way) in &pieces {
+                for (at, c) in text.chars().enumerate() {
+                    let must = matches!(c, '"' | '\\') || c < ' ';
+                    match *way {
+                        _ if c == '\n' && *way < 2 => line += "\\n",
+                        0 if !must => line.push(c),
+                        1 if c == '/' || must && c > ' ' => line.extend(['\\', c]),
+                        1 if c.is_ascii() && !must => line.push(c),
+                        2 if at > 0 && !must => line.push(c),
+                        _ => {
+                            for unit in c.encode_utf16(&mut [0; 2]) {
+                                line += &format!("\\u{unit:04x}");
+                            }
+                        }
+                    }
+                }
+            }
+            line += "\"}";
+            let mut index = Index::default();
+            index.build(line.as_bytes());
+            let mut locator = plan.locator().leaving_escapes();
+            let record = locator.locate(line.as_bytes(), &index, 0, line.len()).unwrap();
+            let is_kept = plan.is_kept_as_written(&record, &index, &mut Scratch::default());
+            let all: String = pieces.iter().map(|(text, _)| *text).collect();
+            let decoded = locator.decode(line.as_bytes(), &index, line.is_ascii());
+            prop_assert_eq!(decoded.single(0).unwrap().text(), all);
+            let broken = plan.broken(&decoded, 0, &mut Scratch::default()).unwrap();
+            prop_assert!(broken == 0 || !is_kept, "{}", line);
         }
     }
 }

@@ -33,6 +33,11 @@ impl Anywhere {
         Ok(Some(Anywhere { automaton, longest, patterns }))
     }
 
+    /// Is there any of them?
+    pub fn occur(&self, bytes: &[u8]) -> bool {
+        self.automaton.is_match(bytes)
+    }
+
     pub fn search(
         &self,
         bytes: &[u8],

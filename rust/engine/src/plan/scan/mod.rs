@@ -28,7 +28,7 @@ use regex_syntax::hir::literal::ExtractKind;
 use self::everywhere::{Anywhere, Rest};
 use self::known::{fold, literals, raw_literals, starts_at_word};
 use self::words::{Words, WordsBuilder, is_word_byte};
-use crate::json::Value;
+use crate::json::{Index, Value, Written};
 use crate::rules::literal::Literal;
 use crate::rules::regex::{Parsed, compile};
 use crate::unicode::composition::is_composed;
@@ -95,6 +95,8 @@ pub struct Scan {
     /// The rules whose patterns are regular expressions.
     regex_rules: u64,
     case_variants: [Finder<'static>; 2],
+    /// Can a string be searched for candidates as it is written?
+    reads_written: bool,
 }
 
 /// Buffers of a thread.
@@ -201,8 +203,16 @@ impl Builder {
         for folding in &self.folding {
             rules |= 1 << folding.rule;
         }
+        let words = self.words.build();
+        // What no escape that is left as it is can stand for, nor be a part of.
+        let is_plain = |needle: &[u8]| {
+            needle.iter().all(|byte| matches!(byte, 0x20..0x7F) && !b"\"\\/".contains(byte))
+        };
+        let mut needles = self.needles.iter().map(|(needle, _)| needle.as_slice());
+        let reads_written =
+            self.rest.is_empty() && words.needles().chain(&mut needles).all(is_plain);
         Ok(Scan {
-            words: self.words.build(),
+            words,
             anywhere: Anywhere::new(self.needles)?,
             rest: Rest::new(self.rest)?,
             patterns: self.patterns,
@@ -210,6 +220,7 @@ impl Builder {
             rules,
             regex_rules: self.regex_rules,
             case_variants: [Finder::new("\u{17F}"), Finder::new("\u{212A}")],
+            reads_written,
         })
     }
 }
@@ -218,6 +229,29 @@ impl Scan {
     /// The rules with patterns here, one bit each.
     pub fn rules(&self) -> u64 {
         self.rules
+    }
+
+    /// Can a string be searched for candidates as it is written, with its escapes?
+    pub fn reads_written(&self) -> bool {
+        self.reads_written
+    }
+
+    /// Is it certain that no pattern matches, before anything is decoded? For a scan that reads what
+    /// is written.
+    #[inline]
+    pub fn is_out(&self, value: Written<'_>, index: &Index, scratch: &mut Scratch) -> bool {
+        let bytes = value.bytes();
+        if !value.is_ascii || !self.folding.is_empty() {
+            let is_hiding = |finder: &Finder<'_>| finder.find(bytes).is_some();
+            // Words are compared in another form than the one they are written in.
+            let is_folded = !self.folding.is_empty()
+                && (!bytes.is_ascii() || memchr::memmem::find(bytes, b"\\u").is_some());
+            if is_folded || self.case_variants.iter().any(is_hiding) {
+                return false;
+            }
+        }
+        !self.words.occur(value, index, &mut scratch.marks)
+            && !self.anywhere.as_ref().is_some_and(|all| all.occur(bytes))
     }
 
     /// Which of these rules have a pattern that matches? One bit each.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::json::mark_word_characters;
+use crate::json::{Index, Written, mark_word_characters};
 
 /// Patterns that start at the start of a word.
 #[derive(Default)]
@@ -125,11 +125,41 @@ impl Words {
         marks: &mut Vec<u64>,
         attempt: &mut dyn FnMut(usize, Option<usize>) -> bool,
     ) -> bool {
-        let (has_prefixes, has_words) = (!self.prefixes.is_empty(), !self.words.is_empty());
-        if !has_prefixes && !has_words {
+        if self.is_empty() {
             return false;
         }
         mark_word_characters(bytes, marks);
+        self.search_marked(bytes, marks, attempt)
+    }
+
+    /// Is there a candidate in a string as it is written? Its words are the same: what escapes stand
+    /// for is no letter of any.
+    pub fn occur(&self, value: Written<'_>, index: &Index, marks: &mut Vec<u64>) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        mark_word_characters(value.bytes(), marks);
+        value.unmark_escapes(index, marks);
+        self.search_marked(value.bytes(), marks, &mut |_, _| true)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.prefixes.is_empty() && self.words.is_empty()
+    }
+
+    /// The texts that are looked for.
+    pub fn needles(&self) -> impl Iterator<Item = &[u8]> {
+        let tables = [&self.prefixes, &self.words].into_iter();
+        tables.flat_map(|table| table.needles.values().flatten().map(|(needle, _)| &**needle))
+    }
+
+    fn search_marked(
+        &self,
+        bytes: &[u8],
+        marks: &[u64],
+        attempt: &mut dyn FnMut(usize, Option<usize>) -> bool,
+    ) -> bool {
+        let (has_prefixes, has_words) = (!self.prefixes.is_empty(), !self.words.is_empty());
         let mut before = 0;
         for (chunk, &word) in marks.iter().enumerate() {
             let mut starts = word & !(word << 1 | before);
