@@ -261,7 +261,8 @@ def filter_shard(
 
     Returns:
         The statistics as JSON: rows_in, kept, rejected, unreadable, tagged, blank_lines, bytes_in,
-        bytes_kept, parts (kept rows by file), rules (name, kind, hits, sole_hits, reasons) and
+        bytes_kept, parts (kept rows by file), sha256 (hex, of the files as they are on the disk:
+        input, kept by part, rejects), rules (name, kind, hits, sole_hits, reasons) and
         unreadable_reasons.
 
     Raises:

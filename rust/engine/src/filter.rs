@@ -29,7 +29,7 @@ pub fn filter_shard(
         format.check_name(path).map_err(unfit)?;
     }
     match format {
-        Format::Lines(_) => lines::filter(plan, shard, progress),
+        Format::Lines(compression) => lines::filter(plan, shard, compression, progress),
         Format::Parquet => parquet::filter(plan, shard, progress),
     }
 }

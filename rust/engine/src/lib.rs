@@ -12,6 +12,7 @@
 //! stand on.
 
 pub mod arrow;
+mod digest;
 pub mod duplicates;
 mod error;
 mod filter;
@@ -32,5 +33,5 @@ pub use error::{Error, PlanError, shown};
 pub use filter::{check_shard, count_rows, filter_shard, sign_shard};
 pub use json::MAX_DEPTH;
 pub use lines::{CHUNK_BYTES, Decompressor, Source, Streams, explain, filter_stream, read_line};
-pub use plan::{Comparison, Plan, PlanSpec, Statistics};
+pub use plan::{Comparison, Plan, PlanSpec, Sha256, Statistics};
 pub use shard::{Duplicates, Flow, Progress, Shard, Split, part_name};

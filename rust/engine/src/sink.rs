@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::digest::{Digest, DigestState};
 use crate::error::Error;
 
 /// A file in the making. Dropped before [`Sink::finish`], it stays where it was made: the next run continues it or starts it again.
@@ -14,7 +15,7 @@ pub struct Sink {
     file: File,
     path: PathBuf,
     temporary: PathBuf,
-    length: u64,
+    digest: Digest,
 }
 
 impl Sink {
@@ -23,11 +24,14 @@ impl Sink {
     /// Inputs and outputs are called whatever their owner likes, so no name beside them is safe:
     /// `making` must be a folder where nothing else is put. It is on the file system of `path`.
     pub fn create(path: &Path, making: &Path) -> io::Result<Sink> {
-        Sink::open(path, making, 0)
+        Sink::open(path, making, &DigestState::default())
     }
 
-    /// Continues the file after its first `length` bytes.
-    pub fn open(path: &Path, making: &Path, length: u64) -> io::Result<Sink> {
+    /// Continues the file after the bytes that this digest is of.
+    pub fn open(path: &Path, making: &Path, written: &DigestState) -> io::Result<Sink> {
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "no state of sha256");
+        let digest = Digest::of(written).ok_or_else(invalid)?;
+        let length = digest.length();
         let temporary = temporary(path, making);
         let open = || OpenOptions::new().write(true).create(true).truncate(false).open(&temporary);
         let mut file = open().or_else(|error| match error.kind() {
@@ -42,7 +46,7 @@ impl Sink {
         }
         file.set_len(length)?;
         file.seek(SeekFrom::Start(length))?;
-        Ok(Sink { file, path: path.to_owned(), temporary, length })
+        Ok(Sink { file, path: path.to_owned(), temporary, digest })
     }
 
     /// Where the file will be.
@@ -52,7 +56,17 @@ impl Sink {
 
     /// The bytes in the file so far.
     pub fn length(&self) -> u64 {
-        self.length
+        self.digest.length()
+    }
+
+    /// From which [`Sink::open`] goes on.
+    pub fn written(&self) -> DigestState {
+        self.digest.state()
+    }
+
+    /// sha256 of what was written, in hexadecimal digits.
+    pub fn sha256(&self) -> String {
+        self.digest.sha256()
     }
 
     /// Returns when all that was written is on the disk.
@@ -60,20 +74,22 @@ impl Sink {
         self.file.sync_data()
     }
 
-    /// Makes the file appear under its name, with everything that was written on the disk.
+    /// Makes the file appear under its name, with everything that was written on the disk. Returns its
+    /// sha256.
     ///
     /// The name is on the disk when its folder is synced. That is left to who needs it, once for all
     /// files: it would double the time of a shard with few rows.
-    pub fn finish(self) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<String> {
         self.file.sync_all()?;
-        fs::rename(&self.temporary, &self.path)
+        fs::rename(&self.temporary, &self.path)?;
+        Ok(self.sha256())
     }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
-        self.length += count as u64;
+        self.digest.update(&bytes[..count]);
         Ok(count)
     }
 

@@ -128,7 +128,7 @@ impl Signatures {
             output.write_column(&self.tails, |tail| tail.to_le_bytes())?;
             let checksum = output.hasher.finish();
             output.inner.write_all(&checksum.to_le_bytes())?;
-            output.inner.finish()
+            output.inner.finish().map(drop)
         };
         write().map_err(Error::write(path))
     }

@@ -67,8 +67,8 @@ fn gzip(bytes: &[u8], buffer: &mut Vec<u8>) -> io::Result<()> {
     encoder.finish().map(drop)
 }
 
-/// Finishes a file of rows, which may have none.
-pub fn finish(mut sink: Sink) -> io::Result<()> {
+/// Finishes a file of rows, which may have none. Returns its sha256.
+pub fn finish(mut sink: Sink) -> io::Result<String> {
     if sink.length() == 0 {
         let empty = without_rows(sink.path())?;
         sink.write_all(&empty)?;
@@ -116,10 +116,10 @@ mod tests {
                     sink.write_all(encoded).unwrap();
                     // What a run wrote that was killed is cut off.
                     if number + 1 == cut {
-                        let length = sink.length();
+                        let written = sink.written();
                         sink.write_all(b"half a frame").unwrap();
                         drop(sink);
-                        sink = Sink::open(&path, &making, length).unwrap();
+                        sink = Sink::open(&path, &making, &written).unwrap();
                     }
                 }
                 finish(sink).unwrap();
@@ -138,9 +138,13 @@ mod tests {
             let path = directory.path().join(name);
             let mut sink = Sink::create(&path, &making).unwrap();
             sink.write_all(b"something").unwrap();
+            let before = sink.written();
+            sink.write_all(b" and more").unwrap();
+            let written = sink.written();
             drop(sink);
             assert!(!path.exists());
-            assert!(Sink::open(&path, &making, 10).is_err());
+            drop(Sink::open(&path, &making, &before).unwrap());
+            assert!(Sink::open(&path, &making, &written).is_err());
             finish(Sink::create(&path, &making).unwrap()).unwrap();
             assert_eq!(read(&path), b"");
             assert!(!temporary(&path, &making).exists());

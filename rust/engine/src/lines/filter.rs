@@ -5,24 +5,56 @@ use std::io::Write;
 use super::block::Block;
 use super::codec::Codec;
 use super::judge::Judge;
-use super::output::Output;
+use super::output::{Journal, Output};
 use super::pipeline::{self, Turn, Worker};
 use super::source::Source;
+use crate::digest::InputDigest;
 use crate::error::{Error, shown};
+use crate::format::Compression;
 use crate::plan::{Plan, Statistics};
 use crate::shard::{Flow, Meter, Progress, Shard, Split};
 use crate::sink::Work;
 
+/// Chunks of what is compressed hold so many times more: each of them becomes a frame of its own, and
+/// frames of half a megabyte would be larger together. Where nothing is compressed, small chunks stay
+/// in the caches: with a rule that asks nothing, 0.77 of the floor instead of 0.66 on rows of 1 kB.
+const PACKED: usize = 8;
+
 /// Filters one shard of lines.
 pub(crate) fn filter(
     plan: &Plan,
-    shard: Shard<'_>,
+    mut shard: Shard<'_>,
+    compression: Compression,
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Statistics, Error> {
-    let source = Source::open(shard.input, shard.chunk_bytes).map_err(Error::read(shard.input))?;
-    let meter = Meter::new(source.bytes_read(), progress);
+    let all = [compression, Compression::of(shard.kept), Compression::of(shard.rejects)];
+    if all != [Compression::None; 3] {
+        shard.chunk_bytes *= PACKED;
+    }
     let work = Work::open(shard.kept, shard.rejects, shard.work)?;
-    let output = Output::open(plan, shard, &work)?;
+    if let Some(journal) = Journal::read(shard, &work)
+        && let Some(statistics) = run(plan, shard, &work, Some(journal), progress)?
+    {
+        return Ok(statistics);
+    }
+    let statistics = run(plan, shard, &work, None, progress)?;
+    Ok(statistics.expect("nothing was known of the input"))
+}
+
+/// From the beginning, or from a journal on. `None` if the input is another one than then.
+fn run(
+    plan: &Plan,
+    shard: Shard<'_>,
+    work: &Work,
+    journal: Option<Journal>,
+    progress: &(dyn Fn(Progress) -> Flow + Sync),
+) -> Result<Option<Statistics>, Error> {
+    let begins = journal.as_ref().map(|journal| journal.input.clone());
+    let digest = InputDigest::expecting(begins.unwrap_or_default());
+    let source = Source::digested(shard.input, shard.chunk_bytes, digest.clone())
+        .map_err(Error::read(shard.input))?;
+    let meter = Meter::new(source.bytes_read(), progress);
+    let output = Output::open(plan, shard, work, journal, digest.clone())?;
     let done = output.chunks;
     meter.add(output.counts.rows_in, output.counts.kept);
     let file = shown(shard.called.unwrap_or(shard.input));
@@ -46,7 +78,8 @@ pub(crate) fn filter(
         },
     )?;
     meter.report()?;
-    output.finish(plan)
+    let Some(digest) = digest.finish() else { return Ok(None) };
+    output.finish(plan, digest.sha256()).map(Some)
 }
 
 /// One thread.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, Codec};
+use crate::digest::{Beginning, DigestState, InputDigest};
 use crate::error::Error;
-use crate::plan::{Counts, Plan, Statistics};
+use crate::plan::{Counts, Plan, Sha256, Statistics};
 use crate::shard::{Shard, Split};
 use crate::sink::{Sink, Work, temporary};
 
@@ -30,39 +31,54 @@ pub(crate) struct Output {
     journal_interval: Duration,
     last_journal: Instant,
     chunk_bytes: usize,
+    input: InputDigest,
 }
 
 /// What it takes to go on after a crash.
 #[derive(Deserialize, Serialize)]
-struct Journal {
+pub(crate) struct Journal {
     engine: String,
     chunk_bytes: usize,
     chunks: u64,
+    /// At least what was read for these chunks.
+    pub input: Beginning,
     kept: PartsState,
-    rejects: u64,
+    rejects: DigestState,
     counts: Counts,
 }
 
+impl Journal {
+    /// That of a run that was killed, if it did the same.
+    pub fn read(shard: Shard<'_>, work: &Work) -> Option<Journal> {
+        let journal: Journal = serde_json::from_slice(&fs::read(&work.journal).ok()?).ok()?;
+        let is_ours = journal.engine == ENGINE && journal.chunk_bytes == shard.chunk_bytes;
+        is_ours.then_some(journal)
+    }
+}
+
 impl Output {
-    pub fn open(plan: &Plan, shard: Shard<'_>, work: &Work) -> Result<Output, Error> {
-        let journal = || -> Option<Journal> {
-            let journal: Journal = serde_json::from_slice(&fs::read(&work.journal).ok()?).ok()?;
-            let is_ours = journal.engine == ENGINE && journal.chunk_bytes == shard.chunk_bytes;
-            is_ours.then_some(journal)
-        };
+    /// Goes on from a journal, if it can, or starts again.
+    pub fn open(
+        plan: &Plan,
+        shard: Shard<'_>,
+        work: &Work,
+        journal: Option<Journal>,
+        input: InputDigest,
+    ) -> Result<Output, Error> {
         let new = || Journal {
             engine: ENGINE.to_owned(),
             chunk_bytes: shard.chunk_bytes,
             chunks: 0,
+            input: Beginning::default(),
             kept: PartsState::default(),
-            rejects: 0,
+            rejects: DigestState::default(),
             counts: Counts::new(plan),
         };
         let open = |journal: Journal| -> Result<Output, Error> {
             Ok(Output {
                 kept: Parts::open(shard.kept, &work.kept, shard.split, journal.kept)
                     .map_err(Error::write(shard.kept))?,
-                rejects: Sink::open(shard.rejects, &work.rejects, journal.rejects)
+                rejects: Sink::open(shard.rejects, &work.rejects, &journal.rejects)
                     .map_err(Error::write(shard.rejects))?,
                 counts: journal.counts,
                 chunks: journal.chunks,
@@ -72,10 +88,11 @@ impl Output {
                 journal_interval: shard.work.map_or(Duration::MAX, |_| shard.journal_interval),
                 last_journal: Instant::now(),
                 chunk_bytes: shard.chunk_bytes,
+                input: input.clone(),
             })
         };
         // An output that is shorter than the journal says was meddled with: start again.
-        journal().and_then(|journal| open(journal).ok()).map_or_else(|| open(new()), Ok)
+        journal.and_then(|journal| open(journal).ok()).map_or_else(|| open(new()), Ok)
     }
 
     pub fn end_of_chunk(&mut self) -> Result<(), Error> {
@@ -95,30 +112,35 @@ impl Output {
             engine: ENGINE.to_owned(),
             chunk_bytes: self.chunk_bytes,
             chunks: self.chunks,
-            kept: self.kept.state.clone(),
-            rejects: self.rejects.length(),
+            input: self.input.beginning(),
+            kept: self.kept.state(),
+            rejects: self.rejects.written(),
             counts: self.counts.clone(),
         };
         let write = || -> io::Result<()> {
             fs::create_dir_all(path.parent().unwrap_or(making))?;
             let mut sink = Sink::create(path, making)?;
             sink.write_all(&serde_json::to_vec(&journal)?)?;
-            sink.finish()
+            sink.finish().map(drop)
         };
         write().map_err(Error::write(path))
     }
 
-    pub fn finish(self, plan: &Plan) -> Result<Statistics, Error> {
+    /// `input` is the sha256 of the file that was read.
+    pub fn finish(self, plan: &Plan, input: String) -> Result<Statistics, Error> {
         let path = self.kept.path();
-        let mut parts = self.kept.finish().map_err(Error::write(&path))?;
+        let parts = self.kept.finish().map_err(Error::write(&path))?;
         let path = self.rejects.path().to_owned();
-        codec::finish(self.rejects).map_err(Error::write(&path))?;
+        let rejects = codec::finish(self.rejects).map_err(Error::write(&path))?;
         // Without the unfinished outputs it says nothing.
         let _ = fs::remove_file(&self.journal);
-        if parts.is_empty() {
-            parts.push(self.counts.kept);
+        let (mut rows, kept): (Vec<u64>, Vec<String>) = parts.into_iter().unzip();
+        if let [rows] = rows.as_mut_slice() {
+            // Of a file that is not split they are not counted one by one.
+            *rows = self.counts.kept;
         }
-        Ok(self.counts.finish(plan, parts))
+        let sha256 = Sha256 { input, kept, rejects };
+        Ok(Statistics { sha256: Some(sha256), ..self.counts.finish(plan, rows) })
     }
 }
 
@@ -134,19 +156,19 @@ pub(crate) struct Parts {
 /// Where the next row goes.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct PartsState {
-    /// The rows of the parts that are full.
-    full: Vec<u64>,
+    /// The rows and the sha256 of the parts that are full.
+    full: Vec<(u64, String)>,
     /// In this part, uncompressed.
     rows: u64,
     bytes: u64,
-    /// Of the file.
-    length: u64,
+    /// What this part's file holds; up to date where it was asked for.
+    written: DigestState,
 }
 
 impl Parts {
     fn open(path: &Path, making: &Path, split: Split, state: PartsState) -> io::Result<Parts> {
         let part = split.part(path, state.full.len() as u64);
-        let sink = Sink::open(&part, making, state.length)?;
+        let sink = Sink::open(&part, making, &state.written)?;
         Ok(Parts { path: path.to_owned(), making: making.to_owned(), split, sink, state })
     }
 
@@ -160,9 +182,11 @@ impl Parts {
 
     /// Appends bytes that are encoded already, where there is one part only.
     pub fn write(&mut self, encoded: &[u8]) -> io::Result<()> {
-        self.sink.write_all(encoded)?;
-        self.state.length = self.sink.length();
-        Ok(())
+        self.sink.write_all(encoded)
+    }
+
+    fn state(&self) -> PartsState {
+        PartsState { written: self.sink.written(), ..self.state.clone() }
     }
 
     /// Appends whole rows, and starts another part wherever one is full.
@@ -206,27 +230,24 @@ impl Parts {
     fn next_part(&mut self) -> io::Result<()> {
         self.sink.sync()?;
         let mut full = std::mem::take(&mut self.state.full);
-        full.push(self.state.rows);
+        full.push((self.state.rows, self.sink.sha256()));
         let part = self.split.part(&self.path, full.len() as u64);
         self.state = PartsState { full, ..PartsState::default() };
         self.sink = Sink::create(&part, &self.making)?;
         Ok(())
     }
 
-    /// Moves all parts to their places. Returns how many rows each has, if it is split.
-    fn finish(self) -> io::Result<Vec<u64>> {
-        let PartsState { full: mut rows, rows: last, .. } = self.state;
-        for part in 0..rows.len() as u64 {
+    /// Moves all parts to their places. Returns the rows and the sha256 of each.
+    fn finish(self) -> io::Result<Vec<(u64, String)>> {
+        let PartsState { full: mut parts, rows: last, .. } = self.state;
+        for part in 0..parts.len() as u64 {
             let path = self.split.part(&self.path, part);
             // A run that was killed here has moved some of them.
             if temporary(&path, &self.making).exists() {
                 fs::rename(temporary(&path, &self.making), &path)?;
             }
         }
-        codec::finish(self.sink)?;
-        if self.split != Split::default() {
-            rows.push(last);
-        }
-        Ok(rows)
+        parts.push((last, codec::finish(self.sink)?));
+        Ok(parts)
     }
 }

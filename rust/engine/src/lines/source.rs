@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::gzip::Members;
 use super::pipe::{Patience, Pipe};
+use crate::digest::InputDigest;
 use crate::format::{self, Compression, Format};
 
 /// How much one worker takes at a time, uncompressed.
@@ -55,13 +56,31 @@ impl Source {
         Source::of(File::open(path)?, path, chunk_bytes)
     }
 
+    /// The same, and what passes of the file, as it is on the disk, is added to a digest.
+    pub(crate) fn digested(
+        path: &Path,
+        chunk_bytes: usize,
+        digest: InputDigest,
+    ) -> io::Result<Source> {
+        Source::new(File::open(path)?, path, chunk_bytes, Some(digest))
+    }
+
     /// The same for what is open already, from where it is; `path` is what it is called.
     pub fn of(file: File, path: &Path, chunk_bytes: usize) -> io::Result<Source> {
+        Source::new(file, path, chunk_bytes, None)
+    }
+
+    fn new(
+        file: File,
+        path: &Path,
+        chunk_bytes: usize,
+        digest: Option<InputDigest>,
+    ) -> io::Result<Source> {
         let bytes_read = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&bytes_read);
         let is_file = file.metadata()?.is_file();
         let reader = if is_file {
-            let file = Counted { file, bytes_read: counter };
+            let file = Counted { file, bytes_read: counter, digest };
             let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
             match format::of_first_bytes(path, file.fill_buf()?)? {
                 Format::Lines(Compression::Zstandard) => {
@@ -72,7 +91,7 @@ impl Source {
         } else {
             let patience = Patience::default();
             let file = Pipe::new(file, patience.clone());
-            let pipe = Counted { file, bytes_read: counter };
+            let pipe = Counted { file, bytes_read: counter, digest };
             Reader::Unknown { pipe, first: Vec::new(), patience }
         };
         Ok(Source { reader, bytes_read, chunk_bytes })
@@ -259,6 +278,7 @@ impl Frames {
         let file = Counted {
             file: counted.file.try_clone()?,
             bytes_read: Arc::clone(&counted.bytes_read),
+            digest: counted.digest.clone(),
         };
         let ahead = [std::mem::take(&mut self.ahead), self.file.buffer().to_vec()].concat();
         Ok(io::Cursor::new(ahead).chain(BufReader::with_capacity(BUFFER_BYTES, file)))
@@ -297,11 +317,15 @@ impl Decompressor {
 struct Counted<R> {
     file: R,
     bytes_read: Arc<AtomicU64>,
+    digest: Option<InputDigest>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
+        if let Some(digest) = &self.digest {
+            digest.update(&buffer[..count]);
+        }
         self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::codec::{self, Codec};
+use crate::digest::Digest;
 use crate::duplicates::{cluster, settle};
 use crate::error::Error;
 use crate::plan::{Plan, Statistics};
@@ -57,7 +58,8 @@ fn every_row_goes_to_one_of_two_places() {
     let paths = paths(directory.path(), "");
     fs::write(&paths[0], &input).unwrap();
     let plan = Plan::from_json(PLAN).unwrap();
-    let statistics = filter_shard(&plan, shard(&paths, 1), &go_on).unwrap();
+    let mut statistics = filter_shard(&plan, shard(&paths, 1), &go_on).unwrap();
+    assert_eq!(statistics.sha256.take().unwrap().input, sha256_of(input.as_bytes()));
     let kept = "\u{feff}{ \"completion\" : \"1, 2\" }\r\n{\"completion\":\"3\"}";
     assert_eq!(fs::read_to_string(&paths[1]).unwrap(), kept);
     let rejects: Vec<Value> = fs::read_to_string(&paths[2])
@@ -217,6 +219,45 @@ fn threads_and_interruptions_change_nothing() {
             outputs.push((statistics, fs::read(&paths[1]).unwrap(), fs::read(&paths[2]).unwrap()));
         }
         assert!(outputs.iter().all(|output| *output == outputs[0]), "{extension}");
+        let files = paths.each_ref().map(|path| sha256_of(&fs::read(path).unwrap()));
+        let sha256 = outputs[0].0.sha256.as_ref().unwrap();
+        assert_eq!([&sha256.input, &sha256.kept[0], &sha256.rejects], files.each_ref());
+    }
+}
+
+fn sha256_of(bytes: &[u8]) -> String {
+    let mut digest = Digest::default();
+    digest.update(bytes);
+    digest.sha256()
+}
+
+#[test]
+fn an_input_that_was_replaced_while_nobody_worked_is_filtered_from_its_beginning() {
+    let plan = Plan::from_json(PLAN).unwrap();
+    for extension in ["", ".gz", ".zst"] {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = paths(directory.path(), extension);
+        let work = directory.path().join("work");
+        let mut shard = shard(&paths, 1);
+        shard.work = Some(&work);
+        write(&paths[0], &rows(20_000));
+        let calls = AtomicU64::new(0);
+        let interrupted = filter_shard(&plan, shard, &|_| {
+            let calls = calls.fetch_add(1, Ordering::Relaxed);
+            if calls >= 5 { Flow::Stop } else { Flow::Continue }
+        });
+        assert!(matches!(interrupted, Err(Error::Interrupted)));
+        assert_eq!(fs::read_dir(work.join("journals")).unwrap().count(), 1);
+        // Shorter than what was read, or with other rows at its beginning.
+        for other in [rows(1000), rows(20_000)[100_000..].to_vec()] {
+            write(&paths[0], &other);
+            let found = filter_shard(&plan, shard, &go_on).unwrap();
+            let outputs = paths.each_ref().map(|path| fs::read(path).unwrap());
+            shard.work = None;
+            assert_eq!(filter_shard(&plan, shard, &go_on).unwrap(), found);
+            assert_eq!(paths.each_ref().map(|path| fs::read(path).unwrap()), outputs);
+            shard.work = Some(&work);
+        }
     }
 }
 
@@ -236,10 +277,13 @@ fn parts_hold_what_they_may() {
     ] {
         shard.split = split;
         let found = filter_shard(&plan, shard, &go_on).unwrap();
-        assert_eq!(Statistics { parts: statistics.parts.clone(), ..found.clone() }, statistics);
+        let (parts, sha256) = (statistics.parts.clone(), statistics.sha256.clone());
+        assert_eq!(Statistics { parts, sha256, ..found.clone() }, statistics);
+        let kept = found.sha256.unwrap().kept;
         let mut all = Vec::new();
         let mut part = 0;
         while let Ok(bytes) = fs::read(directory.path().join(format!("kept-{part:05}.jsonl.zst"))) {
+            assert_eq!(kept[part], sha256_of(&bytes));
             let rows = zstd::decode_all(&bytes[..]).unwrap();
             let count = rows.iter().filter(|&&byte| byte == b'\n').count() as u64;
             assert_eq!(count, found.parts[part]);
@@ -252,6 +296,7 @@ fn parts_hold_what_they_may() {
         assert!(all == whole, "{split:?}");
         let expected = split.rows.map_or(part, |limit| statistics.kept.div_ceil(limit) as usize);
         assert_eq!((part, found.parts.len()), (expected, expected), "{split:?}");
+        assert_eq!(kept.len(), expected);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Filters a shard of Parquet: row groups are judged and written in as many threads as there shall be.
 
 use std::fs::File;
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -13,9 +14,10 @@ use super::errors::{catch, to_io};
 use super::input::{Input, fit};
 use super::judge::{Judge, Verdicts};
 use super::output::{Layout, Output};
+use crate::digest::Digest;
 use crate::error::{Error, shown};
 use crate::json::bits;
-use crate::plan::{Counts, Plan, Statistics};
+use crate::plan::{Counts, Plan, Sha256, Statistics};
 use crate::shard::{Flow, Meter, Progress, Shard, Split};
 use crate::sink::Work;
 use crate::threads::{InOrder, Team, lock};
@@ -49,6 +51,7 @@ pub(crate) fn filter(
         next: AtomicUsize::new(0),
         starts: InOrder::new(0),
         results: InOrder::new(results),
+        digest: InOrder::new(Digest::default()),
         team: Team::default(),
         bytes_read: Arc::clone(&bytes_read),
         meter: Meter::new(bytes_read, progress),
@@ -58,13 +61,23 @@ pub(crate) fn filter(
     let wake = || {
         run.starts.wake();
         run.results.wake();
+        run.digest.wake();
     };
     run.team.run(threads, work, wake)?;
     run.report()?;
+    // Behind the last row group is the footer.
+    let read = || -> io::Result<String> {
+        let (file, mut digest) = (File::open(shard.input)?, run.digest.into_inner());
+        digest.read(&file, file.metadata()?.len())?;
+        Ok(digest.sha256())
+    };
+    let input = read().map_err(Error::read(shard.input))?;
     let results = run.results.into_inner();
-    let parts = results.kept.finish()?;
-    results.rejects.finish()?;
-    Ok(results.counts.finish(plan, parts))
+    let (parts, kept) = results.kept.finish()?;
+    let (_, rejects) = results.rejects.finish()?;
+    let rejects = rejects.concat();
+    let sha256 = Some(Sha256 { input, kept, rejects });
+    Ok(Statistics { sha256, ..results.counts.finish(plan, parts) })
 }
 
 /// What the workers hand in to.
@@ -85,6 +98,8 @@ struct Run<'a> {
     /// How many rows were kept before a row group.
     starts: InOrder<u64>,
     results: InOrder<Results<'a>>,
+    /// Of the input, up to the end of the row groups that are judged: they are in the page cache.
+    digest: InOrder<Digest>,
     team: Team,
     bytes_read: Arc<AtomicU64>,
     meter: Meter<'a>,
@@ -110,6 +125,11 @@ impl Run<'_> {
                 self.meter.add(rows, kept);
                 self.report()
             })?;
+            let mut digest = self.digest.wait(index as u64, &self.team)?;
+            let ends = group.columns().iter().map(|chunk| chunk.byte_range());
+            let end = ends.map(|(start, length)| start.saturating_add(length)).max();
+            digest.1.read(&file, end.unwrap_or(0)).map_err(Error::read(path))?;
+            self.digest.pass(digest);
             self.write(&file, index, group, verdicts)?;
             self.bytes_read.fetch_add(group.compressed_size().max(0) as u64, Ordering::Relaxed);
             self.report()?;

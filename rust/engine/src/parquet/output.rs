@@ -193,8 +193,8 @@ pub struct Output<'a> {
     making: &'a Path,
     split: Split,
     layout: &'a Layout,
-    /// The rows of the parts that are full.
-    full: Vec<u64>,
+    /// The rows and the sha256 of the parts that are full.
+    full: Vec<(u64, String)>,
     /// In this part.
     rows: u64,
     writer: SerializedFileWriter<BufWriter<Bytes>>,
@@ -221,8 +221,9 @@ impl<'a> Output<'a> {
             let writer = start(&next, self.making, self.layout).map_err(Error::write(&next))?;
             let full = std::mem::replace(&mut self.writer, writer);
             let path = self.split.part(self.path, self.full.len() as u64);
-            end(full).and_then(|sink| sink.sync()).map_err(Error::write(&path))?;
-            self.full.push(std::mem::take(&mut self.rows));
+            let sink = end(full).map_err(Error::write(&path))?;
+            sink.sync().map_err(Error::write(&path))?;
+            self.full.push((std::mem::take(&mut self.rows), sink.sha256()));
         }
         let path = self.split.part(self.path, self.full.len() as u64);
         let write = || -> Result<u64> {
@@ -237,18 +238,17 @@ impl<'a> Output<'a> {
         write().map_err(|error| Error::write(&path)(to_io(error)))
     }
 
-    /// Moves all parts to their places. Returns how many rows each has.
-    pub fn finish(self) -> Result<Vec<u64>, Error> {
-        let mut rows = self.full;
-        let path = self.split.part(self.path, rows.len() as u64);
+    /// Moves all parts to their places. Returns the rows and the sha256 of each.
+    pub fn finish(self) -> Result<(Vec<u64>, Vec<String>), Error> {
+        let mut parts = self.full;
+        let path = self.split.part(self.path, parts.len() as u64);
         let sink = end(self.writer).map_err(Error::write(&path))?;
-        for part in 0..rows.len() as u64 {
+        for part in 0..parts.len() as u64 {
             let path = self.split.part(self.path, part);
             fs::rename(temporary(&path, self.making), &path).map_err(Error::write(&path))?;
         }
-        sink.finish().map_err(Error::write(&path))?;
-        rows.push(self.rows);
-        Ok(rows)
+        parts.push((self.rows, sink.finish().map_err(Error::write(&path))?));
+        Ok(parts.into_iter().unzip())
     }
 }
 

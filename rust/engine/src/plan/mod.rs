@@ -23,7 +23,7 @@ pub use compile::PlanSpec;
 pub(crate) use explain::explain_row;
 pub(crate) use reasons::{First, Reasons, push_number, to_json};
 pub(crate) use statistics::Counts;
-pub use statistics::Statistics;
+pub use statistics::{Sha256, Statistics};
 
 /// A compiled rule and what reports say about it.
 pub struct Rule {

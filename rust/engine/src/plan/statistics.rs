@@ -28,11 +28,25 @@ pub struct Statistics {
     pub bytes_kept: u64,
     /// Kept rows by file: one, or as many as they were split into.
     pub parts: Vec<u64>,
+    /// Of the files, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
     /// In declared order.
     pub rules: Vec<RuleStatistics>,
     /// Rows by the reason why they could not be read. A row with several unreadable fields counts
     /// once for each.
     pub unreadable_reasons: BTreeMap<String, u64>,
+}
+
+/// sha256 of a shard's files as they are on the disk, in hexadecimal digits.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct Sha256 {
+    /// The file that was read.
+    pub input: String,
+    /// Of each file of kept rows.
+    pub kept: Vec<String>,
+    /// The file of rejects.
+    pub rejects: String,
 }
 
 /// The counts of one rule.
@@ -165,6 +179,7 @@ impl Counts {
             bytes_in: self.bytes_in,
             bytes_kept: self.bytes_kept,
             parts,
+            sha256: None,
             rules: rules.collect(),
             unreadable_reasons: self.unreadable_reasons,
         }

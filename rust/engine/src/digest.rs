@@ -1,0 +1,194 @@
+//! sha256 of files while their bytes pass, so that nothing is read once more to name it.
+
+use std::fmt::Write;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use sha2::digest::Digest as _;
+use sha2::digest::common::hazmat::SerializableState;
+
+use crate::threads::lock;
+
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// The digest of the bytes that have passed so far.
+#[derive(Clone, Default)]
+pub(crate) struct Digest {
+    hash: Sha256,
+    length: u64,
+}
+
+/// A digest on its way, as another process can go on with it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct DigestState {
+    pub length: u64,
+    /// The state of sha256, in hexadecimal digits; empty before the first byte.
+    hash: String,
+}
+
+impl Digest {
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.length += bytes.len() as u64;
+    }
+
+    /// Adds what comes next in a file, up to the byte at `end`.
+    pub fn read(&mut self, file: &File, end: u64) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while self.length < end {
+            let most = buffer.len().min((end - self.length) as usize);
+            let count = file.read_at(&mut buffer[..most], self.length)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.update(&buffer[..count]);
+        }
+        Ok(())
+    }
+
+    /// How many bytes have passed.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The digest of these, in hexadecimal digits.
+    pub fn sha256(&self) -> String {
+        hexadecimal(&self.hash.clone().finalize())
+    }
+
+    pub fn state(&self) -> DigestState {
+        let hash =
+            if self.length == 0 { String::new() } else { hexadecimal(&self.hash.serialize()) };
+        DigestState { length: self.length, hash }
+    }
+
+    /// Goes on from a state; `None` if it is none.
+    pub fn of(state: &DigestState) -> Option<Digest> {
+        if state.length == 0 {
+            return Some(Digest::default());
+        }
+        let digits = state.hash.as_bytes().chunks(2);
+        let bytes: Option<Vec<u8>> = digits
+            .map(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok())
+            .collect();
+        let hash = Sha256::deserialize(bytes?.as_slice().try_into().ok()?).ok()?;
+        Some(Digest { hash, length: state.length })
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut all, byte| {
+        let _ = write!(all, "{byte:02x}");
+        all
+    })
+}
+
+/// How a file began when an earlier run read it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Beginning {
+    length: u64,
+    sha256: String,
+}
+
+/// The digest of an input, for whoever reads it and for whoever wants to know.
+#[derive(Clone, Default)]
+pub(crate) struct InputDigest(Arc<Mutex<Reading>>);
+
+#[derive(Default)]
+struct Reading {
+    digest: Digest,
+    before: Beginning,
+    differs: bool,
+}
+
+impl InputDigest {
+    /// Of an input that should begin as it did then.
+    pub fn expecting(before: Beginning) -> InputDigest {
+        InputDigest(Arc::new(Mutex::new(Reading { before, ..Reading::default() })))
+    }
+
+    pub fn update(&self, mut bytes: &[u8]) {
+        let Reading { digest, before, differs } = &mut *lock(&self.0);
+        let missing = before.length.saturating_sub(digest.length()) as usize;
+        if missing > 0 && missing <= bytes.len() {
+            let (first, rest) = bytes.split_at(missing);
+            digest.update(first);
+            *differs = digest.sha256() != before.sha256;
+            bytes = rest;
+        }
+        digest.update(bytes);
+    }
+
+    /// What has been read so far.
+    pub fn beginning(&self) -> Beginning {
+        let digest = &lock(&self.0).digest;
+        Beginning { length: digest.length(), sha256: digest.sha256() }
+    }
+
+    /// The digest of the whole input, which has been read; `None` if it began otherwise before.
+    pub fn finish(&self) -> Option<Digest> {
+        let Reading { digest, before, differs } = &*lock(&self.0);
+        (!differs && before.length <= digest.length()).then(|| digest.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(bytes: &[u8]) -> String {
+        let mut digest = Digest::default();
+        digest.update(bytes);
+        digest.sha256()
+    }
+
+    #[test]
+    fn it_is_what_sha256sum_prints() {
+        assert_eq!(of(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(of(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert!(Digest::of(&DigestState { length: 3, hash: "no state".to_owned() }).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn it_goes_on_from_any_place(bytes: Vec<u8>, cut: usize, length in 0..300usize) {
+            let bytes = bytes.repeat(length / bytes.len().max(1) + 1);
+            let (first, rest) = bytes.split_at(cut % (bytes.len() + 1));
+            let mut digest = Digest::default();
+            digest.update(first);
+            let state = serde_json::to_string(&digest.state()).unwrap();
+            let mut digest = Digest::of(&serde_json::from_str(&state).unwrap()).unwrap();
+            digest.update(rest);
+            prop_assert_eq!((digest.length(), digest.sha256()), (bytes.len() as u64, of(&bytes)));
+        }
+
+        #[test]
+        fn another_beginning_is_noticed(
+            bytes in prop::collection::vec(any::<u8>(), 1..200),
+            known: usize,
+            step in 1usize..50,
+            change in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let known = known % (bytes.len() + 1);
+            let before = InputDigest::default();
+            before.update(&bytes[..known]);
+            let mut now = bytes.clone();
+            if let Some(at) = change {
+                now[at.index(bytes.len())] ^= 1;
+            }
+            let input = InputDigest::expecting(before.beginning());
+            now.chunks(step).for_each(|part| input.update(part));
+            let is_same = bytes[..known] == now[..known];
+            prop_assert_eq!(input.finish().map(|digest| digest.sha256()), is_same.then(|| of(&now)));
+            let short = InputDigest::expecting(before.beginning());
+            short.update(&bytes[..known / 2]);
+            prop_assert_eq!(short.finish().is_none(), known > 0);
+        }
+    }
+}
