@@ -214,7 +214,7 @@ fn sign_shard(
 #[pyfunction]
 #[pyo3(signature = (
     plan, input, kept, rejects, *, work=None, journal_seconds=10.0, threads=1, split_rows=None, split_bytes=None,
-    duplicates=None, shard=0, progress=None, called=None,
+    duplicates=None, shard=0, progress=None, called=None, digests=false,
 ))]
 #[allow(clippy::too_many_arguments)]
 fn filter_shard(
@@ -232,6 +232,7 @@ fn filter_shard(
     shard: u32,
     progress: Option<Py<PyAny>>,
     called: Option<PathBuf>,
+    digests: bool,
 ) -> PyResult<String> {
     let duplicates: Vec<_> = duplicates.map_or_else(Vec::new, |duplicates| {
         let files = &duplicates.files;
@@ -249,6 +250,7 @@ fn filter_shard(
         split: Split { rows: split_rows.map(Into::into), bytes: split_bytes.map(Into::into) },
         duplicates: &duplicates,
         chunk_bytes: CHUNK_BYTES,
+        digests,
         threads,
     };
     let asker = Asker::new(progress.as_ref());

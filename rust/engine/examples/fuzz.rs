@@ -173,6 +173,7 @@ fn one_shard(random: &mut Random, folder: &Path) -> u64 {
         split: Split::default(),
         duplicates: &[],
         chunk_bytes: 1 + random.below(600),
+        digests: true,
         threads: 1 + random.below(3),
     };
     let save = || {

@@ -16,28 +16,44 @@ use crate::threads::lock;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// The digest of the bytes that have passed so far.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Digest {
-    hash: Sha256,
+    /// `None` if nobody asks for it: it takes as long as most rules.
+    hash: Option<Sha256>,
     length: u64,
 }
 
 /// A digest on its way, as another process can go on with it.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct DigestState {
-    pub length: u64,
-    /// The state of sha256, in hexadecimal digits; empty before the first byte.
-    hash: String,
+    length: u64,
+    /// The state of sha256, in hexadecimal digits.
+    hash: Option<String>,
 }
 
 impl Digest {
+    /// Of nothing so far. Bytes are only counted if it is not wanted.
+    pub fn new(is_wanted: bool) -> Digest {
+        Digest { hash: is_wanted.then(Sha256::new), length: 0 }
+    }
+
+    /// Of nothing so far, wanted if this one is.
+    pub fn anew(&self) -> Digest {
+        Digest::new(self.hash.is_some())
+    }
+
     pub fn update(&mut self, bytes: &[u8]) {
-        self.hash.update(bytes);
+        if let Some(hash) = &mut self.hash {
+            hash.update(bytes);
+        }
         self.length += bytes.len() as u64;
     }
 
     /// Adds what comes next in a file, up to the byte at `end`.
     pub fn read(&mut self, file: &File, end: u64) -> io::Result<()> {
+        if self.hash.is_none() {
+            return Ok(());
+        }
         let mut buffer = vec![0; BUFFER_BYTES];
         while self.length < end {
             let most = buffer.len().min((end - self.length) as usize);
@@ -55,28 +71,30 @@ impl Digest {
         self.length
     }
 
-    /// The digest of these, in hexadecimal digits.
+    /// The digest of these, in hexadecimal digits; nothing if it is not wanted.
     pub fn sha256(&self) -> String {
-        hexadecimal(&self.hash.clone().finalize())
+        self.hash.clone().map_or_else(String::new, |hash| hexadecimal(&hash.finalize()))
     }
 
     pub fn state(&self) -> DigestState {
-        let hash =
-            if self.length == 0 { String::new() } else { hexadecimal(&self.hash.serialize()) };
+        let hash = self.hash.as_ref().map(|hash| hexadecimal(&hash.serialize()));
         DigestState { length: self.length, hash }
     }
 
-    /// Goes on from a state; `None` if it is none.
-    pub fn of(state: &DigestState) -> Option<Digest> {
-        if state.length == 0 {
-            return Some(Digest::default());
-        }
-        let digits = state.hash.as_bytes().chunks(2);
-        let bytes: Option<Vec<u8>> = digits
-            .map(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok())
-            .collect();
-        let hash = Sha256::deserialize(bytes?.as_slice().try_into().ok()?).ok()?;
-        Some(Digest { hash, length: state.length })
+    /// Goes on from a state.
+    pub fn of(state: &DigestState) -> io::Result<Digest> {
+        let resume = |digits: &str| {
+            let pairs = digits.as_bytes().chunks(2);
+            let bytes: Option<Vec<u8>> =
+                pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect();
+            Sha256::deserialize(bytes?.as_slice().try_into().ok()?).ok()
+        };
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it is no state of sha256");
+        let hash = match &state.hash {
+            Some(digits) => Some(resume(digits).ok_or_else(invalid)?),
+            None => None,
+        };
+        Ok(Digest { hash, length: state.length })
     }
 }
 
@@ -94,11 +112,17 @@ pub(crate) struct Beginning {
     sha256: String,
 }
 
+impl Beginning {
+    /// Was its digest wanted?
+    pub fn is_digested(&self) -> bool {
+        !self.sha256.is_empty()
+    }
+}
+
 /// The digest of an input, for whoever reads it and for whoever wants to know.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct InputDigest(Arc<Mutex<Reading>>);
 
-#[derive(Default)]
 struct Reading {
     digest: Digest,
     before: Beginning,
@@ -106,9 +130,10 @@ struct Reading {
 }
 
 impl InputDigest {
-    /// Of an input that should begin as it did then.
-    pub fn expecting(before: Beginning) -> InputDigest {
-        InputDigest(Arc::new(Mutex::new(Reading { before, ..Reading::default() })))
+    /// `before` is how the input should begin.
+    pub fn new(is_wanted: bool, before: Beginning) -> InputDigest {
+        let digest = Digest::new(is_wanted);
+        InputDigest(Arc::new(Mutex::new(Reading { digest, before, differs: false })))
     }
 
     pub fn update(&self, mut bytes: &[u8]) {
@@ -143,7 +168,7 @@ mod tests {
     use super::*;
 
     fn of(bytes: &[u8]) -> String {
-        let mut digest = Digest::default();
+        let mut digest = Digest::new(true);
         digest.update(bytes);
         digest.sha256()
     }
@@ -152,7 +177,7 @@ mod tests {
     fn it_is_what_sha256sum_prints() {
         assert_eq!(of(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         assert_eq!(of(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert!(Digest::of(&DigestState { length: 3, hash: "no state".to_owned() }).is_none());
+        assert!(Digest::of(&DigestState { length: 3, hash: Some("no state".to_owned()) }).is_err());
     }
 
     proptest! {
@@ -160,7 +185,7 @@ mod tests {
         fn it_goes_on_from_any_place(bytes: Vec<u8>, cut: usize, length in 0..300usize) {
             let bytes = bytes.repeat(length / bytes.len().max(1) + 1);
             let (first, rest) = bytes.split_at(cut % (bytes.len() + 1));
-            let mut digest = Digest::default();
+            let mut digest = Digest::new(true);
             digest.update(first);
             let state = serde_json::to_string(&digest.state()).unwrap();
             let mut digest = Digest::of(&serde_json::from_str(&state).unwrap()).unwrap();
@@ -176,17 +201,17 @@ mod tests {
             change in prop::option::of(any::<prop::sample::Index>()),
         ) {
             let known = known % (bytes.len() + 1);
-            let before = InputDigest::default();
+            let before = InputDigest::new(true, Beginning::default());
             before.update(&bytes[..known]);
             let mut now = bytes.clone();
             if let Some(at) = change {
                 now[at.index(bytes.len())] ^= 1;
             }
-            let input = InputDigest::expecting(before.beginning());
+            let input = InputDigest::new(true, before.beginning());
             now.chunks(step).for_each(|part| input.update(part));
             let is_same = bytes[..known] == now[..known];
             prop_assert_eq!(input.finish().map(|digest| digest.sha256()), is_same.then(|| of(&now)));
-            let short = InputDigest::expecting(before.beginning());
+            let short = InputDigest::new(true, before.beginning());
             short.update(&bytes[..known / 2]);
             prop_assert_eq!(short.finish().is_none(), known > 0);
         }

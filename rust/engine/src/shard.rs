@@ -36,6 +36,9 @@ pub struct Shard<'a> {
     /// How much one worker takes at a time, uncompressed: [`crate::CHUNK_BYTES`]. It decides where the
     /// frames of compressed outputs end, and how much memory is needed.
     pub chunk_bytes: usize,
+    /// Whether to say the sha256 of the files, as they are on the disk. It takes about as long as to
+    /// find the fields.
+    pub digests: bool,
     /// How many threads may work on it. They do not change what is written.
     pub threads: usize,
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::digest::{Digest, DigestState};
+use crate::digest::Digest;
 use crate::error::Error;
 
 /// A file in the making. Dropped before [`Sink::finish`], it stays where it was made: the next run continues it or starts it again.
@@ -19,18 +19,16 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Starts the file that will be at `path`, in the folder `making`, which is made if need be.
+    /// Starts the file that will be at `path`, whose digest nobody wants, in the folder `making`, which is made if need be.
     ///
     /// Inputs and outputs are called whatever their owner likes, so no name beside them is safe:
     /// `making` must be a folder where nothing else is put. It is on the file system of `path`.
     pub fn create(path: &Path, making: &Path) -> io::Result<Sink> {
-        Sink::open(path, making, &DigestState::default())
+        Sink::open(path, making, Digest::new(false))
     }
 
-    /// Continues the file after the bytes that this digest is of.
-    pub fn open(path: &Path, making: &Path, written: &DigestState) -> io::Result<Sink> {
-        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "no state of sha256");
-        let digest = Digest::of(written).ok_or_else(invalid)?;
+    /// Continues the file after the bytes that this digest is of; a new digest starts it.
+    pub fn open(path: &Path, making: &Path, digest: Digest) -> io::Result<Sink> {
         let length = digest.length();
         let temporary = temporary(path, making);
         let open = || OpenOptions::new().write(true).create(true).truncate(false).open(&temporary);
@@ -59,14 +57,9 @@ impl Sink {
         self.digest.length()
     }
 
-    /// From which [`Sink::open`] goes on.
-    pub fn written(&self) -> DigestState {
-        self.digest.state()
-    }
-
-    /// sha256 of what was written, in hexadecimal digits.
-    pub fn sha256(&self) -> String {
-        self.digest.sha256()
+    /// Of what was written so far.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
     }
 
     /// Returns when all that was written is on the disk.
@@ -75,14 +68,14 @@ impl Sink {
     }
 
     /// Makes the file appear under its name, with everything that was written on the disk. Returns its
-    /// sha256.
+    /// sha256, if it was wanted.
     ///
     /// The name is on the disk when its folder is synced. That is left to who needs it, once for all
     /// files: it would double the time of a shard with few rows.
     pub fn finish(self) -> io::Result<String> {
         self.file.sync_all()?;
         fs::rename(&self.temporary, &self.path)?;
-        Ok(self.sha256())
+        Ok(self.digest.sha256())
     }
 }
 

@@ -116,10 +116,10 @@ mod tests {
                     sink.write_all(encoded).unwrap();
                     // What a run wrote that was killed is cut off.
                     if number + 1 == cut {
-                        let written = sink.written();
+                        let written = sink.digest().clone();
                         sink.write_all(b"half a frame").unwrap();
                         drop(sink);
-                        sink = Sink::open(&path, &making, &written).unwrap();
+                        sink = Sink::open(&path, &making, written).unwrap();
                     }
                 }
                 finish(sink).unwrap();
@@ -138,13 +138,13 @@ mod tests {
             let path = directory.path().join(name);
             let mut sink = Sink::create(&path, &making).unwrap();
             sink.write_all(b"something").unwrap();
-            let before = sink.written();
+            let before = sink.digest().clone();
             sink.write_all(b" and more").unwrap();
-            let written = sink.written();
+            let written = sink.digest().clone();
             drop(sink);
             assert!(!path.exists());
-            drop(Sink::open(&path, &making, &before).unwrap());
-            assert!(Sink::open(&path, &making, &written).is_err());
+            drop(Sink::open(&path, &making, before).unwrap());
+            assert!(Sink::open(&path, &making, written).is_err());
             finish(Sink::create(&path, &making).unwrap()).unwrap();
             assert_eq!(read(&path), b"");
             assert!(!temporary(&path, &making).exists());

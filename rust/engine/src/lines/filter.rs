@@ -50,7 +50,7 @@ fn run(
     progress: &(dyn Fn(Progress) -> Flow + Sync),
 ) -> Result<Option<Statistics>, Error> {
     let begins = journal.as_ref().map(|journal| journal.input.clone());
-    let digest = InputDigest::expecting(begins.unwrap_or_default());
+    let digest = InputDigest::new(shard.digests, begins.unwrap_or_default());
     let source = Source::digested(shard.input, shard.chunk_bytes, digest.clone())
         .map_err(Error::read(shard.input))?;
     let meter = Meter::new(source.bytes_read(), progress);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, Codec};
-use crate::digest::{Beginning, DigestState, InputDigest};
+use crate::digest::{Beginning, Digest, DigestState, InputDigest};
 use crate::error::Error;
 use crate::plan::{Counts, Plan, Sha256, Statistics};
 use crate::shard::{Shard, Split};
@@ -51,7 +51,9 @@ impl Journal {
     /// That of a run that was killed, if it did the same.
     pub fn read(shard: Shard<'_>, work: &Work) -> Option<Journal> {
         let journal: Journal = serde_json::from_slice(&fs::read(&work.journal).ok()?).ok()?;
-        let is_ours = journal.engine == ENGINE && journal.chunk_bytes == shard.chunk_bytes;
+        let is_ours = journal.engine == ENGINE
+            && journal.chunk_bytes == shard.chunk_bytes
+            && journal.input.is_digested() == shard.digests;
         is_ours.then_some(journal)
     }
 }
@@ -70,15 +72,16 @@ impl Output {
             chunk_bytes: shard.chunk_bytes,
             chunks: 0,
             input: Beginning::default(),
-            kept: PartsState::default(),
-            rejects: DigestState::default(),
+            kept: PartsState::new(&Digest::new(shard.digests)),
+            rejects: Digest::new(shard.digests).state(),
             counts: Counts::new(plan),
         };
         let open = |journal: Journal| -> Result<Output, Error> {
             Ok(Output {
                 kept: Parts::open(shard.kept, &work.kept, shard.split, journal.kept)
                     .map_err(Error::write(shard.kept))?,
-                rejects: Sink::open(shard.rejects, &work.rejects, &journal.rejects)
+                rejects: Digest::of(&journal.rejects)
+                    .and_then(|digest| Sink::open(shard.rejects, &work.rejects, digest))
                     .map_err(Error::write(shard.rejects))?,
                 counts: journal.counts,
                 chunks: journal.chunks,
@@ -114,7 +117,7 @@ impl Output {
             chunks: self.chunks,
             input: self.input.beginning(),
             kept: self.kept.state(),
-            rejects: self.rejects.written(),
+            rejects: self.rejects.digest().state(),
             counts: self.counts.clone(),
         };
         let write = || -> io::Result<()> {
@@ -139,8 +142,8 @@ impl Output {
             // Of a file that is not split they are not counted one by one.
             *rows = self.counts.kept;
         }
-        let sha256 = Sha256 { input, kept, rejects };
-        Ok(Statistics { sha256: Some(sha256), ..self.counts.finish(plan, rows) })
+        let sha256 = (!input.is_empty()).then_some(Sha256 { input, kept, rejects });
+        Ok(Statistics { sha256, ..self.counts.finish(plan, rows) })
     }
 }
 
@@ -154,7 +157,7 @@ pub(crate) struct Parts {
 }
 
 /// Where the next row goes.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct PartsState {
     /// The rows and the sha256 of the parts that are full.
     full: Vec<(u64, String)>,
@@ -165,10 +168,16 @@ struct PartsState {
     written: DigestState,
 }
 
+impl PartsState {
+    fn new(digest: &Digest) -> PartsState {
+        PartsState { full: Vec::new(), rows: 0, bytes: 0, written: digest.state() }
+    }
+}
+
 impl Parts {
     fn open(path: &Path, making: &Path, split: Split, state: PartsState) -> io::Result<Parts> {
         let part = split.part(path, state.full.len() as u64);
-        let sink = Sink::open(&part, making, &state.written)?;
+        let sink = Sink::open(&part, making, Digest::of(&state.written)?)?;
         Ok(Parts { path: path.to_owned(), making: making.to_owned(), split, sink, state })
     }
 
@@ -186,7 +195,7 @@ impl Parts {
     }
 
     fn state(&self) -> PartsState {
-        PartsState { written: self.sink.written(), ..self.state.clone() }
+        PartsState { written: self.sink.digest().state(), ..self.state.clone() }
     }
 
     /// Appends whole rows, and starts another part wherever one is full.
@@ -230,10 +239,11 @@ impl Parts {
     fn next_part(&mut self) -> io::Result<()> {
         self.sink.sync()?;
         let mut full = std::mem::take(&mut self.state.full);
-        full.push((self.state.rows, self.sink.sha256()));
+        full.push((self.state.rows, self.sink.digest().sha256()));
         let part = self.split.part(&self.path, full.len() as u64);
-        self.state = PartsState { full, ..PartsState::default() };
-        self.sink = Sink::create(&part, &self.making)?;
+        let digest = self.sink.digest().anew();
+        self.state = PartsState { full, ..PartsState::new(&digest) };
+        self.sink = Sink::open(&part, &self.making, digest)?;
         Ok(())
     }
 

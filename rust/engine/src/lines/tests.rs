@@ -33,6 +33,7 @@ fn shard<'a>(paths: &'a [PathBuf; 3], threads: usize) -> Shard<'a> {
         split: Split::default(),
         duplicates: &[],
         chunk_bytes: 100_000,
+        digests: true,
         threads,
     }
 }
@@ -226,7 +227,7 @@ fn threads_and_interruptions_change_nothing() {
 }
 
 fn sha256_of(bytes: &[u8]) -> String {
-    let mut digest = Digest::default();
+    let mut digest = Digest::new(true);
     digest.update(bytes);
     digest.sha256()
 }

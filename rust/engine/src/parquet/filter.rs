@@ -37,9 +37,16 @@ pub(crate) fn filter(
     let (kept, rejects) = catch(shard.input, || layouts().map_err(to_io))?;
     let work = Work::open(shard.kept, shard.rejects, shard.work)?;
     let bytes_read = Arc::new(AtomicU64::new(0));
+    let digest = || Digest::new(shard.digests);
     let results = Results {
-        kept: Output::create(shard.kept, &work.kept, shard.split, &kept)?,
-        rejects: Output::create(shard.rejects, &work.rejects, Split::default(), &rejects)?,
+        kept: Output::create(shard.kept, &work.kept, shard.split, &kept, digest())?,
+        rejects: Output::create(
+            shard.rejects,
+            &work.rejects,
+            Split::default(),
+            &rejects,
+            digest(),
+        )?,
         counts: Counts::new(plan),
     };
     let run = Run {
@@ -51,7 +58,7 @@ pub(crate) fn filter(
         next: AtomicUsize::new(0),
         starts: InOrder::new(0),
         results: InOrder::new(results),
-        digest: InOrder::new(Digest::default()),
+        digest: InOrder::new(digest()),
         team: Team::default(),
         bytes_read: Arc::clone(&bytes_read),
         meter: Meter::new(bytes_read, progress),
@@ -76,7 +83,7 @@ pub(crate) fn filter(
     let (parts, kept) = results.kept.finish()?;
     let (_, rejects) = results.rejects.finish()?;
     let rejects = rejects.concat();
-    let sha256 = Some(Sha256 { input, kept, rejects });
+    let sha256 = shard.digests.then_some(Sha256 { input, kept, rejects });
     Ok(Statistics { sha256, ..results.counts.finish(plan, parts) })
 }
 

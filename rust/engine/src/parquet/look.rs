@@ -15,6 +15,7 @@ use super::errors::{catch, to_io};
 use super::input::{Input, check_tags, fit};
 use super::output::{Layout, Output};
 use crate::arrow::{Batch, write_json};
+use crate::digest::Digest;
 use crate::error::Error;
 use crate::json::Tree;
 use crate::plan::{Plan, explain_row};
@@ -68,7 +69,8 @@ pub fn take_rows(path: &Path, rows: &[u64], output: &Path) -> Result<u64, Error>
     let (parquet, arrow) = (input.metadata.metadata(), input.metadata.schema());
     let layout = catch(path, || Layout::kept(parquet, arrow, None).map_err(to_io))?;
     let making = folder_beside(output)?;
-    let mut sink = Output::create(output, making.path(), Split::default(), &layout)?;
+    let digest = Digest::new(false);
+    let mut sink = Output::create(output, making.path(), Split::default(), &layout, digest)?;
     let mut rows = rows.iter().peekable();
     let (mut first, mut bytes_read) = (0, 0);
     for group in input.groups() {

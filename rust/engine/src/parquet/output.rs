@@ -18,6 +18,7 @@ use parquet::schema::types::{ColumnPath, SchemaDescriptor, Type, TypePtr};
 
 use super::columns::{Chunk, Description};
 use super::errors::to_io;
+use crate::digest::Digest;
 use crate::error::Error;
 use crate::format::ZSTANDARD_LEVEL;
 use crate::shard::Split;
@@ -193,6 +194,8 @@ pub struct Output<'a> {
     making: &'a Path,
     split: Split,
     layout: &'a Layout,
+    /// That of nothing, with which each part begins.
+    digest: Digest,
     /// The rows and the sha256 of the parts that are full.
     full: Vec<(u64, String)>,
     /// In this part.
@@ -201,16 +204,17 @@ pub struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// The file that will be at `path`, made in the folder `making`; see [`Sink::create`].
+    /// The file that will be at `path`, made in the folder `making`; see [`Sink::create`]. `digest` is a new one.
     pub fn create(
         path: &'a Path,
         making: &'a Path,
         split: Split,
         layout: &'a Layout,
+        digest: Digest,
     ) -> Result<Output<'a>, Error> {
         let name = split.part(path, 0);
-        let writer = start(&name, making, layout).map_err(Error::write(&name))?;
-        Ok(Output { path, making, split, layout, full: Vec::new(), rows: 0, writer })
+        let writer = start(&name, making, layout, digest.clone()).map_err(Error::write(&name))?;
+        Ok(Output { path, making, split, layout, digest, full: Vec::new(), rows: 0, writer })
     }
 
     /// Appends a row group to this part, which is the last one or the next. Returns its size in
@@ -218,12 +222,13 @@ impl<'a> Output<'a> {
     pub fn append(&mut self, part: u64, chunks: Vec<Chunk>) -> Result<u64, Error> {
         while (self.full.len() as u64) < part {
             let next = self.split.part(self.path, self.full.len() as u64 + 1);
-            let writer = start(&next, self.making, self.layout).map_err(Error::write(&next))?;
+            let writer = start(&next, self.making, self.layout, self.digest.clone())
+                .map_err(Error::write(&next))?;
             let full = std::mem::replace(&mut self.writer, writer);
             let path = self.split.part(self.path, self.full.len() as u64);
             let sink = end(full).map_err(Error::write(&path))?;
             sink.sync().map_err(Error::write(&path))?;
-            self.full.push((std::mem::take(&mut self.rows), sink.sha256()));
+            self.full.push((std::mem::take(&mut self.rows), sink.digest().sha256()));
         }
         let path = self.split.part(self.path, self.full.len() as u64);
         let write = || -> Result<u64> {
@@ -256,8 +261,9 @@ fn start(
     path: &Path,
     making: &Path,
     layout: &Layout,
+    digest: Digest,
 ) -> io::Result<SerializedFileWriter<BufWriter<Bytes>>> {
-    let sink = BufWriter::new(Bytes(Sink::create(path, making)?));
+    let sink = BufWriter::new(Bytes(Sink::open(path, making, digest)?));
     let (root, properties) = (Arc::clone(&layout.root), Arc::clone(&layout.properties));
     SerializedFileWriter::new(sink, root, properties).map_err(to_io)
 }

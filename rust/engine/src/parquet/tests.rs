@@ -47,6 +47,7 @@ fn shard(paths: &[PathBuf; 3], threads: usize) -> Shard<'_> {
         split: Split::default(),
         duplicates: &[],
         chunk_bytes: crate::CHUNK_BYTES,
+        digests: true,
         threads,
     }
 }
