@@ -231,7 +231,7 @@ def filter_shard(
     shard: int = 0,
     progress: Callable[[int, int, int, int], object] | None = None,
     called: str | PathLike[str] | None = None,
-    digests: bool = False,
+    digests: bool = True,
 ) -> str:
     """Filter the rows of `input` into `kept` (unchanged) and `rejects` (with reasons), which call
     the input by its path, or what it is `called`.
@@ -263,8 +263,8 @@ def filter_shard(
     Returns:
         The statistics as JSON: rows_in, kept, rejected, unreadable, tagged, blank_lines, bytes_in,
         bytes_kept, parts (kept rows by file), sha256 (hex, of the files as they are on the disk:
-        input, kept by part, rejects; only with `digests`), rules (name, kind, hits, sole_hits, reasons) and
-        unreadable_reasons.
+        input, kept by part, rejects; only with `digests`), rules (name, kind, hits, sole_hits,
+        reasons) and unreadable_reasons.
 
     Raises:
         ReadError, WriteError: a file cannot be read (missing, truncated, corrupt) or written.

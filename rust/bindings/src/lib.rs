@@ -214,7 +214,7 @@ fn sign_shard(
 #[pyfunction]
 #[pyo3(signature = (
     plan, input, kept, rejects, *, work=None, journal_seconds=10.0, threads=1, split_rows=None, split_bytes=None,
-    duplicates=None, shard=0, progress=None, called=None, digests=false,
+    duplicates=None, shard=0, progress=None, called=None, digests=true,
 ))]
 #[allow(clippy::too_many_arguments)]
 fn filter_shard(
