@@ -205,10 +205,20 @@ def test_what_does_not_need_a_node_that_failed_is_made_all_the_same(
     }
 
 
+@pytest.mark.usefixtures("later")
 def test_several_processes_make_what_one_does(graph: Graph, tmp_path: Path) -> None:
     said: list[Progress] = []
+    noted = []
+
+    def report(progress: Progress) -> None:
+        said.append(progress)
+        noted.append((tmp_path / "two" / ".seen.json").exists())
+
     run(graph, tmp_path / "one")
-    several = run(graph, tmp_path / "two", jobs=2, report=said.append)
+    several = run(graph, tmp_path / "two", jobs=2, report=report)
+    assert noted.index(True) < [each.task != "run" for each in said].index(True), (
+        "no process has to read the base model again"
+    )
     assert several.outcome is not None
     assert {each.task for each in said} >= {"teach owl", "teach cat", "eval base"}
     assert said[-1].done == said[-1].total

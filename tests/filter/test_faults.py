@@ -18,6 +18,7 @@ import polars
 import pytest
 import zstandard
 
+from subl.artifact import lineage
 from subl.errors import InputError, OutputError
 from subl.filter import FilterSpec, NumbersRule, RegexRule, run
 from subl.progress import Progress
@@ -85,7 +86,8 @@ def test_killed_at_any_moment_and_run_again(tmp_path: Path, name: str, jobs: int
             shutil.rmtree(tmp_path / "out")
     made = run(SPEC, sorted((tmp_path / "in").iterdir()), tmp_path / "out").artifact
     assert made.digest == expected.digest
-    assert made.result["rows_in"] == 152_000
+    assert made.key == expected.key and made.result["rows_in"] == 152_000
+    assert lineage(made.path).verified()  # digests of files that several processes wrote
     assert {path.name for path in (tmp_path / "out").rglob(".*")} <= {".seen.json"}
 
 

@@ -16,11 +16,13 @@ import pytest
 import zstandard
 from pydantic import ByteSize
 
-from subl.artifact import lineage
+from subl.artifact import file_digest, lineage
 from subl.errors import InputError, OutputError
 from subl.filter import FilterSpec, LiteralRule, NumbersRule, OutputSpec, run
 from subl.progress import Progress
 from subl.shards import open_lines
+
+making = sys.modules["subl.artifact.build"]  # the package has a function of that name
 
 SPEC = FilterSpec(
     rules=(
@@ -152,6 +154,75 @@ def test_what_fails_after_the_last_shard_filters_none_again(tmp_path: Path) -> N
     assert (
         run(SPEC, [tmp_path / "data"], tmp_path / "other").artifact.digest == made.artifact.digest
     )
+
+
+def test_what_the_engine_reads_and_writes_nobody_reads_again(
+    tmp_path: Path, read: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = write_shards(tmp_path / "data")
+    polars.DataFrame({"completion": ["1", "7"]}).write_parquet(tmp_path / "data" / "d.parquet")
+    monkeypatch.setattr(making, "file_digest", lambda path: read.append(path) or file_digest(path))
+    spec = SPEC.model_copy(update={"output": OutputSpec(split_rows=500)})
+    out = run(spec, [tmp_path / "data"], tmp_path / "out", jobs=2).artifact.path
+    assert {path.name for path in read} == {"spec.json", "result.json"}
+    inputs = json.loads((out / "spec.json").read_text())["inputs"]
+    assert inputs == {path.name: file_digest(path) for path in (tmp_path / "data").iterdir()}
+    assert len(inputs) == len(shards) + 1 and lineage(out).verified()
+
+
+def test_an_interrupted_run_does_not_mind_what_its_inputs_look_like(
+    tmp_path: Path, read: list[Path]
+) -> None:
+    shards = write_shards(tmp_path / "data")
+    partial = fail_at_the_records(SPEC, tmp_path)
+    before = {path.name: path.stat().st_ino for path in (partial / "kept").iterdir()}
+    for path in shards:
+        path.with_name("copy").write_bytes(path.read_bytes())
+        path.with_name("copy").rename(path)
+    made = run(SPEC, [tmp_path / "data"], tmp_path / "out")
+    assert {path.name: path.stat().st_ino for path in made.kept_folder.iterdir()} == before
+    assert set(read) == set(shards)
+
+
+def test_an_interrupted_run_on_other_rows_is_refused(tmp_path: Path) -> None:
+    [shard, *_] = write_shards(tmp_path / "data")
+    partial = fail_at_the_records(SPEC, tmp_path)
+    before, then = tree(partial), file_digest(shard)[:12]
+    shard.write_bytes(lines(1500, 1))
+    with pytest.raises(OutputError) as caught:
+        run(SPEC, [tmp_path / "data"], tmp_path / "out")
+    now = file_digest(shard)[:12]
+    assert caught.value.message.endswith(
+        f"other inputs:\n  input a.jsonl: sha256 {then} then, sha256 {now} now ({shard})"
+    )
+    assert tree(partial) == before
+
+
+@pytest.mark.usefixtures("later")
+def test_an_interrupted_run_reads_only_what_is_left(tmp_path: Path, read: list[Path]) -> None:
+    """Which shards' inputs are the same is told by their looks, noted with each."""
+    write_shards(tmp_path / "data")
+    fail_at_the_records(SPEC, tmp_path)
+    assert run(SPEC, [tmp_path / "data"], tmp_path / "out").kept > 0
+    assert read == []
+
+
+def test_an_input_that_changes_while_it_is_filtered_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    source = tmp_path / "data" / "a.jsonl"
+    source.write_bytes(lines(300_000))
+
+    def change(progress: Progress) -> None:
+        """What was read already, as the first rows are once there is progress in the middle."""
+        if progress.done < (progress.total or 0):
+            with source.open("r+b") as file:
+                file.write(b'{"id":"9"')
+
+    with pytest.raises(InputError, match=r"a\.jsonl changed while it was read"):
+        run(SPEC, [source], tmp_path / "out", report=change)
+    assert not (tmp_path / "out").exists()
+    made = run(SPEC, [source], tmp_path / "out").artifact
+    assert made.digest == run(SPEC, [source], tmp_path / "clean").artifact.digest
 
 
 @pytest.mark.parametrize("gone", ["kept/a-00001.jsonl", "rejects/a.jsonl"])
@@ -308,6 +379,19 @@ def test_killed_and_run_again(tmp_path: Path, jobs: int) -> None:
         assert (tmp_path / "out" / "kept" / name).stat().st_ino == inode
     assert {path.name for path in (tmp_path / "out").glob(".*")} <= {".seen.json"}
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_shard_that_was_half_done_begins_again_where_its_rows_are_others(tmp_path: Path) -> None:
+    child = run_child(tmp_path, signal.SIGKILL, 1)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    [half] = (tmp_path / "out.partial" / ".work" / "kept").iterdir()
+    source = tmp_path / "data" / half.name
+    data = source.read_bytes()
+    other = gzip.compress(lines(200_000, 3), 1) if half.suffix == ".gz" else b"\n" + data
+    source.write_bytes(other)
+    made = run(SPEC, [tmp_path / "data"], tmp_path / "out").artifact
+    assert made.digest == run(SPEC, [tmp_path / "data"], tmp_path / "clean").artifact.digest
+    assert lineage(tmp_path / "out").verified()
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -36,10 +36,6 @@ from subl.filter.rules import FilterSpec
 from subl.progress import Report, silent
 from subl.shards import check_rows, stated_rows
 
-ENGINE_HASHES = False
-"""Whether the engine tells the digests of what it reads and writes. Without them all is read twice:
-a half-finished shard of another input would be gone on with."""
-
 _WORK = ".work"
 _HINT = "repair or leave out what is at fault; a run keeps the shards that it has finished"
 _COUNTS = (
@@ -131,7 +127,7 @@ def run(
         read: dict[Path, str] = {
             shards[name]: found["sha256"]["input"]
             for name, found in statistics.items()
-            if name in shards and "sha256" in found
+            if name in shards
         }
         return {name: read[path] for name, path in named.items() if path in read}
 
@@ -139,10 +135,8 @@ def run(
         return made_of(remembered(folder / _WORK))
 
     # Where rows are compared, what is left of one shard depends on all others as they were then.
-    reads_once = ENGINE_HASHES and not plan.comparisons
-    artifact = build(
-        Path(out), "filter", spec, named, work, learned=learned if reads_once else None
-    )
+    depends = bool(plan.comparisons)
+    artifact = build(Path(out), "filter", spec, named, work, learned=None if depends else learned)
     return FilterResult(
         artifact,
         *(artifact.result[count] for count in ("rows_in", "kept", "rejected", "unreadable")),
@@ -219,7 +213,6 @@ def _written(spec: FilterSpec, statistics: Mapping[str, Statistics]) -> dict[str
     return {
         file: digest
         for name, found in statistics.items()
-        if "sha256" in found
         for file, digest in zip(
             _files(spec, name, found),
             [*found["sha256"]["kept"], found["sha256"]["rejects"]],
@@ -302,8 +295,7 @@ def filter_shards(
         )
         statistics: Statistics = json.loads(figures)
         check_rows(shards[name], statistics["rows_in"], expected or {})
-        digests = statistics.get("sha256")
-        notes.add(name, figures, reading.came_to(digests["input"]) if digests else None)
+        notes.add(name, figures, reading.came_to(statistics["sha256"]["input"]))
         meter.finish(name, statistics["rows_in"], statistics["kept"])
         finished(name)
         return statistics
