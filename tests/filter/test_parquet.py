@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import subl_core
 from hypothesis import HealthCheck, given, settings
@@ -124,6 +128,131 @@ def test_agrees_with_json_lines(
     ]
     assert [each["row"] for each in rejects] == [each["row"] for each in expected]
     assert {each["file"] for each in rejects} <= {str(folder / "in.parquet")}
+
+
+NAMES = st.none() | st.text("ab é", max_size=3)
+COLUMNS = st.fixed_dictionaries(
+    {
+        "text": st.sampled_from(["a", "b" * 40, "é", ""]),
+        "word": NAMES,
+        "blob": st.none() | st.binary(max_size=9),
+        "list": st.none() | st.lists(NAMES, max_size=3),
+        "chat": st.none()
+        | st.lists(
+            st.none()
+            | st.fixed_dictionaries(
+                {"role": NAMES, "parts": st.none() | st.lists(NAMES, max_size=2)}
+            ),
+            max_size=3,
+        ),
+        "object": st.none() | st.fixed_dictionaries({"name": NAMES, "number": st.integers(0, 9)}),
+        "price": st.decimals(-9, 9, places=2),
+    }
+)
+TYPES = pa.schema(
+    {
+        "text": pa.string(),
+        "word": pa.string(),
+        "blob": pa.binary(),
+        "list": pa.list_(pa.string()),
+        "chat": pa.list_(pa.struct({"role": pa.string(), "parts": pa.list_(pa.string())})),
+        "object": pa.struct({"name": pa.large_string(), "number": pa.int32()}),
+        "price": pa.decimal128(30, 2),
+    }
+)
+
+
+TEXT_COLUMNS = (
+    "rule",
+    "text",
+    "word",
+    "blob",
+    "list.list.element",
+    "chat.list.element.role",
+    "chat.list.element.parts.list.element",
+    "object.name",
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    rows=st.lists(COLUMNS, min_size=1, max_size=8),
+    repeats=st.sampled_from([1, 7, 40]),
+    drops=st.randoms(use_true_random=False),
+    options=st.fixed_dictionaries(
+        {
+            "compression": st.sampled_from(["zstd", "snappy", "gzip", "lz4", "none"]),
+            "data_page_version": st.sampled_from(["1.0", "2.0"]),
+            "data_page_size": st.sampled_from([200, 999, 1 << 20]),
+            "write_batch_size": st.sampled_from([1, 3, 1024]),
+            "dictionary_pagesize_limit": st.sampled_from([20, 1 << 20]),
+            "row_group_size": st.sampled_from([5, 50, 1000]),
+            "write_page_checksum": st.booleans(),
+            "write_page_index": st.booleans(),
+            "store_decimal_as_integer": st.booleans(),
+        }
+    ),
+    encoding=st.sampled_from(
+        ["dictionary", "PLAIN", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"]
+    ),
+    parts=st.sampled_from([None, 9]),
+)
+def test_what_is_kept_is_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[dict[str, Any]],
+    repeats: int,
+    drops: random.Random,
+    options: dict[str, Any],
+    encoding: str,
+    parts: int | None,
+) -> None:
+    """However a file is encoded: its rows, and what others may believe of its column chunks."""
+    folder = tmp_path_factory.mktemp("shard")
+    share = drops.choice([0.0, 0.02, 0.5, 1.0])
+    table = pa.Table.from_pylist(rows * repeats, TYPES)
+    texts = ["owl" if drops.random() < share else f"{drops.random()}" for _ in rows * repeats]
+    table = table.append_column("rule", pa.array(texts))
+    is_dictionary = encoding == "dictionary"
+    pq.write_table(
+        table,
+        folder / "in.parquet",
+        use_dictionary=is_dictionary,
+        column_encoding=None if is_dictionary else dict.fromkeys(TEXT_COLUMNS, encoding),
+        **options,
+    )
+    rule = {"name": "owl", "kind": "literal", "field": "rule", "words": ["owl"]}
+    plan = subl_core.Plan(json.dumps({"rules": [rule]}))
+    files = [folder / f"{name}.parquet" for name in ("in", "kept", "rejects")]
+    subl_core.filter_shard(plan, *files, threads=drops.choice([1, 2]), split_rows=parts)
+    mask = pc.equal(table["rule"], "owl")
+    kept = sorted(folder.glob("kept*"))
+    expected = table.filter(pc.invert(mask))
+    assert pa.concat_tables(pq.read_table(file) for file in kept).equals(expected)
+    assert pl.concat(pl.read_parquet(file) for file in kept).equals(pl.DataFrame(expected))
+    rejects = pq.read_table(files[2])
+    assert rejects["row"].combine_chunks().to_pylist() == table.filter(mask).to_pylist()
+    for file in [*kept, files[2]]:
+        agree(pq.ParquetFile(file))
+    # What was dropped is in no corner of the file.
+    is_plain = options["compression"] == "none"
+    assert not is_plain or not any(b"owl" in file.read_bytes() for file in kept)
+
+
+def agree(file: pq.ParquetFile) -> None:
+    """What the footer says of the plain columns of texts is true."""
+    for group in range(file.num_row_groups):
+        for index in range(file.metadata.num_columns):
+            chunk = file.metadata.row_group(group).column(index)
+            if (name := chunk.path_in_schema.removeprefix("row.")) not in ("text", "word", "blob"):
+                continue
+            column = file.read_row_group(group, [chunk.path_in_schema])
+            values = column.flatten()[name if name in column.column_names else f"row.{name}"]
+            statistics = chunk.statistics
+            assert chunk.num_values == len(values)
+            assert statistics.null_count == values.null_count
+            if values.null_count < len(values):
+                there = sorted(each for each in values.to_pylist() if each is not None)
+                assert (statistics.min, statistics.max) == (there[0], there[-1])
 
 
 @pytest.mark.parametrize("length", [0, 4, 100, -1])

@@ -1,9 +1,9 @@
 //! Sends the rows of one column chunk to several outputs.
 //!
 //! Values, definition and repetition levels are taken over as they are, without a look at what they
-//! mean: whatever Parquet can hold is the same in the output, nulls and nesting included.
+//! mean: whatever Parquet can hold is the same in the output, nulls and nesting included. Texts go
+//! page by page, as [`super::texts`] says which; all else is decoded and encoded again here.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,10 +18,12 @@ use parquet::data_type::{
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::properties::WriterPropertiesPtr;
-use parquet::file::reader::ChunkReader;
-use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
+
+use super::codec::Codecs;
+use super::group::Column;
+use super::texts;
 
 /// How many rows are decoded at a time.
 pub const BATCH_ROWS: usize = 1024;
@@ -35,40 +37,33 @@ pub type Chunk = (Bytes, ColumnCloseResult);
 /// How a column of an output is described and written.
 pub type Description = (ColumnDescPtr, WriterPropertiesPtr);
 
-/// The encoded bytes of a column chunk, to be written elsewhere.
-pub fn copy(file: &File, chunk: &ColumnChunkMetaData, rows: usize) -> Result<Chunk> {
-    let (start, length) = chunk.byte_range();
-    let bytes = file.get_bytes(start, usize::try_from(length)?)?;
-    let move_offset = |offset: i64| offset - start as i64;
-    let metadata = chunk
-        .clone()
-        .into_builder()
-        .set_data_page_offset(move_offset(chunk.data_page_offset()))
-        .set_dictionary_page_offset(chunk.dictionary_page_offset().map(move_offset))
-        .build()?;
+/// A column chunk as it is in the file, to be written elsewhere.
+pub fn copy(column: &Column, rows: usize) -> Chunk {
     let close = ColumnCloseResult {
-        bytes_written: chunk.compressed_size() as u64,
+        bytes_written: column.bytes.len() as u64,
         rows_written: rows as u64,
-        metadata,
+        metadata: column.metadata.clone(),
         bloom_filter: None,
         column_index: None,
         offset_index: None,
     };
-    Ok((bytes, close))
+    (column.bytes.clone(), close)
 }
 
-/// Decodes a column chunk and encodes it again, each row for the output that `routes` names.
-/// `after_batch` is asked now and then whether to go on.
+/// Writes each row of a column chunk to the output that `routes` names. `after_batch` is asked now and
+/// then whether to go on.
 pub fn route(
-    file: &Arc<File>,
-    chunk: &ColumnChunkMetaData,
+    chunk: &Arc<Column>,
     routes: &[u32],
     outputs: &[Description],
+    codecs: &mut Codecs,
     after_batch: &dyn Fn() -> Result<()>,
 ) -> Result<Vec<Chunk>> {
-    let pages = SerializedPageReader::new(Arc::clone(file), chunk, routes.len(), None)?;
-    let column = get_column_reader(chunk.column_descr_ptr(), Box::new(pages));
-    let work = Work { chunk, routes, outputs, after_batch };
+    if let Some(chunks) = texts::route(chunk, routes, outputs, codecs, after_batch)? {
+        return Ok(chunks);
+    }
+    let column = get_column_reader(chunk.metadata.column_descr_ptr(), Box::new(chunk.pages()));
+    let work = Work { chunk: &chunk.metadata, routes, outputs, after_batch };
     match column {
         ColumnReader::BoolColumnReader(column) => work.route::<BoolType>(column),
         ColumnReader::Int32ColumnReader(column) => work.route::<Int32Type>(column),

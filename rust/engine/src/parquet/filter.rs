@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use parquet::file::metadata::ColumnChunkMetaData;
 
+use super::codec::Codecs;
 use super::columns::{self, Chunk, Description};
 use super::errors::{catch, to_io};
+use super::group::Group;
 use super::input::{Input, fit};
 use super::judge::{Judge, Verdicts};
 use super::output::{Layout, Output};
@@ -117,7 +119,8 @@ impl Run<'_> {
         let path = self.shard.input;
         // Its own: the position in a file that is shared is shared too.
         let file = Arc::new(File::open(path).map_err(Error::read(path))?);
-        let mut judge = Judge::new(self.plan, self.shard, self.input, Arc::clone(&file));
+        let mut judge = Judge::new(self.plan, self.shard, self.input);
+        let mut codecs = Codecs::new();
         let groups = self.input.groups();
         let mut firsts = Vec::with_capacity(groups.len());
         let mut next = 1i64;
@@ -128,7 +131,8 @@ impl Run<'_> {
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(group) = groups.get(index) else { return Ok(()) };
-            let verdicts = judge.group(index, firsts[index], |rows, kept| {
+            let open = Group::new(&file, self.input.metadata.metadata(), index);
+            let verdicts = judge.group(&open, firsts[index], |rows, kept| {
                 self.meter.add(rows, kept);
                 self.report()
             })?;
@@ -137,7 +141,7 @@ impl Run<'_> {
             let end = ends.map(|(start, length)| start.saturating_add(length)).max();
             digest.1.read(&file, end.unwrap_or(0)).map_err(Error::read(path))?;
             self.digest.pass(digest);
-            self.write(&file, index, group, verdicts)?;
+            self.write(index, &open, verdicts, &mut codecs)?;
             self.bytes_read.fetch_add(group.compressed_size().max(0) as u64, Ordering::Relaxed);
             self.report()?;
         }
@@ -155,14 +159,13 @@ impl Run<'_> {
     /// Makes the row groups of the outputs, and hands them in when the turn has come.
     fn write(
         &self,
-        file: &Arc<File>,
         index: usize,
-        group: &RowGroupMetaData,
+        group: &Group,
         mut verdicts: Verdicts,
+        codecs: &mut Codecs,
     ) -> Result<(), Error> {
         let pieces = self.pieces(index, verdicts.counts.kept)?;
-        let encoded = self.encode(file, group, &verdicts, &pieces);
-        let (kept, rejected) = encoded?;
+        let (kept, rejected) = self.encode(group, &verdicts, &pieces, codecs)?;
         let mut turn = self.results.wait(index as u64, &self.team)?;
         let results = &mut turn.1;
         for ((part, _), chunks) in pieces.iter().zip(kept) {
@@ -200,10 +203,10 @@ impl Run<'_> {
     #[allow(clippy::type_complexity)]
     fn encode(
         &self,
-        file: &Arc<File>,
-        group: &RowGroupMetaData,
+        group: &Group,
         verdicts: &Verdicts,
         pieces: &[(u64, u64)],
+        codecs: &mut Codecs,
     ) -> Result<(Vec<Vec<Chunk>>, Vec<Chunk>), Error> {
         let count = verdicts.dropped.len();
         let has_rejects = !verdicts.lines.is_empty();
@@ -223,9 +226,10 @@ impl Run<'_> {
             })
         };
         let or_stop = |error| lock(&stop).take().unwrap_or_else(|| failed(error));
-        for (index, chunk) in group.columns().iter().enumerate() {
+        for (index, chunk) in group.metadata().columns().iter().enumerate() {
+            let column = group.take(index).map_err(&failed)?;
             if !has_rejects && pieces.len() == 1 && is_plain(chunk) {
-                kept[0].push(columns::copy(file, chunk, count).map_err(&failed)?);
+                kept[0].push(columns::copy(&column, count));
                 continue;
             }
             let mut outputs: Vec<Description> =
@@ -238,7 +242,7 @@ impl Run<'_> {
                 continue;
             }
             let mut chunks =
-                columns::route(file, chunk, &routes, &outputs, &go_on).map_err(or_stop)?;
+                columns::route(&column, &routes, &outputs, codecs, &go_on).map_err(or_stop)?;
             if has_rejects {
                 rejected.extend(chunks.pop());
             }

@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use arrow_array::StructArray;
 use arrow_schema::{DataType, Field, Fields};
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
 };
+use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
 
 use super::columns::BATCH_ROWS;
 use super::errors::{catch, to_io};
+use super::group::Group;
 use crate::arrow::is_json;
 use crate::error::Error;
 use crate::json::Tree;
@@ -51,10 +53,29 @@ pub struct Input {
     pub metadata: ArrowReaderMetadata,
     /// The columns that rules look at.
     pub projection: ProjectionMask,
+    /// As the reader wants them.
+    levels: FieldLevels,
 }
 
 impl Input {
+    /// For what these paths lead to.
     pub fn open(path: &Path, tree: &Tree) -> io::Result<Input> {
+        Input::with(path, |metadata| {
+            let mut leaves = Leaves { tree, next: 0, wanted: Vec::new() };
+            leaves.fields(metadata.schema().fields(), Some(0));
+            ProjectionMask::leaves(metadata.parquet_schema(), leaves.wanted)
+        })
+    }
+
+    /// For whoever wants all columns.
+    pub fn whole(path: &Path) -> io::Result<Input> {
+        Input::with(path, |_| ProjectionMask::all())
+    }
+
+    fn with(
+        path: &Path,
+        choose: impl FnOnce(&ArrowReaderMetadata) -> ProjectionMask,
+    ) -> io::Result<Input> {
         let file = File::open(path)?;
         let read = || {
             let metadata = Arc::new(ParquetMetaDataReader::new().parse_and_finish(&file)?);
@@ -67,10 +88,11 @@ impl Input {
             )
         };
         let metadata = read().map_err(to_io)?;
-        let mut leaves = Leaves { tree, next: 0, wanted: Vec::new() };
-        leaves.fields(metadata.schema().fields(), Some(0));
-        let projection = ProjectionMask::leaves(metadata.parquet_schema(), leaves.wanted);
-        Ok(Input { metadata, projection })
+        let projection = choose(&metadata);
+        let fields = metadata.schema().fields();
+        let mask = projection.clone();
+        let levels = parquet_to_arrow_field_levels(metadata.parquet_schema(), mask, Some(fields));
+        Ok(Input { levels: levels.map_err(to_io)?, metadata, projection })
     }
 
     pub fn groups(&self) -> &[RowGroupMetaData] {
@@ -91,8 +113,22 @@ impl Input {
                 .with_projection(self.projection.clone())
                 .build()
                 .map_err(to_io)?;
-        Ok(batches.map(|batch| batch.map(StructArray::from).map_err(io::Error::other)))
+        Ok(structs(batches))
     }
+
+    /// The same of a row group that keeps what was read.
+    pub fn rows_of(
+        &self,
+        group: &Group,
+    ) -> io::Result<impl Iterator<Item = io::Result<StructArray>> + use<>> {
+        ParquetRecordBatchReader::try_new_with_row_groups(&self.levels, group, BATCH_ROWS, None)
+            .map(structs)
+            .map_err(to_io)
+    }
+}
+
+fn structs(batches: ParquetRecordBatchReader) -> impl Iterator<Item = io::Result<StructArray>> {
+    batches.map(|batch| batch.map(StructArray::from).map_err(io::Error::other))
 }
 
 /// Finds the leaves that paths end in, or that conditions look at. Parquet has the leaves of the

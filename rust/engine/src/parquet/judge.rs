@@ -1,13 +1,11 @@
 //! Decides about the rows of a row group.
 
-use std::fs::File;
-use std::sync::Arc;
-
 use arrow_array::Array;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 
 use super::errors::to_io;
+use super::group::Group;
 use super::input::Input;
 use crate::arrow::Batch;
 use crate::error::Error;
@@ -69,7 +67,6 @@ pub struct Judge<'a> {
     plan: &'a Plan,
     shard: Shard<'a>,
     input: &'a Input,
-    file: Arc<File>,
     reasons: Reasons<'a>,
     scratch: Scratch,
     findings: Vec<PlanFinding>,
@@ -77,12 +74,11 @@ pub struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub fn new(plan: &'a Plan, shard: Shard<'a>, input: &'a Input, file: Arc<File>) -> Judge<'a> {
+    pub fn new(plan: &'a Plan, shard: Shard<'a>, input: &'a Input) -> Judge<'a> {
         Judge {
             plan,
             shard,
             input,
-            file,
             reasons: Reasons::new(plan),
             scratch: Scratch::default(),
             findings: Vec::new(),
@@ -90,15 +86,15 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Judges all rows of the row group with this index, whose first row has this number, from 1.
+    /// Judges all rows of the row group, whose first row has this number, from 1.
     /// `report` is told now and then how many rows were judged and kept.
     pub fn group(
         &mut self,
-        index: usize,
+        group: &Group,
         first: i64,
         report: impl Fn(u64, u64) -> Result<(), Error>,
     ) -> Result<Verdicts, Error> {
-        let Judge { plan, shard, input, file, reasons, scratch, findings, firsts } = self;
+        let Judge { plan, shard, input, reasons, scratch, findings, firsts } = self;
         let (plan, path) = (*plan, shard.input);
         let mut verdicts = Verdicts {
             dropped: Vec::new(),
@@ -108,7 +104,7 @@ impl<'a> Judge<'a> {
             counts: Counts::new(plan),
         };
         let mut text = Vec::new();
-        for rows in input.rows(file, index).map_err(Error::read(path))? {
+        for rows in input.rows_of(group).map_err(Error::read(path))? {
             let rows = rows.map_err(Error::read(path))?;
             let batch = Batch::new(plan, &rows);
             let before = verdicts.counts.kept;
@@ -137,7 +133,7 @@ impl<'a> Judge<'a> {
             }
             report(rows.len() as u64, verdicts.counts.kept - before)?;
         }
-        let group = &input.groups()[index];
+        let group = group.metadata();
         if i64::try_from(verdicts.dropped.len()) != Ok(group.num_rows()) {
             let message = "a column has fewer rows than its row group".to_owned();
             return Err(Error::read(path)(to_io(ParquetError::EOF(message))));

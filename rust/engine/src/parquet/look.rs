@@ -4,20 +4,19 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use arrow_array::{Array, StructArray};
 use arrow_schema::Field;
-use parquet::arrow::ProjectionMask;
 
+use super::codec::Codecs;
 use super::columns::{NOWHERE, route};
 use super::errors::{catch, to_io};
+use super::group::Column;
 use super::input::{Input, check_tags, fit};
 use super::output::{Layout, Output};
 use crate::arrow::{Batch, write_json};
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::json::Tree;
 use crate::plan::{Plan, explain_row};
 use crate::shard::Split;
 use crate::sink::folder_beside;
@@ -65,7 +64,8 @@ pub fn measure(path: &Path) -> Result<(u64, u64), Error> {
 /// how many bytes were read.
 pub fn take_rows(path: &Path, rows: &[u64], output: &Path) -> Result<u64, Error> {
     let input = catch(path, || Input::whole(path))?;
-    let file = Arc::new(File::open(path).map_err(Error::read(path))?);
+    let file = File::open(path).map_err(Error::read(path))?;
+    let mut codecs = Codecs::new();
     let (parquet, arrow) = (input.metadata.metadata(), input.metadata.schema());
     let layout = catch(path, || Layout::kept(parquet, arrow, None).map_err(to_io))?;
     let making = folder_beside(output)?;
@@ -88,7 +88,8 @@ pub fn take_rows(path: &Path, rows: &[u64], output: &Path) -> Result<u64, Error>
         let columns = group.columns().iter().zip(layout.columns.chunks(1));
         let chunks = catch(path, || {
             let routed = columns.map(|(chunk, output)| {
-                route(&file, chunk, &routes, output, &|| Ok(())).map_err(to_io)
+                let column = Column::read(&file, chunk).map_err(to_io)?;
+                route(&column, &routes, output, &mut codecs, &|| Ok(())).map_err(to_io)
             });
             Ok(routed.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
         })?;
@@ -143,14 +144,5 @@ impl JsonRows {
             }
             Ok(Some((lines, rows.len())))
         })
-    }
-}
-
-impl Input {
-    /// For whoever wants all columns.
-    fn whole(path: &Path) -> io::Result<Input> {
-        let tree = Tree::new(&[]).map_err(io::Error::other)?;
-        let input = Input::open(path, &tree)?;
-        Ok(Input { projection: ProjectionMask::all(), ..input })
     }
 }

@@ -15,14 +15,18 @@
 //! indexes, Bloom filters, and the level of compression, which is not in the file. The columns that
 //! no rule looks at are not checked where they are copied.
 
+mod codec;
 mod columns;
 mod errors;
 mod filter;
+mod group;
+mod hybrid;
 mod input;
 mod judge;
 mod look;
 mod output;
 mod sign;
+mod texts;
 
 pub(crate) use filter::filter;
 pub(crate) use look::check;

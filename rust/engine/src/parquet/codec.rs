@@ -1,0 +1,56 @@
+//! Compresses pages, with contexts and buffers that are used again.
+
+use bytes::Bytes;
+use parquet::basic::Compression;
+use parquet::errors::{ParquetError, Result};
+
+/// What one thread compresses pages with.
+pub struct Codecs {
+    zstandard: Option<zstd::bulk::Compressor<'static>>,
+    snappy: snap::raw::Encoder,
+    output: Vec<u8>,
+}
+
+impl Codecs {
+    pub fn new() -> Codecs {
+        Codecs { zstandard: None, snappy: snap::raw::Encoder::new(), output: Vec::new() }
+    }
+
+    /// Other codecs are those of the library.
+    pub fn knows(codec: Compression) -> bool {
+        use Compression::{SNAPPY, UNCOMPRESSED, ZSTD};
+        matches!(codec, UNCOMPRESSED | SNAPPY | ZSTD(_))
+    }
+
+    pub fn compress(&mut self, bytes: &[u8], codec: Compression) -> Result<Bytes> {
+        let mut output = std::mem::take(&mut self.output);
+        match codec {
+            Compression::UNCOMPRESSED => {
+                output.clear();
+                output.extend_from_slice(bytes);
+            }
+            Compression::SNAPPY => {
+                output.resize(snap::raw::max_compress_len(bytes.len()), 0);
+                let length = self.snappy.compress(bytes, &mut output);
+                output.truncate(length.map_err(|error| ParquetError::External(error.into()))?);
+            }
+            Compression::ZSTD(level) => {
+                let compressor = match &mut self.zstandard {
+                    Some(compressor) => compressor,
+                    None => self.zstandard.insert(zstd::bulk::Compressor::new(0)?),
+                };
+                compressor.set_compression_level(level.compression_level())?;
+                output.clear();
+                output.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
+                compressor.compress_to_buffer(bytes, &mut output)?;
+            }
+            _ => return Err(ParquetError::NYI(format!("compression by {codec}"))),
+        }
+        Ok(output.into())
+    }
+
+    /// Takes back what [`Codecs::compress`] returned, for the next one.
+    pub fn take_back(&mut self, bytes: Bytes) {
+        self.output = bytes.into();
+    }
+}
