@@ -38,16 +38,25 @@ pub type Chunk = (Bytes, ColumnCloseResult);
 pub type Description = (ColumnDescPtr, WriterPropertiesPtr);
 
 /// A column chunk as it is in the file, to be written elsewhere.
-pub fn copy(column: &Column, rows: usize) -> Chunk {
+pub fn copy(column: &Column, rows: usize) -> Result<Chunk> {
+    let bytes = column.bytes(column.place())?;
+    let move_offset = |offset: i64| offset - column.place().start as i64;
+    let chunk = &column.metadata;
+    let metadata = chunk
+        .clone()
+        .into_builder()
+        .set_data_page_offset(move_offset(chunk.data_page_offset()))
+        .set_dictionary_page_offset(chunk.dictionary_page_offset().map(move_offset))
+        .build()?;
     let close = ColumnCloseResult {
-        bytes_written: column.bytes.len() as u64,
+        bytes_written: bytes.len() as u64,
         rows_written: rows as u64,
-        metadata: column.metadata.clone(),
+        metadata,
         bloom_filter: None,
         column_index: None,
         offset_index: None,
     };
-    (column.bytes.clone(), close)
+    Ok((bytes, close))
 }
 
 /// Writes each row of a column chunk to the output that `routes` names. `after_batch` is asked now and

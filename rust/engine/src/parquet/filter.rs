@@ -169,10 +169,10 @@ impl Run<'_> {
         let mut turn = self.results.wait(index as u64, &self.team)?;
         let results = &mut turn.1;
         for ((part, _), chunks) in pieces.iter().zip(kept) {
-            verdicts.counts.bytes_kept += results.kept.append(*part, chunks)?;
+            verdicts.counts.bytes_kept += results.kept.append(*part, chunks, codecs)?;
         }
         if !rejected.is_empty() {
-            results.rejects.append(0, rejected)?;
+            results.rejects.append(0, rejected, codecs)?;
         }
         results.counts.take(&mut verdicts.counts);
         self.results.pass(turn);
@@ -229,7 +229,7 @@ impl Run<'_> {
         for (index, chunk) in group.metadata().columns().iter().enumerate() {
             let column = group.take(index).map_err(&failed)?;
             if !has_rejects && pieces.len() == 1 && is_plain(chunk) {
-                kept[0].push(columns::copy(&column, count));
+                kept[0].push(columns::copy(&column, count).map_err(&failed)?);
                 continue;
             }
             let mut outputs: Vec<Description> =

@@ -44,10 +44,10 @@ impl Group {
         self.metadata.row_group(self.index)
     }
 
-    /// Takes a column out of it, read now if it was not.
+    /// Takes a column out of it, opened now if it was not.
     pub fn take(&self, index: usize) -> Result<Arc<Column>> {
         let column = lock(&self.columns)[index].take();
-        column.map_or_else(|| Column::read(&self.file, self.metadata().column(index)), Ok)
+        column.map_or_else(|| Column::open(&self.file, self.metadata().column(index)), Ok)
     }
 }
 
@@ -84,45 +84,47 @@ impl Iterator for One {
 
 impl PageIterator for One {}
 
-/// A column chunk as it is in the file.
+/// A column chunk in its file.
 pub struct Column {
-    pub bytes: Bytes,
-    /// What the footer says, with offsets into these bytes.
+    file: Arc<File>,
     pub metadata: ColumnChunkMetaData,
+    place: Range<u64>,
     /// The first pages, decompressed.
     kept: Mutex<Vec<Piece>>,
 }
 
-/// A page, decompressed and as it is in the file: its header of so many bytes, and its body.
+/// A page, and where it is in the file: a header of so many bytes, and what is compressed.
 #[derive(Clone)]
 pub struct Piece {
     pub page: Page,
-    pub raw: Bytes,
+    pub place: Range<u64>,
     pub header: usize,
 }
 
 impl Column {
-    pub fn read(file: &File, chunk: &ColumnChunkMetaData) -> Result<Arc<Column>> {
+    pub fn open(file: &Arc<File>, chunk: &ColumnChunkMetaData) -> Result<Arc<Column>> {
         let (start, length) = chunk.byte_range();
         // A footer that lies must not make room for more than there is.
-        if start.checked_add(length).is_none_or(|end| end > Length::len(file)) {
-            let message = format!("a column of {length} bytes at {start} is not in the file");
-            return Err(ParquetError::EOF(message));
-        }
-        let bytes = file.get_bytes(start, usize::try_from(length)?)?;
-        let move_offset = |offset: i64| offset.wrapping_sub(start as i64);
-        let metadata = chunk
-            .clone()
-            .into_builder()
-            .set_data_page_offset(move_offset(chunk.data_page_offset()))
-            .set_dictionary_page_offset(chunk.dictionary_page_offset().map(move_offset))
-            .build()?;
-        Ok(Arc::new(Column { bytes, metadata, kept: Mutex::default() }))
+        let end = start.checked_add(length).filter(|end| *end <= file.len()).ok_or_else(|| {
+            ParquetError::EOF(format!("a column of {length} bytes at {start} is not in the file"))
+        })?;
+        let (file, metadata) = (Arc::clone(file), chunk.clone());
+        Ok(Arc::new(Column { file, metadata, place: start..end, kept: Mutex::default() }))
+    }
+
+    /// Where it is in the file.
+    pub fn place(&self) -> Range<u64> {
+        self.place.clone()
+    }
+
+    /// The bytes of the file there.
+    pub fn bytes(&self, place: Range<u64>) -> Result<Bytes> {
+        self.file.get_bytes(place.start, usize::try_from(place.end - place.start)?)
     }
 
     /// Its pages, decompressed. As many of them are kept as there is room for.
     fn pages_to_keep(self: Arc<Column>, room: Arc<AtomicUsize>) -> Pages {
-        Pages { column: self, next: 0, at: 0, room, reader: None }
+        Pages { next: 0, at: self.place.start, column: self, room, reader: None }
     }
 
     /// Its pages, decompressed now or before.
@@ -136,7 +138,7 @@ pub struct Pages {
     column: Arc<Column>,
     /// The index of the next one, and where it begins.
     next: usize,
-    at: usize,
+    at: u64,
     room: Arc<AtomicUsize>,
     /// For those that were not kept.
     reader: Option<(SerializedPageReader<Tracked>, Arc<Tracked>)>,
@@ -149,16 +151,16 @@ impl Pages {
         let piece = match kept.get(self.next) {
             Some(piece) => Some(piece.clone()),
             None => {
-                let (reader, bytes) = match &mut self.reader {
+                let (reader, file) = match &mut self.reader {
                     Some(reader) => reader,
                     None => self.reader.insert(open(&self.column, self.at)?),
                 };
                 let page = reader.get_next_page()?;
-                let body = lock(&bytes.last).clone();
+                let body = lock(&file.last).clone();
                 page.map(|page| Piece {
                     page,
-                    raw: self.column.bytes.slice(self.at..body.end),
-                    header: body.start - self.at,
+                    place: self.at..body.end,
+                    header: (body.start - self.at) as usize,
                 })
             }
         };
@@ -171,23 +173,23 @@ impl Pages {
                 }
             }
             self.next += 1;
-            self.at += piece.raw.len();
+            self.at = piece.place.end;
         }
         Ok(piece)
     }
 }
 
 /// A reader of the pages from here on.
-fn open(column: &Column, from: usize) -> Result<(SerializedPageReader<Tracked>, Arc<Tracked>)> {
-    let bytes = Arc::new(Tracked { bytes: column.bytes.clone(), last: Mutex::default() });
+fn open(column: &Column, from: u64) -> Result<(SerializedPageReader<Tracked>, Arc<Tracked>)> {
+    let file = Arc::new(Tracked { file: Arc::clone(&column.file), last: Mutex::default() });
     let rest = column.metadata.clone().into_builder();
     let rest = rest
         .set_data_page_offset(from as i64)
         .set_dictionary_page_offset(None)
-        .set_total_compressed_size((column.bytes.len() - from) as i64)
+        .set_total_compressed_size((column.place.end - from) as i64)
         .build()?;
     // It asks how many rows there are only where there is a page index.
-    Ok((SerializedPageReader::new(Arc::clone(&bytes), &rest, 0, None)?, bytes))
+    Ok((SerializedPageReader::new(Arc::clone(&file), &rest, 0, None)?, file))
 }
 
 impl Iterator for Pages {
@@ -225,28 +227,27 @@ impl PageReader for Pages {
     }
 }
 
-/// Bytes that know which of them were read last: a page does not say where its body is.
+/// A file that knows which of its bytes were read last: a page does not say where it was.
 struct Tracked {
-    bytes: Bytes,
-    last: Mutex<Range<usize>>,
+    file: Arc<File>,
+    last: Mutex<Range<u64>>,
 }
 
 impl Length for Tracked {
     fn len(&self) -> u64 {
-        self.bytes.len() as u64
+        self.file.len()
     }
 }
 
 impl ChunkReader for Tracked {
-    type T = <Bytes as ChunkReader>::T;
+    type T = <File as ChunkReader>::T;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        self.bytes.get_read(start)
+        self.file.get_read(start)
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        let bytes = self.bytes.get_bytes(start, length)?;
-        *lock(&self.last) = start as usize..start as usize + length;
-        Ok(bytes)
+        *lock(&self.last) = start..start + length as u64;
+        self.file.get_bytes(start, length)
     }
 }

@@ -44,9 +44,13 @@ impl<'a> Numbers<'a> {
         } else {
             self.left = header >> 1;
             (length as u64 == self.bytes_each()).then_some(())?;
-            self.run = Run::Same(little(bytes) as u32);
+            self.run = Run::Same((little(bytes) & self.mask()) as u32);
         }
         Some(())
+    }
+
+    fn mask(&self) -> u64 {
+        (1 << self.width) - 1
     }
 
     fn bytes_each(&self) -> u64 {
@@ -63,6 +67,7 @@ impl Iterator for Numbers<'_> {
             self.start()?;
         }
         self.left -= 1;
+        let mask = self.mask();
         match &mut self.run {
             Run::Same(number) => Some(*number),
             Run::Packed { bytes, bit } => {
@@ -76,7 +81,7 @@ impl Iterator for Numbers<'_> {
                     Some(word) => little(word),
                     None => little(&bytes[from..]),
                 };
-                Some((word >> shift & ((1 << self.width) - 1)) as u32)
+                Some((word >> shift & mask) as u32)
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::StructArray;
-use arrow_schema::{DataType, Field, Fields};
+use arrow_schema::{DataType, Field, FieldRef, Fields};
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
@@ -53,7 +53,7 @@ pub struct Input {
     pub metadata: ArrowReaderMetadata,
     /// The columns that rules look at.
     pub projection: ProjectionMask,
-    /// As the reader wants them.
+    /// As the reader wants them, with views for texts: these are not copied out of their pages.
     levels: FieldLevels,
 }
 
@@ -89,9 +89,9 @@ impl Input {
         };
         let metadata = read().map_err(to_io)?;
         let projection = choose(&metadata);
-        let fields = metadata.schema().fields();
+        let views = Fields::from_iter(metadata.schema().fields().iter().map(with_views));
         let mask = projection.clone();
-        let levels = parquet_to_arrow_field_levels(metadata.parquet_schema(), mask, Some(fields));
+        let levels = parquet_to_arrow_field_levels(metadata.parquet_schema(), mask, Some(&views));
         Ok(Input { levels: levels.map_err(to_io)?, metadata, projection })
     }
 
@@ -125,6 +125,18 @@ impl Input {
             .map(structs)
             .map_err(to_io)
     }
+}
+
+/// The same field with views for its texts.
+fn with_views(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(with_views).collect()),
+        DataType::List(item) => DataType::List(with_views(item)),
+        DataType::LargeList(item) => DataType::LargeList(with_views(item)),
+        _ => return Arc::clone(field),
+    };
+    Arc::new(field.as_ref().clone().with_data_type(data_type))
 }
 
 fn structs(batches: ParquetRecordBatchReader) -> impl Iterator<Item = io::Result<StructArray>> {

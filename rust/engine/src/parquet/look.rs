@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::{Array, StructArray};
 use arrow_schema::Field;
@@ -64,7 +65,7 @@ pub fn measure(path: &Path) -> Result<(u64, u64), Error> {
 /// how many bytes were read.
 pub fn take_rows(path: &Path, rows: &[u64], output: &Path) -> Result<u64, Error> {
     let input = catch(path, || Input::whole(path))?;
-    let file = File::open(path).map_err(Error::read(path))?;
+    let file = Arc::new(File::open(path).map_err(Error::read(path))?);
     let mut codecs = Codecs::new();
     let (parquet, arrow) = (input.metadata.metadata(), input.metadata.schema());
     let layout = catch(path, || Layout::kept(parquet, arrow, None).map_err(to_io))?;
@@ -88,12 +89,12 @@ pub fn take_rows(path: &Path, rows: &[u64], output: &Path) -> Result<u64, Error>
         let columns = group.columns().iter().zip(layout.columns.chunks(1));
         let chunks = catch(path, || {
             let routed = columns.map(|(chunk, output)| {
-                let column = Column::read(&file, chunk).map_err(to_io)?;
+                let column = Column::open(&file, chunk).map_err(to_io)?;
                 route(&column, &routes, output, &mut codecs, &|| Ok(())).map_err(to_io)
             });
             Ok(routed.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
         })?;
-        sink.append(0, chunks)?;
+        sink.append(0, chunks, &mut codecs)?;
         bytes_read += group.compressed_size().max(0) as u64;
     }
     sink.finish()?;

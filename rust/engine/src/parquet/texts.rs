@@ -43,7 +43,7 @@ pub fn route(
     after_page: &dyn Fn() -> Result<()>,
 ) -> Result<Option<Vec<Chunk>>> {
     let chunk = &column.metadata;
-    let mut parts: Vec<_> = outputs.iter().map(|output| Part::new(output, chunk)).collect();
+    let mut parts: Vec<_> = outputs.iter().map(|output| Part::new(output, chunk, codecs)).collect();
     let is_text = chunk.column_type() == Physical::BYTE_ARRAY
         && chunk.column_descr().sort_order() == SortOrder::UNSIGNED;
     if !is_text || !parts.iter().all(|part| Codecs::knows(part.codec)) {
@@ -63,7 +63,8 @@ pub fn route(
             Some((to, count)) if to as usize >= parts.len() => rows.next += count,
             Some((to, count)) if page.is_plain && parts[to as usize].takes(&piece) => {
                 rows.next += count;
-                parts[to as usize].copy(&page, &piece, codecs)?;
+                let raw = column.bytes(piece.place.clone())?;
+                parts[to as usize].copy(&page, &piece, &raw, codecs)?;
             }
             _ => page.divide(&mut rows, &dictionary, &mut parts, codecs)?,
         }
@@ -331,13 +332,17 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn new(description: &'a Description, chunk: &ColumnChunkMetaData) -> Part<'a> {
+    fn new(
+        description: &'a Description,
+        chunk: &ColumnChunkMetaData,
+        codecs: &mut Codecs,
+    ) -> Part<'a> {
         let codec = description.1.compression(description.0.path());
         Part {
             description,
             codec,
             is_same_codec: discriminant(&codec) == discriminant(&chunk.compression()),
-            sink: TrackedWrite::new(Vec::new()),
+            sink: TrackedWrite::new(codecs.buffer()),
             repetition: Vec::new(),
             definition: Vec::new(),
             values: vec![0; HEAD],
@@ -396,7 +401,13 @@ impl<'a> Part<'a> {
         self.is_same_codec && matches!(piece.page, Page::DataPage { .. })
     }
 
-    fn copy(&mut self, page: &DataPage, piece: &Piece, codecs: &mut Codecs) -> Result<()> {
+    fn copy(
+        &mut self,
+        page: &DataPage,
+        piece: &Piece,
+        raw: &[u8],
+        codecs: &mut Codecs,
+    ) -> Result<()> {
         self.flush(codecs)?;
         let (mut repetition, mut definition) = (page.repetition(), page.definition());
         let mut at = 0;
@@ -410,7 +421,7 @@ impl<'a> Part<'a> {
             at = end_of(&page.values, at)?;
             self.extremes.note(&page.values, start..at);
         }
-        self.sink.write_all(&piece.raw)?;
+        self.sink.write_all(raw)?;
         self.count += u64::from(page.count);
         self.uncompressed += piece.header + piece.page.buffer().len();
         Ok(())
