@@ -1,6 +1,6 @@
 //! Reads one thing after the other in a line: a string, a number, a word; from mark to mark.
 
-use super::escape::unit;
+use super::decoded::unit;
 use super::index::{Index, Run};
 use super::unreadable::Unreadable;
 

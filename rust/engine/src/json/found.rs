@@ -2,7 +2,7 @@
 //! is known that they count.
 
 use super::cursor::{Cursor, Escapes, Text};
-use super::escape::Decoded;
+use super::decoded::Decoded;
 use super::index::Index;
 use super::path::{Tree, bits};
 use super::row::{Record, Slot};

@@ -6,7 +6,7 @@
 //!
 //! Measured on number rows: 6.3 GB/s with AVX2; 1.3 GB/s without, byte by byte 0.5.
 
-use super::escape::{Classes, Escapes, Pending};
+use super::escapes::{Classes, Escapes, Pending};
 
 /// The marks of 64 bytes; bit `i` belongs to byte `i`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -224,7 +224,7 @@ fn portable(chunk: &[u8; 64], pending: &mut Pending) -> Marks {
     marks(found, pending, || {
         let mut all = Classes::default();
         for (at, &byte) in chunk.iter().enumerate() {
-            let Classes { letter, u, digit, high, d, zero, one, two } = Classes::of(byte);
+            let Classes { letter, u, digit, high, d, zero, one, two, seven } = Classes::of(byte);
             all.letter |= letter << at;
             all.u |= u << at;
             all.digit |= digit << at;
@@ -233,6 +233,7 @@ fn portable(chunk: &[u8; 64], pending: &mut Pending) -> Marks {
             all.zero |= zero << at;
             all.one |= one << at;
             all.two |= two << at;
+            all.seven |= seven << at;
         }
         all
     })
@@ -274,6 +275,7 @@ mod avx2 {
                     zero: equals(b'0'),
                     one: equals(b'1'),
                     two: equals(b'2'),
+                    seven: equals(b'7'),
                 }
             })
         }));
@@ -428,10 +430,11 @@ mod tests {
                         inside[digit] = true;
                         unsure[digit] |= !bytes[digit].is_ascii_hexdigit();
                     }
-                    let code = bytes[at + 2..at + 4].to_ascii_lowercase();
-                    let is_suspect = matches!(code[..], [b'd', b'8' | b'9' | b'a'..=b'f'])
-                        || [&b"00"[..], b"01", b"21"].contains(&&code[..]);
-                    unsure[at + 3] |= is_suspect;
+                    let code = bytes[at + 2..at + 5].to_ascii_lowercase();
+                    let is_high = |byte: u8| matches!(byte, b'8'..=b'9' | b'a'..=b'f');
+                    unsure[at + 3] |= code[0] == b'd' && is_high(code[1]);
+                    unsure[at + 4] |= matches!(code[..], [b'0', b'0', b'0'..=b'7'])
+                        || [b"017", b"212"].contains(&&code[..].try_into().unwrap());
                 }
             }
             Slow { starts, escaped, inside, unsure }
@@ -461,7 +464,7 @@ mod tests {
         fn agrees_with_looking_at_every_byte(
             block in prop::collection::vec(
                 prop_oneof![
-                    5 => prop::sample::select(b"\n\"\\\\\\ \x1f\x20ad8u0012".to_vec()),
+                    5 => prop::sample::select(b"\n\"\\\\\\ \x1f ad8u00127".to_vec()),
                     1 => any::<u8>(),
                 ],
                 0..300,

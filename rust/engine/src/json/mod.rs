@@ -5,7 +5,8 @@
 //! of all paths, and gives a [`Record`]. Rules ask any [`Row`], of which a record is one kind.
 
 mod cursor;
-mod escape;
+mod decoded;
+mod escapes;
 mod found;
 mod index;
 mod locator;

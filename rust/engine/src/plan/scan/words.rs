@@ -1,6 +1,6 @@
 //! Patterns whose matches start with known letters at the start of a word.
 
-use std::collections::HashMap;
+use ahash::AHashMap;
 
 use crate::json::{Index, Written, mark_word_characters};
 
@@ -23,11 +23,19 @@ impl WordsBuilder {
     }
 
     pub fn build(self) -> Words {
-        let shortest = self.prefixes.iter().map(|(prefix, _)| prefix.len()).min();
-        let prefix_bytes = shortest.unwrap_or(0).min(4);
+        // Four bytes tell words apart well. A prefix of three is looked up with each byte that can
+        // follow; where there are many, or shorter ones, all are looked up by fewer bytes.
+        let lengths = || self.prefixes.iter().map(|(prefix, _)| prefix.len());
+        let shortest = lengths().min().unwrap_or(0);
+        let are_few = lengths().filter(|length| *length < 4).count() <= MOST_SHORT;
+        let prefix_bytes = if shortest == 3 && are_few { 4 } else { shortest.min(4) };
         let prefix_mask = u32::MAX.checked_shr(32 - 8 * prefix_bytes as u32).unwrap_or(0);
-        let prefixes = Table::new(self.prefixes.into_iter().map(|(prefix, pattern)| {
-            (u64::from(first_four(&prefix, 0) & prefix_mask), prefix, pattern)
+        let prefixes = Table::new(self.prefixes.into_iter().flat_map(|(prefix, pattern)| {
+            let nexts = if prefix.len() < prefix_bytes { 0x20..=0xFF } else { 0..=0u8 };
+            nexts.filter(move |next| next & 0x20 == 0x20 || *next == 0).map(move |next| {
+                let four = [prefix.as_slice(), &[next]].concat();
+                (u64::from(first_four(&four, 0) & prefix_mask), prefix.clone(), pattern)
+            })
         }));
         let words = Table::new(self.words.into_iter().map(|(word, pattern)| {
             let key = word_key(&word, 0, word.len());
@@ -43,6 +51,12 @@ pub struct Words {
     pub words: Table,
 }
 
+/// More prefixes of three bytes than this are not spread out.
+const MOST_SHORT: usize = 64;
+
+/// 8 KiB stay in the first cache.
+const FEWEST_BITS: usize = 64 << 10;
+
 /// A text in lower case, and the pattern whose matches start with it.
 type Needle = (Box<[u8]>, usize);
 
@@ -50,18 +64,18 @@ type Needle = (Box<[u8]>, usize);
 pub struct Table {
     bitmap: Vec<u64>,
     shift: u32,
-    needles: HashMap<u64, Vec<Needle>>,
+    needles: AHashMap<u64, Vec<Needle>>,
 }
 
 impl Table {
     fn new(all: impl Iterator<Item = (u64, Vec<u8>, usize)>) -> Table {
-        let mut needles: HashMap<u64, Vec<Needle>> = HashMap::new();
+        let mut needles: AHashMap<u64, Vec<Needle>> = AHashMap::new();
         for (key, needle, pattern) in all {
             needles.entry(key).or_default().push((needle.into_boxed_slice(), pattern));
         }
-        // 64 bits a key: one word in 64 is looked up in vain. 10,000 keys are 128 KiB, which stay
-        // in the second cache.
-        let bits = (needles.len() * 64).next_power_of_two().max(64);
+        // 64 bits a key: one word in 64 is looked up in vain, and hardly any where there are few keys.
+        // 10,000 keys are 128 KiB, which stay in the second cache.
+        let bits = (needles.len() * 64).next_power_of_two().max(FEWEST_BITS);
         let mut table =
             Table { bitmap: vec![0; bits / 64], shift: 64 - bits.trailing_zeros(), needles };
         for key in table.needles.keys() {
