@@ -253,6 +253,9 @@ def filter_shard(
     different names may share the folder. Without it, nothing is left of work that ends early.
     `threads` changes nothing but the time.
 
+    `digests`: sha256 of the three files is computed while their bytes pass. It takes as long as most
+    rules; what is only tried out can do without.
+
     A plan that compares rows needs `duplicates`, in which this shard has the position `shard`.
 
     `progress(bytes_read, rows, kept, skipped)` is called once soon after the start and then about

@@ -126,6 +126,9 @@ def build(
             ) from error
         made = came if isinstance(came, Made) else Made(came)
         plan = plan.closed(made.inputs)
+        for name, digest in made.inputs.items():
+            if plan.record["inputs"][name] != digest:
+                raise changed(inputs[name])
         files = seen.Record()
         check_unchanged(inputs, plan.record["inputs"], files)
         files.note(partial)
@@ -321,7 +324,7 @@ def _claim(
             )
         if left != [file]:
             _check_same(partial, plan, held)
-        if learned is not None:  # and it is work on the same inputs, as they are now
+        if learned is not None and left != [file]:  # and on the same inputs, as they are now
             held["inputs"] |= learned(partial)
             plan = plan.compared_to(held)
             _check_same(partial, plan, held)

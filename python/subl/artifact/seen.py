@@ -137,6 +137,6 @@ def _noted(folder: Path) -> dict[Identity, str]:
         if record["format"] != _FORMAT:
             return {}
         found = {Identity(*map(int, each)): str(digest) for *each, digest in record["files"]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return found if all(len(digest) == _DIGEST_LETTERS for digest in found.values()) else {}

@@ -17,6 +17,7 @@ first pass over all shards; it leaves their signatures.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -118,6 +119,7 @@ def run(
             expected=stated_rows(paths),
             called=called(paths),
         )
+        _drop_others(spec, folder, statistics)
         figures = summarise(spec, shards, statistics)
         figures["seconds"] = round(time.monotonic() - started, 3)
         return Made(figures, _rows(figures), _written(spec, statistics), made_of(statistics))
@@ -206,6 +208,15 @@ def _files(spec: FilterSpec, name: str, statistics: Statistics) -> list[str]:
     """What a finished shard left."""
     kept = _parts(spec, name, statistics["parts"]).get("parts", [name])
     return [*(f"kept/{file}" for file in kept), f"rejects/{name}"]
+
+
+def _drop_others(spec: FilterSpec, folder: Path, statistics: Mapping[str, Statistics]) -> None:
+    """Remove what a run that was killed left of other inputs: they had more parts, or other names."""
+    files = {file for name, found in statistics.items() for file in _files(spec, name, found)}
+    for part in ("kept", "rejects"):
+        for name in os.listdir(folder / part):
+            if f"{part}/{name}" not in files:
+                (folder / part / name).unlink()
 
 
 def _written(spec: FilterSpec, statistics: Mapping[str, Statistics]) -> dict[str, str]:

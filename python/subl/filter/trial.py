@@ -53,7 +53,7 @@ def trial(
             started = now
             return
         last = Trial(now - started, progress.done, progress.figures["rows"], _kept(progress))
-        if last.seconds >= limit_seconds and progress.done < (progress.total or 0):
+        if last.seconds >= limit_seconds and 0 < progress.done < (progress.total or 0):
             raise _Enough
 
     with tempfile.TemporaryDirectory(prefix="subl-trial-") as folder:

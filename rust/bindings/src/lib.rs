@@ -429,9 +429,11 @@ fn exception(error: &Error) -> PyErr {
         }
         Error::Read { .. } => ReadError::new_err(message),
         Error::Write { .. } => WriteError::new_err(message),
-        Error::SameFile { .. } | Error::NotSigned | Error::Unfit { .. } | Error::Interrupted => {
-            FilterError::new_err(message)
-        }
+        Error::SameFile { .. }
+        | Error::NotSigned
+        | Error::Unfit { .. }
+        | Error::OtherInput
+        | Error::Interrupted => FilterError::new_err(message),
     }
 }
 

@@ -126,23 +126,28 @@ pub(crate) struct InputDigest(Arc<Mutex<Reading>>);
 struct Reading {
     digest: Digest,
     before: Beginning,
-    differs: bool,
+    /// Was all of that read, and was it the same?
+    begins: Option<bool>,
 }
 
 impl InputDigest {
     /// `before` is how the input should begin.
     pub fn new(is_wanted: bool, before: Beginning) -> InputDigest {
         let digest = Digest::new(is_wanted);
-        InputDigest(Arc::new(Mutex::new(Reading { digest, before, differs: false })))
+        InputDigest(Arc::new(Mutex::new(Reading {
+            digest,
+            begins: (before.length == 0).then_some(true),
+            before,
+        })))
     }
 
     pub fn update(&self, mut bytes: &[u8]) {
-        let Reading { digest, before, differs } = &mut *lock(&self.0);
+        let Reading { digest, before, begins } = &mut *lock(&self.0);
         let missing = before.length.saturating_sub(digest.length()) as usize;
         if missing > 0 && missing <= bytes.len() {
             let (first, rest) = bytes.split_at(missing);
             digest.update(first);
-            *differs = digest.sha256() != before.sha256;
+            *begins = Some(digest.sha256() == before.sha256);
             bytes = rest;
         }
         digest.update(bytes);
@@ -154,10 +159,14 @@ impl InputDigest {
         Beginning { length: digest.length(), sha256: digest.sha256() }
     }
 
-    /// The digest of the whole input, which has been read; `None` if it began otherwise before.
-    pub fn finish(&self) -> Option<Digest> {
-        let Reading { digest, before, differs } = &*lock(&self.0);
-        (!differs && before.length <= digest.length()).then(|| digest.clone())
+    /// Does the input begin as it should? `None` as long as too little of it was read.
+    pub fn begins(&self) -> Option<bool> {
+        lock(&self.0).begins
+    }
+
+    /// sha256 of the whole input, which has been read.
+    pub fn sha256(&self) -> String {
+        lock(&self.0).digest.sha256()
     }
 }
 
@@ -210,10 +219,11 @@ mod tests {
             let input = InputDigest::new(true, before.beginning());
             now.chunks(step).for_each(|part| input.update(part));
             let is_same = bytes[..known] == now[..known];
-            prop_assert_eq!(input.finish().map(|digest| digest.sha256()), is_same.then(|| of(&now)));
+            prop_assert_eq!(input.begins(), Some(is_same));
+            prop_assert_eq!(input.sha256(), of(&now));
             let short = InputDigest::new(true, before.beginning());
             short.update(&bytes[..known / 2]);
-            prop_assert_eq!(short.finish().is_none(), known > 0);
+            prop_assert_eq!(short.begins().is_none(), known > 0);
         }
     }
 }

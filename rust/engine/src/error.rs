@@ -68,6 +68,9 @@ pub enum Error {
         /// What does not fit.
         message: String,
     },
+    /// The input does not begin as it did when the work that shall go on was done.
+    #[error("the input is another one than when this was begun")]
+    OtherInput,
     /// The progress callback asked to stop. The outputs were not made.
     #[error("interrupted")]
     Interrupted,

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use crate::digest::Digest;
 use crate::error::Error;
 
-/// A file in the making. Dropped before [`Sink::finish`], it stays where it was made: the next run continues it or starts it again.
+/// A file in the making. Dropped before [`Sink::finish`], it stays where it was made: the next run
+/// continues it or starts it again.
 pub struct Sink {
     file: File,
     path: PathBuf,
@@ -19,7 +20,8 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Starts the file that will be at `path`, whose digest nobody wants, in the folder `making`, which is made if need be.
+    /// Starts the file that will be at `path`, whose digest nobody wants, in the folder `making`, which
+    /// is made if need be.
     ///
     /// Inputs and outputs are called whatever their owner likes, so no name beside them is safe:
     /// `making` must be a folder where nothing else is put. It is on the file system of `path`.

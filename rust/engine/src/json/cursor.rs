@@ -9,17 +9,17 @@ use super::unreadable::Unreadable;
 pub struct Text {
     pub start: usize,
     pub end: usize,
-    pub escapes: Escapes,
+    pub escapes: Escaping,
 }
 
 /// What is known of the escapes in a string.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Escapes {
+pub enum Escaping {
     /// There are none.
     None,
     /// None stands for an ASCII letter, digit or mark other than `"`, `\` and `/`, nor for a case
     /// variant of one: what the string says of these stands there as it is.
-    Open,
+    Plain,
     /// There may be such ones.
     Hiding,
 }
@@ -108,8 +108,8 @@ impl Cursor<'_> {
         self.at = run.end.min(self.end);
         let escapes = match run {
             Run { unsure: true, .. } => self.check_escapes(start)?,
-            Run { escaped: true, .. } => Escapes::Open,
-            _ => Escapes::None,
+            Run { escaped: true, .. } => Escaping::Plain,
+            _ => Escaping::None,
         };
         match self.peek() {
             Some(b'"') => {
@@ -124,14 +124,14 @@ impl Cursor<'_> {
 
     /// Checks every escape from `start` to the cursor.
     #[cold]
-    fn check_escapes(&mut self, start: usize) -> Result<Escapes, Unreadable> {
+    fn check_escapes(&mut self, start: usize) -> Result<Escaping, Unreadable> {
         let end = self.at;
-        let mut escapes = Escapes::Open;
+        let mut escapes = Escaping::Plain;
         self.at = start;
         while let Some(at) = self.index.next_escape(self.at, end) {
             self.at = at;
             if let Some(0..0x80 | 0x17F | 0x212A) = self.escape()? {
-                escapes = Escapes::Hiding;
+                escapes = Escaping::Hiding;
             }
         }
         self.at = end;

@@ -41,8 +41,6 @@ impl Decoded {
     }
 
     /// Appends what the string `block[start..end]` says, which was checked. Is it ASCII?
-    ///
-    /// Measured with a rule that asks nothing: ...
     pub fn append(&mut self, block: &[u8], index: &Index, start: usize, end: usize) -> bool {
         // No text is longer than its escaped form; the rest is for copying more than is needed.
         let room = self.length + (end - start) + COPY;

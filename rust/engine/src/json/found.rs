@@ -1,7 +1,7 @@
 //! What was found in a line so far: the values of its fields, and what has to be remembered until it
 //! is known that they count.
 
-use super::cursor::{Cursor, Escapes, Text};
+use super::cursor::{Cursor, Escaping, Text};
 use super::decoded::Decoded;
 use super::index::Index;
 use super::path::{Tree, bits};
@@ -95,7 +95,7 @@ impl Found {
             return Ok(UNTRACKED);
         }
         let mut key = &cursor.block[text.start..text.end];
-        if text.escapes != Escapes::None {
+        if text.escapes != Escaping::None {
             self.key.clear();
             self.key.append(cursor.block, cursor.index, text.start, text.end);
             key = self.key.bytes();
@@ -152,11 +152,11 @@ impl Found {
         let node = tree.node(node);
         let block = cursor.block;
         let Text { start, end, escapes } = text;
-        let slot = if escapes == Escapes::None {
+        let slot = if escapes == Escaping::None {
             Slot::Plain { start, end }
         } else if self.leave_escapes && node.decides.is_empty() {
             self.has_escapes = true;
-            Slot::Escaped { start, end, is_open: escapes == Escapes::Open }
+            Slot::Escaped { start, end, is_plain: escapes == Escaping::Plain }
         } else {
             self.decode(block, cursor.index, start, end)
         };
@@ -190,10 +190,15 @@ impl Found {
             return;
         }
         let mut values = std::mem::take(&mut self.values);
+        // Of a string that several fields have, once.
+        let mut last = None;
         for slot in values.iter_mut().flatten() {
-            if let Slot::Escaped { start, end, .. } = *slot {
-                *slot = self.decode(block, index, start, end);
-            }
+            let Slot::Escaped { start, end, .. } = *slot else { continue };
+            *slot = match last {
+                Some((at, decoded)) if at == start => decoded,
+                _ => self.decode(block, index, start, end),
+            };
+            last = Some((start, *slot));
         }
         self.values = values;
     }

@@ -71,8 +71,8 @@ pub trait Row {
 pub enum Slot {
     /// A string without escapes: a part of the block.
     Plain { start: usize, end: usize },
-    /// A string with escapes that was not decoded; what they are, see [`Escapes::Open`].
-    Escaped { start: usize, end: usize, is_open: bool },
+    /// A string with escapes that was not decoded; what they are, see `Escaping::Plain`.
+    Escaped { start: usize, end: usize, is_plain: bool },
     /// A string with escapes: a part of the decoded text.
     Decoded { start: usize, end: usize, is_ascii: bool },
     /// Another type, by its name.
@@ -111,7 +111,7 @@ impl Record<'_> {
     ) -> bool {
         !self.found[field].is_empty()
             && self.found[field].iter().all(|slot| match *slot {
-                Slot::Plain { start, end } | Slot::Escaped { start, end, is_open: true } => {
+                Slot::Plain { start, end } | Slot::Escaped { start, end, is_plain: true } => {
                     is_true(Some(Written {
                         block: self.block,
                         start,

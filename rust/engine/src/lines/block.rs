@@ -27,6 +27,11 @@ pub struct Block {
 }
 
 impl Block {
+    /// Did its chunk have so many bytes?
+    pub fn is_full(&self, chunk_bytes: usize) -> bool {
+        self.bytes.len() >= chunk_bytes
+    }
+
     /// The lines that lie in this chunk alone.
     pub fn lines(&self) -> &[u8] {
         &self.bytes[self.start..self.end]

@@ -25,6 +25,7 @@ pub(crate) struct Output {
     pub counts: Counts,
     /// The chunks that are finished.
     pub chunks: u64,
+    is_at_end: bool,
     /// Where the journal is, and a folder to write it in.
     journal: PathBuf,
     making: PathBuf,
@@ -85,6 +86,7 @@ impl Output {
                     .map_err(Error::write(shard.rejects))?,
                 counts: journal.counts,
                 chunks: journal.chunks,
+                is_at_end: false,
                 journal: work.journal.clone(),
                 making: work.making.clone(),
                 // Nobody goes on where the folder is gone afterwards.
@@ -98,8 +100,16 @@ impl Output {
         journal.and_then(|journal| open(journal).ok()).map_or_else(|| open(new()), Ok)
     }
 
-    pub fn end_of_chunk(&mut self) -> Result<(), Error> {
+    /// A chunk that is not full is the last one. It is never noted as done: what is appended to the
+    /// file would belong to it.
+    pub fn end_of_chunk(&mut self, is_full: bool) -> Result<(), Error> {
+        self.is_at_end |= !is_full;
         self.chunks += 1;
+        match self.input.begins() {
+            Some(false) => return Err(Error::OtherInput),
+            Some(true) if !self.is_at_end => {}
+            _ => return Ok(()),
+        }
         if self.last_journal.elapsed() > self.journal_interval {
             self.write_journal()?;
             self.last_journal = Instant::now();

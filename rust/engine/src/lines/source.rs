@@ -19,6 +19,11 @@ use crate::format::{self, Compression, Format};
 /// How much one worker takes at a time, uncompressed.
 pub const CHUNK_BYTES: usize = 512 << 10;
 
+/// Chunks of what is compressed hold so many times more: each of them becomes a frame of its own, and
+/// frames of half a megabyte would be larger together. Where nothing is compressed, small chunks stay
+/// in the caches: with a rule that asks nothing, 0.77 of the floor instead of 0.66 on rows of 1 kB.
+pub const PACKED: usize = 8;
+
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// A shard, read chunk by chunk. A chunk is what one worker takes at a time; in a file, where one

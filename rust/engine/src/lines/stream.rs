@@ -14,7 +14,7 @@ use super::codec::{Codec, without_rows};
 use super::judge::Judge;
 use super::pipe::{is_abandoned, write_all};
 use super::pipeline::{self, Turn, Worker};
-use super::source::{CHUNK_BYTES, Source};
+use super::source::{CHUNK_BYTES, PACKED, Source};
 use crate::error::Error;
 use crate::plan::{Counts, Plan, Statistics};
 use crate::shard::{Flow, Meter, Progress};
@@ -29,6 +29,9 @@ pub struct Streams<'a> {
     /// Where all other rows go, with the reasons, compressed as the name says; or nowhere.
     pub rejects: Option<&'a Path>,
 }
+
+/// What comes together is worked on together, up to this: rejects may be compressed.
+const MOST_BYTES: usize = PACKED * CHUNK_BYTES;
 
 /// What the input is called.
 const NAME: &str = "-";
@@ -50,7 +53,7 @@ pub fn filter_stream(
     let source = streams
         .input
         .try_clone()
-        .and_then(|file| Source::of(file, input, CHUNK_BYTES))
+        .and_then(|file| Source::of(file, input, MOST_BYTES))
         .map_err(Error::read(input))?;
     let meter = Meter::new(source.bytes_read(), progress);
     let output = Output::open(plan, streams)?;
@@ -122,7 +125,7 @@ impl<'o> Worker<Output<'o>> for Filter<'_> {
     fn work(&mut self, block: &Block, turn: &mut Turn<'_, Output<'o>>) -> Result<(), Error> {
         let write =
             |judge: &mut Judge<'_>, turn: &mut Turn<'_, Output<'o>>| self.writer.write(judge, turn);
-        self.judge.block(block, turn, self.meter, CHUNK_BYTES, write)?;
+        self.judge.block(block, turn, self.meter, MOST_BYTES, write)?;
         self.meter.report()
     }
 }

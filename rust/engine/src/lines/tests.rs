@@ -263,6 +263,56 @@ fn an_input_that_was_replaced_while_nobody_worked_is_filtered_from_its_beginning
 }
 
 #[test]
+fn an_input_that_was_replaced_leaves_no_row_however_often_a_run_is_killed() {
+    let plan = Plan::from_json(PLAN).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path(), "");
+    let work = directory.path().join("work");
+    let mut shard = shard(&paths, 1);
+    shard.work = Some(&work);
+    let other = rows(20_000)[70_000..].to_vec();
+    for (input, limit) in [(rows(20_000), 9), (other.clone(), 4), (other.clone(), 8)] {
+        write(&paths[0], &input);
+        let calls = AtomicU64::new(0);
+        let interrupted = filter_shard(&plan, shard, &|_| {
+            let calls = calls.fetch_add(1, Ordering::Relaxed);
+            if calls >= limit { Flow::Stop } else { Flow::Continue }
+        });
+        assert!(matches!(interrupted, Err(Error::Interrupted)));
+    }
+    let found = filter_shard(&plan, shard, &go_on).unwrap();
+    let outputs = paths.each_ref().map(|path| fs::read(path).unwrap());
+    shard.work = None;
+    assert_eq!(filter_shard(&plan, shard, &go_on).unwrap(), found);
+    assert_eq!(paths.each_ref().map(|path| fs::read(path).unwrap()), outputs);
+}
+
+#[test]
+fn rows_that_are_appended_after_a_run_was_killed_are_filtered() {
+    let plan = Plan::from_json(PLAN).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let paths = paths(directory.path(), "");
+    let work = directory.path().join("work");
+    let mut shard = shard(&paths, 1);
+    shard.work = Some(&work);
+    let all = rows(5000);
+    let half = all.iter().rposition(|&byte| byte == b'\n').unwrap() - 150_000;
+    write(&paths[0], &all[..half]);
+    let seen = AtomicU64::new(0);
+    let interrupted = filter_shard(&plan, shard, &|progress| {
+        let before = seen.swap(progress.rows, Ordering::Relaxed);
+        // All rows are handed in where there are no more.
+        let is_over = progress.bytes_read == half as u64 && progress.rows == before;
+        if is_over && progress.rows > 0 { Flow::Stop } else { Flow::Continue }
+    });
+    assert!(matches!(interrupted, Err(Error::Interrupted)));
+    write(&paths[0], &all);
+    let found = filter_shard(&plan, shard, &go_on).unwrap();
+    shard.work = None;
+    assert_eq!(filter_shard(&plan, shard, &go_on).unwrap(), found);
+}
+
+#[test]
 fn parts_hold_what_they_may() {
     let directory = tempfile::tempdir().unwrap();
     let paths = paths(directory.path(), ".zst");

@@ -107,7 +107,7 @@ struct Run<'a> {
     /// How many rows were kept before a row group.
     starts: InOrder<u64>,
     results: InOrder<Results<'a>>,
-    /// Of the input, up to the end of the row groups that are judged: they are in the page cache.
+    /// Of the input, up to the end of the row groups that are written: they are in the page cache.
     digest: InOrder<Digest>,
     team: Team,
     bytes_read: Arc<AtomicU64>,
@@ -136,12 +136,12 @@ impl Run<'_> {
                 self.meter.add(rows, kept);
                 self.report()
             })?;
+            self.write(index, &open, verdicts, &mut codecs)?;
             let mut digest = self.digest.wait(index as u64, &self.team)?;
             let ends = group.columns().iter().map(|chunk| chunk.byte_range());
             let end = ends.map(|(start, length)| start.saturating_add(length)).max();
             digest.1.read(&file, end.unwrap_or(0)).map_err(Error::read(path))?;
             self.digest.pass(digest);
-            self.write(index, &open, verdicts, &mut codecs)?;
             self.bytes_read.fetch_add(group.compressed_size().max(0) as u64, Ordering::Relaxed);
             self.report()?;
         }
