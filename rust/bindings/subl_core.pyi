@@ -253,8 +253,8 @@ def filter_shard(
     different names may share the folder. Without it, nothing is left of work that ends early.
     `threads` changes nothing but the time.
 
-    `digests`: sha256 of the three files is computed while their bytes pass. It takes as long as most
-    rules; what is only tried out can do without.
+    `digests`: sha256 of the three files is computed while their bytes pass. It takes as long as
+    most rules; what is only tried out can do without.
 
     A plan that compares rows needs `duplicates`, in which this shard has the position `shard`.
 

@@ -21,7 +21,14 @@ from typing import Any
 
 from subl.artifact import seen
 from subl.artifact.difference import describe
-from subl.artifact.digest import file_digest, file_digests, files_of, json_digest, record_text
+from subl.artifact.digest import (
+    changed,
+    file_digest,
+    file_digests,
+    files_of,
+    json_digest,
+    record_text,
+)
 from subl.artifact.files import sync, write_atomically
 from subl.artifact.inputs import check_unchanged, input_digest, known_input_digest
 from subl.artifact.spec import StageSpec, without

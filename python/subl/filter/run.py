@@ -17,7 +17,6 @@ first pass over all shards; it leaves their signatures.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -211,12 +210,12 @@ def _files(spec: FilterSpec, name: str, statistics: Statistics) -> list[str]:
 
 
 def _drop_others(spec: FilterSpec, folder: Path, statistics: Mapping[str, Statistics]) -> None:
-    """Remove what a run that was killed left of other inputs: they had more parts, or other names."""
+    """Remove what a run that was killed left of other inputs, which had more parts."""
     files = {file for name, found in statistics.items() for file in _files(spec, name, found)}
     for part in ("kept", "rejects"):
-        for name in os.listdir(folder / part):
-            if f"{part}/{name}" not in files:
-                (folder / part / name).unlink()
+        for path in (folder / part).iterdir():
+            if f"{part}/{path.name}" not in files:
+                path.unlink()
 
 
 def _written(spec: FilterSpec, statistics: Mapping[str, Statistics]) -> dict[str, str]:
