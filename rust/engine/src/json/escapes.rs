@@ -5,15 +5,20 @@
 //! is seen without a look at any: an [`super::index::Index`] knows where escapes begin, and whether one
 //! could be wrong.
 
-/// Which of 64 bytes may be a part of an escape, one bit each.
+/// Which of 64 bytes may follow a backslash, one bit each.
 #[derive(Clone, Copy, Default)]
-pub struct Classes {
-    /// What may follow a backslash: one of `"\/bfnrtu`.
-    pub letter: u64,
+pub struct Letters {
+    /// One of `"\/bfnrtu`.
+    pub any: u64,
     /// `u`.
     pub u: u64,
+}
+
+/// Which of 64 bytes may follow `\u`, one bit each.
+#[derive(Clone, Copy, Default)]
+pub struct Digits {
     /// A hexadecimal digit.
-    pub digit: u64,
+    pub any: u64,
     /// One of 8 to F.
     pub high: u64,
     /// D.
@@ -25,18 +30,21 @@ pub struct Classes {
     pub seven: u64,
 }
 
-impl Classes {
-    /// The classes of a byte, each 0 or 1.
-    pub fn of(byte: u8) -> Classes {
-        let is_digit = byte.is_ascii_hexdigit();
-        Classes {
-            letter: u64::from(matches!(
-                byte,
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' | b'u'
-            )),
-            u: u64::from(byte == b'u'),
-            digit: u64::from(is_digit),
-            high: u64::from(is_digit && byte > b'7'),
+impl Letters {
+    /// Of a byte, each 0 or 1.
+    pub fn of(byte: u8) -> Letters {
+        let any = matches!(byte, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' | b'u');
+        Letters { any: u64::from(any), u: u64::from(byte == b'u') }
+    }
+}
+
+impl Digits {
+    /// Of a byte, each 0 or 1.
+    pub fn of(byte: u8) -> Digits {
+        let any = byte.is_ascii_hexdigit();
+        Digits {
+            any: u64::from(any),
+            high: u64::from(any && byte > b'7'),
             d: u64::from(matches!(byte, b'd' | b'D')),
             zero: u64::from(byte == b'0'),
             one: u64::from(byte == b'1'),
@@ -65,9 +73,8 @@ pub struct Escapes {
 pub struct Pending {
     escaped: u64,
     digits: u64,
-    first: u64,
-    /// Where the digit is that comes after D, 0, 2, 00, 01 and 21.
-    after: [u64; 6],
+    /// Where the digit is that comes first, after 0, 2, D, 00, 01 and 21.
+    after: [u64; 7],
 }
 
 impl Pending {
@@ -76,35 +83,49 @@ impl Pending {
         self.escaped | self.digits == 0
     }
 
-    /// Finds the escapes of the next 64 bytes.
+    /// Finds the escapes of the next 64 bytes. Most have no `\u`, and nobody asks for digits.
     #[inline(always)]
-    pub fn find(&mut self, backslashes: u64, classes: Classes) -> Escapes {
+    pub fn find(
+        &mut self,
+        backslashes: u64,
+        letters: impl FnOnce() -> Letters,
+        digits: impl FnOnce() -> Digits,
+    ) -> Escapes {
+        let letters = letters();
         let escaped = self.escaped(backslashes);
-        let u = escaped & classes.u;
+        let mut found = Escapes {
+            starts: backslashes & !escaped,
+            escaped,
+            inside: escaped,
+            unsure: escaped & !letters.any,
+        };
+        let u = escaped & letters.u;
+        if u | self.digits != 0 {
+            self.find_codes(u, digits(), &mut found);
+        }
+        found
+    }
+
+    #[inline(always)]
+    fn find_codes(&mut self, u: u64, of: Digits, found: &mut Escapes) {
         let digits = self.digits | u << 1 | u << 2 | u << 3 | u << 4;
         self.digits = u >> 63 | u >> 62 | u >> 61 | u >> 60;
-        let Classes { digit, high, d, zero, one, two, seven, .. } = classes;
         let mut next = |at: usize, marks: u64| {
             let after = self.after[at] | marks << 1;
             self.after[at] = marks >> 63;
             after
         };
-        let first = self.first | u << 1;
-        self.first = u >> 63;
-        let after_zero = next(1, first & zero);
-        let after_two = next(2, first & two);
+        let first = next(0, u);
+        let after_zero = next(1, first & of.zero);
+        let after_two = next(2, first & of.two);
         // D8 to DF is half of a surrogate pair, 0000 to 007F are ASCII, and in 0170 to 017F and 2120
         // to 212F are `ſ` and the Kelvin sign.
-        let suspects = (next(0, first & d) & high)
-            | (next(3, after_zero & zero) & digit & !high)
-            | (next(4, after_zero & one) & seven)
-            | (next(5, after_two & one) & two);
-        Escapes {
-            starts: backslashes & !escaped,
-            escaped,
-            inside: escaped | digits,
-            unsure: (escaped & !classes.letter) | (digits & !digit) | suspects,
-        }
+        let suspects = (next(3, first & of.d) & of.high)
+            | (next(4, after_zero & of.zero) & of.any & !of.high)
+            | (next(5, after_zero & of.one) & of.seven)
+            | (next(6, after_two & of.one) & of.two);
+        found.inside |= digits;
+        found.unsure |= (digits & !of.any) | suspects;
     }
 
     /// What follows a backslash that is not escaped itself: of each run of backslashes every second
