@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,6 +55,16 @@ def tick(file: Path) -> None:
 
 
 @pytest.mark.usefixtures("later")
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs another file system")
+def test_a_file_of_another_file_system_is_another_one(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        if Path(other).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("temporary files are in memory, too")
+        (here := tmp_path / "rows").write_bytes(b"{}\n")
+        (there := Path(other) / "rows").write_bytes(b"{}\n")
+        assert identify(here).filesystem != identify(there).filesystem
+
+
 def test_what_is_done_is_asked_without_reading(
     tmp_path: Path, source: Path, read: list[Path], forget: Callable[[], None]
 ) -> None:
@@ -115,11 +126,11 @@ def test_what_was_written_just_now_is_read_until_it_has_settled(
 @pytest.mark.parametrize(
     ("identity", "settled"),
     [
-        (Identity(1, 2, 0, 10), True),
-        (Identity(1, 2, 10, 10), True),
-        (Identity(1, 2, 11, 10), False),  # a time of writing in the future, too
-        (Identity(1, 2, 0, 11), False),
-        (Identity(1, 2, 0, 0), False),  # no time of change is kept
+        (Identity(7, 1, 2, 0, 10), True),
+        (Identity(7, 1, 2, 10, 10), True),
+        (Identity(7, 1, 2, 11, 10), False),  # a time of writing in the future, too
+        (Identity(7, 1, 2, 0, 11), False),
+        (Identity(7, 1, 2, 0, 0), False),  # no time of change is kept
     ],
 )
 def test_which_identities_tell_a_file_by(identity: Identity, settled: bool) -> None:

@@ -1,8 +1,9 @@
 """Which file a file is, without reading it: what no change of its bytes leaves as it was.
 
 The one idea, which git's index and ninja have, too: a file with the inode, size and times that it
-had when it was read has the same bytes. Neither a path nor a device is part of it, so a record of
-identities can be published and moves with a run.
+had when it was read has the same bytes. No path is part of it, so a record of identities can be
+published, and moves with a run. The file system is, by the number that it gives itself: files of
+two that were made in one moment have the same inodes and times.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ written twice within that looks the same. The rest is for the clock of a file se
 class Identity(NamedTuple):
     """A file as the file system knows it. `changed_ns` is 0 where that keeps no such time."""
 
+    filesystem: int
     inode: int
     size: int
     modified_ns: int
@@ -29,13 +31,14 @@ class Identity(NamedTuple):
     @classmethod
     def of(cls, descriptor: int) -> Identity:
         """That of an open file."""
-        found = os.fstat(descriptor)
+        found, system = os.fstat(descriptor), os.fstatvfs(descriptor)
         changed = found.st_ctime_ns
-        if changed == found.st_mtime_ns and changed % 10**9 == 0 and _is_read_only(descriptor):
+        is_read_only = bool(system.f_flag & os.ST_RDONLY)
+        if changed == found.st_mtime_ns and changed % 10**9 == 0 and is_read_only:
             # An image, such as squashfs: its files have the times that its maker gave them, and in
             # one that is mounted in its place they may be the same ones for other bytes.
             changed = 0
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns, changed)
+        return cls(system.f_fsid, found.st_ino, found.st_size, found.st_mtime_ns, changed)
 
     def settled(self, moment_ns: int) -> bool:
         """Whether a change after this moment would have given the file another identity."""
@@ -59,7 +62,3 @@ def identify(path: Path) -> Identity:
             os.close(descriptor)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _is_read_only(descriptor: int) -> bool:
-    return bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
