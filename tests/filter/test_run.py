@@ -108,6 +108,17 @@ def test_a_filtered_artifact_is_an_input_and_has_a_lineage(tmp_path: Path) -> No
     assert [each.kind for each in node.inputs] == ["filter"]
 
 
+def test_an_artifact_that_was_changed_is_no_input(tmp_path: Path) -> None:
+    """Its statement says what it was; the next one would say that it was made of that."""
+    (tmp_path / "in.jsonl").write_bytes(lines(100))
+    first = run(SPEC, [tmp_path / "in.jsonl"], tmp_path / "first").artifact.path
+    kept = first / "kept" / "in.jsonl"
+    kept.write_bytes(kept.read_bytes().replace(b'"8"', b'"9"'))
+    with pytest.raises(InputError, match="is not what the statement of its artifact says"):
+        run(SPEC, [first], tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+
+
 def test_jobs_change_nothing(tmp_path: Path) -> None:
     write_shards(tmp_path / "data")
     results = [run(SPEC, [tmp_path / "data"], tmp_path / f"out{n}", jobs=n) for n in (1, 2)]

@@ -34,7 +34,7 @@ from subl.filter.meter import Meter
 from subl.filter.names import called, name_inputs, name_shards
 from subl.filter.rules import FilterSpec
 from subl.progress import Report, silent
-from subl.shards import check_rows, stated_rows
+from subl.shards import check_digest, check_rows, stated_digests, stated_rows
 
 _WORK = ".work"
 _HINT = "repair or leave out what is at fault; a run keeps the shards that it has finished"
@@ -116,6 +116,7 @@ def run(
             report,
             journal_seconds=journal_seconds,
             expected=stated_rows(paths),
+            stated=stated_digests(paths),
             called=called(paths),
         )
         _drop_others(spec, folder, statistics)
@@ -250,6 +251,7 @@ def filter_shards(
     *,
     journal_seconds: float = 10.0,
     expected: Mapping[Path, int] | None = None,
+    stated: Mapping[Path, str] | None = None,
     called: Mapping[Path, Path] | None = None,
     comparing: FilterSpec | None = None,
     task: str = "filter",
@@ -260,9 +262,10 @@ def filter_shards(
     `task` is what progress calls it. `finished` is called with the name of each shard that this
     call has finished, by the thread that did. What `report` raises ends the work and comes out.
     `expected` says how many rows an input must have, where that is known: a stream that was cut
-    between two of its frames looks complete. `called` says what the rejects call an input, where
-    that is not its path. `comparing` is for a `spec` with the same rules that
-    compare rows as that one, which decides what they compare.
+    between two of its frames looks complete. `stated` says the sha256 of an input that is of an
+    artifact. `called` says what the rejects call an input, where that is not its path. `comparing`
+    is for a `spec` with the same rules that compare rows as that one, which decides what they
+    compare.
     """
     plan = spec.plan()
     labels = {name: (called or {}).get(path, path) for name, path in shards.items()}
@@ -305,7 +308,9 @@ def filter_shards(
         )
         statistics: Statistics = json.loads(figures)
         check_rows(shards[name], statistics["rows_in"], expected or {})
-        notes.add(name, figures, reading.came_to(statistics["sha256"]["input"]))
+        digest = statistics["sha256"]["input"]
+        check_digest(shards[name], digest, stated or {})
+        notes.add(name, figures, reading.came_to(digest))
         meter.finish(name, statistics["rows_in"], statistics["kept"])
         finished(name)
         return statistics

@@ -123,6 +123,26 @@ def check_rows(file: Path, rows: int, stated: Mapping[Path, int]) -> None:
         )
 
 
+def stated_digests(paths: Sequence[Path]) -> dict[Path, str]:
+    """The sha256 of the files of artifacts among `paths`, as the statements say."""
+    return {
+        path / subject["name"]: subject["digest"]["sha256"]
+        for path in paths
+        if (record := read_statement(path)) is not None
+        for subject in record["subject"]
+    }
+
+
+def check_digest(file: Path, digest: str, stated: Mapping[Path, str]) -> None:
+    """Raise `InputError` where a shard is not what the statement of its artifact says."""
+    if stated.get(file, digest) != digest:
+        raise InputError(
+            f"{file} is not what the statement of its artifact says: sha256 {stated[file][:12]} "
+            f"then, {digest[:12]} now",
+            hint="it was changed: make that artifact again, or give the file by its name",
+        )
+
+
 def read_rows(paths: Sequence[Path]) -> Iterator[Row]:
     """Rows of all shards in order. Raises `InputError` naming file, line or row, and key."""
     for path in paths:

@@ -8,19 +8,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
-use parquet::column::writer::{
-    ColumnCloseResult, ColumnWriterImpl, get_column_writer, get_typed_column_writer,
-};
+use parquet::column::writer::{ColumnCloseResult, ColumnWriterImpl};
 use parquet::data_type::{
     BoolType, ByteArrayType, DataType, DoubleType, FixedLenByteArrayType, FloatType, Int32Type,
     Int64Type, Int96Type,
 };
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
-use parquet::file::properties::WriterPropertiesPtr;
-use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
-use parquet::schema::types::ColumnDescPtr;
+use parquet::file::writer::TrackedWrite;
 
+use super::chunk::{Chunk, Description, open};
 use super::codec::Codecs;
 use super::group::Column;
 use super::texts;
@@ -30,12 +27,6 @@ pub const BATCH_ROWS: usize = 1024;
 
 /// The route of a row that no output takes.
 pub const NOWHERE: u32 = u32::MAX;
-
-/// A column chunk as it will be in the file.
-pub type Chunk = (Bytes, ColumnCloseResult);
-
-/// How a column of an output is described and written.
-pub type Description = (ColumnDescPtr, WriterPropertiesPtr);
 
 /// A column chunk as it is in the file, to be written elsewhere.
 pub fn copy(column: &Column, rows: usize) -> Result<Chunk> {
@@ -85,28 +76,6 @@ pub fn route(
             work.route::<FixedLenByteArrayType>(column)
         }
     }
-}
-
-/// Encodes a whole column chunk.
-pub fn encode<T: DataType>(
-    (column, properties): &Description,
-    values: &[T::T],
-    definition: Option<&[i16]>,
-    repetition: Option<&[i16]>,
-) -> Result<Chunk> {
-    let mut sink = TrackedWrite::new(Vec::new());
-    let mut writer = open::<T>((column, properties), &mut sink);
-    writer.write_batch(values, definition, repetition)?;
-    let close = writer.close()?;
-    Ok((sink.into_inner()?.into(), close))
-}
-
-fn open<'a, T: DataType>(
-    (column, properties): (&ColumnDescPtr, &WriterPropertiesPtr),
-    sink: &'a mut TrackedWrite<Vec<u8>>,
-) -> ColumnWriterImpl<'a, T> {
-    let pages = Box::new(SerializedPageWriter::new(sink));
-    get_typed_column_writer(get_column_writer(Arc::clone(column), Arc::clone(properties), pages))
 }
 
 struct Work<'a> {

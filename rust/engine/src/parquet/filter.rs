@@ -9,8 +9,9 @@ use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 
+use super::chunk::{self, Chunk, Description};
 use super::codec::Codecs;
-use super::columns::{self, Chunk, Description};
+use super::columns;
 use super::errors::{catch, to_io};
 use super::group::Group;
 use super::input::{Input, fit};
@@ -269,9 +270,9 @@ impl Run<'_> {
         let names = vec![name; verdicts.lines.len()];
         let columns = &self.rejects.columns;
         Ok(vec![
-            columns::encode::<ByteArrayType>(&columns[0], &names, None, None)?,
-            columns::encode::<Int64Type>(&columns[1], &verdicts.lines, None, None)?,
-            columns::encode::<ByteArrayType>(&columns[2], &verdicts.reasons, None, None)?,
+            chunk::encode::<ByteArrayType>(&columns[0], &names, None, None)?,
+            chunk::encode::<Int64Type>(&columns[1], &verdicts.lines, None, None)?,
+            chunk::encode::<ByteArrayType>(&columns[2], &verdicts.reasons, None, None)?,
         ])
     }
 
@@ -296,7 +297,7 @@ impl Run<'_> {
                 repetition.push(i16::from(position > 0));
             }
         }
-        columns::encode::<ByteArrayType>(column, &values, Some(&definition), Some(&repetition))
+        chunk::encode::<ByteArrayType>(column, &values, Some(&definition), Some(&repetition))
     }
 }
 

@@ -15,6 +15,7 @@
 //! indexes, Bloom filters, and the level of compression, which is not in the file. The columns that
 //! no rule looks at are not checked where they are copied.
 
+mod chunk;
 mod codec;
 mod columns;
 mod errors;
@@ -27,6 +28,7 @@ mod look;
 mod output;
 mod sign;
 mod texts;
+mod values;
 
 pub(crate) use filter::filter;
 pub(crate) use look::check;

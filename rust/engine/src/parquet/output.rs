@@ -16,8 +16,8 @@ use parquet::file::properties::{
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, SchemaDescriptor, Type, TypePtr};
 
+use super::chunk::{Chunk, Description};
 use super::codec::Codecs;
-use super::columns::{Chunk, Description};
 use super::errors::to_io;
 use crate::digest::Digest;
 use crate::error::Error;

@@ -13,25 +13,23 @@
 
 use std::io::Write;
 use std::mem::discriminant;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, SortOrder, Type as Physical};
 use parquet::column::page::{CompressedPage, Page, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
-use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::properties::{DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT, DEFAULT_PAGE_SIZE};
-use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescriptor;
 
+use super::chunk::{Chunk, Description};
 use super::codec::Codecs;
-use super::columns::{Chunk, Description, encode};
 use super::group::{Column, Piece};
 use super::hybrid::{self, Numbers};
+use super::values::{Extremes, Levels, corrupt, end_of, values_of};
 
 /// Sends the rows of a column chunk to the outputs that `routes` names. `None` if it is not one of
 /// those chunks. `after_page` is asked now and then whether to go on.
@@ -75,29 +73,6 @@ pub fn route(
     }
     let chunks = parts.into_iter().map(|part| part.close(&dictionary, codecs));
     chunks.collect::<Result<_>>().map(Some)
-}
-
-fn corrupt() -> ParquetError {
-    ParquetError::General("a column's levels and values do not match".into())
-}
-
-/// The plain values of a dictionary.
-fn values_of(page: &Bytes, count: u32) -> Result<Vec<Bytes>> {
-    let mut at = 0;
-    let value = |_| {
-        let start = at + 4;
-        at = end_of(page, at)?;
-        Ok(page.slice(start..at))
-    };
-    (0..count).map(value).collect()
-}
-
-/// Where the plain value that begins here ends.
-#[inline]
-fn end_of(values: &[u8], at: usize) -> Result<usize> {
-    let length = values[at..].first_chunk().ok_or_else(corrupt)?;
-    let end = at + 4 + u32::from_le_bytes(*length) as usize;
-    if end > values.len() { Err(corrupt()) } else { Ok(end) }
 }
 
 /// Where the rows go.
@@ -259,43 +234,6 @@ impl DataPage {
             Some((width, _)) if *width > 32 => Err(corrupt()),
             Some((width, indices)) => Ok(Some(Numbers::new(indices, usize::from(*width)))),
             None => Ok(Some(Numbers::new(&[], 0))),
-        }
-    }
-}
-
-/// The levels of a page; zeros where a column has none.
-struct Levels<'a> {
-    numbers: Numbers<'a>,
-    largest: u32,
-}
-
-impl Levels<'_> {
-    fn new(bytes: &[u8], largest: u32) -> Levels<'_> {
-        Levels { numbers: Numbers::new(bytes, hybrid::width(largest)), largest }
-    }
-
-    #[inline]
-    fn next(&mut self) -> Result<u32> {
-        if self.largest == 0 {
-            return Ok(0);
-        }
-        self.numbers.next().filter(|level| *level <= self.largest).ok_or_else(corrupt)
-    }
-}
-
-/// The least and the greatest value.
-#[derive(Default)]
-struct Extremes(Option<[Bytes; 2]>);
-
-impl Extremes {
-    #[inline]
-    fn note(&mut self, values: &Bytes, place: Range<usize>) {
-        let value = &values[place.clone()];
-        match &mut self.0 {
-            None => self.0 = Some([values.slice(place.clone()), values.slice(place)]),
-            Some([least, _]) if value < &least[..] => *least = values.slice(place),
-            Some([_, greatest]) if value > &greatest[..] => *greatest = values.slice(place),
-            Some(_) => {}
         }
     }
 }
@@ -505,7 +443,7 @@ impl<'a> Part<'a> {
             .set_total_uncompressed_size(self.uncompressed as i64)
             .set_dictionary_page_offset((start > 0).then_some(0))
             .set_data_page_offset(start);
-        if let Some(statistics) = self.statistics()? {
+        if let Some(statistics) = self.extremes.statistics(self.description, self.nulls)? {
             metadata = metadata.set_statistics(statistics);
         }
         let close = ColumnCloseResult {
@@ -538,25 +476,5 @@ impl<'a> Part<'a> {
         let written = SerializedPageWriter::new(&mut sink).write_page(page)?;
         self.uncompressed += written.uncompressed_size;
         sink.into_inner()
-    }
-
-    /// What the library says of the least and the greatest value, which it may cut, and the nulls.
-    fn statistics(&self) -> Result<Option<Statistics>> {
-        let values: Vec<_> =
-            self.extremes.0.iter().flatten().cloned().map(ByteArray::from).collect();
-        let definition = vec![self.description.0.max_def_level(); values.len()];
-        let repetition = vec![0; values.len()];
-        let (_, close) = encode::<ByteArrayType>(
-            self.description,
-            &values,
-            (self.description.0.max_def_level() > 0).then_some(&definition),
-            (self.description.0.max_rep_level() > 0).then_some(&repetition),
-        )?;
-        let Some(Statistics::ByteArray(of)) = close.metadata.statistics() else { return Ok(None) };
-        let (least, greatest) = (of.min_opt().cloned(), of.max_opt().cloned());
-        let statistics = ValueStatistics::new(least, greatest, None, Some(self.nulls), false)
-            .with_min_is_exact(of.min_is_exact())
-            .with_max_is_exact(of.max_is_exact());
-        Ok(Some(Statistics::ByteArray(statistics)))
     }
 }
