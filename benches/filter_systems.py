@@ -50,11 +50,15 @@ COMPLETION = pl.col("completion")
 BLOCK_BYTES = 1 << 20
 
 
-def ours(rules: list[dict[str, Any]], source: Path, out: Path, threads: int) -> int:
+def ours(
+    rules: list[dict[str, Any]], source: Path, out: Path, threads: int, digests: bool = False
+) -> int:
     """subl. Returns how many rows were kept."""
     plan = subl_core.Plan(json.dumps({"rules": rules}))
     rejects = out.with_name("rejects" + "".join(out.suffixes))
-    statistics = subl_core.filter_shard(plan, source, out, rejects, threads=threads)
+    statistics = subl_core.filter_shard(
+        plan, source, out, rejects, threads=threads, digests=digests
+    )
     return int(json.loads(statistics)["kept"])
 
 

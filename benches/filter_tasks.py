@@ -275,7 +275,7 @@ def command_runs(
     task: str, rule: dict[str, Any], rows: inputs.Input, peers: Iterable[Peer]
 ) -> Iterator[Run]:
     run = partial(Run, f"command: {task}", source=rows)
-    engine = partial(systems.ours, [rule])
+    engine = partial(systems.ours, [rule], digests=True)
     for cores in (1, ALL_CORES):
         yield run("subl", partial(commands.subl, rule), cores=cores)
         yield run("its engine alone", engine, cores=cores)
