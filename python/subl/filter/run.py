@@ -34,7 +34,7 @@ from subl.filter.meter import Meter
 from subl.filter.names import called, name_inputs, name_shards
 from subl.filter.rules import FilterSpec
 from subl.progress import Report, silent
-from subl.shards import check_digest, check_rows, stated_digests, stated_rows
+from subl.shards import Stated, check_stated, stated
 
 _WORK = ".work"
 _HINT = "repair or leave out what is at fault; a run keeps the shards that it has finished"
@@ -115,8 +115,7 @@ def run(
             jobs,
             report,
             journal_seconds=journal_seconds,
-            expected=stated_rows(paths),
-            stated=stated_digests(paths),
+            known=stated(paths),
             called=called(paths),
         )
         _drop_others(spec, folder, statistics)
@@ -250,8 +249,7 @@ def filter_shards(
     report: Report,
     *,
     journal_seconds: float = 10.0,
-    expected: Mapping[Path, int] | None = None,
-    stated: Mapping[Path, str] | None = None,
+    known: Mapping[Path, Stated] | None = None,
     called: Mapping[Path, Path] | None = None,
     comparing: FilterSpec | None = None,
     task: str = "filter",
@@ -261,11 +259,9 @@ def filter_shards(
 
     `task` is what progress calls it. `finished` is called with the name of each shard that this
     call has finished, by the thread that did. What `report` raises ends the work and comes out.
-    `expected` says how many rows an input must have, where that is known: a stream that was cut
-    between two of its frames looks complete. `stated` says the sha256 of an input that is of an
-    artifact. `called` says what the rejects call an input, where that is not its path. `comparing`
-    is for a `spec` with the same rules that compare rows as that one, which decides what they
-    compare.
+    `known` is what statements say of those inputs that are of artifacts. `called` says what the
+    rejects call an input, where that is not its path. `comparing` is for a `spec` with the same
+    rules that compare rows as that one, which decides what they compare.
     """
     plan = spec.plan()
     labels = {name: (called or {}).get(path, path) for name, path in shards.items()}
@@ -307,9 +303,8 @@ def filter_shards(
             called=labels[name],
         )
         statistics: Statistics = json.loads(figures)
-        check_rows(shards[name], statistics["rows_in"], expected or {})
         digest = statistics["sha256"]["input"]
-        check_digest(shards[name], digest, stated or {})
+        check_stated(shards[name], (known or {}).get(shards[name]), statistics["rows_in"], digest)
         notes.add(name, figures, reading.came_to(digest))
         meter.finish(name, statistics["rows_in"], statistics["kept"])
         finished(name)

@@ -2,26 +2,17 @@
 
 from subl.shards.format import SUFFIXES, check_regular, format_of
 from subl.shards.lines import open_lines
-from subl.shards.rows import (
-    Row,
-    check_digest,
-    check_rows,
-    read_rows,
-    shard_files,
-    stated_digests,
-    stated_rows,
-)
+from subl.shards.rows import Row, Stated, check_stated, read_rows, shard_files, stated
 
 __all__ = [
     "SUFFIXES",
     "Row",
-    "check_digest",
+    "Stated",
     "check_regular",
-    "check_rows",
+    "check_stated",
     "format_of",
     "open_lines",
     "read_rows",
     "shard_files",
-    "stated_digests",
-    "stated_rows",
+    "stated",
 ]

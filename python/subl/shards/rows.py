@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from subl.artifact import read_statement, row_counts
 from subl.errors import InputError
@@ -101,44 +101,41 @@ def _check_readable(file: Path) -> None:
     )
 
 
-def stated_rows(paths: Sequence[Path]) -> dict[Path, int]:
-    """How many rows the shards of artifacts among `paths` have, as the statements say."""
-    stated = {}
-    for path in paths:
-        if (record := read_statement(path)) is not None:
-            stated.update({path / name: rows for name, rows in row_counts(record).items()})
-    return stated
+class Stated(NamedTuple):
+    """What the statement of an artifact says of a shard; `rows` is None where it says nothing."""
+
+    rows: int | None
+    sha256: str
 
 
-def check_rows(file: Path, rows: int, stated: Mapping[Path, int]) -> None:
-    """Raise `InputError` where a shard has other than the stated number of rows.
-
-    A stream of several gzip members or zstandard frames that was cut between two of them looks
-    complete: only who knows the number of rows can tell.
-    """
-    if stated.get(file, rows) != rows:
-        raise InputError(
-            f"{file} has {rows:,} rows, but the statement of its artifact says {stated[file]:,}",
-            hint="it was cut or changed: make that artifact again, or give the file by its name",
-        )
-
-
-def stated_digests(paths: Sequence[Path]) -> dict[Path, str]:
-    """The sha256 of the files of artifacts among `paths`, as the statements say."""
+def stated(paths: Sequence[Path]) -> dict[Path, Stated]:
+    """What is stated of the files of artifacts among `paths`."""
     return {
-        path / subject["name"]: subject["digest"]["sha256"]
+        path / subject["name"]: Stated(counts.get(subject["name"]), subject["digest"]["sha256"])
         for path in paths
         if (record := read_statement(path)) is not None
+        for counts in [row_counts(record)]
         for subject in record["subject"]
     }
 
 
-def check_digest(file: Path, digest: str, stated: Mapping[Path, str]) -> None:
-    """Raise `InputError` where a shard is not what the statement of its artifact says."""
-    if stated.get(file, digest) != digest:
+def check_stated(file: Path, stated: Stated | None, rows: int, sha256: str | None = None) -> None:
+    """Raise `InputError` where what was read of a shard is not what is stated of it.
+
+    A stream of several gzip members or zstandard frames that was cut between two of them looks
+    complete: only who knows the number of rows can tell.
+    """
+    if stated is None:
+        return
+    if stated.rows not in (None, rows):
         raise InputError(
-            f"{file} is not what the statement of its artifact says: sha256 {stated[file][:12]} "
-            f"then, {digest[:12]} now",
+            f"{file} has {rows:,} rows, but the statement of its artifact says {stated.rows:,}",
+            hint="it was cut or changed: make that artifact again, or give the file by its name",
+        )
+    if sha256 is not None and sha256 != stated.sha256:
+        raise InputError(
+            f"{file} is not what the statement of its artifact says: sha256 "
+            f"{stated.sha256[:12]} then, {sha256[:12]} now",
             hint="it was changed: make that artifact again, or give the file by its name",
         )
 
@@ -146,14 +143,14 @@ def check_digest(file: Path, digest: str, stated: Mapping[Path, str]) -> None:
 def read_rows(paths: Sequence[Path]) -> Iterator[Row]:
     """Rows of all shards in order. Raises `InputError` naming file, line or row, and key."""
     for path in paths:
-        stated = stated_rows([path])
+        of_artifact = stated([path])
         for file in shard_files(path):
             count = 0
             is_parquet = format_of(file) == ".parquet"
             for row in _read_parquet(file) if is_parquet else _read_file(file):
                 count += 1
                 yield row
-            check_rows(file, count, stated)
+            check_stated(file, of_artifact.get(file), count)
 
 
 def _read_parquet(file: Path) -> Iterator[Row]:
