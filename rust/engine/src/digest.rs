@@ -56,12 +56,9 @@ impl Digest {
         }
         let mut buffer = vec![0; BUFFER_BYTES];
         while self.length < end {
-            let most = buffer.len().min((end - self.length) as usize);
-            let count = file.read_at(&mut buffer[..most], self.length)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.update(&buffer[..count]);
+            let next = buffer.len().min((end - self.length) as usize);
+            file.read_exact_at(&mut buffer[..next], self.length)?;
+            self.update(&buffer[..next]);
         }
         Ok(())
     }
@@ -98,7 +95,8 @@ impl Digest {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// Two digits a byte, as `sha256sum` prints them.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut all, byte| {
         let _ = write!(all, "{byte:02x}");
         all

@@ -144,9 +144,7 @@ impl<'a> Judge<'a> {
         if self.plan.reads_written()
             && self.plan.is_kept_as_written(&record, &self.index, &mut self.scratch)
         {
-            self.counts.kept += 1;
-            self.counts.bytes_kept += line.len() as u64;
-            return Verdict::Kept;
+            return self.keep(line);
         }
         let is_ascii = record.is_ascii();
         let record = self.locator.decode(window, &self.index, is_ascii);
@@ -159,9 +157,7 @@ impl<'a> Judge<'a> {
             return Verdict::Gone;
         };
         if broken == 0 {
-            self.counts.kept += 1;
-            self.counts.bytes_kept += line.len() as u64;
-            return Verdict::Kept;
+            return self.keep(line);
         }
         let findings = &mut self.findings;
         self.plan.find(&record, broken, &mut self.scratch, findings);
@@ -172,14 +168,21 @@ impl<'a> Judge<'a> {
             self.rejects.broken(number, &record, findings, firsts, text, &mut self.rejected);
             return Verdict::Gone;
         }
-        self.counts.kept += 1;
         if broken & self.plan.tags() == 0 {
-            self.counts.bytes_kept += line.len() as u64;
-            return Verdict::Kept;
+            return self.keep(line);
         }
+        self.counts.kept += 1;
         self.counts.tagged += 1;
         let brace = text.iter().rposition(|&byte| byte == b'}').expect("an object has an end");
         Verdict::Tagged { brace: from + brace, broken }
+    }
+
+    /// Counts a line that is kept as it is.
+    #[inline]
+    fn keep(&mut self, line: &[u8]) -> Verdict {
+        self.counts.kept += 1;
+        self.counts.bytes_kept += line.len() as u64;
+        Verdict::Kept
     }
 
     /// Copies a line with its tags as the last key of the object that ends at `brace`.

@@ -198,13 +198,8 @@ fn threads_and_interruptions_change_nothing() {
             outputs.push((statistics, fs::read(&paths[1]).unwrap(), fs::read(&paths[2]).unwrap()));
             // Stopped anywhere, with a journal after every chunk, and continued.
             let once = |limit: u64| {
-                let mut shard = shard(&paths, threads);
-                shard.work = Some(&work);
-                let calls = AtomicU64::new(0);
-                filter_shard(&plan, shard, &|_| {
-                    let calls = calls.fetch_add(1, Ordering::Relaxed);
-                    if calls >= limit { Flow::Stop } else { Flow::Continue }
-                })
+                let shard = Shard { work: Some(&work), ..shard(&paths, threads) };
+                filter_until(limit, &plan, shard)
             };
             for path in &paths[1..] {
                 fs::remove_file(path).unwrap();
@@ -226,6 +221,22 @@ fn threads_and_interruptions_change_nothing() {
     }
 }
 
+/// Stopped when it has said so often how far it is.
+fn filter_until(calls: u64, plan: &Plan, shard: Shard<'_>) -> Result<Statistics, Error> {
+    let said = AtomicU64::new(0);
+    filter_shard(plan, shard, &|_| {
+        if said.fetch_add(1, Ordering::Relaxed) >= calls { Flow::Stop } else { Flow::Continue }
+    })
+}
+
+/// Goes on with what interrupted runs have left: does that come to what one run comes to?
+fn is_as_if_nothing_had_been(plan: &Plan, shard: Shard<'_>, paths: &[PathBuf; 3]) {
+    let files = || paths.each_ref().map(|path| fs::read(path).unwrap());
+    let continued = (filter_shard(plan, shard, &go_on).unwrap(), files());
+    let again = filter_shard(plan, Shard { work: None, ..shard }, &go_on).unwrap();
+    assert_eq!((again, files()), continued);
+}
+
 fn sha256_of(bytes: &[u8]) -> String {
     let mut digest = Digest::new(true);
     digest.update(bytes);
@@ -239,25 +250,14 @@ fn an_input_that_was_replaced_while_nobody_worked_is_filtered_from_its_beginning
         let directory = tempfile::tempdir().unwrap();
         let paths = paths(directory.path(), extension);
         let work = directory.path().join("work");
-        let mut shard = shard(&paths, 1);
-        shard.work = Some(&work);
+        let shard = Shard { work: Some(&work), ..shard(&paths, 1) };
         write(&paths[0], &rows(20_000));
-        let calls = AtomicU64::new(0);
-        let interrupted = filter_shard(&plan, shard, &|_| {
-            let calls = calls.fetch_add(1, Ordering::Relaxed);
-            if calls >= 5 { Flow::Stop } else { Flow::Continue }
-        });
-        assert!(matches!(interrupted, Err(Error::Interrupted)));
+        assert!(matches!(filter_until(5, &plan, shard), Err(Error::Interrupted)));
         assert_eq!(fs::read_dir(work.join("journals")).unwrap().count(), 1);
         // Shorter than what was read, or with other rows at its beginning.
         for other in [rows(1000), rows(20_000)[100_000..].to_vec()] {
             write(&paths[0], &other);
-            let found = filter_shard(&plan, shard, &go_on).unwrap();
-            let outputs = paths.each_ref().map(|path| fs::read(path).unwrap());
-            shard.work = None;
-            assert_eq!(filter_shard(&plan, shard, &go_on).unwrap(), found);
-            assert_eq!(paths.each_ref().map(|path| fs::read(path).unwrap()), outputs);
-            shard.work = Some(&work);
+            is_as_if_nothing_had_been(&plan, shard, &paths);
         }
     }
 }
@@ -268,23 +268,13 @@ fn an_input_that_was_replaced_leaves_no_row_however_often_a_run_is_killed() {
     let directory = tempfile::tempdir().unwrap();
     let paths = paths(directory.path(), "");
     let work = directory.path().join("work");
-    let mut shard = shard(&paths, 1);
-    shard.work = Some(&work);
+    let shard = Shard { work: Some(&work), ..shard(&paths, 1) };
     let other = rows(20_000)[70_000..].to_vec();
     for (input, limit) in [(rows(20_000), 9), (other.clone(), 4), (other.clone(), 8)] {
         write(&paths[0], &input);
-        let calls = AtomicU64::new(0);
-        let interrupted = filter_shard(&plan, shard, &|_| {
-            let calls = calls.fetch_add(1, Ordering::Relaxed);
-            if calls >= limit { Flow::Stop } else { Flow::Continue }
-        });
-        assert!(matches!(interrupted, Err(Error::Interrupted)));
+        assert!(matches!(filter_until(limit, &plan, shard), Err(Error::Interrupted)));
     }
-    let found = filter_shard(&plan, shard, &go_on).unwrap();
-    let outputs = paths.each_ref().map(|path| fs::read(path).unwrap());
-    shard.work = None;
-    assert_eq!(filter_shard(&plan, shard, &go_on).unwrap(), found);
-    assert_eq!(paths.each_ref().map(|path| fs::read(path).unwrap()), outputs);
+    is_as_if_nothing_had_been(&plan, shard, &paths);
 }
 
 #[test]
@@ -293,8 +283,7 @@ fn rows_that_are_appended_after_a_run_was_killed_are_filtered() {
     let directory = tempfile::tempdir().unwrap();
     let paths = paths(directory.path(), "");
     let work = directory.path().join("work");
-    let mut shard = shard(&paths, 1);
-    shard.work = Some(&work);
+    let shard = Shard { work: Some(&work), ..shard(&paths, 1) };
     let all = rows(5000);
     let half = all.iter().rposition(|&byte| byte == b'\n').unwrap() - 150_000;
     write(&paths[0], &all[..half]);
@@ -307,9 +296,7 @@ fn rows_that_are_appended_after_a_run_was_killed_are_filtered() {
     });
     assert!(matches!(interrupted, Err(Error::Interrupted)));
     write(&paths[0], &all);
-    let found = filter_shard(&plan, shard, &go_on).unwrap();
-    shard.work = None;
-    assert_eq!(filter_shard(&plan, shard, &go_on).unwrap(), found);
+    is_as_if_nothing_had_been(&plan, shard, &paths);
 }
 
 #[test]

@@ -28,6 +28,8 @@ use fast::{Added, Fast};
 use merge::{Buffers, Ids};
 use split::Pieces;
 
+use crate::digest::hexadecimal;
+
 /// Longer pieces are encoded by the crate, whose time is not quadratic in the length.
 const MAX_PIECE_BYTES: usize = 512;
 
@@ -73,7 +75,7 @@ impl Tokenizer {
             .map_err(|error| format!("cannot read tokenizer {}: {error}", path.display()))?;
         let digest: [u8; 32] = Sha256::digest(&json).into();
         if let Some(expected) = sha256 {
-            let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let found = hexadecimal(&digest);
             if !expected.eq_ignore_ascii_case(&found) {
                 let path = path.display();
                 return Err(format!("{path} has sha256 {found}, expected {expected}"));
