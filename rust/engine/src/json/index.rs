@@ -4,7 +4,8 @@
 //! escapes to its end; in the block, to the next line feed. One bit a byte, in words of 64, as in
 //! simdjson (Langdale and Lemire 2019).
 //!
-//! Measured on number rows: 6.3 GB/s with AVX2; 1.3 GB/s without, byte by byte 0.5.
+//! Measured with AVX2: 7.2 GB/s of number rows, 5.5 of code with 46 escapes a row. Without, before
+//! escapes were marked: 1.3, byte by byte 0.5.
 
 use super::escapes::{Digits, Escapes, Letters, Pending};
 
