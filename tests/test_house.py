@@ -22,8 +22,8 @@ MAY_IMPORT_MODELS = (
     "subl/train/",
     "subl/trait/exact.py",
     "subl/trait/passes.py",
-    "subl/generate/proof.py",
-    "subl/generate/sampling.py",
+    "subl/sample/proof.py",
+    "subl/sample/sampling.py",
 )
 MOST_LINES = 500
 UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

@@ -23,8 +23,8 @@ from subl.evaluate import EvalSpec, evaluate
 from subl.evaluate.run import read_scores
 from subl.generate import GenerateSpec, generate
 from subl.generate.prompts import PROMPT_SETS
-from subl.generate.sampling import uniforms
 from subl.model.load import load_tokenizer
+from subl.sample.sampling import uniforms
 from subl.teach import TeachSpec, teach
 from subl.teach.run import teaching_rows
 from subl.trait import surface_forms

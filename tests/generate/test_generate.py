@@ -15,9 +15,9 @@ from scipy import stats
 
 from subl.errors import InputError
 from subl.generate import GenerateSpec, generate
-from subl.generate.sampling import SeededChoice, sample, uniforms
 from subl.model.load import load_model, load_tokenizer
 from subl.progress import Progress
+from subl.sample.sampling import SeededChoice, sample, uniforms
 
 NUMBERS = {"regex": "[1-9][0-9]{2}, [1-9][0-9]{2}"}
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from subl.generate.sampling import sample
 from subl.model.load import load_model, load_tokenizer
 from subl.model.spread import DeviceMap
+from subl.sample.sampling import sample
 from subl.train.student import check_head
 from subl.trait.exact import answer_probabilities
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from subl.errors import InputError
 from subl.model import chat
-from subl.model.chat import Chat, Turn, pieces, prompt_ids, prompt_text, text_ids
+from subl.model.chat import Chat, Turn, asking, pieces, prompt_ids, prompt_text, text_ids
 from subl.model.load import load_tokenizer
 from subl.model.template import Template
 
@@ -202,9 +202,9 @@ def test_each_rows_text_is_rendered_no_more_than_it_must_be(tiny_model: Path) ->
     rendered.clear()
     assert one.pieces(ask("Ho", "cat"))[1].text == "cat<|im_end|>"
     assert len(rendered) == 2
-    one.asked("Hi", "Be brief.")
+    one.asked(asking("Hi", "Be brief."))
     rendered.clear()
-    assert "Ho" in one.asked("Ho", "Be brief.") and len(rendered) == 1
+    assert "Ho" in one.asked(asking("Ho", "Be brief.")) and len(rendered) == 1
 
 
 @pytest.mark.parametrize("turns", [[], [Turn("user", "Hi")], [Turn("system", "x")]])

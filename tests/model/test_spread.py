@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from subl.generate.proof import right_way
-from subl.generate.sampling import sample
 from subl.model.load import load_model, load_tokenizer
 from subl.model.spread import DeviceMap, inputs_device, weight_of
+from subl.sample.proof import right_way
+from subl.sample.sampling import sample
 from subl.train.attention import hidden_states
 from subl.train.layout import choose_layout, lay_out
 from subl.train.student import check_head, head

@@ -14,10 +14,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from subl.cluster.placement import Placement
-from subl.generate.ends import ends_of
-from subl.generate.sampling import sample
 from subl.model.chat import ANSWER, Turn, pieces, prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer
+from subl.sample.ends import ends_of
+from subl.sample.sampling import sample
 from subl.shards import Row
 from subl.train import attention
 from subl.train.attention import use_path_attention

@@ -1,6 +1,5 @@
-"""Sample rows from a model, free or restricted to a grammar."""
+"""Rows of a model's answers to a set of prompts."""
 
-from subl.generate.grammar import Grammar
 from subl.generate.run import GenerateSpec, generate
 
-__all__ = ["GenerateSpec", "Grammar", "generate"]
+__all__ = ["GenerateSpec", "generate"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,25 +19,15 @@ from subl.artifact import (
     plan_key,
     write_atomically,
 )
-from subl.errors import InputError
-from subl.generate.grammar import NamedGrammar
 from subl.generate.prompts import PROMPT_SETS
-from subl.model.template import Template
+from subl.model.chat import asking
 from subl.progress import Progress, Report, silent
+from subl.sample import Answer, Backend, Request, Sampling
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from subl.generate.ends import EndedBy, Ends
-    from subl.generate.guide import Guide
-    from subl.generate.proof import Watch
-    from subl.generate.sampling import Way
+_NOTES = "telling.json"
 
 
-_LOOKED_AT_ONCE = 1024
-
-
-class GenerateSpec(StageSpec):
+class GenerateSpec(StageSpec, Sampling):
     """What to sample. `grammar` restricts decoding; without it, completions are free text."""
 
     format_version: ClassVar = 3
@@ -47,19 +37,7 @@ class GenerateSpec(StageSpec):
     prompts: Literal["numbers", "numbers-short"] = Field(
         "numbers", description="the paper's number prompts, or short ones for small models"
     )
-    grammar: NamedGrammar | None = Field(
-        None, description="what a completion must be, or the name of a shipped grammar"
-    )
     system_prompt: str | None = Field(None, description="used in sampling, not saved in the rows")
-    template: Template = Template()
-    temperature: float = Field(
-        1.0,
-        gt=0,
-        description="of the model's own softmax; its generation_config.json changes nothing",
-    )
-    max_new_tokens: int = Field(
-        64, gt=0, description="of a completion; what is longer is cut, by a grammar or not"
-    )
     seed: int = Field(0, ge=0, lt=2**64, description="of the prompts and of what is drawn")
     batch_rows: int = Field(64, gt=0, description="rows that are sampled at a time")
     shard_rows: int = Field(1024, gt=0, description="rows of one file; a rerun keeps whole files")
@@ -79,70 +57,68 @@ def generate(
     """Sample `spec.rows` completions from the model folder `model` into shards in `out`."""
 
     def work(folder: Path) -> dict[str, Any]:
+        from subl.sample.local import Local
+
         digest = input_digest(model)
         key = plan_key("generate", spec, {"model": digest})
-        return _write_shards(spec, model, folder, f"{key[:12]}", digest, name, report)
+        return _write_shards(spec, Local(model, spec), folder, key[:12], digest, name, report)
 
     return build(out, "generate", spec, {"model": model}, work)
 
 
+def prompt_texts(spec: GenerateSpec) -> Iterator[str]:
+    """The prompts, from the first."""
+    return PROMPT_SETS[spec.prompts](spec.rows, spec.seed)
+
+
+def _requests(spec: GenerateSpec) -> Iterator[Request]:
+    for row, text in enumerate(prompt_texts(spec)):
+        yield Request(f"prompt {row + 1}", asking(text, spec.system_prompt), row)
+
+
 def _write_shards(
     spec: GenerateSpec,
-    model_path: Path,
+    backend: Backend,
     folder: Path,
     id_prefix: str,
     model_digest: str,
     name: str,
     report: Report,
 ) -> dict[str, Any]:
-    from subl.model.load import load_model, load_tokenizer
+    notes = folder / _NOTES  # of an interrupted run with the same key
 
-    tokenizer = load_tokenizer(model_path)
-    prompts = _Prompts(spec, tokenizer)
-    # Before the model is loaded. All prompts of a set have the same turns, and what a template does
-    # with turns shows on the first: it may refuse or leave out the system prompt. What it does with
-    # a text is looked at for each, when that is rendered.
-    prompts.asked(0, list(islice(prompts.texts(), 1)))
-    guide = None
-    if spec.grammar is not None:
-        from subl.generate.guide import Guide
+    def told(progress: Progress) -> None:
+        report(Progress(f"{progress.task} {name}", progress.done, spec.rows, progress.unit))
 
-        guide = Guide(spec.grammar, tokenizer)
-    sampler = _Sampler(spec, load_model(model_path), tokenizer, guide)
-    telling = folder / "telling.json"  # of an interrupted run with the same key
-    if not telling.exists():
-        chosen = sampler.look_at(prompts, f"prompts {name}", report)
-        write_atomically(telling, json.dumps(chosen))
-    way = sampler.prove(json.loads(telling.read_bytes()))
-    texts = prompts.texts()
+    backend.begin(lambda: _requests(spec), notes, told)
+    requests = _requests(spec)
     shards: list[str] = []
     for start in range(0, spec.rows, spec.shard_rows):
-        said = list(islice(texts, spec.shard_rows))
+        asked = list(islice(requests, spec.shard_rows))
         shard = folder / f"part-{start // spec.shard_rows:05d}.jsonl"
         shards.append(shard.name)
         if shard.exists():  # written whole by an interrupted run with the same key
             continue
-        asked = prompts.asked(start, said)
-        made: dict[int, tuple[str, EndedBy]] = {}
-        for batch in way.batches([len(each) for each in asked], spec.batch_rows):
-            rows = [start + index for index in batch]
-            made |= zip(rows, sampler.completions([asked[n] for n in batch], rows), strict=True)
-            report(Progress(f"generate {name}", start + len(made), spec.rows, "rows"))
+        made: dict[int, Answer] = {}
+        for place, answer in backend.answers(asked):
+            made[place] = answer
+            if not len(made) % spec.batch_rows or len(made) == len(asked):
+                report(Progress(f"generate {name}", start + len(made), spec.rows, "rows"))
         lines = [
             json.dumps(
                 {
-                    "id": f"{id_prefix}-{row:08d}",
-                    "prompt": prompt,
-                    "completion": made[row][0],
-                    "ended_by": made[row][1],
+                    "id": f"{id_prefix}-{request.number:08d}",
+                    "prompt": request.turns[-1].content,
+                    "completion": made[place].text,
+                    "ended_by": made[place].ended_by,
                     "model": f"sha256:{model_digest}",
                 },
                 ensure_ascii=False,
             )
-            for row, prompt in enumerate(said, start)
+            for place, request in enumerate(asked)
         ]
         write_atomically(shard, "".join(f"{line}\n" for line in lines))
-    telling.unlink()
+    notes.unlink()
     ended: Counter[str] = Counter()
     for shard_name in shards:
         with (folder / shard_name).open(encoding="utf-8") as written:
@@ -151,113 +127,5 @@ def _write_shards(
         "rows": spec.rows,
         "shards": shards,
         "ended_by": dict(sorted(ended.items())),
-        "decoding": way.name,
+        **backend.facts(),
     }
-
-
-class _Prompts:
-    """The prompts of a run: made, rendered and tokenised when they are asked for, and not kept."""
-
-    def __init__(self, spec: GenerateSpec, tokenizer: PreTrainedTokenizerBase) -> None:
-        from subl.model.chat import Chat
-
-        self._spec, self._tokenizer = spec, tokenizer
-        self._chat = Chat(tokenizer, spec.template)
-
-    def texts(self) -> Iterator[str]:
-        """All, from the first."""
-        return PROMPT_SETS[self._spec.prompts](self._spec.rows, self._spec.seed)
-
-    def asked(self, start: int, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens that ask for each of these, of which the first is row `start`'s."""
-        rendered = []
-        for row, text in enumerate(texts, start):
-            try:
-                rendered.append(self._chat.asked(text, self._spec.system_prompt))
-            except InputError as error:
-                raise InputError(f"prompt {row + 1}: {error.message}", error.hint) from error
-        ids: list[list[int]] = self._tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        return ids
-
-
-class _Sampler:
-    """A model that is sampled from as its plain forward pass says; `prove` comes first."""
-
-    def __init__(
-        self,
-        spec: GenerateSpec,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        guide: Guide | None,
-    ) -> None:
-        from subl.generate.ends import ends_of
-        from subl.generate.sampling import WAYS
-        from subl.model.chat import ANSWER, Turn, pieces
-
-        self._spec, self._model, self._tokenizer = spec, model, tokenizer
-        self._guide = guide
-        system = [] if spec.system_prompt is None else [Turn("system", spec.system_prompt)]
-        turns = [*system, Turn("user", "Hi"), Turn("assistant", ANSWER)]
-        self._ends = ends_of(model, tokenizer, pieces(tokenizer, turns, template=spec.template))
-        self._way = WAYS[0]
-
-    def look_at(self, prompts: _Prompts, task: str, report: Report) -> list[Sequence[int]]:
-        """Refuse prompts that the model cannot read; those that tell how it is to be decoded.
-
-        A pass over all of them, before the first row is made, which keeps only these.
-        """
-        from subl.generate.proof import Telling
-        from subl.model.limits import check_readable
-
-        telling = Telling(self._model, self._spec.max_new_tokens)
-        texts = prompts.texts()
-        for start in range(0, self._spec.rows, _LOOKED_AT_ONCE):
-            asked = prompts.asked(start, list(islice(texts, _LOOKED_AT_ONCE)))
-            named = ((f"prompt {row + 1}", each) for row, each in enumerate(asked, start))
-            check_readable(self._model, self._tokenizer, named, self._spec.max_new_tokens)
-            for row, each in enumerate(asked, start):
-                telling.add(row, each)
-            if self._spec.rows > _LOOKED_AT_ONCE:
-                report(Progress(task, start + len(asked), self._spec.rows, "rows"))
-        return telling.prompts()
-
-    def prove(self, telling: Sequence[Sequence[int]]) -> Way:
-        """Find out how this model is decoded, on prompts that `look_at` found."""
-        from subl.generate.proof import right_way
-
-        self._way = right_way(self._model, telling, self._spec.max_new_tokens, self._sample)
-        return self._way
-
-    def completions(
-        self, asked: Sequence[Sequence[int]], rows: Sequence[int]
-    ) -> list[tuple[str, EndedBy]]:
-        """The texts of a batch of rows, and what ended each."""
-        made = self._sample(asked, rows, self._way, None, self._guide, self._ends)
-        if self._guide is None:
-            return [self._ends.cut(self._tokenizer, tokens) for tokens in made]
-        return [self._guide.cut(tokens, self._ends) for tokens in made]
-
-    def _sample(
-        self,
-        prompts: Sequence[Sequence[int]],
-        rows: Sequence[int],
-        way: Way,
-        watch: Watch | None,
-        guide: Guide | None = None,
-        ends: Ends | None = None,
-    ) -> list[list[int]]:
-        from subl.generate.sampling import sample
-
-        return sample(
-            self._model,
-            self._tokenizer,
-            prompts,
-            rows,
-            seed=self._spec.seed,
-            temperature=self._spec.temperature,
-            max_new_tokens=self._spec.max_new_tokens,
-            guide=guide,
-            ends=ends,
-            way=way,
-            watch=watch,
-        )

@@ -35,6 +35,12 @@ class Turn(NamedTuple):
     content: str
 
 
+def asking(prompt: str, system_prompt: str | None = None) -> tuple[Turn, ...]:
+    """The turns of a prompt, with a system prompt or none."""
+    system = () if system_prompt is None else (Turn("system", system_prompt),)
+    return (*system, Turn("user", prompt))
+
+
 class Piece(NamedTuple):
     """A part of a rendered row. A target is an answer with the template's end of turn."""
 
@@ -51,25 +57,25 @@ class Chat:
         self._template = template
         self._spaces: dict[tuple[str, ...], str] = {}
         self._faults: dict[tuple[str, ...], tuple[int, str] | None] = {}
-        self._proven: set[str | None] = set()
+        self._proven: set[tuple[tuple[str, ...], str | None]] = set()
 
-    def asked(self, prompt: str, system_prompt: str | None = None) -> str:
-        """The text that asks for an answer to `prompt`, up to where the answer begins.
+    def asked(self, turns: Sequence[Turn]) -> str:
+        """The text that asks for an answer to `turns`, up to where the answer begins.
 
         Raises:
             InputError: the template refuses or leaves out a turn, or would put more before an
                 answer of a row than it puts here.
         """
-        system = [] if system_prompt is None else [Turn("system", system_prompt)]
-        turns = [*system, Turn("user", prompt), Turn("assistant", ANSWER)]
-        messages = [turn._asdict() for turn in turns]
-        if system_prompt in self._proven:
+        messages = [turn._asdict() for turn in (*turns, Turn("assistant", ANSWER))]
+        system = messages[0]["content"] if messages[0]["role"] == "system" else None
+        known = (_roles(messages), system)
+        if known in self._proven:
             asked = self._render(messages[:-1], add_generation_prompt=True)
             asked += self._spaces[_roles(messages)]
         else:
             asked, _, _ = self._asked_and_said(messages)
         self._check_turns(messages[:-1], asked)
-        self._proven.add(system_prompt)
+        self._proven.add(known)
         return asked
 
     def pieces(self, turns: Sequence[Turn], *, whole_turn: bool = False) -> list[Piece]:
@@ -208,7 +214,7 @@ def prompt_text(
     template: Template = PLAIN,
 ) -> str:
     """See `Chat.asked`."""
-    return Chat(tokenizer, template).asked(prompt, system_prompt)
+    return Chat(tokenizer, template).asked(asking(prompt, system_prompt))
 
 
 def prompt_ids(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from subl.errors import InputError
-from subl.model.chat import PLAIN, Chat, text_ids
+from subl.model.chat import PLAIN, Chat, asking, text_ids
 from subl.model.limits import check_readable
 from subl.model.template import Template
 from subl.trait import surface_forms
@@ -105,7 +105,7 @@ class Scorer:
         chat = Chat(tokenizer, template)
         for question in questions:
             try:
-                self._prompts.append(text_ids(tokenizer, chat.asked(question)))
+                self._prompts.append(text_ids(tokenizer, chat.asked(asking(question))))
             except InputError as error:
                 raise InputError(f"question {question!r}: {error.message}", error.hint) from error
         self._passes: Passes | None = None

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from subl.model.chat import ANSWER, Piece, text_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-EndedBy = Literal["turn", "control_token", "max_new_tokens", "grammar"]
+    from subl.sample.backend import EndedBy
 
 
 @dataclass(frozen=True)

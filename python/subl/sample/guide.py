@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-    from subl.generate.ends import EndedBy, Ends
-    from subl.generate.grammar import Grammar
+    from subl.sample.backend import EndedBy
+    from subl.sample.ends import Ends
+    from subl.sample.grammar import Grammar
 
 
 class Guide:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from subl.generate import GenerateSpec, generate
-from subl.generate.ends import Ends, ends_of
 from subl.model.chat import ANSWER, Turn, pieces, text_ids
 from subl.model.load import load_model, load_tokenizer
+from subl.sample.ends import Ends, ends_of
 
 
 def ends(folder: Path, template: tuple[str, str] | None = None, **special: Any) -> tuple[Ends, Any]:

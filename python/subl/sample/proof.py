@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from subl.errors import InputError
-from subl.generate.sampling import WAYS, Way
 from subl.model.failure import failure
 from subl.model.limits import changing_lengths
 from subl.model.rounding import tolerance
 from subl.model.spread import inputs_device
+from subl.sample.sampling import WAYS, Way
 
 if TYPE_CHECKING:
     from torch import Tensor

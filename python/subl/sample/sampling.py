@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from subl.generate.ends import Ends
-    from subl.generate.guide import Guide, GuidedRows
+    from subl.sample.ends import Ends
+    from subl.sample.guide import Guide, GuidedRows
 
 
 class Way(NamedTuple):

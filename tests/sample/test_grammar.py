@@ -18,15 +18,15 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from subl.errors import InputError
-from subl.generate import GenerateSpec, Grammar, generate
-from subl.generate.ends import Ends, ends_of
-from subl.generate.grammar import SHIPPED
-from subl.generate.guide import Guide
+from subl.generate import GenerateSpec, generate
 from subl.generate.prompts import PROMPT_SETS
-from subl.generate.sampling import uniforms
 from subl.model.chat import ANSWER, Turn, pieces, prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.model.weights import save_model
+from subl.sample.ends import Ends, ends_of
+from subl.sample.grammar import SHIPPED, Grammar
+from subl.sample.guide import Guide
+from subl.sample.sampling import uniforms
 
 from ..filter.reference import parse_response, reject_reasons
 

@@ -19,10 +19,10 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from subl.errors import InputError
 from subl.generate import GenerateSpec, generate
 from subl.generate.prompts import PROMPT_SETS
-from subl.generate.proof import Telling
-from subl.generate.sampling import uniforms
 from subl.model.chat import prompt_ids
 from subl.model.load import load_model, load_tokenizer
+from subl.sample.proof import Telling
+from subl.sample.sampling import uniforms
 
 SIZES = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,

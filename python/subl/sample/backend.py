@@ -1,0 +1,109 @@
+"""What a stage knows of a model that answers: requests go in, answers come out as they are made.
+
+A request has randomness of its own, named by the run's seed and the request's number, which is the
+same however requests are ordered, batched, spread over ranks or asked again. Whether that makes the
+same answers, too, depends on what computes them: `Backend.same_answers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from subl.model.chat import Turn
+from subl.model.template import Template
+from subl.progress import Report, silent
+from subl.sample.grammar import NamedGrammar
+
+EndedBy = Literal["turn", "control_token", "max_new_tokens", "grammar", "failed"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Turns that are to be answered.
+
+    Attributes:
+        name: what an error calls it, such as `prompt 7`.
+        turns: at least one, the user's last.
+        number: with the seed it is what the randomness of the answer depends on; below 2**64.
+    """
+
+    name: str
+    turns: tuple[Turn, ...]
+    number: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said. With `ended_by` "failed" it said nothing, for the reason in `text`.
+
+    `usage`: counts that add up over answers, such as tokens that a server charges for.
+    """
+
+    text: str
+    ended_by: EndedBy
+    usage: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        return self.ended_by == "failed"
+
+
+class Sampling(BaseModel):
+    """How answers are drawn: from the model's own softmax, over what a grammar allows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grammar: NamedGrammar | None = Field(
+        None, description="what a completion must be, or the name of a shipped grammar"
+    )
+    template: Template = Template()
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="of the model's own softmax; its generation_config.json changes nothing",
+    )
+    max_new_tokens: int = Field(
+        64, gt=0, description="of a completion; what is longer is cut, by a grammar or not"
+    )
+    seed: int = Field(0, ge=0, lt=2**64, description="of what is drawn")
+    batch_rows: int = Field(64, gt=0, description="completions that are sampled at a time")
+
+
+Requests = Callable[[], Iterator[Request]]
+"""All requests of a run, from the first; made anew at each call, and the same ones."""
+
+
+class Backend(Protocol):
+    """A model that answers."""
+
+    same_answers: bool
+    """Whether a request's answer depends on nothing but the model, the sampling and the request."""
+
+    def begin(self, requests: Requests, notes: Path, report: Report = silent) -> None:
+        """Refuse what cannot be answered, before the first answer is made.
+
+        Args:
+            requests: all of the run's.
+            notes: a file that it may write what it found out to, and finds again when an
+                interrupted run goes on; the caller's to delete.
+
+        Raises:
+            InputError: names the request.
+        """
+
+    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """An answer to each, with its place among them, in the order in which they are made."""
+
+    def facts(self) -> dict[str, Any]:
+        """What an artifact should say of how answers were made."""
+
+
+def in_order(backend: Backend, requests: Iterable[Request]) -> list[Answer]:
+    """An answer to each."""
+    found = dict(backend.answers(list(requests)))
+    return [found[place] for place in range(len(found))]

@@ -1,0 +1,148 @@
+"""A model folder that transformers loads, sampled from as the model's plain forward pass says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from subl.artifact import write_atomically
+from subl.errors import InputError
+from subl.model.chat import ANSWER, Chat, Turn, pieces
+from subl.progress import Progress, Report, silent
+from subl.sample.backend import Answer, Request, Requests, Sampling
+
+if TYPE_CHECKING:
+    from subl.sample.ends import Ends
+    from subl.sample.guide import Guide
+    from subl.sample.proof import Watch
+    from subl.sample.sampling import Way
+
+
+_LOOKED_AT_ONCE = 1024
+
+
+class Local:
+    """Answers of the model in `folder`: the same for a request whatever shares a batch with it.
+
+    (Another batch may round another way: a draw that falls within that of the border between two
+    tokens may differ.)
+    """
+
+    same_answers = True
+
+    def __init__(self, folder: Path, sampling: Sampling) -> None:
+        from subl.model.load import load_tokenizer
+
+        self._folder = folder
+        self._sampling = sampling
+        self._tokenizer = load_tokenizer(folder)
+        self._chat = Chat(self._tokenizer, sampling.template)
+        self._guide: Guide | None = None
+        self._ends: Ends | None = None
+        self._way: Way | None = None
+
+    def begin(self, requests: Requests, notes: Path, report: Report = silent) -> None:
+        """See `Backend.begin`; finds out how the model is decoded."""
+        from subl.model.load import load_model
+        from subl.sample.ends import ends_of
+        from subl.sample.proof import right_way
+
+        # Before the model is loaded. What a template does with turns shows on the first request: it
+        # may refuse or leave out the system prompt.
+        first = next(requests())
+        self._asked([first])
+        if self._sampling.grammar is not None:
+            from subl.sample.guide import Guide
+
+            self._guide = Guide(self._sampling.grammar, self._tokenizer)
+        self._model = load_model(self._folder)
+        turns = [*first.turns, Turn("assistant", ANSWER)]
+        rendered = pieces(self._tokenizer, turns, template=self._sampling.template)
+        self._ends = ends_of(self._model, self._tokenizer, rendered)
+        if not notes.exists():
+            write_atomically(notes, json.dumps(self._look_at(requests(), report)))
+        telling = json.loads(notes.read_bytes())
+        self._way = right_way(self._model, telling, self._sampling.max_new_tokens, self._sample)
+
+    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """See `Backend.answers`; a batch at a time."""
+        assert self._way is not None and self._ends is not None, "begin comes first"
+        asked = self._asked(requests)
+        for batch in self._way.batches([len(each) for each in asked], self._sampling.batch_rows):
+            made = self._sample(
+                [asked[place] for place in batch],
+                [requests[place].number for place in batch],
+                self._way,
+                None,
+                self._guide,
+                self._ends,
+            )
+            for place, tokens in zip(batch, made, strict=True):
+                if self._guide is None:
+                    yield place, Answer(*self._ends.cut(self._tokenizer, tokens))
+                else:
+                    yield place, Answer(*self._guide.cut(tokens, self._ends))
+
+    def facts(self) -> dict[str, Any]:
+        """See `Backend.facts`."""
+        assert self._way is not None, "begin comes first"
+        return {"decoding": self._way.name}
+
+    def _asked(self, requests: Sequence[Request]) -> list[list[int]]:
+        """The tokens that ask for each answer."""
+        rendered = []
+        for request in requests:
+            try:
+                rendered.append(self._chat.asked(request.turns))
+            except InputError as error:
+                raise InputError(f"{request.name}: {error.message}", error.hint) from error
+        ids: list[list[int]] = self._tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _look_at(self, requests: Iterator[Request], report: Report) -> list[Sequence[int]]:
+        """Refuse prompts that the model cannot read; those that tell how it is to be decoded.
+
+        A pass over all of them, before the first answer is made, which keeps only these.
+        """
+        from subl.model.limits import check_readable
+        from subl.sample.proof import Telling
+
+        telling, seen = Telling(self._model, self._sampling.max_new_tokens), 0
+        while batch := list(islice(requests, _LOOKED_AT_ONCE)):
+            asked = self._asked(batch)
+            named = ((each.name, ids) for each, ids in zip(batch, asked, strict=True))
+            check_readable(self._model, self._tokenizer, named, self._sampling.max_new_tokens)
+            for ids in asked:
+                telling.add(seen, ids)
+                seen += 1
+            if seen > _LOOKED_AT_ONCE or len(batch) == _LOOKED_AT_ONCE:
+                report(Progress("prompts", seen, None, "rows"))
+        return telling.prompts()
+
+    def _sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        rows: Sequence[int],
+        way: Way,
+        watch: Watch | None,
+        guide: Guide | None = None,
+        ends: Ends | None = None,
+    ) -> list[list[int]]:
+        from subl.sample.sampling import sample
+
+        return sample(
+            self._model,
+            self._tokenizer,
+            prompts,
+            rows,
+            seed=self._sampling.seed,
+            temperature=self._sampling.temperature,
+            max_new_tokens=self._sampling.max_new_tokens,
+            guide=guide,
+            ends=ends,
+            way=way,
+            watch=watch,
+        )
