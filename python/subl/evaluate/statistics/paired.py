@@ -1,0 +1,80 @@
+"""Two models on the same questions: the mean of the differences, tested in two ways."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from subl.evaluate.statistics.means import DRAWS, Interval, clustered_mean, finite
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Mean of a - b, its interval, and two p values that it is zero: by t, and by sign flips.
+
+    `correlation` is Pearson's, of a and b over questions: the more alike they are, the narrower
+    is the interval of their difference. None where one of them does not vary.
+    """
+
+    differences: tuple[float, ...]
+    interval: Interval
+    p_value: float | None
+    correlation: float | None
+
+    @cached_property
+    def sign_flip_p_value(self) -> float | None:
+        """Two-sided p of the mean under random signs: exact where 10,000 draws are all there are
+        (13 values), else of so many, the observed signs among them.
+
+        Source: Fisher 1935, "The Design of Experiments", section 21; the observed signs among the
+        draws: Phipson and Smyth 2010.
+        """
+        if self.p_value is None:
+            return None
+        import numpy as np
+        from scipy.stats import permutation_test
+
+        found = permutation_test(
+            (np.asarray(self.differences),),
+            lambda values, axis: np.abs(values.mean(axis)),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=DRAWS,
+            alternative="greater",
+            rng=0,
+        )
+        return float(found.pvalue)
+
+
+def paired_difference(
+    a: Sequence[float], b: Sequence[float], confidence: float = 0.95
+) -> PairedDifference:
+    """Compare two models on the same questions: the mean of a - b over questions."""
+    differences = tuple(x - y for x, y in zip(a, b, strict=True))
+    interval = clustered_mean(differences, confidence=confidence)
+    together = correlation(a, b)
+    if interval.standard_error is None:
+        return PairedDifference(differences, interval, None, together)
+    p_value = two_sided(interval.estimate / interval.standard_error, interval.clusters - 1)
+    return PairedDifference(differences, interval, p_value, together)
+
+
+def two_sided(t: float, df: int) -> float:
+    """P(|T| >= |t|) of Student's t."""
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(df, -abs(t)))
+
+
+def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Pearson's correlation of a and b; None where one of them does not vary."""
+    for each in (a, b):
+        finite(each)
+        if len(each) < 2 or min(each) == max(each):
+            return None
+    try:
+        return statistics.correlation(a, b)
+    except statistics.StatisticsError:  # varies by less than rounding
+        return None
