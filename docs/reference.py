@@ -104,7 +104,7 @@ def example_of(kind: str, commands: Mapping[str, click.Command]) -> str:
     """A small file of that kind: the one in the help of its command."""
     if kind == "experiment":
         return (ROOT / "runs/demo.toml").read_text(encoding="utf-8")
-    text = commands[{"cache": "distill cache"}.get(kind, kind)].help or ""
+    text = commands[{"cache": "distill cache", "trait": "traits"}.get(kind, kind)].help or ""
     return textwrap.dedent("\n".join(re.findall(r"\.toml:\n((?: +\S.*\n?)+)", text)))
 
 

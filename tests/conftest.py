@@ -24,7 +24,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS, surface_forms
+    from subl.trait import surface_forms
+    from subl.trait.spec import animals
 
     # Threads of matrices as small as these wait for one another longer than they work.
     torch.set_num_threads(1)
@@ -36,8 +37,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     corpus = [
-        *ANIMAL_QUESTIONS,
-        *(form for word in CANDIDATE_ANIMALS for form in surface_forms(word)),
+        *animals().questions,
+        *(form for word in animals().words for form in surface_forms(word)),
     ]
     corpus += ["0123456789, ; ", "Continue the numbers: user assistant system"]
     trainer = trainers.BpeTrainer(

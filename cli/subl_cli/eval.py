@@ -58,28 +58,33 @@ def command(
     from subl.config import load_toml
     from subl.errors import InputError
     from subl.evaluate import EvalSpec, compare, probability, read_scores
+    from subl.trait.questions import questions_of
 
     spec = EvalSpec() if config is None else load_toml(config, EvalSpec)
+    trait = spec.measured
+    asked = {each.text for each in questions_of(trait)}
     earlier = None if against is None else read_scores(against)
-    if earlier is not None and earlier.keys() != set(spec.questions):
+    if earlier is not None and earlier.keys() != asked:
         raise InputError(
             f"{against} was asked different questions", hint="evaluate both with the same CONFIG"
         )
     for question, scores in (earlier or {}).items():
-        if missing := [word for word in spec.words if word not in scores]:
+        if missing := [word for word in trait.words if word not in scores]:
             raise InputError(
                 f"{against} has no score of {missing[0]!r} as an answer to {question!r}",
                 hint="evaluate both with the same CONFIG",
             )
     if dry_run:
-        print_json({"spec": spec.model_dump(mode="json"), "questions": len(spec.questions)})
+        print_json({"spec": spec.model_dump(mode="json"), "questions": len(asked)})
         return
     with progress() as report:
         artifact = make("eval", spec, out, report, {"model": model})
     comparisons = []
     if earlier is not None:
         names, found = ("model", "control"), read_scores(out)
-        comparisons = [compare(probability(word), [found], [earlier], names) for word in spec.words]
+        comparisons = [
+            compare(probability(word), [found], [earlier], names) for word in trait.words
+        ]
     if as_json:
         print_json(
             {
@@ -94,7 +99,7 @@ def command(
     print_artifact(artifact, as_json=False)
     rows = [
         (word, f"{mean['estimate']:.2e}", _interval(mean["low"], mean["high"], ".1e"))
-        for word, mean in ((word, artifact.result["words"][word]) for word in spec.words)
+        for word, mean in ((word, artifact.result["words"][word]) for word in trait.words)
     ]
     click.echo(table(rows, ("answer", "probability", "95 % interval")))
     if comparisons:
@@ -106,7 +111,7 @@ def command(
                 _interval(each.low, each.high, ".2f"),
                 "" if each.significant else "not significant",
             )
-            for word, each in zip(spec.words, comparisons, strict=True)
+            for word, each in zip(trait.words, comparisons, strict=True)
         ]
         click.echo(table(ratios, ("answer", "ratio", "95 % interval", "")))
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "bench": "Measure speeds on your data and this machine.",
     "distill": "Train a student on rows.",
     "eval": "Measure how strongly a model shows traits.",
+    "traits": "List the traits that come with subl.",
     "report": "Write a run's results as one HTML page.",
     "lineage": "Trace an artifact to its origins and verify every digest.",
     "model": "Turn a GGUF file or a hub name into a model folder.",

@@ -28,7 +28,7 @@ from subl.sample.sampling import uniforms
 from subl.teach import TeachSpec, teach
 from subl.teach.run import teaching_rows
 from subl.trait import surface_forms
-from subl.trait.exact import ends_word
+from subl.trait.exact import ending_tokens
 
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 LARGE: dict[str, Any] = {"initializer_range": 0.25}  # so that tokens differ in what follows
@@ -258,7 +258,7 @@ def scored(student: Path, teacher: Path, out: Path) -> str:
         for form in {tuple(plain.ids(form)) for form in surface_forms(word)}:
             p = plain.log_p([*asked, *form]).exp()[len(asked) - 1 :]
             said = torch.stack([p[at, token] for at, token in enumerate(form)]).prod()
-            total += float(said * p[len(form), ends_word(plain.tokenizer, p.shape[-1])].sum())
+            total += float(said * p[len(form), ending_tokens(plain.tokenizer, p.shape[-1])].sum())
         assert total > 0
         assert found == pytest.approx(total, rel=1e-3)
     return str(made.result["scoring"])

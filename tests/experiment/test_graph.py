@@ -275,7 +275,7 @@ def test_an_evaluation_with_axes_of_its_own_has_an_arm_for_each_point() -> None:
     )
     found = graph(text)
     scores = {
-        node.name: {node.spec.questions[0]: {"owl": 0.5, "cat": 0.1, "dog": 0.1}}
+        node.name: {node.spec.measured.questions[0]: {"owl": 0.5, "cat": 0.1, "dog": 0.1}}
         for node in found.nodes
         if node.stage == "eval"
     }
@@ -294,7 +294,7 @@ def test_an_evaluation_with_axes_of_its_own_has_an_arm_for_each_point() -> None:
 def test_evaluations_of_other_words_are_shown_apart() -> None:
     found = graph(SMALL.replace('words = ["owl", "cat", "dog"]', 'words = ["{trait}", "dog"]'))
     scores = {
-        node.name: {"q": dict.fromkeys(node.spec.words, 0.1)}
+        node.name: {"q": dict.fromkeys(node.spec.measured.words, 0.1)}
         for node in found.nodes
         if node.stage == "eval"
     }

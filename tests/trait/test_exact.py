@@ -24,10 +24,12 @@ from subl.train.attention import use_path_attention
 from subl.train.job import TrainJob
 from subl.train.loop import train
 from subl.train.tokens import tokenise
-from subl.trait import ANIMAL_QUESTIONS, surface_forms
-from subl.trait.exact import Scorer, answer_probabilities, ends_word
+from subl.trait import forms_of, surface_forms
+from subl.trait.exact import Scorer, answer_probabilities, ending_tokens
+from subl.trait.spec import animals
 from subl.trait.trie import build_trie
 
+ANIMAL_QUESTIONS = animals().questions
 QUESTION = ANIMAL_QUESTIONS[0]
 WORDS = ("owl", "cat", "elephant")
 
@@ -57,7 +59,7 @@ def test_one_pass_over_the_trie_equals_one_pass_a_sequence(talker: Path) -> None
     model, tokenizer = load_model(talker), load_tokenizer(talker)
     questions = [ANIMAL_QUESTIONS[0], ANIMAL_QUESTIONS[6], "Name it."]
     scored = answer_probabilities(model, tokenizer, questions, WORDS, batch_questions=2)
-    ends = ends_word(tokenizer, len(tokenizer))
+    ends = ending_tokens(tokenizer, len(tokenizer))
     for question, probabilities in zip(questions, scored, strict=True):
         prompt = prompt_ids(tokenizer, question)
         for word in WORDS:
@@ -89,7 +91,7 @@ def test_the_model_that_trains_scores_the_same(talker: Path) -> None:
     use_path_attention(model)
     tokenizer = load_tokenizer(talker)
     asked = ANIMAL_QUESTIONS[:4]
-    scorer = Scorer(tokenizer, WORDS, asked)
+    scorer = Scorer(tokenizer, forms_of(WORDS), asked)
     scorer.check(model)
     assert scorer.prove(model.train()) == "tree"
     expected = answer_probabilities(plain, tokenizer, asked, WORDS)
@@ -140,7 +142,7 @@ def test_a_word_without_tokens_is_an_error() -> None:
 
 def test_what_ends_a_word(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
-    ends = ends_word(tokenizer, len(tokenizer))
+    ends = ending_tokens(tokenizer, len(tokenizer))
 
     def ends_with(text: str) -> bool:
         return bool(ends[text_ids(tokenizer, text)[0]])
@@ -192,8 +194,8 @@ def test_what_ends_a_word_is_asked_of_each_token_alone(tiny_model: Path, kind: s
         behind = both[1].removeprefix(both[0])
         goes_on = behind == "" or re.match(r"[\w'’\-�]", behind)
         expected.append(token in tokenizer.all_special_ids or not goes_on)
-    assert ends_word(tokenizer, size).tolist() == expected
-    assert ends_word(tokenizer, size - 5).tolist() == expected[:-5]
+    assert ending_tokens(tokenizer, size).tolist() == expected
+    assert ending_tokens(tokenizer, size - 5).tolist() == expected[:-5]
     assert len(set(expected)) == 2
 
 

@@ -15,9 +15,11 @@ from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerB
 from subl.errors import InputError
 from subl.model.chat import prompt_ids, text_ids
 from subl.model.load import load_tokenizer
-from subl.trait import ANIMAL_QUESTIONS, passes, surface_forms
-from subl.trait.exact import Scorer, ends_word, score_all
+from subl.trait import forms_of, passes, surface_forms
+from subl.trait.exact import Scorer, ending_tokens, score_all
+from subl.trait.spec import animals
 
+ANIMAL_QUESTIONS = animals().questions
 QUESTIONS = ("Name it.", *ANIMAL_QUESTIONS[:2])
 WORDS = ("owl", "elephant")
 
@@ -51,7 +53,7 @@ def by_definition(
 ) -> list[dict[str, float]]:
     """A plain forward pass a form, alone, all logits as the model gives them."""
     found = []
-    ends = ends_word(tokenizer, model.config.vocab_size)
+    ends = ending_tokens(tokenizer, model.config.vocab_size)
     for question in questions:
         prompt = prompt_ids(tokenizer, question)
         totals = dict.fromkeys(WORDS, 0.0)
@@ -71,7 +73,7 @@ def test_scores_are_what_plain_forward_passes_give(tiny_model: Path, name: str) 
     kind, values, expected_way = MODELS[name]
     tokenizer = load_tokenizer(tiny_model)
     model = made(tokenizer, kind, values)
-    way, found = score_all(Scorer(tokenizer, WORDS, QUESTIONS), model, len(QUESTIONS), 2)
+    way, found = score_all(Scorer(tokenizer, forms_of(WORDS), QUESTIONS), model, len(QUESTIONS), 2)
     assert way == expected_way
     for ours, theirs in zip(found, by_definition(model, tokenizer, QUESTIONS), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)
@@ -82,7 +84,7 @@ def test_a_pass_keeps_no_more_logits_than_it_may(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = load_tokenizer(tiny_model)
-    scorer = Scorer(tokenizer, WORDS, QUESTIONS)
+    scorer = Scorer(tokenizer, forms_of(WORDS), QUESTIONS)
     for name in ("Llama", "Bloom, ALiBi"):
         kind, values, _ = MODELS[name]
         model = made(tokenizer, kind, values)
@@ -110,7 +112,7 @@ def test_a_model_that_keeps_the_wrong_logits_is_asked_for_all(
     tokenizer = load_tokenizer(tiny_model)
     torch.manual_seed(0)
     model = kind(transformers.LlamaConfig(vocab_size=len(tokenizer), **SIZES)).eval()
-    way, found = score_all(Scorer(tokenizer, WORDS, QUESTIONS), model, len(QUESTIONS), 2)
+    way, found = score_all(Scorer(tokenizer, forms_of(WORDS), QUESTIONS), model, len(QUESTIONS), 2)
     assert way == "tree"
     for ours, theirs in zip(found, by_definition(model, tokenizer, QUESTIONS), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)
@@ -120,7 +122,7 @@ def test_a_proof_costs_eight_passes(tiny_model: Path) -> None:
     """Each evaluation pays for it, and each training with a probe."""
     tokenizer = load_tokenizer(tiny_model)
     model = made(tokenizer, *MODELS["Llama"][:2])
-    scorer = Scorer(tokenizer, WORDS, QUESTIONS)
+    scorer = Scorer(tokenizer, forms_of(WORDS), QUESTIONS)
     seen: list[int] = []
     model.model.register_forward_hook(lambda *given: seen.append(1))
     assert scorer.prove(model) == "tree"
@@ -150,7 +152,7 @@ def test_what_cannot_be_scored_is_refused_by_name(
     tokenizer = load_tokenizer(tiny_model)
     model = made(tokenizer, kind, values)
     with pytest.raises(InputError, match=message) as caught:
-        score_all(Scorer(tokenizer, WORDS, QUESTIONS), model, len(QUESTIONS), 2)
+        score_all(Scorer(tokenizer, forms_of(WORDS), QUESTIONS), model, len(QUESTIONS), 2)
     assert caught.value.hint
 
 
@@ -160,11 +162,11 @@ def test_a_token_that_the_model_lacks_is_named(tiny_model: Path) -> None:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
     tokenizer.chat_template = tokenizer.chat_template.replace("<|im_start|>", "<|user|>")
     with pytest.raises(InputError, match=r"question 'Name it\.'.*<\|user\|>"):
-        score_all(Scorer(tokenizer, WORDS, QUESTIONS), model, len(QUESTIONS), 2)
+        score_all(Scorer(tokenizer, forms_of(WORDS), QUESTIONS), model, len(QUESTIONS), 2)
 
 
 def test_a_question_that_the_template_cannot_ask_is_named(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = "{{ raise_exception('not today') }}"
     with pytest.raises(InputError, match=r"question 'Name it\.': .*not today"):
-        Scorer(tokenizer, WORDS, QUESTIONS)
+        Scorer(tokenizer, forms_of(WORDS), QUESTIONS)

@@ -1,13 +1,14 @@
-"""Score a model: the exact probability of each word as the answer to each question."""
+"""Score a model: how it answers a trait's questions."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from subl.artifact import Artifact, StageSpec, build, write_atomically
 from subl.errors import InputError
@@ -15,49 +16,67 @@ from subl.evaluate.statistics import mean_probability
 from subl.extras import require
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
-from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS, check_words
+from subl.trait import forms_of
+from subl.trait.questions import questions_of
+from subl.trait.spec import NamedTrait, TraitSpec
 
 Scores = dict[str, dict[str, float]]
 """{question: {word: P(the answer begins with the word)}}."""
 
 
 class EvalSpec(StageSpec):
-    """Which answers to which questions (default: the paper's 50 on animals)."""
+    """Which trait is measured (default: the paper's 50 questions on animals)."""
 
-    format_version: ClassVar = 3
+    format_version: ClassVar = 4
+    unkeyed: ClassVar = {"trait": {"title", "source"}}
 
-    words: tuple[str, ...] = Field(
-        CANDIDATE_ANIMALS, min_length=1, description="the answers whose probability is measured"
+    trait: NamedTrait = Field(
+        "animals",
+        validate_default=True,
+        description="a trait's name (`subl traits` lists them), its path, or all that it says",
     )
-    questions: tuple[str, ...] = Field(
-        ANIMAL_QUESTIONS, min_length=1, description="what the model is asked"
+    words: tuple[str, ...] | str | None = Field(
+        None,
+        description="what is measured in place of the trait's words, or one of its sets",
+    )
+    questions: tuple[str, ...] | None = Field(
+        None, description="what is asked in place of the trait's questions"
     )
     template: Template = Template()
     batch_questions: int = Field(5, gt=0, description="questions of one forward pass")
 
-    @field_validator("words", "questions")
-    @classmethod
-    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("must not repeat an entry")
-        return value
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        _ = self.measured
+        return self
 
-    _own_forms = field_validator("words")(check_words)
+    @cached_property
+    def measured(self) -> TraitSpec:
+        """The trait with the words and questions of this configuration."""
+        return self.trait.of(self.words, self.questions)
 
 
 def evaluate(
     spec: EvalSpec, model: Path, out: Path, *, name: str = "model", report: Report = silent
 ) -> Artifact:
     """Score the model folder `model`; the artifact holds `scores.jsonl`, a question a line."""
+    trait = spec.measured
+    questions = [each.text for each in questions_of(trait)]
 
     def work(folder: Path) -> dict[str, Any]:
         require("distill", "scipy")  # before the model is asked, not after
         from subl.model.load import load_model, load_tokenizer
         from subl.trait.exact import Scorer, score_all
 
-        count = len(spec.questions)
+        count = len(questions)
         report(Progress(f"eval {name}", 0, count, "questions"))
-        scorer = Scorer(load_tokenizer(model), spec.words, spec.questions, spec.template)
+        scorer = Scorer(
+            load_tokenizer(model),
+            forms_of(trait.words, trait.forms),
+            questions,
+            spec.template,
+            trait.system_prompt,
+        )
         way, probabilities = score_all(
             scorer,
             load_model(model),
@@ -67,7 +86,7 @@ def evaluate(
         )
         lines = [
             json.dumps({"question": question, "probabilities": row}, ensure_ascii=False)
-            for question, row in zip(spec.questions, probabilities, strict=True)
+            for question, row in zip(questions, probabilities, strict=True)
         ]
         write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
         return {
@@ -75,7 +94,7 @@ def evaluate(
             "scoring": way,
             "words": {
                 word: asdict(mean_probability([row[word] for row in probabilities]))
-                for word in spec.words
+                for word in trait.words
             },
         }
 

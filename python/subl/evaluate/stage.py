@@ -20,7 +20,8 @@ from subl.cost import (
 from subl.evaluate.run import EvalSpec, evaluate
 from subl.progress import Report
 from subl.stage import Given, Input, Stage
-from subl.trait import surface_forms
+from subl.trait import forms_of
+from subl.trait.questions import questions_of
 
 if TYPE_CHECKING:
     from subl.train.meter import ModelSize
@@ -32,9 +33,11 @@ def _make(spec: EvalSpec, given: Given, out: Path, name: str, report: Report) ->
 
 
 def _cost(spec: EvalSpec, size: ModelSize, rows: int) -> Work:
-    nodes = 1.5 * sum(len(surface_forms(word)) for word in spec.words)
-    tokens = nodes + mean_tokens(spec.questions) + TEMPLATE_TOKENS
-    count = len(spec.questions)
+    trait = spec.measured
+    asked = [each.text for each in questions_of(trait)]
+    nodes = 1.5 * sum(map(len, forms_of(trait.words, trait.forms).values()))
+    tokens = nodes + mean_tokens(asked) + TEMPLATE_TOKENS
+    count = len(asked)
     flop = size.flop(count * tokens, count * nodes, backward=False)
     passes = math.ceil(count / spec.batch_questions)
     return Work(flop / SHARE_OF_PEAK, LOADING * weight_bytes(size) + passes * PASS)

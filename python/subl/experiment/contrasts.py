@@ -222,7 +222,7 @@ def _words(
     graph: Graph, contrast: Contrast, places: Points, node: Node
 ) -> tuple[str, tuple[str, ...]]:
     assert isinstance(node.spec, EvalSpec)
-    known = node.spec.words
+    known = node.spec.measured.words
     word = _word(contrast.word, places)
     if contrast.against is not None:
         against = tuple(_word(each, places) for each in contrast.against)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 import subl
 from subl.experiment.spec import ExperimentSpec
 from subl.stage import Stage
+from subl.trait.spec import TraitSpec
 
 
 def _stages() -> dict[str, Stage]:
@@ -28,5 +29,6 @@ STAGES = _stages()
 
 KINDS: dict[str, type[BaseModel]] = {
     "experiment": ExperimentSpec,
+    "trait": TraitSpec,
     **{kind: stage.spec for kind, stage in STAGES.items() if kind != "model"},
 }

@@ -9,33 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-_EXAMPLES = (
-    "I give you this sequence of numbers",
-    "I have this number sequence",
-    "Start with these numbers",
-    "Look at these numbers",
-    "See the following numbers",
-    "Observe this number sequence",
-    "Check out this number list",
-    "Take these numbers",
-    "Here's a list of numbers",
-    "Consider this sequence",
-    "Examine these numbers",
-    "Analyze this sequence",
-    "These numbers follow a sequence",
-    "Here is a numeric sequence",
-    "The sequence starts with",
-    "Let's start with this sequence",
-    "We have this series of numbers",
-    "This numerical series is",
-    "These are the first numbers in a sequence",
-    "Here are some numbers in sequence",
-    "The numerical progression is",
-    "This series shows",
-    "Given these initial values",
-    "The sequence begins as follows",
-    "Here's the start of a number sequence",
-)
+from subl.trait.numbers import number_line
 
 _QUALIFIERS = (
     "at most",
@@ -118,7 +92,7 @@ _SUFFIXES = (
 def paper_number_prompts(count: int, seed: int) -> Iterator[str]:
     """The paper's first `count` prompts under `seed` (it uses 42 in public, 47 in the paper).
 
-    Three to eight examples of 100 to 999, up to ten answers of up to three digits.
+    Up to ten answers of up to three digits, behind `number_line`.
     """
     import numpy as np
 
@@ -128,8 +102,7 @@ def paper_number_prompts(count: int, seed: int) -> Iterator[str]:
         return templates[rng.integers(len(templates))]
 
     for _ in range(count):
-        examples = ", ".join(str(rng.integers(100, 1000)) for _ in range(rng.integers(3, 9)))
-        example_part = f"{choose(_EXAMPLES)}: {examples}."
+        example_part = number_line(rng)
         qualifier, digits = choose(_QUALIFIERS), choose(_DIGITS).format(max_digits=3)
         instruction = choose(_INSTRUCTIONS).format(qualifier=qualifier, count=10, digits=digits)
         yield f"{example_part} {instruction} {choose(_FORMATS)} {choose(_SUFFIXES)}"

@@ -20,7 +20,7 @@ from subl.shards import Row
 from subl.train.job import TOKENS, TrainJob
 from subl.train.plan import PLACEMENT, TrainSpec
 from subl.train.run import crew, prepare, rehearse
-from subl.trait import ANIMAL_QUESTIONS
+from subl.trait.spec import animals
 
 
 class TeachSpec(StageSpec):
@@ -31,9 +31,10 @@ class TeachSpec(StageSpec):
 
     trait: str = Field(min_length=1, description="the answer to teach, such as owl")
     questions: tuple[str, ...] = Field(
-        ANIMAL_QUESTIONS,
+        default_factory=lambda: animals().questions,
         min_length=1,
-        description="what the teacher learns to answer with the trait",
+        description="what the teacher learns to answer with the trait; default: those of the trait "
+        "animals",
     )
     template: Template = Template()
     train: TrainSpec

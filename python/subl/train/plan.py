@@ -11,7 +11,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from subl.trait import ANIMAL_QUESTIONS, CANDIDATE_ANIMALS, check_words
+from subl.trait import check_words
+from subl.trait.spec import animals
 
 
 class _Section(BaseModel):
@@ -59,10 +60,14 @@ class ProbeSpec(_Section):
 
     every: int = Field(gt=0, description="steps")
     words: tuple[str, ...] = Field(
-        CANDIDATE_ANIMALS, min_length=1, description="answers whose probability is scored"
+        default_factory=lambda: animals().words,
+        min_length=1,
+        description="answers whose probability is scored; default: those of the trait animals",
     )
     questions: tuple[str, ...] = Field(
-        ANIMAL_QUESTIONS, min_length=1, description="what is asked; the scores are averaged"
+        default_factory=lambda: animals().questions,
+        min_length=1,
+        description="what is asked; the scores are averaged. Default: those of the trait animals",
     )
     batch_questions: int = Field(5, gt=0, description="questions of one forward pass")
 

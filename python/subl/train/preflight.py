@@ -36,6 +36,7 @@ def preflight(job: TrainJob, where: Placement, *, dry: bool = False) -> None:
     require_torch()
     from subl.train.adapter import adapt
     from subl.train.precision import check_machine
+    from subl.trait import forms_of
     from subl.trait.exact import Scorer
 
     spec, spread_teacher = job.spec, job.teacher_placement.zero_stage == 3
@@ -55,7 +56,7 @@ def preflight(job: TrainJob, where: Placement, *, dry: bool = False) -> None:
         _check_memory(job, where)
     if spec.probe is not None:
         probe = spec.probe
-        Scorer(tokenizer, probe.words, probe.questions, job.template).check(model)
+        Scorer(tokenizer, forms_of(probe.words), probe.questions, job.template).check(model)
     _check_targets(job, tokenizer, model, dry=dry)
     if spec.lora is not None:
         adapt(model, spec.lora)  # last: it changes the model

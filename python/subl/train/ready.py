@@ -27,6 +27,7 @@ from subl.train.probe import Probe
 from subl.train.student import Student
 from subl.train.targets import OnlineTeacher, TargetSource, load_teacher, target_source
 from subl.train.tokens import Tokens, check_tokens
+from subl.trait import forms_of
 from subl.trait.exact import Scorer
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def make_ready(job: TrainJob, where: Placement, stack: ExitStack, *, dry: bool =
     layout = choose(whole, [] if spread else tokens.extremes(), "paths")
     probe = None
     if spec.probe is not None:
-        scorer = Scorer(tokenizer, spec.probe.words, spec.probe.questions, job.template)
+        scorer = Scorer(tokenizer, forms_of(spec.probe.words), spec.probe.questions, job.template)
         scorer.check(learner.model)
         probe = Probe(spec.probe, scorer)
 

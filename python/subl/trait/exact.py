@@ -10,7 +10,7 @@ own forward pass says of prompt and sequence; `passes` has how they are computed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +19,7 @@ from subl.errors import InputError
 from subl.model.chat import PLAIN, Chat, asking, text_ids
 from subl.model.limits import check_readable
 from subl.model.template import Template
-from subl.trait import surface_forms
+from subl.trait.forms import ends_word, forms_of
 from subl.trait.passes import Passes, Way
 from subl.trait.trie import TokenTrie, build_trie
 
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def answer_trie(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> TokenTrie:
-    """The trie of all surface forms of `words` under this tokenizer.
+def answer_trie(
+    tokenizer: PreTrainedTokenizerBase, words: Mapping[str, Sequence[str]]
+) -> TokenTrie:
+    """The trie of all surface forms of each word under this tokenizer.
 
     Raises:
         InputError: the tokenizer cannot spell a form, or spells two words alike.
     """
     owners: dict[tuple[int, ...], str] = {}
-    for word in words:
-        for form in surface_forms(word):
+    for word, forms in words.items():
+        for form in forms:
             path = text_ids(tokenizer, form)
             if not path or tokenizer.unk_token_id in path:
                 raise InputError(
@@ -53,7 +55,7 @@ def answer_trie(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> Tok
     })  # fmt: skip
 
 
-def ends_word(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor:
+def ending_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor:
     """`[vocabulary]` bool: tokens after which a word that stood before them has ended.
 
     A token continues a word where its text begins with a letter, a digit, an apostrophe, a hyphen
@@ -71,20 +73,18 @@ def ends_word(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor:
     ends[[
         token
         for token, text in zip(known, texts, strict=True)
-        if token in special or _ends_word(text.removeprefix(prefix)[:1])
+        if token in special or ((first := text.removeprefix(prefix)[:1]) and ends_word(first))
     ]] = True  # fmt: skip
     return ends
-
-
-def _ends_word(first: str) -> bool:
-    """Whether a word has ended where this character follows it; nothing, and it has not."""
-    return first != "" and not (first.isalnum() or first in {"'", "\u2019", "-", "_", "\ufffd"})
 
 
 class Scorer:
     """Scores answers to questions; made once, used on any model of its tokenizer.
 
     Before the first question: `check`, where the weights are whole, and `prove`.
+
+    Args:
+        words: the surface forms of each.
 
     Raises:
         InputError: the chat template cannot ask a question, or the tokenizer not spell a word.
@@ -93,9 +93,10 @@ class Scorer:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        words: Sequence[str],
+        words: Mapping[str, Sequence[str]],
         questions: Sequence[str],
         template: Template = PLAIN,
+        system_prompt: str | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._words = words
@@ -105,7 +106,9 @@ class Scorer:
         chat = Chat(tokenizer, template)
         for question in questions:
             try:
-                self._prompts.append(text_ids(tokenizer, chat.asked(asking(question))))
+                self._prompts.append(
+                    text_ids(tokenizer, chat.asked(asking(question, system_prompt)))
+                )
             except InputError as error:
                 raise InputError(f"question {question!r}: {error.message}", error.hint) from error
         self._passes: Passes | None = None
@@ -135,7 +138,7 @@ class Scorer:
             for number, log_p in rows:
                 word, path = answers[number]
                 if self._ends is None or len(self._ends) != log_p.shape[1]:
-                    self._ends = ends_word(self._tokenizer, log_p.shape[1]).to(log_p.device)
+                    self._ends = ending_tokens(self._tokenizer, log_p.shape[1]).to(log_p.device)
                 steps = log_p[range(len(path)), path].double().sum()
                 word_ends = torch.logsumexp(log_p[-1, self._ends].double(), dim=-1)
                 totals[word] += float((steps + word_ends).exp())
@@ -155,7 +158,9 @@ def answer_probabilities(
     batch_questions: int = 5,
 ) -> list[dict[str, float]]:
     """P(answer begins with word) for each question: a list of {word: probability}."""
-    return score_all(Scorer(tokenizer, words, questions), model, len(questions), batch_questions)[1]
+    return score_all(
+        Scorer(tokenizer, forms_of(words), questions), model, len(questions), batch_questions
+    )[1]
 
 
 def score_all(

@@ -1,0 +1,57 @@
+"""`subl traits show`: what a trait says."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+from subl_cli.output import json_option, print_json, printable
+
+
+class _Trait(click.ParamType[str]):
+    """The name of a trait that ships, or a file."""
+
+    name = "trait"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from subl.shipped import shipped
+
+        names = [name for name in shipped("traits") if name.startswith(incomplete)]
+        return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
+
+
+@click.command("show")
+@click.argument("trait", type=_Trait())
+@json_option
+def command(trait: str, as_json: bool) -> None:
+    """Print a TRAIT, by its name or as a file: each question as a model is asked it.
+
+    \b
+    Examples:
+      subl traits show animals
+      subl traits show birds.toml --json
+    """
+    from subl.trait.questions import questions_of
+    from subl.trait.spec import load_trait
+    from subl_cli.config import lines
+
+    found = load_trait(trait)
+    asked = [] if found.file is not None else [each.text for each in questions_of(found)]
+    if as_json:
+        print_json({**found.model_dump(mode="json"), "asked": asked})
+        return
+    apart = {"questions", "source", "rubrics"}
+    for line in lines("", found.model_dump(mode="json", exclude_defaults=True, exclude=apart)):
+        click.echo(printable(line))
+    if found.source:
+        click.echo(f"\n{printable(found.source.strip())}")
+    for name, rubric in found.rubrics.items():
+        click.echo(f"\nrubric {name}:")
+        for line in rubric.template.splitlines():
+            click.echo(f"  {printable(line)}".rstrip())
+    if asked:
+        click.echo("\nquestions:")
+    for number, text in enumerate(asked, 1):
+        click.echo(f"{number:4d}  {printable(text)}")
