@@ -93,7 +93,7 @@ def test_the_examples_of_a_command_are_calls_of_it(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "experiment"])
 def test_the_file_that_a_stage_shows_loads(tmp_path: Path, kind: str) -> None:
-    command = LEAVES[{"cache": "distill cache"}.get(kind, kind)]
+    command = LEAVES[{"cache": "distill cache", "trait": "traits"}.get(kind, kind)]
     files = re.findall(r"^ *\w+\.toml:\n((?: +\S.*\n?)+)", command.help or "", re.M)
     assert files
     for text in files:
@@ -186,7 +186,7 @@ def test_what_is_typed_is_completed(typed: str, offered: set[str]) -> None:
 
 @pytest.mark.parametrize("kind", ["teach", "generate", "eval", "distill", "cache"])
 def test_a_command_takes_what_its_stage_says_that_it_takes(kind: str) -> None:
-    command = LEAVES[{"cache": "distill cache"}.get(kind, kind)]
+    command = LEAVES[{"cache": "distill cache", "trait": "traits"}.get(kind, kind)]
     options = {each.name: each for each in command.params if isinstance(each, click.Option)}
     for name, described in STAGES[kind].inputs.items():
         option = options[name]
