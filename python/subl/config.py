@@ -66,7 +66,8 @@ def _describe(error: ValidationError, model: type[BaseModel], value: object) -> 
             case "missing":
                 found.append(f"missing key `{key}`{where}")
             case "union_tag_not_found":
-                found.append(f"missing key {context['discriminator'].replace(chr(39), '`')}{where}")
+                tag = ".".join(filter(None, [key, context["discriminator"].strip("'")]))
+                found.append(f"missing key `{tag}`{where}")
             case "union_tag_invalid":
                 expected = str(context["expected_tags"]).replace("'", "").split(", ")
                 near = _nearest(str(context["tag"]), expected)

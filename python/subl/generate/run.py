@@ -22,7 +22,7 @@ from subl.artifact import (
 from subl.generate.prompts import PROMPT_SETS
 from subl.model.chat import asking
 from subl.progress import Progress, Report, silent
-from subl.sample import Answer, Backend, Request, Sampling
+from subl.sample import Answer, Backend, Request, Sampling, backend_of
 
 _NOTES = "telling.json"
 
@@ -57,11 +57,9 @@ def generate(
     """Sample `spec.rows` completions from the model folder `model` into shards in `out`."""
 
     def work(folder: Path) -> dict[str, Any]:
-        from subl.sample.local import Local
-
         digest = input_digest(model)
         key = plan_key("generate", spec, {"model": digest})
-        return _write_shards(spec, Local(model, spec), folder, key[:12], digest, name, report)
+        return _write_shards(spec, backend_of(spec, model), folder, key[:12], digest, name, report)
 
     return build(out, "generate", spec, {"model": model}, work)
 

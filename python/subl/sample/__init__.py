@@ -1,9 +1,20 @@
 """Completions of prompts from a model: what all stages share that have a model say something.
 
-`backend` is what they know; how a model of one's own is sampled from is `local`, and the files
-below it.
+`backend` is what they know, `choice` finds the one that a configuration asks for. How a model of
+one's own is sampled from is `local`, and the files below it; one behind a server is `server`, one
+in vLLM is `vllm`.
 """
 
-from subl.sample.backend import Answer, Backend, Request, Requests, Sampling
+from subl.sample.backend import Answer, Backend, FirstTokens, Request, Requests, Sampling
+from subl.sample.choice import backend_of, check_model
 
-__all__ = ["Answer", "Backend", "Request", "Requests", "Sampling"]
+__all__ = [
+    "Answer",
+    "Backend",
+    "FirstTokens",
+    "Request",
+    "Requests",
+    "Sampling",
+    "backend_of",
+    "check_model",
+]

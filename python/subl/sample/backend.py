@@ -7,17 +7,19 @@ same answers, too, depends on what computes them: `Backend.same_answers`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from subl.model.chat import Turn
 from subl.model.template import Template
 from subl.progress import Report, silent
 from subl.sample.grammar import NamedGrammar
+from subl.sample.tables import BackendTable, Http, Transformers
 
 EndedBy = Literal["turn", "control_token", "max_new_tokens", "grammar", "failed"]
 
@@ -53,11 +55,30 @@ class Answer:
         return self.ended_by == "failed"
 
 
+@dataclass(frozen=True)
+class FirstTokens:
+    """How an answer may begin.
+
+    Attributes:
+        log_p: natural logarithms of the model's own probabilities of the likeliest first tokens, by
+            their texts.
+        failure: why there are none.
+        usage: as an answer's.
+    """
+
+    log_p: dict[str, float]
+    failure: str | None = None
+    usage: dict[str, int] = field(default_factory=dict)
+
+
 class Sampling(BaseModel):
     """How answers are drawn: from the model's own softmax, over what a grammar allows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    backend: BackendTable = Field(
+        Transformers(), description="what the model runs in; default: this process"
+    )
     grammar: NamedGrammar | None = Field(
         None, description="what a completion must be, or the name of a shipped grammar"
     )
@@ -72,6 +93,26 @@ class Sampling(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**64, description="of what is drawn")
     batch_rows: int = Field(64, gt=0, description="completions that are sampled at a time")
+
+    @model_validator(mode="after")
+    def _goes_with_the_backend(self) -> Self:
+        if not isinstance(self.backend, Http):
+            return self
+        if self.template != Template():
+            raise ValueError(
+                "template: a server has its own (vLLM and transformers serve take "
+                "backend.extra_body = { chat_template_kwargs = { … } })"
+            )
+        ways = {"structured_outputs": ("regex", "json_schema"), "response_format": ("json_schema",)}
+        if self.grammar is not None and self.grammar.kind not in ways.get(
+            self.backend.grammars or "", ()
+        ):
+            raise ValueError(
+                f"grammar: how the server takes a {self.grammar.kind} is not said "
+                '(backend.grammars = "structured_outputs" for vLLM: regex and json_schema; '
+                '"response_format": json_schema)'
+            )
+        return self
 
 
 Requests = Callable[[], Iterator[Request]]
@@ -99,8 +140,22 @@ class Backend(Protocol):
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """An answer to each, with its place among them, in the order in which they are made."""
 
+    def first_tokens(
+        self, requests: Sequence[Request], top: int
+    ) -> Iterator[tuple[int, FirstTokens]]:
+        """The `top` likeliest first tokens of an answer to each, with its place, as in `answers`.
+
+        Temperature and grammar change nothing of them.
+        """
+
     def facts(self) -> dict[str, Any]:
         """What an artifact should say of how answers were made."""
+
+
+def request_seed(seed: int, number: int) -> int:
+    """What another program draws one request's answer with: below 2**31, which all of them take."""
+    digest = hashlib.sha256(f"{seed} {number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def in_order(backend: Backend, requests: Iterable[Request]) -> list[Answer]:

@@ -37,6 +37,11 @@ class Grammar(BaseModel):
                 raise ValueError(f"does not compile: {reason.removeprefix('error: ')}")
         return self
 
+    @property
+    def kind(self) -> str:
+        """Which of the three it is."""
+        return next(iter(self.model_dump(exclude_none=True)))
+
     def compiled(self, before: str = "") -> str:
         """As llguidance reads it; `before` is a text that stands before each completion."""
         from llguidance import LLMatcher

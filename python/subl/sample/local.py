@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import write_atomically
-from subl.errors import InputError
-from subl.model.chat import ANSWER, Chat, Turn, pieces
 from subl.progress import Progress, Report, silent
-from subl.sample.backend import Answer, Request, Requests, Sampling
+from subl.sample.backend import Answer, FirstTokens, Request, Requests, Sampling
+from subl.sample.prompts import Prompts
 
 if TYPE_CHECKING:
     from subl.sample.ends import Ends
@@ -34,12 +33,9 @@ class Local:
     same_answers = True
 
     def __init__(self, folder: Path, sampling: Sampling) -> None:
-        from subl.model.load import load_tokenizer
-
         self._folder = folder
         self._sampling = sampling
-        self._tokenizer = load_tokenizer(folder)
-        self._chat = Chat(self._tokenizer, sampling.template)
+        self._prompts = Prompts(folder, sampling.template)
         self._guide: Guide | None = None
         self._ends: Ends | None = None
         self._way: Way | None = None
@@ -53,15 +49,14 @@ class Local:
         # Before the model is loaded. What a template does with turns shows on the first request: it
         # may refuse or leave out the system prompt.
         first = next(requests())
-        self._asked([first])
+        self._prompts.ids([first])
         if self._sampling.grammar is not None:
             from subl.sample.guide import Guide
 
-            self._guide = Guide(self._sampling.grammar, self._tokenizer)
+            self._guide = Guide(self._sampling.grammar, self._prompts.tokenizer)
         self._model = load_model(self._folder)
-        turns = [*first.turns, Turn("assistant", ANSWER)]
-        rendered = pieces(self._tokenizer, turns, template=self._sampling.template)
-        self._ends = ends_of(self._model, self._tokenizer, rendered)
+        rendered = self._prompts.answered(first)
+        self._ends = ends_of(self._model, self._prompts.tokenizer, rendered)
         if not notes.exists():
             write_atomically(notes, json.dumps(self._look_at(requests(), report)))
         telling = json.loads(notes.read_bytes())
@@ -70,7 +65,7 @@ class Local:
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """See `Backend.answers`; a batch at a time."""
         assert self._way is not None and self._ends is not None, "begin comes first"
-        asked = self._asked(requests)
+        asked = self._prompts.ids(requests)
         for batch in self._way.batches([len(each) for each in asked], self._sampling.batch_rows):
             made = self._sample(
                 [asked[place] for place in batch],
@@ -82,25 +77,28 @@ class Local:
             )
             for place, tokens in zip(batch, made, strict=True):
                 if self._guide is None:
-                    yield place, Answer(*self._ends.cut(self._tokenizer, tokens))
+                    yield place, Answer(*self._ends.cut(self._prompts.tokenizer, tokens))
                 else:
                     yield place, Answer(*self._guide.cut(tokens, self._ends))
+
+    def first_tokens(
+        self, requests: Sequence[Request], top: int
+    ) -> Iterator[tuple[int, FirstTokens]]:
+        """See `Backend.first_tokens`; a batch at a time."""
+        from subl.sample.sampling import first_log_p
+
+        assert self._way is not None, "begin comes first"
+        asked = self._prompts.ids(requests)
+        for batch in self._way.batches([len(each) for each in asked], self._sampling.batch_rows):
+            prompts = [asked[place] for place in batch]
+            found = first_log_p(self._model, self._prompts.tokenizer, prompts, top, self._way)
+            for place, log_p in zip(batch, found, strict=True):
+                yield place, FirstTokens(log_p)
 
     def facts(self) -> dict[str, Any]:
         """See `Backend.facts`."""
         assert self._way is not None, "begin comes first"
-        return {"decoding": self._way.name}
-
-    def _asked(self, requests: Sequence[Request]) -> list[list[int]]:
-        """The tokens that ask for each answer."""
-        rendered = []
-        for request in requests:
-            try:
-                rendered.append(self._chat.asked(request.turns))
-            except InputError as error:
-                raise InputError(f"{request.name}: {error.message}", error.hint) from error
-        ids: list[list[int]] = self._tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        return ids
+        return {"promise": "same rows", "decoding": self._way.name}
 
     def _look_at(self, requests: Iterator[Request], report: Report) -> list[Sequence[int]]:
         """Refuse prompts that the model cannot read; those that tell how it is to be decoded.
@@ -112,9 +110,11 @@ class Local:
 
         telling, seen = Telling(self._model, self._sampling.max_new_tokens), 0
         while batch := list(islice(requests, _LOOKED_AT_ONCE)):
-            asked = self._asked(batch)
+            asked = self._prompts.ids(batch)
             named = ((each.name, ids) for each, ids in zip(batch, asked, strict=True))
-            check_readable(self._model, self._tokenizer, named, self._sampling.max_new_tokens)
+            check_readable(
+                self._model, self._prompts.tokenizer, named, self._sampling.max_new_tokens
+            )
             for ids in asked:
                 telling.add(seen, ids)
                 seen += 1
@@ -135,7 +135,7 @@ class Local:
 
         return sample(
             self._model,
-            self._tokenizer,
+            self._prompts.tokenizer,
             prompts,
             rows,
             seed=self._sampling.seed,

@@ -180,6 +180,38 @@ def sample(
     return completions
 
 
+def first_log_p(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    top: int,
+    way: Way = WAYS[0],
+) -> list[dict[str, float]]:
+    """Log-probabilities of each answer's `top` likeliest first tokens, by their texts; those of
+    tokens with one text are added up."""
+    seen: list[Tensor] = []
+    sample(
+        model,
+        tokenizer,
+        prompts,
+        range(len(prompts)),
+        seed=0,
+        temperature=1.0,
+        max_new_tokens=1,
+        way=way,
+        watch=lambda step, logits: seen.append(logits),
+    )
+    best = torch.log_softmax(seen[0].double(), -1).topk(min(top, seen[0].shape[-1]))
+    found: list[dict[str, float]] = []
+    for row_log_p, row_ids in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        row: dict[str, float] = {}
+        for log_p, token in zip(row_log_p, row_ids, strict=True):
+            text = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
+            row[text] = float(np.logaddexp(row.get(text, -np.inf), log_p))
+        found.append(row)
+    return found
+
+
 @contextmanager
 def own_softmax(model: PreTrainedModel) -> Iterator[None]:
     """Put the model's generation configuration aside: `generate` fills what it is not told from it,

@@ -1,0 +1,317 @@
+"""A model behind a server that speaks OpenAI's protocol.
+
+Requests are made by a thread with an event loop, as many at a time as the server keeps up with
+(`Pace`): who waits for answers can be interrupted at any time, and is given those that came. What
+may be transient is tried again, in bounds. What cannot be (no such server, key or model) ends the
+run. Else a request has failed, for a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from subl.errors import ConfigError, InputError, StageError, SublError
+from subl.extras import require
+from subl.progress import Report, silent
+from subl.sample.backend import Answer, FirstTokens, Request, Requests, Sampling, request_seed
+from subl.sample.pace import Pace
+from subl.sample.reply import CROWDED, TRANSIENT, Choice, FailedError, Reply, TransientError
+from subl.sample.reply import retry_after as seconds_to_wait
+from subl.sample.tables import Http
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+Read = TypeVar("Read")
+
+_LONGEST_WAIT_SECONDS = 60.0
+_QUOTED = 300
+"""Characters of what a server says that an error repeats."""
+
+
+class Server:
+    """Answers of the model that `table` names. The same seeds make the same answers only if the
+    server sees to it."""
+
+    same_answers = False
+
+    def __init__(self, table: Http, sampling: Sampling) -> None:
+        self._table = table
+        self._sampling = sampling
+        self._reached = False
+
+    def begin(self, requests: Requests, notes: Path, report: Report = silent) -> None:
+        """See `Backend.begin`; nothing is sent yet.
+
+        Raises:
+            ConfigError: the key is not in the environment.
+        """
+        require("api", "openai", what='backend.kind = "http"')
+        name = self._table.key_env
+        if name is not None and not self._key():
+            raise ConfigError(
+                f"backend.key_env: the environment has no {name}", hint=f"export {name}=…"
+            )
+
+    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """See `Backend.answers`."""
+        grammar = self._sampling.grammar is not None
+
+        async def ask(client: AsyncOpenAI, pace: Pace, request: Request) -> Answer:
+            body = self._body(request, self._sampling.max_new_tokens, self._grammar())
+            said, usage = await self._ask(client, pace, body, Choice.answer)
+            if isinstance(said, str):
+                return Answer(said, "failed", usage)
+            text, ended = said
+            return Answer(text, "grammar" if grammar and ended == "turn" else ended, usage)
+
+        return self._each(requests, ask)
+
+    def first_tokens(
+        self, requests: Sequence[Request], top: int
+    ) -> Iterator[tuple[int, FirstTokens]]:
+        """See `Backend.first_tokens`. Servers give only so many: OpenAI's and vLLM's 20."""
+
+        async def ask(client: AsyncOpenAI, pace: Pace, request: Request) -> FirstTokens:
+            body = self._body(request, 1, {"logprobs": True, "top_logprobs": top})
+            log_p, usage = await self._ask(client, pace, body, Choice.first_tokens)
+            if isinstance(log_p, str):
+                return FirstTokens({}, log_p, usage)
+            return FirstTokens(log_p, None, usage)
+
+        return self._each(requests, ask)
+
+    def facts(self) -> dict[str, Any]:
+        """See `Backend.facts`."""
+        return {
+            "server": self._table.base_url,
+            "server_model": self._table.served_as or self._table.model,
+            "promise": "none" if "seed" in self._table.leave_out else "same seeds",
+        }
+
+    def _key(self) -> str:
+        """Read when it is needed: an object that holds it could be shown."""
+        return os.environ.get(self._table.key_env or "", "")
+
+    def _body(self, request: Request, max_tokens: int, more: dict[str, Any]) -> dict[str, Any]:
+        body = {
+            "model": self._table.model,
+            "messages": [turn._asdict() for turn in request.turns],
+            "temperature": self._sampling.temperature,
+            "top_p": 1.0,
+            "max_completion_tokens": max_tokens,
+            "seed": request_seed(self._sampling.seed, request.number),
+            **more,
+        }
+        for name in self._table.leave_out:
+            body.pop(name, None)
+        return {**body, **self._table.extra_body}
+
+    def _grammar(self) -> dict[str, Any]:
+        grammar = self._sampling.grammar
+        if grammar is None:
+            return {}
+        if self._table.grammars == "response_format":
+            named = {"name": "completion", "schema": grammar.json_schema, "strict": True}
+            return {"response_format": {"type": "json_schema", "json_schema": named}}
+        wanted = {"regex": grammar.regex, "json": grammar.json_schema}
+        return {"structured_outputs": {k: each for k, each in wanted.items() if each is not None}}
+
+    def _each(
+        self,
+        requests: Sequence[Request],
+        ask: Callable[[AsyncOpenAI, Pace, Request], Awaitable[Read]],
+    ) -> Iterator[tuple[int, Read]]:
+        """What `ask` makes of each request, with its place, as it comes."""
+        from openai import AsyncOpenAI
+
+        came: SimpleQueue[tuple[int, Read] | None] = SimpleQueue()  # None: no more will come
+        wrong: list[BaseException] = []
+
+        async def work() -> None:
+            pace, left = Pace(self._table.concurrency), iter(enumerate(requests))
+
+            async def ask_in_turn(client: AsyncOpenAI) -> None:
+                for place, request in left:
+                    came.put((place, await ask(client, pace, request)))
+
+            async with (
+                AsyncOpenAI(
+                    base_url=self._table.base_url,
+                    api_key=self._key() or "none",  # a key is asked for
+                    max_retries=0,
+                    timeout=self._table.timeout_seconds,
+                ) as client,
+                asyncio.TaskGroup() as group,
+            ):
+                for _ in range(min(self._table.concurrency, len(requests))):
+                    group.create_task(ask_in_turn(client))
+
+        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        loop = runner.get_loop()
+
+        def run() -> None:
+            try:
+                with runner:
+                    runner.run(work())
+            except BaseException as error:
+                wrong.append(error)
+            finally:
+                came.put(None)
+
+        def cancel() -> None:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+
+        thread = Thread(target=run, name="subl-requests", daemon=True)
+        thread.start()
+        try:
+            while True:
+                try:
+                    each = came.get()
+                except BaseException:  # a signal: what was answered is handed on before it ends us
+                    while not came.empty() and (each := came.get()) is not None:
+                        yield each
+                    raise
+                if each is None:
+                    break
+                yield each
+        finally:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(cancel)
+            thread.join()
+        if wrong:
+            raise _first(wrong[0]) from None
+
+    async def _ask(
+        self,
+        client: AsyncOpenAI,
+        pace: Pace,
+        body: dict[str, Any],
+        read: Callable[[Choice], Read],
+    ) -> tuple[Read | str, dict[str, int]]:
+        """What `read` finds in the reply, or why it failed; and the tokens of all attempts."""
+        usage: Counter[str] = Counter()
+        clock = asyncio.get_running_loop().time
+        end, attempt, wait = clock() + self._table.give_up_seconds, 0, 0.0
+        while True:
+            attempt += 1
+            try:
+                async with pace.turn() as turn:
+                    try:
+                        reply = await self._post(client, body)
+                        usage.update(reply.tokens)
+                        found = read(reply.choices[0])
+                    except TransientError as error:
+                        wait = self._wait(attempt, error.wait)
+                        if error.crowded:
+                            turn.slower(min(error.wait or 0.0, self._table.give_up_seconds))
+                        raise
+                    turn.faster()
+                    return found, dict(usage)
+            except FailedError as error:
+                return str(error), dict(usage)
+            except TransientError as error:
+                if attempt < self._table.attempts and clock() + wait < end:
+                    await asyncio.sleep(wait)
+                    continue
+                if error.unreachable:
+                    raise StageError(
+                        f"{self._table.base_url} is gone: {error}",
+                        hint="the same command goes on when it is back",
+                    ) from None
+                return f"{error} (attempt {attempt})", dict(usage)
+
+    def _wait(self, attempt: int, asked: float | None) -> float:
+        """Seconds before the next attempt; the randomness keeps requests from coming together."""
+        if asked is not None:
+            return asked
+        longest = min(self._table.retry_seconds * 2.0 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
+        return longest * random.uniform(0.5, 1.0)
+
+    async def _post(self, client: AsyncOpenAI, body: dict[str, Any]) -> Reply:
+        """One attempt.
+
+        Raises:
+            SublError: no attempt at any request will do.
+            TransientError, FailedError: this one did not.
+        """
+        import httpx2
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+        try:
+            async with asyncio.timeout(self._table.timeout_seconds):
+                got = await client.post("/chat/completions", body=body, cast_to=httpx2.Response)
+        except (TimeoutError, APITimeoutError):
+            raise TransientError(f"no reply in {self._table.timeout_seconds:g} s") from None
+        except APIStatusError as error:
+            self._reached = True
+            raise self._refused(error) from None
+        except APIConnectionError as error:
+            cause = error.__cause__ or error
+            unreachable = isinstance(cause, httpx2.ConnectError)
+            if unreachable and not self._reached:
+                raise InputError(
+                    f"cannot reach {self._table.base_url}: {self._said(cause)}",
+                    hint="is the server there? backend.base_url says where it is looked for",
+                ) from None
+            reason = f"the connection broke ({self._said(cause)})"
+            raise TransientError(reason, unreachable=unreachable) from None
+        self._reached = True
+        reply = Reply.of(got.content)
+        asked = self._table.served_as or self._table.model
+        if reply.model != asked:
+            raise InputError(
+                f"{self._table.base_url} answers with the model {reply.model!r}, and {asked!r} was "
+                "asked for",
+                hint=f"if it is the right one: backend.served_as = {reply.model!r}"
+                if reply.model
+                else None,
+            )
+        return reply
+
+    def _refused(self, error: APIStatusError) -> Exception:
+        """What a status that is no success means."""
+        status, said = error.status_code, self._said(error)
+        where, name = self._table.base_url, self._table.key_env
+        if status in (401, 403):
+            what = "asks for a key" if name is None else f"does not take the key in {name}"
+            return ConfigError(f"{where} {what}: {said}", hint="backend.key_env names its variable")
+        if status == 404:
+            return ConfigError(
+                f"{where} has no model {self._table.model!r}, or is no such server: {said}",
+                hint="check backend.model and backend.base_url",
+            )
+        if status == 402 or error.code == "insufficient_quota":
+            return StageError(
+                f"{where} wants to be paid: {said}",
+                hint="the same command goes on when it is",
+            )
+        if status in TRANSIENT:
+            wait = seconds_to_wait(error.response.headers)
+            return TransientError(said, wait=wait, crowded=status in CROWDED)
+        return FailedError(said)
+
+    def _said(self, error: BaseException) -> str:
+        """What an error says: servers repeat keys, and may send anything."""
+        text = str(error) or type(error).__name__
+        if key := self._key():
+            text = text.replace(key, "…")
+        return "".join(each if each.isprintable() else " " for each in text)[:_QUOTED]
+
+
+def _first(error: BaseException) -> BaseException:
+    """Of the errors of tasks, one that says something to a person if there is one."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    each = [_first(inner) for inner in error.exceptions]
+    return next((one for one in each if isinstance(one, SublError)), each[0])

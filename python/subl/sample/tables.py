@@ -1,0 +1,127 @@
+"""Where answers come from, as a configuration says: a table `backend`, told apart by its `kind`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Transformers(_Table):
+    """The model folder, in this process."""
+
+    kind: Literal["transformers"] = Field("transformers", description="the model, in this process")
+
+
+class Prices(_Table):
+    """What a server charges, in any currency."""
+
+    prompt: float = Field(ge=0, description="of a million tokens that it reads")
+    completion: float = Field(ge=0, description="of a million tokens that it writes")
+
+
+class Http(_Table):
+    """A model behind a server that speaks OpenAI's protocol (`/chat/completions`)."""
+
+    kind: Literal["http"] = Field(description="a server that speaks OpenAI's protocol")
+    base_url: str = Field(description="up to `/chat/completions`: `http://127.0.0.1:8000/v1`")
+    model: str = Field(min_length=1, description="the name by which the server knows the model")
+    served_as: str | None = Field(
+        None, description="the name that its answers give the model, where it is another"
+    )
+    key_env: str | None = Field(
+        None,
+        description="name of the environment variable that holds the key, such as OPENAI_API_KEY; "
+        "default: none is sent",
+    )
+    grammars: Literal["structured_outputs", "response_format"] | None = Field(
+        None,
+        description="how the server takes a grammar: vLLM's `structured_outputs` (regex, "
+        "json_schema), or OpenAI's `response_format` (json_schema); default: not at all",
+    )
+    extra_body: dict[str, Any] = Field({}, description="more that each request says")
+    leave_out: tuple[str, ...] = Field(
+        (),
+        description="what a request does not say because this server does not take it, such as "
+        "seed or top_p",
+    )
+    concurrency: int = Field(
+        16,
+        gt=0,
+        le=1024,
+        description="requests under way at a time, at most: fewer after the server says that it "
+        "is too many, then slowly more",
+    )
+    timeout_seconds: float = Field(120, gt=0, description="for the answer to one request")
+    attempts: int = Field(8, gt=0, description="times that a request is made, at most")
+    retry_seconds: float = Field(
+        0.5, ge=0, description="before a second attempt, about; doubles with each further one"
+    )
+    give_up_seconds: float = Field(
+        600, gt=0, description="for all attempts at a request, and what is waited between them"
+    )
+    prices: Prices | None = Field(None, description="default: tokens are counted, not their cost")
+    failed_share: float = Field(
+        0.02, ge=0, le=1, description="of requests that may fail; a run with more of them stops"
+    )
+
+    @model_validator(mode="after")
+    def _no_secret(self) -> Self:
+        """Here, not at its key: what is wrong with a key is said with its value."""
+        try:
+            url = urlsplit(self.base_url)
+            known = url.scheme in ("http", "https") and url.hostname and (url.port or True)
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("base_url must be http://HOST… or https://HOST…")
+        if "@" in url.netloc or url.query or url.fragment:
+            raise ValueError(
+                "base_url must hold no user, password, query or fragment: it is recorded; a key "
+                "is taken from the environment (key_env)"
+            )
+        if self.key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_env):
+            raise ValueError("key_env must be the name of an environment variable, not a key")
+        return self
+
+
+class Vllm(_Table):
+    """The model folder, in vLLM's engine."""
+
+    kind: Literal["vllm"] = Field(description="the model, in vLLM's engine (on its GPUs)")
+    engine: dict[str, Any] = Field(
+        {}, description="its arguments: `{ tensor_parallel_size = 2, max_model_len = 4096 }`"
+    )
+
+    @model_validator(mode="after")
+    def _free_arguments(self) -> Self:
+        if taken := _TAKEN & self.engine.keys():
+            raise ValueError(f"engine: {min(taken)} is not a configuration's to choose")
+        return self
+
+
+_TAKEN = frozenset(
+    {"model", "tokenizer", "seed", "trust_remote_code", "load_format", "hf_overrides"}
+)
+
+BackendTable = Annotated[Transformers | Http | Vllm, Field(discriminator="kind")]
+
+UNKEYED = frozenset(
+    {
+        "concurrency",
+        "timeout_seconds",
+        "attempts",
+        "retry_seconds",
+        "give_up_seconds",
+        "prices",
+        "key_env",
+        "failed_share",
+    }
+)
+"""Of a table: what says how answers are got, not which."""
