@@ -94,6 +94,11 @@ class Sampling(BaseModel):
     seed: int = Field(0, ge=0, lt=2**64, description="of what is drawn")
     batch_rows: int = Field(64, gt=0, description="completions that are sampled at a time")
 
+    @property
+    def failed_share(self) -> float:
+        """Of requests that may fail."""
+        return self.backend.failed_share if isinstance(self.backend, Http) else 0.0
+
     @model_validator(mode="after")
     def _goes_with_the_backend(self) -> Self:
         if not isinstance(self.backend, Http):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -24,6 +25,11 @@ class Prices(_Table):
 
     prompt: float = Field(ge=0, description="of a million tokens that it reads")
     completion: float = Field(ge=0, description="of a million tokens that it writes")
+
+    def cost(self, usage: Mapping[str, int]) -> float:
+        """Of so many `prompt_tokens` and `completion_tokens`."""
+        read, written = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+        return (read * self.prompt + written * self.completion) / 1_000_000
 
 
 class Http(_Table):

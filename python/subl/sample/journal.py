@@ -1,0 +1,98 @@
+"""Answers that cannot be made again are written down as they come: they cost money or time.
+
+A journal is the answers to one list of requests, a line each. Who asks for the same requests again
+is given those, and only the others are asked for, those that failed among them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from subl.errors import StageError
+from subl.sample.backend import Answer, Backend, Request
+
+_LOOKED_AT = 100
+"""Requests before which a share of them is not taken for the share of all."""
+
+_EXAMPLES = 3
+
+
+class Failures:
+    """Counts requests that fail, to stop a run of `total` before it has paid for all."""
+
+    def __init__(self, share: float, total: int) -> None:
+        self._share = share
+        self._least = min(total, _LOOKED_AT)
+        self._asked = self._failed = 0
+        self._examples: list[str] = []
+
+    def add(self, request: Request, failure: str | None) -> None:
+        """One more was asked for, and failed for this reason or not.
+
+        Raises:
+            StageError: too many have failed; says how.
+        """
+        self._asked += 1
+        if failure is None:
+            return
+        self._failed += 1
+        self._examples = [*self._examples, f"{request.name}: {failure}"][:_EXAMPLES]
+        if self._failed > self._share * max(self._asked, self._least):
+            raise StageError(
+                f"{self._failed} of {self._asked} requests have failed, and backend.failed_share "
+                f"is {self._share:g}:\n  " + "\n  ".join(self._examples),
+                hint="what was answered is kept; the same command asks for the rest again",
+            )
+
+
+def answered(
+    backend: Backend, requests: Sequence[Request], journal: Path, failures: Failures
+) -> Iterator[tuple[int, Answer]]:
+    """As `Backend.answers`, with what `journal` has, and written there before it is handed on.
+
+    What depends on nothing but the request is not written: it is made again.
+
+    Raises:
+        StageError: see `Failures`.
+    """
+    if backend.same_answers:
+        yield from backend.answers(requests)
+        return
+    known = {number: each for number, each in journaled(journal) if not each.failed}
+    left = []
+    for place, request in enumerate(requests):
+        if request.number in known:
+            yield place, known[request.number]
+        else:
+            left.append(place)
+    with journal.open("ab") as file:
+        for index, answer in backend.answers([requests[place] for place in left]):
+            place = left[index]
+            line = {"number": requests[place].number, **asdict(answer)}
+            file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            failures.add(requests[place], answer.text if answer.failed else None)
+            yield place, answer
+
+
+def journaled(journal: Path) -> list[tuple[int, Answer]]:
+    """Whatever was answered, by the requests' numbers; a line that was cut off is removed."""
+    if not journal.exists():
+        return []
+    with journal.open("r+b") as file:
+        whole = file.read()
+        file.truncate(whole.rfind(b"\n") + 1)
+    lines = [json.loads(line) for line in whole.split(b"\n")[:-1]]
+    return [(line.pop("number"), Answer(**line)) for line in lines]
+
+
+def usage_of(journal: Path) -> Counter[str]:
+    """What all answers in it took, also those that failed and were asked for again."""
+    total: Counter[str] = Counter()
+    for _, answer in journaled(journal):
+        total.update(answer.usage)
+    return total
