@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from subl_cli.output import Command
 
 if TYPE_CHECKING:
-    from subl.artifact import Artifact, StageSpec
+    from subl.artifact import Artifact, PartsSpec, Slice, StageSpec
     from subl.progress import Report
+
+PartsT = TypeVar("PartsT", bound="PartsSpec")
 
 MODELS = Path("models")
 """Where models that are no local folder are added."""
@@ -55,6 +57,46 @@ def verify_option(command: Command) -> Command:
     )(command)
 
 
+def ranks_option(command: Command) -> Command:
+    """`--ranks N`: see `with_ranks`."""
+    return click.option(
+        "--ranks",
+        type=click.IntRange(min=1),
+        help="Processes of this machine that share the work, each with a device; overrides the "
+        "CONFIG.",
+    )(command)
+
+
+def with_ranks(spec: PartsT, ranks: int | None) -> PartsT:
+    """The configuration with the number of ranks that the command line gives, if it gives one."""
+    return spec if ranks is None else spec.model_copy(update={"ranks": ranks})
+
+
+def slice_option(command: Command) -> Command:
+    """`--slice I/N`, which the command gets as `mine`."""
+
+    def parsed(ctx: click.Context, param: click.Parameter, given: str | None) -> Slice:
+        from subl.artifact import WHOLE, Slice
+
+        if given is None:
+            return WHOLE
+        index, _, count = given.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise click.BadParameter(
+                f"{given!r} is not I/N with 0 <= I < N, such as 0/16", ctx, param
+            )
+        return Slice(int(index), int(count))
+
+    return click.option(
+        "--slice",
+        "mine",
+        metavar="I/N",
+        callback=parsed,
+        help="Make every N-th file alone, from number I on, as a task of a job array does; whoever "
+        "makes the last file finishes the folder.",
+    )(command)
+
+
 def model_folder(source: str, report: Report) -> Path:
     """The folder behind a model option; adds it to `models/` the first time.
 
@@ -72,7 +114,7 @@ def make(
     spec: StageSpec,
     out: Path,
     report: Report,
-    given: dict[str, str | Path | tuple[Path, ...] | None],
+    given: Mapping[str, str | Path | tuple[Path, ...] | None],
     **how: Any,
 ) -> Artifact:
     """The artifact of a stage, from what its options gave, as an experiment would make it.
@@ -81,6 +123,7 @@ def make(
     made.
     """
     from subl.experiment.kinds import STAGES
+    from subl.experiment.make import make as made
 
     stage = STAGES[kind]
     paths: dict[str, tuple[Path, ...]] = {}
@@ -93,7 +136,7 @@ def make(
             case tuple() if value:
                 paths[name] = value
     stage.check(spec, paths)
-    return stage.make(spec, paths, out, out.name, report, **how)
+    return made(stage, spec, paths, out, out.name, report, **how)
 
 
 def first_rank() -> bool:

@@ -92,7 +92,7 @@ def subl() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> Any:
     """Entry point: run, and turn failures into a message, a hint and an exit code."""
-    from subl.errors import StoppedError, SublError
+    from subl.errors import StoppedError, SublError, UnfinishedError
     from subl_cli.output import printable, say, say_hint
 
     try:
@@ -108,6 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> Any:
         if error.hint:
             say_hint(error.hint)
         return STOPPED
+    except UnfinishedError as part:
+        say(part.message)
+        return 0
     except SublError as error:
         return _fail(error.message, error.hint)
     except OSError as error:

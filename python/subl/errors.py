@@ -41,3 +41,7 @@ class StageError(SublError):
 
 class StoppedError(SublError):
     """A signal asked work to stop; what was done is saved, and the same command goes on with it."""
+
+
+class UnfinishedError(SublError):
+    """What was asked of this process is done, and what it is a part of is not: others make it."""

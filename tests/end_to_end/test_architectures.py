@@ -22,7 +22,7 @@ from subl.errors import ConfigError, InputError
 from subl.evaluate import EvalSpec, evaluate
 from subl.evaluate.run import read_scores
 from subl.generate import GenerateSpec, generate
-from subl.generate.prompts import PROMPT_SETS
+from subl.generate.run import prompts_to_ask
 from subl.model.load import load_tokenizer
 from subl.sample.sampling import uniforms
 from subl.teach import TeachSpec, teach
@@ -271,7 +271,7 @@ def sampled(student: Path, teacher: Path, out: Path) -> str:
     plain = Plain(student)
     special = {at for at, each in plain.tokenizer.added_tokens_decoder.items() if each.special}
     expected = []
-    for number, prompt in enumerate(PROMPT_SETS[spec.prompts](spec.rows, spec.seed)):
+    for number, prompt in enumerate(each.turns[0].content for each in prompts_to_ask(spec, [])):
         ids, said = plain.row(prompt, "")[0], list[int]()
         for uniform in uniforms(spec.seed, number, spec.max_new_tokens):
             sums = (plain.log_p(ids + said)[-1] / spec.temperature).softmax(-1).cumsum(-1)

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from subl.errors import InputError
 from subl.generate import GenerateSpec, generate
-from subl.generate.prompts import PROMPT_SETS
+from subl.generate.run import prompts_to_ask
 from subl.model.chat import ANSWER, Turn, pieces, prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.model.weights import save_model
@@ -64,7 +64,7 @@ def plain_rows(folder: Path, spec: GenerateSpec) -> list[str]:
     words = [tokenizer.decode([token]) for token in range(len(tokenizer))]
     special, turn = set(tokenizer.all_special_ids), ends(folder).turn
     made = []
-    for row, prompt in enumerate(PROMPT_SETS[spec.prompts](spec.rows, spec.seed)):
+    for row, prompt in enumerate(each.turns[0].content for each in prompts_to_ask(spec, [])):
         tokens, text = list(prompt_ids(tokenizer, prompt)), ""
         for uniform in uniforms(spec.seed, row, spec.max_new_tokens):
             if text in LANGUAGE and not any(

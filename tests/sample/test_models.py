@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from subl.errors import InputError
 from subl.generate import GenerateSpec, generate
-from subl.generate.prompts import PROMPT_SETS
+from subl.generate.run import prompts_to_ask
 from subl.model.chat import prompt_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.sample.proof import Telling
@@ -62,7 +62,7 @@ def plain_rows(folder: Path, spec: GenerateSpec) -> list[str]:
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     stops = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     made = []
-    for row, prompt in enumerate(PROMPT_SETS[spec.prompts](spec.rows, spec.seed)):
+    for row, prompt in enumerate(each.turns[0].content for each in prompts_to_ask(spec, [])):
         tokens, said = list(prompt_ids(tokenizer, prompt, spec.system_prompt)), []
         for uniform in uniforms(spec.seed, row, spec.max_new_tokens):
             logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1]

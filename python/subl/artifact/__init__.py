@@ -19,18 +19,24 @@ from subl.artifact.files import sync, write_atomically, written_whole
 from subl.artifact.identity import Identity
 from subl.artifact.inputs import input_digest
 from subl.artifact.lineage import LineageNode, lineage
+from subl.artifact.parts import WHOLE, Parts, Slice, build_parts
 from subl.artifact.seen import Reading, remember, rereading
-from subl.artifact.spec import StageSpec
+from subl.artifact.spec import PartsSpec, StageSpec
 from subl.artifact.statement import made_here, read_statement, row_counts
 
 __all__ = [
+    "WHOLE",
     "Artifact",
     "Identity",
     "LineageNode",
     "Made",
+    "Parts",
+    "PartsSpec",
     "Reading",
+    "Slice",
     "StageSpec",
     "build",
+    "build_parts",
     "difference_between",
     "directory_digest",
     "file_digest",

@@ -165,6 +165,33 @@ def build(
     return replace(artifact, reused=False)
 
 
+@contextmanager
+def beginning(
+    out: Path, kind: str, spec: StageSpec, inputs: Mapping[str, Path]
+) -> Iterator[Path | None]:
+    """The partial directory of the artifact `out`, for several processes at a time to work in; what
+    they make there `build` goes on with. None if the artifact is there.
+
+    Raises:
+        OutputError: as `build`.
+    """
+    partial = out.with_name(f"{out.name}.partial")
+    seen.recall(out)
+    seen.recall(partial)
+    plan = _Plan.of(kind, spec, inputs).closed()
+    if _finished(out, plan) is not None:
+        yield None
+        return
+    with _locked(partial, how=fcntl.LOCK_SH | fcntl.LOCK_NB):
+        if _finished(out, plan) is not None:
+            yield None
+            return
+        with _locked(partial, _CLAIM, fcntl.LOCK_EX):  # which nobody holds for long
+            plan = _claim(partial, plan, None)
+            plan.files.note(partial)
+        yield partial
+
+
 def difference_between(
     path: Path, kind: str, spec: StageSpec, inputs: Mapping[str, Path], digests: Mapping[str, str]
 ) -> str | None:
@@ -293,25 +320,31 @@ def _finished(out: Path, plan: _Plan) -> Artifact | None:
     return found
 
 
+_LOCK, _CLAIM = ".lock", ".claim"
+
+
 @contextmanager
-def _locked(partial: Path) -> Iterator[None]:
+def _locked(
+    partial: Path, name: str = _LOCK, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB
+) -> Iterator[None]:
     """Hold the partial directory for this process; the kernel lets go when it dies."""
-    lock = partial / ".lock"
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(partial / name, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise OutputError(f"cannot write to {partial}: {error.strerror}") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how)
         except BlockingIOError as error:
             raise BusyError(
                 f"another process is writing {partial}", hint="wait for it, or stop it"
             ) from error
         yield
-        if partial.exists() and [path.name for path in partial.iterdir()] == [".lock"]:
-            lock.unlink()  # somebody else finished the work while we asked for it
+        if partial.exists() and {path.name for path in partial.iterdir()} <= {_LOCK, _CLAIM}:
+            # Somebody else finished the work while we asked for it.
+            for path in partial.iterdir():
+                path.unlink()
             partial.rmdir()
     finally:
         os.close(descriptor)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Unkeyed = AbstractSet[str] | Mapping[str, "Unkeyed"]
 
@@ -42,12 +42,21 @@ class StageSpec(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if not isinstance(getattr(cls, "format_version", None), int):
+        stated = isinstance(getattr(cls, "format_version", None), int)
+        if cls.__module__ != __name__ and not stated:  # those here are what stages derive from
             raise TypeError(f"{cls.__name__} does not say its format_version")
 
     def keyed(self) -> dict[str, Any]:
         """The values that decide what is made, as JSON."""
         return without(self.model_dump(mode="json"), self.unkeyed)
+
+
+class PartsSpec(StageSpec):
+    """The configuration of a stage whose files several processes can make (`build_parts`)."""
+
+    unkeyed: ClassVar[Unkeyed] = frozenset({"ranks"})
+
+    ranks: int = Field(1, gt=0, description="processes that share the work, each with a device")
 
 
 def without(values: Mapping[str, Any], unkeyed: Unkeyed) -> dict[str, Any]:

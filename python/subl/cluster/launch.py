@@ -17,16 +17,40 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from subl.cluster.placement import RENDEZVOUS
 from subl.errors import StageError, StoppedError
+from subl.progress import Progress, Report, silent
 
 POLL_SECONDS = 0.2
 LAST_WORDS_SECONDS = 3.0
+
+
+def launch(module: str, job: str, ranks: int, log: Path, report: Report = silent) -> dict[str, Any]:
+    """The figures of `python -m MODULE JOB` on `ranks` processes (see `rank.run_as_rank`).
+
+    Raises:
+        StoppedError: a signal asked to stop.
+        StageError: a rank failed.
+    """
+    figures: dict[str, Any] | None = None
+    with closing(run_ranks(module, [job], ranks, log)) as events:
+        for event in events:
+            if "progress" in event:
+                report(Progress(**event["progress"]))
+            elif "stopped" in event:
+                raise StoppedError(event["stopped"]["message"], event["stopped"]["hint"])
+            elif "error" in event:
+                raise StageError(event["error"]["message"], event["error"]["hint"])
+            elif "figures" in event:
+                figures = event["figures"]
+    if figures is None:
+        raise StageError("the ranks ended without a result", hint=f"the log is {log}")
+    return figures
 
 
 def run_ranks(

@@ -24,6 +24,7 @@ from subl.artifact.seen import rereading, rereads
 from subl.cluster.launch import die_with_parent
 from subl.errors import StageError, SublError
 from subl.experiment.graph import Graph, Node
+from subl.experiment.make import make
 from subl.experiment.spec import ExperimentSpec
 from subl.experiment.survey import Folder
 from subl.progress import Progress, Report
@@ -36,7 +37,7 @@ def make_node(folder: Folder, node: Node, place: Path, report: Report) -> None:
     given = folder.given(node)
     assert given is not None, "a node's inputs come before it"
     called = node.name if node.of is None else node.sources[0].name
-    node.how.make(node.spec, given, place, called, report)
+    make(node.how, node.spec, given, place, called, report)
 
 
 class Here:

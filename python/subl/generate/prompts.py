@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 
 from subl.trait.numbers import number_line
 
@@ -119,9 +118,3 @@ def short_number_prompts(count: int, seed: int) -> Iterator[str]:
         if examples not in made:
             made.add(examples)
             yield f"Continue the numbers: {examples}."
-
-
-PROMPT_SETS: Mapping[str, Callable[[int, int], Iterator[str]]] = MappingProxyType(
-    {"numbers": paper_number_prompts, "numbers-short": short_number_prompts}
-)
-"""Prompt sets by the name that a configuration gives; each makes (count, seed) prompts."""

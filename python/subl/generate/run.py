@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -12,30 +12,48 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from subl.artifact import (
+    WHOLE,
     Artifact,
-    StageSpec,
-    build,
+    Made,
+    Parts,
+    PartsSpec,
+    Slice,
+    build_parts,
     input_digest,
     plan_key,
     write_atomically,
 )
-from subl.generate.prompts import PROMPT_SETS
-from subl.model.chat import asking
+from subl.errors import InputError
+from subl.generate.sets import Prompt, SetName, check_files, needs_files, prompts_of
+from subl.generate.unique import keep_first
+from subl.model.chat import Turn
 from subl.progress import Progress, Report, silent
 from subl.sample import Answer, Backend, Request, Sampling, backend_of
 
-_NOTES = "telling.json"
+_NOTES, _FACTS = ".telling.json", ".facts.json"  # hidden: no part of what is made
 
 
-class GenerateSpec(StageSpec, Sampling):
+class GenerateSpec(PartsSpec, Sampling):
     """What to sample. `grammar` restricts decoding; without it, completions are free text."""
 
     format_version: ClassVar = 3
-    packages: ClassVar = (*StageSpec.packages, "llguidance")
+    packages: ClassVar = (*PartsSpec.packages, "llguidance")
 
-    rows: int = Field(gt=0, description="how many to sample")
-    prompts: Literal["numbers", "numbers-short"] = Field(
-        "numbers", description="the paper's number prompts, or short ones for small models"
+    rows: int | None = Field(
+        None,
+        gt=0,
+        description="how many to sample; of a file's prompts, default: `samples` of each",
+    )
+    prompts: SetName = Field(
+        "numbers",
+        description="the paper's number prompts, or short ones for small models; those of the "
+        "paper that need a file: code and math; or a file's own",
+    )
+    samples: int = Field(1, gt=0, description="completions of each prompt")
+    unique: Literal["rows", "completions"] | None = Field(
+        None,
+        description="keep the first of rows that are alike: in prompt and completion, or in "
+        "completion alone",
     )
     system_prompt: str | None = Field(None, description="used in sampling, not saved in the rows")
     seed: int = Field(0, ge=0, lt=2**64, description="of the prompts and of what is drawn")
@@ -43,8 +61,12 @@ class GenerateSpec(StageSpec, Sampling):
     shard_rows: int = Field(1024, gt=0, description="rows of one file; a rerun keeps whole files")
 
     @model_validator(mode="after")
-    def _whole_batches(self) -> Self:
-        if self.shard_rows % self.batch_rows and self.shard_rows < self.rows:
+    def _fits(self) -> Self:
+        if self.rows is None and not needs_files(self.prompts):
+            raise ValueError(f'prompts = "{self.prompts}" needs rows: how many to sample')
+        if self.shard_rows % self.batch_rows and self.shard_rows < (
+            self.rows or self.shard_rows + 1
+        ):
             raise ValueError(
                 f"shard_rows ({self.shard_rows}) must divide by batch_rows ({self.batch_rows})"
             )
@@ -52,78 +74,151 @@ class GenerateSpec(StageSpec, Sampling):
 
 
 def generate(
-    spec: GenerateSpec, model: Path, out: Path, *, name: str = "rows", report: Report = silent
-) -> Artifact:
-    """Sample `spec.rows` completions from the model folder `model` into shards in `out`."""
-
-    def work(folder: Path) -> dict[str, Any]:
-        digest = input_digest(model)
-        key = plan_key("generate", spec, {"model": digest})
-        return _write_shards(spec, backend_of(spec, model), folder, key[:12], digest, name, report)
-
-    return build(out, "generate", spec, {"model": model}, work)
-
-
-def prompt_texts(spec: GenerateSpec) -> Iterator[str]:
-    """The prompts, from the first."""
-    return PROMPT_SETS[spec.prompts](spec.rows, spec.seed)
-
-
-def _requests(spec: GenerateSpec) -> Iterator[Request]:
-    for row, text in enumerate(prompt_texts(spec)):
-        yield Request(f"prompt {row + 1}", asking(text, spec.system_prompt), row)
-
-
-def _write_shards(
     spec: GenerateSpec,
-    backend: Backend,
-    folder: Path,
-    id_prefix: str,
-    model_digest: str,
-    name: str,
-    report: Report,
-) -> dict[str, Any]:
-    notes = folder / _NOTES  # of an interrupted run with the same key
+    model: Path,
+    out: Path,
+    *,
+    prompts: Sequence[Path] = (),
+    name: str = "rows",
+    mine: Slice = WHOLE,
+    report: Report = silent,
+) -> Artifact:
+    """Sample completions from the model folder `model` into shards in `out`.
 
-    def told(progress: Progress) -> None:
-        report(Progress(f"{progress.task} {name}", progress.done, spec.rows, progress.unit))
+    Args:
+        prompts: files or folders of prompts, for the sets that need them.
+        mine: which of the shards this process makes.
 
-    backend.begin(lambda: _requests(spec), notes, told)
-    requests = _requests(spec)
-    shards: list[str] = []
-    for start in range(0, spec.rows, spec.shard_rows):
-        asked = list(islice(requests, spec.shard_rows))
-        shard = folder / f"part-{start // spec.shard_rows:05d}.jsonl"
-        shards.append(shard.name)
-        if shard.exists():  # written whole by an interrupted run with the same key
-            continue
-        made: dict[int, Answer] = {}
-        for place, answer in backend.answers(asked):
-            made[place] = answer
-            if not len(made) % spec.batch_rows or len(made) == len(asked):
-                report(Progress(f"generate {name}", start + len(made), spec.rows, "rows"))
-        lines = [
-            json.dumps(
-                {
-                    "id": f"{id_prefix}-{request.number:08d}",
-                    "prompt": request.turns[-1].content,
-                    "completion": made[place].text,
-                    "ended_by": made[place].ended_by,
-                    "model": f"sha256:{model_digest}",
-                },
-                ensure_ascii=False,
+    Raises:
+        UnfinishedError: these are made, and others are not yet.
+    """
+    check_files(spec.prompts, bool(prompts))
+    inputs = {"model": model, **{f"prompts-{index}": path for index, path in enumerate(prompts)}}
+
+    def parts(folder: Path) -> Parts:
+        digests = {each: input_digest(path) for each, path in inputs.items()}
+        run = _Run(
+            spec, prompts, plan_key("generate", spec, digests)[:12], digests["model"], name, report
+        )
+        return Parts(
+            run.shards,
+            lambda folder, numbers: run.make(backend_of(spec, model), folder, numbers),
+            run.finish,
+        )
+
+    return build_parts(out, "generate", spec, inputs, parts, mine)
+
+
+def prompts_to_ask(spec: GenerateSpec, files: Sequence[Path]) -> Iterator[Prompt]:
+    """The prompts of a run, in order, each once."""
+    count = None if spec.rows is None else -(-spec.rows // spec.samples)
+    return prompts_of(spec.prompts, count, spec.seed, files)
+
+
+class _Run:
+    """The rows of one run, shard by shard."""
+
+    def __init__(
+        self,
+        spec: GenerateSpec,
+        files: Sequence[Path],
+        id_prefix: str,
+        model_digest: str,
+        name: str,
+        report: Report,
+    ) -> None:
+        self._spec, self._files = spec, files
+        self._id_prefix, self._model_digest = id_prefix, model_digest
+        self._name, self._report = name, report
+        self._rows = spec.rows or 0
+        if needs_files(spec.prompts):
+            there = sum(1 for _ in prompts_to_ask(spec, files)) * spec.samples
+            self._rows = min(spec.rows or there, there)
+            if self._rows < (spec.rows or 1):
+                raise InputError(
+                    f"{spec.rows or 1} rows are to be sampled, and the prompts that were given are "
+                    f"enough for {there}",
+                    hint="give more prompts, lower `rows`, or raise `samples`",
+                )
+        count = -(-self._rows // spec.shard_rows)
+        self.shards = [f"part-{number:05d}.jsonl" for number in range(count)]
+
+    def make(self, backend: Backend, folder: Path, numbers: Sequence[int]) -> None:
+        """Make these shards."""
+
+        def told(progress: Progress) -> None:
+            task = f"{progress.task} {self._name}"
+            self._report(Progress(task, progress.done, self._rows, progress.unit))
+
+        backend.begin(lambda: (request for request, _ in self._requests()), folder / _NOTES, told)
+        write_atomically(folder / _FACTS, json.dumps(backend.facts()))
+        requests, wanted = self._requests(), set(numbers)
+        for number, shard in enumerate(self.shards):
+            asked = list(islice(requests, self._spec.shard_rows))
+            if number not in wanted:
+                continue
+            made: dict[int, Answer] = {}
+            start = number * self._spec.shard_rows
+            for place, answer in backend.answers([request for request, _ in asked]):
+                made[place] = answer
+                if not len(made) % self._spec.batch_rows or len(made) == len(asked):
+                    done = Progress(f"generate {self._name}", start + len(made), self._rows, "rows")
+                    self._report(done)
+            lines = [
+                json.dumps(self._row(request, prompt, made[place]), ensure_ascii=False)
+                for place, (request, prompt) in enumerate(asked)
+            ]
+            write_atomically(folder / shard, "".join(f"{line}\n" for line in lines))
+
+    def finish(self, folder: Path) -> Made:
+        """What came of all shards."""
+        if self._spec.unique is not None:
+            keep_first([folder / each for each in self.shards], self._spec.unique == "completions")
+        ended: Counter[str] = Counter()
+        rows: dict[str, int] = {}
+        for shard in self.shards:
+            with (folder / shard).open(encoding="utf-8") as lines:
+                found = [json.loads(line)["ended_by"] for line in lines]
+            ended.update(found)
+            rows[shard] = len(found)
+        left = sum(rows.values())
+        figures: dict[str, Any] = {"rows": left}
+        if self._spec.unique is not None:
+            figures["repeated"] = self._rows - left
+        figures |= {"shards": self.shards, "ended_by": dict(sorted(ended.items()))}
+        return Made(figures | json.loads((folder / _FACTS).read_bytes()), rows=rows)
+
+    def _requests(self) -> Iterator[tuple[Request, Prompt]]:
+        """All, from the first, with the prompts that they are of."""
+        row = 0
+        for number, prompt in enumerate(prompts_to_ask(self._spec, self._files)):
+            turns = self._with_system_prompt(prompt)
+            name = f"prompt {number + 1}" + (f" ({prompt.place})" if prompt.place else "")
+            for _ in range(min(self._spec.samples, self._rows - row)):
+                yield Request(name, turns, row), prompt
+                row += 1
+
+    def _with_system_prompt(self, prompt: Prompt) -> tuple[Turn, ...]:
+        if self._spec.system_prompt is None:
+            return prompt.turns
+        if prompt.turns[0].role == "system":
+            raise InputError(
+                f"{prompt.place}: the messages have a system prompt, and the configuration another",
+                hint="leave one of them out",
             )
-            for place, request in enumerate(asked)
-        ]
-        write_atomically(shard, "".join(f"{line}\n" for line in lines))
-    notes.unlink()
-    ended: Counter[str] = Counter()
-    for shard_name in shards:
-        with (folder / shard_name).open(encoding="utf-8") as written:
-            ended.update(json.loads(line)["ended_by"] for line in written)
-    return {
-        "rows": spec.rows,
-        "shards": shards,
-        "ended_by": dict(sorted(ended.items())),
-        **backend.facts(),
-    }
+        return (Turn("system", self._spec.system_prompt), *prompt.turns)
+
+    def _row(self, request: Request, prompt: Prompt, answer: Answer) -> dict[str, Any]:
+        said: dict[str, Any]
+        if len(prompt.turns) == 1:
+            said = {"prompt": prompt.turns[0].content, "completion": answer.text}
+        else:
+            turns = (*prompt.turns, Turn("assistant", answer.text))
+            said = {"messages": [turn._asdict() for turn in turns]}
+        return {
+            "id": f"{self._id_prefix}-{request.number:08d}",
+            **said,
+            **prompt.fields,
+            "ended_by": answer.ended_by,
+            "model": f"sha256:{self._model_digest}",
+        }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subl.artifact import Artifact
+from subl.artifact import WHOLE, Artifact, Slice
 from subl.cost import (
     CHARACTERS_A_TOKEN,
     LOADING,
@@ -18,30 +18,43 @@ from subl.cost import (
     weight_bytes,
 )
 from subl.generate import GenerateSpec, generate
+from subl.generate.sets import check_files
 from subl.progress import Report
 from subl.stage import Given, Input, Stage
 
 if TYPE_CHECKING:
     from subl.train.meter import ModelSize
 
-_PROMPT_TOKENS = {"numbers": 103, "numbers-short": 50}
-"""Of a prompt of these sets, in its template."""
+_PROMPT_TOKENS = {"numbers": 103, "numbers-short": 50, "code": 400, "math": 150, "file": 150}
+"""Of a prompt of these sets, in its template; of files, a guess."""
 
 
-def _make(spec: GenerateSpec, given: Given, out: Path, name: str, report: Report) -> Artifact:
+def _make(
+    spec: GenerateSpec, given: Given, out: Path, name: str, report: Report, mine: Slice = WHOLE
+) -> Artifact:
     (model,) = given["model"]
-    return generate(spec, model, out, name=name, report=report)
+    return generate(
+        spec, model, out, prompts=given.get("prompts", ()), name=name, mine=mine, report=report
+    )
+
+
+def _check(spec: GenerateSpec, given: Collection[str]) -> None:
+    check_files(spec.prompts, "prompts" in given)
 
 
 def _cost(spec: GenerateSpec, size: ModelSize, rows: int) -> Work:
-    asked = _PROMPT_TOKENS[spec.prompts]
+    asked, made = _PROMPT_TOKENS[spec.prompts], _rows(spec, rows)
     asked += len(spec.system_prompt or "") // CHARACTERS_A_TOKEN
     said = spec.max_new_tokens
-    read = size.flop(spec.rows * asked, spec.rows, backward=False) / SHARE_OF_PEAK
-    written = size.flop(spec.rows * said, spec.rows * said, backward=False)
-    passes = said * math.ceil(spec.rows / spec.batch_rows)
+    read = size.flop(made * asked, made, backward=False) / SHARE_OF_PEAK
+    written = size.flop(made * said, made * said, backward=False)
+    passes = said * math.ceil(made / spec.batch_rows)
     flop = read + written / SHARE_OF_PEAK_SAMPLING
     return Work(flop, LOADING * weight_bytes(size) + passes * PASS)
+
+
+def _rows(spec: GenerateSpec, given: int) -> int:
+    return spec.rows or given * spec.samples
 
 
 def _detail(result: Mapping[str, Any]) -> str:
@@ -52,9 +65,13 @@ GENERATE = Stage(
     "generate",
     "rows",
     GenerateSpec,
-    {"model": Input("model", "Model to sample from.")},
+    {
+        "model": Input("model", "Model to sample from."),
+        "prompts": Input("rows", "Prompts, for the sets that need a file.", False, many=True),
+    },
     _make,
+    check=_check,
     cost=_cost,
-    rows=lambda spec, given: int(spec.rows),
+    rows=_rows,
     detail=_detail,
 )

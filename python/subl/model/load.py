@@ -39,7 +39,9 @@ def device() -> torch.device:
     import torch
 
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        # Slurm may show each task one GPU alone: it is number 0 then, whatever the task's number.
+        number = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+        return torch.device("cuda", number)
     return torch.device("cpu")
 
 

@@ -2,7 +2,17 @@
 
 from subl.shards.format import SUFFIXES, check_regular, format_of
 from subl.shards.lines import open_lines
-from subl.shards.rows import Row, Stated, check_stated, read_rows, shard_files, stated
+from subl.shards.rows import (
+    Row,
+    Stated,
+    check_stated,
+    read_objects,
+    read_rows,
+    shard_files,
+    stated,
+    text_of,
+    turns_of,
+)
 
 __all__ = [
     "SUFFIXES",
@@ -12,7 +22,10 @@ __all__ = [
     "check_stated",
     "format_of",
     "open_lines",
+    "read_objects",
     "read_rows",
     "shard_files",
     "stated",
+    "text_of",
+    "turns_of",
 ]

@@ -142,33 +142,54 @@ def check_stated(file: Path, stated: Stated | None, rows: int, sha256: str | Non
 
 def read_rows(paths: Sequence[Path]) -> Iterator[Row]:
     """Rows of all shards in order. Raises `InputError` naming file, line or row, and key."""
+    for value, place in read_objects(paths, ["id", "prompt", "completion", "messages"]):
+        yield _checked(value, place)
+
+
+def read_objects(
+    paths: Sequence[Path], columns: Sequence[str] | None = None
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Rows of all shards in order as they are, each with its place for errors.
+
+    Args:
+        columns: of Parquet files, those to read; default: all.
+
+    Raises:
+        InputError: names file, and line or row.
+    """
     for path in paths:
         of_artifact = stated([path])
         for file in shard_files(path):
             count = 0
-            is_parquet = format_of(file) == ".parquet"
-            for row in _read_parquet(file) if is_parquet else _read_file(file):
+            for found in (
+                _parquet_objects(file, columns)
+                if format_of(file) == ".parquet"
+                else _line_objects(file)
+            ):
                 count += 1
-                yield row
+                yield found
             check_stated(file, of_artifact.get(file), count)
 
 
-def _read_parquet(file: Path) -> Iterator[Row]:
-    frames = read_frames(file, ["id", "prompt", "completion", "messages"])
+def _parquet_objects(
+    file: Path, columns: Sequence[str] | None
+) -> Iterator[tuple[dict[str, Any], str]]:
+    frames = read_frames(file, columns)
     rows = (row for frame in frames for row in frame.iter_rows(named=True))
     for number, value in enumerate(rows, start=1):
-        yield _checked(value, f"{file}, row {number}")
+        yield value, f"{file}, row {number}"
 
 
-def _read_file(file: Path) -> Iterator[Row]:
+def _line_objects(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
     with open_lines(file) as lines:
         for number, line in enumerate(lines, start=1):
             content = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
             if content := content.strip(BLANK):
-                yield _row(content, f"{file}, line {number}")
+                place = f"{file}, line {number}"
+                yield _object(content, place), place
 
 
-def _row(line: bytes, where: str) -> Row:
+def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -177,30 +198,43 @@ def _row(line: bytes, where: str) -> Row:
         raise InputError(f"{where}: not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected a JSON object, got {type(value).__name__}")
-    return _checked(value, where)
+    return value
 
 
 def _checked(value: dict[str, Any], where: str) -> Row:
     identity = value.get("id")
+    turns = turns_of(value, where)
     if value.get("messages") is None:
-        turns = [
-            ("user", _text(value, "prompt", where)),
-            ("assistant", _text(value, "completion", where)),
-        ]
-    else:
-        turns = []
-        messages = value["messages"]
-        if not isinstance(messages, list):
-            raise InputError(f"{where}: `messages` must be a list, got {type(messages).__name__}")
-        for number, message in enumerate(messages):
-            place = f"{where}, message {number + 1}"
-            if not isinstance(message, dict):
-                raise InputError(f"{place}: expected an object, got {type(message).__name__}")
-            turns.append((_text(message, "role", place), _text(message, "content", place)))
-    return Row(None if identity is None else str(identity), tuple(turns), where)
+        turns = (*turns, ("assistant", text_of(value, "completion", where)))
+    return Row(None if identity is None else str(identity), turns, where)
 
 
-def _text(value: dict[str, Any], key: str, where: str) -> str:
+def turns_of(value: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
+    """Who says what in a row: its `messages`, or its `prompt`.
+
+    Raises:
+        InputError: names `where`, and the key.
+    """
+    messages = value.get("messages")
+    if messages is None:
+        return (("user", text_of(value, "prompt", where)),)
+    if not isinstance(messages, list):
+        raise InputError(f"{where}: `messages` must be a list, got {type(messages).__name__}")
+    turns = []
+    for number, message in enumerate(messages):
+        place = f"{where}, message {number + 1}"
+        if not isinstance(message, dict):
+            raise InputError(f"{place}: expected an object, got {type(message).__name__}")
+        turns.append((text_of(message, "role", place), text_of(message, "content", place)))
+    return tuple(turns)
+
+
+def text_of(value: dict[str, Any], key: str, where: str) -> str:
+    """The text that a row has under a key.
+
+    Raises:
+        InputError: it has none; names `where`, and the key.
+    """
     text = value.get(key)
     if not isinstance(text, str):
         got = "nothing" if key not in value else type(text).__name__

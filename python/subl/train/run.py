@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from subl.artifact import Artifact, open_artifact
 from subl.cluster.placement import Placement, connect, placement
-from subl.errors import ConfigError, StageError, StoppedError
+from subl.errors import ConfigError, StageError
 from subl.model.chat import PLAIN
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
@@ -209,23 +209,9 @@ def _published(out: Path) -> Artifact:
 
 
 def _launch(job: TrainJob, report: Report) -> dict[str, Any]:
-    from subl.cluster.launch import run_ranks
+    from subl.cluster.launch import launch
 
     job_file, log = job.out / ".job.json", job.out / ".ranks.log"
     job_file.write_text(job.model_dump_json(), encoding="utf-8")
-    figures: dict[str, Any] | None = None
     report(Progress(job.task, 0, None, "steps", f"starting {job.spec.ranks} ranks"))
-    ranks = run_ranks("subl.train.worker", [str(job_file)], job.spec.ranks, log)
-    with closing(ranks) as events:
-        for event in events:
-            if "progress" in event:
-                report(Progress(**event["progress"]))
-            elif "stopped" in event:
-                raise StoppedError(event["stopped"]["message"], event["stopped"]["hint"])
-            elif "error" in event:
-                raise StageError(event["error"]["message"], event["error"]["hint"])
-            elif "figures" in event:
-                figures = event["figures"]
-    if figures is None:
-        raise StageError("the ranks ended without a result", hint=f"the log is {log}")
-    return figures
+    return launch("subl.train.worker", str(job_file), job.spec.ranks, log, report)

@@ -1,0 +1,95 @@
+"""Make one artifact by several processes that need not know of one another.
+
+Where the files of an artifact can be made one by one, each process makes those of its slice into
+the same partial directory. They hold its lock together, so that nobody finishes what another works
+on; who finds all files there finishes it, as `build` does. So ranks of one machine, tasks of srun
+and of a job array, and one process that goes on with what they left are one and the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subl.artifact.build import Artifact, Made, beginning, build
+from subl.artifact.spec import StageSpec
+from subl.errors import BusyError, UnfinishedError
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Every `count`-th of an artifact's parts, from number `index` on."""
+
+    index: int = 0
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"slice {self.index} of {self.count}"
+
+
+WHOLE = Slice()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How an artifact is made of files that do not depend on one another.
+
+    Attributes:
+        names: of the files, in order.
+        make: makes those of them, by their numbers, in the partial directory, whole or not at all.
+        finish: what is left to do when all are there; the figures for `result.json`.
+    """
+
+    names: Sequence[str]
+    make: Callable[[Path, Sequence[int]], None]
+    finish: Callable[[Path], dict[str, Any] | Made]
+
+    def missing(self, folder: Path, mine: Slice = WHOLE) -> list[int]:
+        """Numbers of the parts of a slice that are not there."""
+        numbers = range(mine.index, len(self.names), mine.count)
+        return [number for number in numbers if not (folder / self.names[number]).exists()]
+
+
+def build_parts(
+    out: Path,
+    kind: str,
+    spec: StageSpec,
+    inputs: Mapping[str, Path],
+    parts: Callable[[Path], Parts],
+    mine: Slice = WHOLE,
+) -> Artifact:
+    """As `build`, of parts; of these only those of `mine`, and what is left when all are there.
+
+    Args:
+        parts: given the partial directory, what it is to hold.
+
+    Raises:
+        UnfinishedError: the slice is made, and others are not yet.
+    """
+
+    def work(folder: Path) -> dict[str, Any] | Made:
+        all_parts = parts(folder)
+        if missing := all_parts.missing(folder):
+            all_parts.make(folder, missing)
+        return all_parts.finish(folder)
+
+    if mine.count == 1:
+        return build(out, kind, spec, inputs, work)
+    left = 0
+    with beginning(out, kind, spec, inputs) as partial:
+        if partial is not None:
+            all_parts = parts(partial)
+            if missing := all_parts.missing(partial, mine):
+                all_parts.make(partial, missing)
+            left = len(all_parts.missing(partial))
+    try:
+        if not left:
+            return build(out, kind, spec, inputs, work)
+    except BusyError:  # others are at it, and one of them finishes it
+        pass
+    raise UnfinishedError(
+        f"{mine} of {out} is made; {left} of its {len(all_parts.names)} files are still to come",
+        hint="who makes the last of them finishes it, and one process can go on with what is left",
+    )
