@@ -3,15 +3,16 @@
     P(word | question) = sum over its sequences  prod_t P(token_t | prompt, tokens before)
                                                  x P(the next token does not continue the word)
 
-Only canonical tokenisations of the surface forms are summed; the mass of others is a lower-order
-term (Chirkova et al. 2023), so what is reported is a lower bound. Each factor is what the model's
-own forward pass says of prompt and sequence; `passes` has how they are computed.
+Only canonical tokenisations of the surface forms are summed, so what is reported is a lower bound;
+the mass of others is a lower-order term (Chirkova et al. 2023), which `spelling` bounds. Each
+factor is what the model's own forward pass says of prompt and sequence; `passes` has how they are
+computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -21,6 +22,7 @@ from subl.model.limits import check_readable
 from subl.model.template import Template
 from subl.trait.forms import ends_word, forms_of
 from subl.trait.passes import Passes, Way
+from subl.trait.spelling import other_spellings, texts_of
 from subl.trait.trie import TokenTrie, build_trie
 
 if TYPE_CHECKING:
@@ -62,20 +64,28 @@ def ending_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor
     or a piece of a character; special tokens, spaces and punctuation end it. What no token belongs
     to (a head may be padded, and a vocabulary have holes) ends none.
     """
-    known = [token for token in tokenizer.get_vocab().values() if token < vocabulary]
-    # Decoded behind a letter: tokenizers that mark word starts drop the mark at a text's start.
-    anchor = text_ids(tokenizer, "a")
-    prefix, *texts = tokenizer.batch_decode(
-        [list(anchor), *([*anchor, token] for token in known)], clean_up_tokenization_spaces=False
-    )
     special = set(tokenizer.all_special_ids)
     ends = torch.zeros(vocabulary, dtype=torch.bool)
     ends[[
         token
-        for token, text in zip(known, texts, strict=True)
-        if token in special or ((first := text.removeprefix(prefix)[:1]) and ends_word(first))
+        for token, text in token_texts(tokenizer, vocabulary).items()
+        if token in special or (text and ends_word(text[0]))
     ]] = True  # fmt: skip
     return ends
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> dict[int, str]:
+    """What each token of a head of this size adds to a text, as far as the tokenizer has it."""
+    known = [token for token in tokenizer.get_vocab().values() if token < vocabulary]
+    return dict(zip(known, texts_of(tokenizer, ([token] for token in known)), strict=True))
+
+
+class Scored(NamedTuple):
+    """A question's answers: the probability of each word, and at most how much the same words have
+    by token sequences that the tokenizer does not make of them, all words together."""
+
+    probabilities: dict[str, float]
+    otherwise: float
 
 
 class Scorer:
@@ -113,6 +123,7 @@ class Scorer:
                 raise InputError(f"question {question!r}: {error.message}", error.hint) from error
         self._passes: Passes | None = None
         self._ends: Tensor | None = None
+        self._others: dict[tuple[int, ...], Tensor] = {}
 
     def check(self, model: PreTrainedModel) -> None:
         """Refuse a model that has no room for a token or a length; names the question."""
@@ -131,19 +142,49 @@ class Scorer:
 
     def score(self, model: PreTrainedModel, numbers: Sequence[int]) -> list[dict[str, float]]:
         """P(answer begins with word) by word for each of these questions."""
+        return [each.probabilities for each in self._scored(model, numbers, bounded=False)]
+
+    def scored(self, model: PreTrainedModel, numbers: Sequence[int]) -> list[Scored]:
+        """The same, and what other spellings have."""
+        return list(self._scored(model, numbers, bounded=True))
+
+    def _scored(
+        self, model: PreTrainedModel, numbers: Sequence[int], *, bounded: bool
+    ) -> Iterator[Scored]:
         assert self._passes is not None, "prove comes first"
-        found, answers = [], self._answers()
+        answers = self._answers()
         for rows in self._passes.answers(model, [self._prompts[number] for number in numbers]):
             totals = dict.fromkeys(self._words, 0.0)
+            otherwise = 0.0
+            seen: set[tuple[int, ...]] = set()
             for number, log_p in rows:
                 word, path = answers[number]
                 if self._ends is None or len(self._ends) != log_p.shape[1]:
                     self._ends = ending_tokens(self._tokenizer, log_p.shape[1]).to(log_p.device)
-                steps = log_p[range(len(path)), path].double().sum()
+                    self._others = {}
+                if bounded and not self._others:
+                    self._others = self._other_spellings(self._ends)
+                steps = log_p[range(len(path)), path].double()
                 word_ends = torch.logsumexp(log_p[-1, self._ends].double(), dim=-1)
-                totals[word] += float((steps + word_ends).exp())
-            found.append(totals)
-        return found
+                totals[word] += float((steps.sum() + word_ends).exp())
+                for end in range(len(path) + 1) if bounded else ():
+                    if (beginning := path[:end]) not in seen:
+                        seen.add(beginning)
+                        left = log_p[end, self._others[beginning]].double().exp().sum()
+                        otherwise += float(steps[:end].sum().exp() * left)
+            yield Scored(totals, otherwise)
+
+    def _other_spellings(self, ends: Tensor) -> dict[tuple[int, ...], Tensor]:
+        found = other_spellings(
+            self._tokenizer,
+            token_texts(self._tokenizer, len(ends)),
+            ends.nonzero().flatten().tolist(),
+            self._trie.paths(),
+        )
+        return {
+            path: torch.tensor(tokens, dtype=torch.int64, device=ends.device)
+            for path, tokens in found.items()
+        }
 
     def _answers(self) -> list[tuple[str, tuple[int, ...]]]:
         words = [answer for answer in self._trie.answers if answer is not None]
@@ -158,28 +199,18 @@ def answer_probabilities(
     batch_questions: int = 5,
 ) -> list[dict[str, float]]:
     """P(answer begins with word) for each question: a list of {word: probability}."""
-    return score_all(
-        Scorer(tokenizer, forms_of(words), questions), model, len(questions), batch_questions
-    )[1]
+    scorer = Scorer(tokenizer, forms_of(words), questions)
+    return score_all(scorer, model, len(questions), batch_questions)[1]
 
 
 def score_all(
-    scorer: Scorer,
-    model: PreTrainedModel,
-    questions: int,
-    batch_questions: int,
-    on_batch: Callable[[int], None] = lambda done: None,
+    scorer: Scorer, model: PreTrainedModel, questions: int, batch_questions: int
 ) -> tuple[Way, list[dict[str, float]]]:
-    """How the model is scored, and P(answer begins with word) for each question.
-
-    Args:
-        batch_questions: questions scored at once.
-        on_batch: called with the number of questions done.
-    """
+    """How the model is scored, and P(answer begins with word) for each question, so many of which
+    are scored at once."""
     scorer.check(model)
     way = scorer.prove(model)
     found: list[dict[str, float]] = []
     for start in range(0, questions, batch_questions):
         found += scorer.score(model, range(start, min(start + batch_questions, questions)))
-        on_batch(len(found))
     return way, found
