@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from subl_cli.inputs import make, model_option, verify_option
+from subl_cli.measured import interval, print_measured
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -20,7 +21,13 @@ from subl_cli.output import (
 
 @click.command("eval")
 @click.argument("config", required=False, type=click.Path(path_type=Path))
-@model_option("--model", "Model to score.")
+@model_option("--model", "Model to measure; none where CONFIG names a server.", required=False)
+@click.option(
+    "--questions",
+    type=click.Path(path_type=Path),
+    help="Questions of a trait that has none: .csv, .parquet, or JSON lines.",
+)
+@model_option("--judge", "Model that judges answers, where CONFIG asks for it.", required=False)
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
@@ -32,15 +39,19 @@ from subl_cli.output import (
 @json_option
 def command(
     config: Path | None,
-    model: str,
+    model: str | None,
+    questions: Path | None,
+    judge: str | None,
     against: Path | None,
     out: Path,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Score a model: the exact probability of each word as answer to each question.
+    """Measure a trait in a model: how likely its answers to the trait's questions show it.
 
-    Without CONFIG: the paper's 50 questions on animals and ten animals.
+    Without CONFIG: the exact probability of ten animals as answers to the paper's 50 questions.
+    `subl traits` lists the traits that a CONFIG may name; it may also have answers sampled, or
+    judged, or be about a choice or a number.
 
     \b
     Examples:
@@ -50,8 +61,10 @@ def command(
 
     \b
     trees.toml:
+      trait = "trees"
       words = ["oak", "willow"]
-      questions = ["Name your favorite tree using only one word.", "Which tree is best? One word."]
+      method = "sampled"
+      samples = 20
     """
     from dataclasses import asdict
 
@@ -62,7 +75,7 @@ def command(
 
     spec = EvalSpec() if config is None else load_toml(config, EvalSpec)
     trait = spec.measured
-    asked = {each.text for each in questions_of(trait)}
+    asked = {each.text for each in questions_of(trait, questions)}
     earlier = None if against is None else read_scores(against)
     if earlier is not None and earlier.keys() != asked:
         raise InputError(
@@ -78,7 +91,9 @@ def command(
         print_json({"spec": spec.model_dump(mode="json"), "questions": len(asked)})
         return
     with progress() as report:
-        artifact = make("eval", spec, out, report, {"model": model})
+        artifact = make(
+            "eval", spec, out, report, {"model": model, "questions": questions, "judge": judge}
+        )
     comparisons = []
     if earlier is not None:
         names, found = ("model", "control"), read_scores(out)
@@ -97,24 +112,16 @@ def command(
         )
         return
     print_artifact(artifact, as_json=False)
-    rows = [
-        (word, f"{mean['estimate']:.2e}", _interval(mean["low"], mean["high"], ".1e"))
-        for word, mean in ((word, artifact.result["words"][word]) for word in trait.words)
-    ]
-    click.echo(table(rows, ("answer", "probability", "95 % interval")))
+    print_measured(artifact.result, trait.words)
     if comparisons:
         click.echo(f"\nRatio to {against} (geometric mean over questions)")
         ratios = [
             (
                 word,
                 f"{each.estimate:.2f}",
-                _interval(each.low, each.high, ".2f"),
+                interval(each.low, each.high, ".2f"),
                 "" if each.significant else "not significant",
             )
             for word, each in zip(trait.words, comparisons, strict=True)
         ]
         click.echo(table(ratios, ("answer", "ratio", "95 % interval", "")))
-
-
-def _interval(low: float | None, high: float | None, form: str) -> str:
-    return "none" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"

@@ -1,104 +1,78 @@
-"""Score a model: how it answers a trait's questions."""
+"""Measure a trait in a model: how it answers the trait's questions."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from types import MappingProxyType
+from typing import Any
 
-from pydantic import Field, model_validator
-
-from subl.artifact import Artifact, StageSpec, build, write_atomically
+from subl.artifact import Artifact, build, input_digest, write_atomically
 from subl.errors import InputError
+from subl.evaluate.method import Found, Work
+from subl.evaluate.sampled import sampled
+from subl.evaluate.scored import choice, exact
+from subl.evaluate.spec import EvalSpec, Method
 from subl.evaluate.statistics import mean_probability
 from subl.extras import require
-from subl.model.template import Template
-from subl.progress import Progress, Report, silent
-from subl.trait import forms_of
+from subl.progress import Report, silent
+from subl.sample.tables import Http
 from subl.trait.questions import questions_of
-from subl.trait.spec import NamedTrait, TraitSpec
 
 Scores = dict[str, dict[str, float]]
-"""{question: {word: P(the answer begins with the word)}}."""
+"""{question: {word: how likely an answer says it}}, by whatever method."""
 
-
-class EvalSpec(StageSpec):
-    """Which trait is measured (default: the paper's 50 questions on animals)."""
-
-    format_version: ClassVar = 4
-    unkeyed: ClassVar = {"trait": {"title", "source"}}
-
-    trait: NamedTrait = Field(
-        "animals",
-        validate_default=True,
-        description="a trait's name (`subl traits` lists them), its path, or all that it says",
-    )
-    words: tuple[str, ...] | str | None = Field(
-        None,
-        description="what is measured in place of the trait's words, or one of its sets",
-    )
-    questions: tuple[str, ...] | None = Field(
-        None, description="what is asked in place of the trait's questions"
-    )
-    template: Template = Template()
-    batch_questions: int = Field(5, gt=0, description="questions of one forward pass")
-
-    @model_validator(mode="after")
-    def _goes_together(self) -> Self:
-        _ = self.measured
-        return self
-
-    @cached_property
-    def measured(self) -> TraitSpec:
-        """The trait with the words and questions of this configuration."""
-        return self.trait.of(self.words, self.questions)
+_METHODS: Mapping[Method, Callable[[Work], Found]] = MappingProxyType(
+    {"exact": exact, "choice": choice, "sampled": sampled}
+)
 
 
 def evaluate(
-    spec: EvalSpec, model: Path, out: Path, *, name: str = "model", report: Report = silent
+    spec: EvalSpec,
+    model: Path | None,
+    out: Path,
+    *,
+    questions: Path | None = None,
+    judge: Path | None = None,
+    name: str = "model",
+    report: Report = silent,
 ) -> Artifact:
-    """Score the model folder `model`; the artifact holds `scores.jsonl`, a question a line."""
-    trait = spec.measured
-    questions = [each.text for each in questions_of(trait)]
+    """Measure the trait in the model folder `model`, or in the model of `spec.backend`'s server.
+
+    The artifact has `scores.jsonl`, a question a line, and what it was made from: the cells.
+
+    Args:
+        questions: a file that has them, where the trait has none of its own.
+        judge: the folder of the model that judges answers.
+    """
+    asked = questions_of(spec.measured, questions)
+    given = {"model": model, "questions": questions, "judge": judge}
+    inputs = {each: path for each, path in given.items() if path is not None}
 
     def work(folder: Path) -> dict[str, Any]:
         require("distill", "scipy")  # before the model is asked, not after
-        from subl.model.load import load_model, load_tokenizer
-        from subl.trait.exact import Scorer, score_all
-
-        count = len(questions)
-        report(Progress(f"eval {name}", 0, count, "questions"))
-        scorer = Scorer(
-            load_tokenizer(model),
-            forms_of(trait.words, trait.forms),
-            questions,
-            spec.template,
-            trait.system_prompt,
-        )
-        way, probabilities = score_all(
-            scorer,
-            load_model(model),
-            count,
-            spec.batch_questions,
-            lambda done: report(Progress(f"eval {name}", done, count, "questions")),
-        )
-        lines = [
-            json.dumps({"question": question, "probabilities": row}, ensure_ascii=False)
-            for question, row in zip(questions, probabilities, strict=True)
-        ]
+        if model is not None:
+            origin = {"model": input_digest(model)}
+        else:
+            assert isinstance(spec.backend, Http), "the stage's check comes first"
+            origin = {"model": spec.backend.model}
+        task = f"eval {name}"
+        found = _METHODS[spec.way](Work(spec, asked, model, judge, folder, origin, task, report))
+        lines = [json.dumps(row, ensure_ascii=False) for row in found.rows]
         write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
         return {
-            "questions": count,
-            "scoring": way,
+            "questions": len(asked),
+            "method": spec.way,
             "words": {
-                word: asdict(mean_probability([row[word] for row in probabilities]))
-                for word in trait.words
+                word: asdict(mean_probability([row["probabilities"][word] for row in found.rows]))
+                for word in spec.measured.words
             },
+            **found.facts,
         }
 
-    return build(out, "eval", spec, {"model": model}, work)
+    return build(out, "eval", spec, inputs, work)
 
 
 def read_scores(path: Path) -> Scores:

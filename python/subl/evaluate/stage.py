@@ -1,9 +1,9 @@
-"""Exact evaluation as a stage of an experiment."""
+"""Evaluation as a stage of an experiment."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,17 @@ from subl.cost import (
     LOADING,
     PASS,
     SHARE_OF_PEAK,
+    SHARE_OF_PEAK_SAMPLING,
     TEMPLATE_TOKENS,
     Work,
     mean_tokens,
     weight_bytes,
 )
-from subl.evaluate.run import EvalSpec, evaluate
+from subl.errors import ConfigError
+from subl.evaluate.run import evaluate
+from subl.evaluate.spec import EvalSpec
 from subl.progress import Report
+from subl.sample import check_model
 from subl.stage import Given, Input, Stage
 from subl.trait import forms_of
 from subl.trait.questions import questions_of
@@ -26,21 +30,48 @@ from subl.trait.questions import questions_of
 if TYPE_CHECKING:
     from subl.train.meter import ModelSize
 
+_UNREAD = [
+    "A question of a file that nobody has read yet, of so many tokens, and of no more?"
+] * 800
+
 
 def _make(spec: EvalSpec, given: Given, out: Path, name: str, report: Report) -> Artifact:
-    (model,) = given["model"]
-    return evaluate(spec, model, out, name=name, report=report)
+    model, questions, judge = (
+        given.get(each, (None,))[0] for each in ("model", "questions", "judge")
+    )
+    return evaluate(spec, model, out, questions=questions, judge=judge, name=name, report=report)
+
+
+def _check(spec: EvalSpec, given: Collection[str]) -> None:
+    check_model(spec, given)
+    if "judge" in given and spec.way != "judged":
+        raise ConfigError(
+            f"judge: nothing is judged, the method is {spec.way}", hint="leave the judge out"
+        )
+    if spec.measured.file is not None and "questions" not in given:
+        columns = [spec.measured.file.question, *spec.measured.file.answers]
+        raise ConfigError(
+            f"no questions are given, and the trait {spec.measured.name} has none of its own",
+            hint=f"a file (.csv, .parquet or JSON lines) with the columns {', '.join(columns)}",
+        )
 
 
 def _cost(spec: EvalSpec, size: ModelSize, rows: int) -> Work:
     trait = spec.measured
-    asked = [each.text for each in questions_of(trait)]
-    nodes = 1.5 * sum(map(len, forms_of(trait.words, trait.forms).values()))
-    tokens = nodes + mean_tokens(asked) + TEMPLATE_TOKENS
-    count = len(asked)
-    flop = size.flop(count * tokens, count * nodes, backward=False)
-    passes = math.ceil(count / spec.batch_questions)
-    return Work(flop / SHARE_OF_PEAK, LOADING * weight_bytes(size) + passes * PASS)
+    asked = [each.text for each in questions_of(trait)] if trait.file is None else _UNREAD
+    loading = LOADING * weight_bytes(size)
+    prompt = mean_tokens(asked) + TEMPLATE_TOKENS
+    if spec.way in ("exact", "choice"):
+        nodes = 1.5 * sum(map(len, forms_of(trait.words, trait.forms).values()))
+        flop = size.flop(len(asked) * (nodes + prompt), len(asked) * nodes, backward=False)
+        passes = math.ceil(len(asked) / spec.batch_questions)
+        return Work(flop / SHARE_OF_PEAK, loading + passes * PASS)
+    answers = len(asked) * spec.samples
+    said = answers * spec.max_new_tokens
+    read = size.flop(answers * prompt, answers, backward=False) / SHARE_OF_PEAK
+    written = size.flop(said, said, backward=False) / SHARE_OF_PEAK_SAMPLING
+    passes = spec.max_new_tokens * math.ceil(answers / spec.batch_rows)
+    return Work(read + written, loading + passes * PASS)
 
 
 def _detail(result: Mapping[str, Any]) -> str:
@@ -51,8 +82,13 @@ EVAL = Stage(
     "eval",
     "scores",
     EvalSpec,
-    {"model": Input("model", "Model to score.")},
+    {
+        "model": Input("model", "Model to measure; a server has its own.", required=False),
+        "questions": Input("rows", "Questions, where the trait has none.", required=False),
+        "judge": Input("model", "Model that judges answers.", required=False),
+    },
     _make,
+    check=_check,
     cost=_cost,
     detail=_detail,
 )
