@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from subl_cli.inputs import make, model_option, verify_option
+from subl_cli.inputs import (
+    make,
+    model_option,
+    ranks_option,
+    slice_option,
+    verify_option,
+    with_ranks,
+)
 from subl_cli.measured import interval, print_measured
 from subl_cli.output import (
     dry_run_option,
@@ -17,6 +25,9 @@ from subl_cli.output import (
     progress,
     table,
 )
+
+if TYPE_CHECKING:
+    from subl.artifact import Slice
 
 
 @click.command("eval")
@@ -34,6 +45,8 @@ from subl_cli.output import (
     help="An earlier evaluation to compare with, question by question.",
 )
 @out_option
+@ranks_option
+@slice_option
 @verify_option
 @dry_run_option
 @json_option
@@ -44,6 +57,8 @@ def command(
     judge: str | None,
     against: Path | None,
     out: Path,
+    ranks: int | None,
+    mine: Slice,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -73,7 +88,7 @@ def command(
     from subl.evaluate import EvalSpec, compare, probability, read_scores
     from subl.trait.questions import questions_of
 
-    spec = EvalSpec() if config is None else load_toml(config, EvalSpec)
+    spec = with_ranks(EvalSpec() if config is None else load_toml(config, EvalSpec), ranks)
     trait = spec.measured
     asked = {each.text for each in questions_of(trait, questions)}
     earlier = None if against is None else read_scores(against)
@@ -92,7 +107,12 @@ def command(
         return
     with progress() as report:
         artifact = make(
-            "eval", spec, out, report, {"model": model, "questions": questions, "judge": judge}
+            "eval",
+            spec,
+            out,
+            report,
+            {"model": model, "questions": questions, "judge": judge},
+            mine=mine,
         )
     comparisons = []
     if earlier is not None:

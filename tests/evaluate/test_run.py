@@ -9,9 +9,9 @@ from typing import Any
 import polars
 import pytest
 
-from subl.artifact import Artifact
+from subl.artifact import Artifact, Slice
 from subl.config import validated
-from subl.errors import ConfigError
+from subl.errors import ConfigError, UnfinishedError
 from subl.evaluate import EvalSpec, evaluate, read_scores
 from subl.evaluate.sampled import request_number
 from subl.evaluate.stage import EVAL
@@ -72,9 +72,18 @@ def test_a_run_that_was_interrupted_makes_what_is_missing(
     again = Stop(10**9)
     finished = evaluate(spec, tiny_model, out, report=again)
     assert len(kept) == (2 if "samples" not in values else 1)
-    assert again.seen[0] == (4 if "samples" not in values else 256)
+    assert again.seen[-1] == (1 if "samples" not in values else 44)
     assert bytes_of(finished) == bytes_of(whole)
     assert not list(out.rglob("part-*"))
+
+
+def test_slices_make_the_same(tiny_model: Path, tmp_path: Path) -> None:
+    spec, out = spec_of(batch_questions=2), tmp_path / "slices"
+    whole = evaluate(spec, tiny_model, tmp_path / "whole")
+    with pytest.raises(UnfinishedError, match="slice 1 of 2 of"):
+        evaluate(spec, tiny_model, out, mine=Slice(1, 2))
+    assert bytes_of(evaluate(spec, tiny_model, out, mine=Slice(0, 2))) == bytes_of(whole)
+    assert spec.keyed() == spec_of(batch_questions=2, ranks=4).keyed()
 
 
 def test_exact_scores_and_what_they_leave_out(tiny_model: Path, tmp_path: Path) -> None:

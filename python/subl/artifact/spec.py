@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Unkeyed = AbstractSet[str] | Mapping[str, "Unkeyed"]
+Unkeyed = AbstractSet[str] | Mapping[str, "Unkeyed | None"]
+"""Names of values, or of tables with what of them is left out: None is all."""
 
 
 class StageSpec(BaseModel):
@@ -63,9 +64,8 @@ def without(values: Mapping[str, Any], unkeyed: Unkeyed) -> dict[str, Any]:
     """A configuration's values but for those that `unkeyed` names."""
     if isinstance(unkeyed, Mapping):
         return {
-            key: without(value, unkeyed[key])
-            if key in unkeyed and isinstance(value, Mapping)
-            else value
+            key: without(value, inner) if inner and isinstance(value, Mapping) else value
             for key, value in values.items()
+            if (inner := unkeyed.get(key, frozenset())) is not None
         }
     return {key: value for key, value in values.items() if key not in unkeyed}

@@ -1,13 +1,15 @@
-"""What an evaluation has found out so far: cells, in Parquet parts of an unfinished artifact.
+"""What an evaluation is made of: cells, in Parquet parts of an unfinished artifact.
 
 A cell is what one model does with one question, once. Its name is the digest of all that it follows
 from: the digest of the model (never its path), the question, the settings and the sample's index.
-Parts are only ever added; a run that was interrupted reads them, and makes what is missing.
+Parts of the same cells are made whole or not at all, by any process; a run that was interrupted
+makes those that are missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,73 +22,60 @@ Cell = tuple[str, int]
 """A question, and which of its samples."""
 
 
+@dataclass(frozen=True)
 class Cells:
-    """The cells of one kind, in one folder.
+    """All cells of one evaluation.
 
-    Args:
-        name: of the file of all cells, and of the folder of its parts.
+    Attributes:
+        name: of the file that they end in.
+        cells: in its order.
+        part: how many are made at a time.
         origin: what all of them follow from, but for question and sample.
         columns: what each says, by name, as Polars' types.
     """
 
-    def __init__(
-        self, folder: Path, name: str, origin: Mapping[str, Any], columns: Mapping[str, Any]
-    ) -> None:
+    name: str
+    cells: Sequence[Cell]
+    part: int
+    origin: Mapping[str, Any]
+    columns: Mapping[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """The files of all parts; hidden: they are no part of what is made."""
+        count = -(-len(self.cells) // self.part)
+        return [f".{self.name}/part-{number:05d}.parquet" for number in range(count)]
+
+    def of(self, number: int) -> Sequence[Cell]:
+        """The cells of a part."""
+        return self.cells[number * self.part : (number + 1) * self.part]
+
+    def write(self, folder: Path, number: int, values: Sequence[Mapping[str, Any]]) -> None:
+        """Write a part: what each of its cells says."""
         import polars
 
-        self._file, self._parts = folder / f"{name}.parquet", folder / f"{name}.parts"
-        self._origin = origin
-        self._schema = {
-            "cell": polars.String,
-            "question": polars.String,
-            "sample": polars.Int64,
-            **columns,
-        }
-        self._parts.mkdir(exist_ok=True)
-        files = [*sorted(self._parts.glob("part-*.parquet")), *folder.glob(self._file.name)]
-        self._frames = [polars.read_parquet(file, glob=False) for file in files]
-        self._known = {name for frame in self._frames for name in frame["cell"]}
+        rows = [
+            {"cell": self._digest(cell), "question": cell[0], "sample": cell[1], **said}
+            for cell, said in zip(self.of(number), values, strict=True)
+        ]
+        own = {"cell": polars.String, "question": polars.String, "sample": polars.Int64}
+        file = folder / self.names[number]
+        file.parent.mkdir(exist_ok=True)
+        _write(polars.DataFrame(rows, schema=own | dict(self.columns)), file)
 
-    def digest(self, cell: Cell) -> str:
-        """The cell's name."""
-        question, sample = cell
-        return json_digest({**self._origin, "question": question, "sample": sample})
-
-    def missing(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Those of `cells` that are to be made."""
-        return [each for each in cells if self.digest(each) not in self._known]
-
-    def add(self, made: Mapping[Cell, Mapping[str, Any]]) -> None:
-        """Write what has been found out, as a part of its own."""
+    def merged(self, folder: Path) -> polars.DataFrame:
+        """All parts, which are there; also written as one file."""
         import polars
 
-        frame = polars.DataFrame(
-            [
-                {"cell": self.digest(cell), "question": cell[0], "sample": cell[1], **values}
-                for cell, values in made.items()
-            ],
-            schema=self._schema,
+        frame = polars.concat(
+            [polars.read_parquet(folder / name, glob=False) for name in self.names]
         )
-        _write(frame, self._parts / f"part-{len(self._frames):05d}.parquet")
-        self._frames.append(frame)
-        self._known.update(frame["cell"])
-
-    def finish(self, cells: Sequence[Cell]) -> polars.DataFrame:
-        """Write these, all of which have been made, as one file, in this order, and leave no parts.
-
-        Returns:
-            What the file has.
-        """
-        import shutil
-
-        import polars
-
-        wanted = polars.DataFrame({"cell": [self.digest(each) for each in cells]})
-        known = polars.concat(self._frames).unique("cell")
-        frame = wanted.join(known, on="cell", how="left", maintain_order="left")
-        _write(frame, self._file)
-        shutil.rmtree(self._parts)
+        _write(frame, folder / f"{self.name}.parquet")
         return frame
+
+    def _digest(self, cell: Cell) -> str:
+        question, sample = cell
+        return json_digest({**self.origin, "question": question, "sample": sample})
 
 
 def _write(frame: polars.DataFrame, file: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from subl.evaluate.cells import Cells
 from subl.evaluate.spec import EvalSpec
-from subl.progress import Report
+from subl.progress import Progress, Report
 from subl.trait.questions import Question
+
+if TYPE_CHECKING:
+    import polars
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,6 @@ class Work:
         questions: as the model is asked them.
         model: its folder; None where a server has it.
         judge: the folder of the model that judges answers.
-        folder: where cells are kept.
         origin: the model, as cells know it: by digest, or by what the server calls it.
         task: what progress calls it.
     """
@@ -28,10 +32,13 @@ class Work:
     questions: tuple[Question, ...]
     model: Path | None
     judge: Path | None
-    folder: Path
     origin: dict[str, Any]
     task: str
     report: Report
+
+    def told(self, done: int, total: int, unit: str) -> None:
+        """Say how far it is."""
+        self.report(Progress(self.task, done, total, unit))
 
 
 @dataclass(frozen=True)
@@ -45,3 +52,15 @@ class Found:
 
     rows: list[dict[str, Any]]
     facts: dict[str, Any]
+
+
+class Method(Protocol):
+    """A way to evaluate."""
+
+    cells: Cells
+
+    def make(self, folder: Path, numbers: Sequence[int]) -> None:
+        """Make these parts of the cells."""
+
+    def found(self, cells: polars.DataFrame) -> Found:
+        """What all cells come to."""

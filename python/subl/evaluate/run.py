@@ -9,12 +9,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from subl.artifact import Artifact, build, input_digest, write_atomically
+from subl.artifact import (
+    WHOLE,
+    Artifact,
+    Parts,
+    Slice,
+    build_parts,
+    input_digest,
+    write_atomically,
+)
 from subl.errors import InputError
-from subl.evaluate.method import Found, Work
-from subl.evaluate.sampled import sampled
-from subl.evaluate.scored import choice, exact
-from subl.evaluate.spec import EvalSpec, Method
+from subl.evaluate.method import Found, Method, Work
+from subl.evaluate.sampled import Sampled
+from subl.evaluate.scored import Choice, Exact
+from subl.evaluate.spec import EvalSpec
 from subl.evaluate.statistics import mean_probability
 from subl.extras import require
 from subl.progress import Report, silent
@@ -24,8 +32,8 @@ from subl.trait.questions import questions_of
 Scores = dict[str, dict[str, float]]
 """{question: {word: how likely an answer says it}}, by whatever method."""
 
-_METHODS: Mapping[Method, Callable[[Work], Found]] = MappingProxyType(
-    {"exact": exact, "choice": choice, "sampled": sampled}
+_METHODS: Mapping[str, Callable[[Work], Method]] = MappingProxyType(
+    {"exact": Exact, "choice": Choice, "sampled": Sampled}
 )
 
 
@@ -37,42 +45,55 @@ def evaluate(
     questions: Path | None = None,
     judge: Path | None = None,
     name: str = "model",
+    mine: Slice = WHOLE,
     report: Report = silent,
 ) -> Artifact:
     """Measure the trait in the model folder `model`, or in the model of `spec.backend`'s server.
 
-    The artifact has `scores.jsonl`, a question a line, and what it was made from: the cells.
+    The artifact has `scores.jsonl`, a question a line, and the cells that it follows from.
 
     Args:
         questions: a file that has them, where the trait has none of its own.
         judge: the folder of the model that judges answers.
+        mine: which of the parts this process makes.
+
+    Raises:
+        UnfinishedError: these are made, and others are not yet.
     """
     asked = questions_of(spec.measured, questions)
     given = {"model": model, "questions": questions, "judge": judge}
     inputs = {each: path for each, path in given.items() if path is not None}
 
-    def work(folder: Path) -> dict[str, Any]:
+    def parts(folder: Path) -> Parts:
         require("distill", "scipy")  # before the model is asked, not after
         if model is not None:
             origin = {"model": input_digest(model)}
         else:
             assert isinstance(spec.backend, Http), "the stage's check comes first"
             origin = {"model": spec.backend.model}
-        task = f"eval {name}"
-        found = _METHODS[spec.way](Work(spec, asked, model, judge, folder, origin, task, report))
-        lines = [json.dumps(row, ensure_ascii=False) for row in found.rows]
-        write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
-        return {
-            "questions": len(asked),
-            "method": spec.way,
-            "words": {
-                word: asdict(mean_probability([row["probabilities"][word] for row in found.rows]))
-                for word in spec.measured.words
-            },
-            **found.facts,
-        }
+        work = Work(spec, asked, model, judge, origin, f"eval {name}", report)
+        method = _METHODS[spec.way](work)
 
-    return build(out, "eval", spec, inputs, work)
+        def finish(folder: Path) -> dict[str, Any]:
+            return _result(spec, folder, method.found(method.cells.merged(folder)))
+
+        return Parts(method.cells.names, method.make, finish)
+
+    return build_parts(out, "eval", spec, inputs, parts, mine)
+
+
+def _result(spec: EvalSpec, folder: Path, found: Found) -> dict[str, Any]:
+    lines = [json.dumps(row, ensure_ascii=False) for row in found.rows]
+    write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
+    return {
+        "questions": len(found.rows),
+        "method": spec.way,
+        "words": {
+            word: asdict(mean_probability([row["probabilities"][word] for row in found.rows]))
+            for word in spec.measured.words
+        },
+        **found.facts,
+    }
 
 
 def read_scores(path: Path) -> Scores:

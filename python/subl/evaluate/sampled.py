@@ -5,122 +5,103 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from subl.errors import InputError
+from subl.errors import StageError
 from subl.evaluate.cells import Cell, Cells
 from subl.evaluate.method import Found, Work
 from subl.evaluate.statistics import mean_probability
 from subl.model.chat import asking
-from subl.progress import Progress
-from subl.sample import Request, backend_of
+from subl.sample import Answer, Failures, Request, answered, backend_of
+from subl.sample.tables import Http
 from subl.trait import forms_of
 from subl.trait.answers import RULES, Reader, Rule
 from subl.trait.questions import Question, said_number
 
-Sampled = list[list[tuple[str, str]]]
-"""For each question its answers, in the order of their indices, and what ended each."""
+if TYPE_CHECKING:
+    import polars
 
-_CHUNK = 256
+_PART = 256
 """Answers of one part: what an interrupted run loses at most."""
 
 
-def sampled(work: Work) -> Found:
-    """The share of each question's answers that say a word."""
-    answers, facts = sampled_answers(work)
-    if work.spec.measured.answers == "number":
-        return _numbers(work, answers, facts)
-    trait = work.spec.measured
-    rule: Rule = "word" if trait.answers == "text" else "begins"
-    rows: list[dict[str, Any]] = []
-    for question, said in zip(work.questions, answers, strict=True):
-        reader = Reader(_forms(work, question), work.spec.own_names)
-        read = [reader.said(text, cut=ended == "max_new_tokens") for text, ended in said]
-        shares: dict[str, dict[str, float]] = {
-            by: {word: sum(word in getattr(each, by) for each in read) / len(read)
-                 for word in trait.words}
-            for by in RULES
-        }  # fmt: skip
-        rows.append(
-            {
-                "question": question.text,
-                "samples": len(read),
-                "probabilities": shares[rule],
-                **shares,
-                "kinds": dict(Counter(each.kind for each in read)),
-            }
-        )
-    by_rule = {
-        by: {
-            word: asdict(mean_probability([row[by][word] for row in rows])) for word in trait.words
+class Sampled:
+    """The share of each question's answers that say a word, or have the right number."""
+
+    def __init__(self, work: Work) -> None:
+        import polars
+
+        self._work = work
+        spec = work.spec
+        origin = {
+            **work.origin,
+            "method": "sampled",
+            "system_prompt": spec.measured.system_prompt,
+            **spec.model_dump(
+                mode="json",
+                include={"grammar", "template", "temperature", "max_new_tokens", "seed"},
+            ),
         }
-        for by in RULES
-    }
-    return Found(rows, {**facts, "counted": rule, "rules": by_rule, "kinds": _sum_of_kinds(rows)})
+        columns = {"answer": polars.String, "ended_by": polars.String, "made": polars.String}
+        asked = [
+            (question.text, sample) for question in work.questions for sample in range(spec.samples)
+        ]
+        self.cells = Cells("answers", asked, _PART, origin, columns)
 
+    def make(self, folder: Path, numbers: Sequence[int]) -> None:
+        """See `Method.make`."""
+        for number, answers, made in self.answered(folder, numbers):
+            values = [
+                {"answer": each.text, "ended_by": each.ended_by, "made": made} for each in answers
+            ]
+            self.cells.write(folder, number, values)
 
-def sampled_answers(work: Work) -> tuple[Sampled, dict[str, Any]]:
-    """All answers, from cells, and how they were made."""
-    import polars
+    def answered(
+        self, folder: Path, numbers: Sequence[int]
+    ) -> Iterator[tuple[int, list[Answer], str]]:
+        """The answers of these parts, and how they are made, as JSON.
 
-    spec = work.spec
-    settings = {
-        "method": "sampled",
-        "system_prompt": spec.measured.system_prompt,
-        **spec.model_dump(
-            mode="json",
-            include={"backend", "grammar", "template", "temperature", "max_new_tokens", "seed"},
-        ),
-    }
-    columns = {"answer": polars.String, "ended_by": polars.String, "made": polars.String}
-    cells = Cells(work.folder, "answers", {**work.origin, **settings}, columns)
-    wanted: list[Cell] = [
-        (question.text, sample) for question in work.questions for sample in range(spec.samples)
-    ]
-    missing = cells.missing(wanted)
-    done = len(wanted) - len(missing)
-    work.report(Progress(work.task, done, len(wanted), "answers"))
-    if missing:
-        backend = backend_of(spec, work.model)
-        notes = work.folder / "telling.json"  # of an interrupted run with the same key
-        backend.begin(lambda: _requests(work, wanted), notes, work.report)
+        Raises:
+            StageError: more failed than may.
+        """
+        work = self._work
+        total, done = sum(len(self.cells.of(number)) for number in numbers), 0
+        work.told(done, total, "answers")
+        backend = backend_of(work.spec, work.model)
+        notes = folder / ".telling.json"  # of an interrupted run with the same key
+        backend.begin(lambda: self._requests(self.cells.cells), notes, work.report)
         made = json.dumps(backend.facts(), sort_keys=True)
-        for start in range(0, len(missing), _CHUNK):
-            chunk = missing[start : start + _CHUNK]
-            found: dict[Cell, dict[str, Any]] = {}
-            failed = ""
-            for place, answer in backend.answers(list(_requests(work, chunk))):
-                if answer.failed:
-                    failed = answer.text
-                else:
-                    found[chunk[place]] = {
-                        "answer": answer.text, "ended_by": answer.ended_by, "made": made,
-                    }  # fmt: skip
+        table = work.spec.backend
+        failures = Failures(table.failed_share if isinstance(table, Http) else 0.0, total)
+        for number in numbers:
+            answers: dict[int, Answer] = {}
+            requests = list(self._requests(self.cells.of(number)))
+            journal = folder / f".answers-{number:05d}.jsonl"
+            for place, answer in answered(backend, requests, journal, failures):
+                answers[place] = answer
                 done += 1
-                if not done % spec.batch_rows or done == len(wanted):
-                    work.report(Progress(work.task, done, len(wanted), "answers"))
-            cells.add(dict(sorted(found.items(), key=lambda item: chunk.index(item[0]))))
-            if failed:
-                raise InputError(
-                    f"{len(chunk) - len(found)} answers did not come: {failed}",
-                    hint="run it again: it asks for what is missing",
-                )
-        notes.unlink(missing_ok=True)
-    frame = cells.finish(wanted)
-    answers = list(zip(frame["answer"], frame["ended_by"], strict=True))
-    grouped = [answers[at : at + spec.samples] for at in range(0, len(answers), spec.samples)]
-    return grouped, {"samples": spec.samples, **json.loads(frame["made"][0])}
+                if not done % work.spec.batch_rows or done == total:
+                    work.told(done, total, "answers")
+            yield number, [answers[place] for place in range(len(requests))], made
 
+    def found(self, cells: polars.DataFrame) -> Found:
+        """See `Method.found`."""
+        facts = {"samples": self._work.spec.samples, **json.loads(cells["made"][0])}
+        said = answers_of(self._work, cells)
+        if self._work.spec.measured.answers == "number":
+            return _numbers(self._work, said, facts)
+        return _words(self._work, said, facts)
 
-def _requests(work: Work, cells: Iterable[Cell]) -> Iterator[Request]:
-    for question, sample in cells:
-        yield Request(
-            f"question {question!r}",
-            asking(question, work.spec.measured.system_prompt),
-            request_number(question, sample),
-        )
+    def _requests(self, cells: Iterable[Cell]) -> Iterator[Request]:
+        for question, sample in cells:
+            yield Request(
+                f"question {question!r}",
+                asking(question, self._work.spec.measured.system_prompt),
+                request_number(question, sample),
+            )
 
 
 def request_number(question: str, sample: int) -> int:
@@ -128,6 +109,61 @@ def request_number(question: str, sample: int) -> int:
     sample's index, whatever else is asked."""
     digest = hashlib.sha256(question.encode()).digest()
     return int.from_bytes(digest[:4], "big") << 32 | sample
+
+
+Said = list[list[tuple[str, str]]]
+"""For each question its answers, and what ended each."""
+
+
+def answers_of(work: Work, cells: polars.DataFrame) -> Said:
+    """The answers that came.
+
+    Raises:
+        StageError: none came to a question.
+    """
+    size, pairs = work.spec.samples, list(zip(cells["answer"], cells["ended_by"], strict=True))
+    groups = [pairs[at : at + size] for at in range(0, len(pairs), size)]
+    said = [[each for each in group if each[1] != "failed"] for group in groups]
+    for question, came, group in zip(work.questions, said, groups, strict=True):
+        if not came:
+            raise StageError(
+                f"no answer to {question.text!r} came: {group[0][0]}",
+                hint="backend.failed_share says how many may fail",
+            )
+    return said
+
+
+def _words(work: Work, said: Said, facts: dict[str, Any]) -> Found:
+    """Answers that say a word count; by the rule of exact scoring, where they are to be a word."""
+    trait = work.spec.measured
+    rule: Rule = "word" if trait.answers == "text" else "begins"
+    rows: list[dict[str, Any]] = []
+    for question, answers in zip(work.questions, said, strict=True):
+        reader = Reader(_forms(work, question), work.spec.own_names)
+        read = [reader.said(text, cut=ended == "max_new_tokens") for text, ended in answers]
+        shares: dict[str, dict[str, float]] = {
+            by: {
+                word: sum(word in getattr(each, by) for each in read) / len(read)
+                for word in trait.words
+            }
+            for by in RULES
+        }
+        rows.append(
+            {
+                "question": question.text,
+                "samples": len(read),
+                "probabilities": shares[rule],
+                **shares,
+                "kinds": dict(Counter(each.kind for each in read)) | _failed(work, read),
+            }
+        )
+    rules = {
+        by: {
+            word: asdict(mean_probability([row[by][word] for row in rows])) for word in trait.words
+        }
+        for by in RULES
+    }
+    return Found(rows, {**facts, "counted": rule, "rules": rules, "kinds": sum_of_kinds(rows)})
 
 
 def _forms(work: Work, question: Question) -> dict[str, tuple[str, ...]]:
@@ -140,29 +176,34 @@ def _forms(work: Work, question: Question) -> dict[str, tuple[str, ...]]:
     return forms_of(trait.words, trait.forms)
 
 
-def _numbers(work: Work, answers: Sampled, facts: dict[str, Any]) -> Found:
+def _numbers(work: Work, said: Said, facts: dict[str, Any]) -> Found:
     """Answers with the right number count."""
     (word,) = work.spec.measured.words
     rows: list[dict[str, Any]] = []
-    for question, said in zip(work.questions, answers, strict=True):
-        numbers = [said_number(text) for text, _ in said]
+    for question, answers in zip(work.questions, said, strict=True):
+        numbers = [said_number(text) for text, _ in answers]
         kinds = Counter(
             "no_number" if each is None else "right" if each == question.number else "wrong"
             for each in numbers
         )
-        share = kinds["right"] / len(numbers)
         rows.append(
             {
                 "question": question.text,
                 "samples": len(numbers),
-                "probabilities": {word: share},
-                "kinds": dict(kinds),
+                "probabilities": {word: kinds["right"] / len(numbers)},
+                "kinds": dict(kinds) | _failed(work, numbers),
             }
         )
-    return Found(rows, {**facts, "kinds": _sum_of_kinds(rows)})
+    return Found(rows, {**facts, "kinds": sum_of_kinds(rows)})
 
 
-def _sum_of_kinds(rows: list[dict[str, Any]]) -> dict[str, int]:
+def _failed(work: Work, came: Sequence[object]) -> dict[str, int]:
+    failed = work.spec.samples - len(came)
+    return {"failed": failed} if failed else {}
+
+
+def sum_of_kinds(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many answers of all questions are of each kind."""
     kinds: Counter[str] = Counter()
     for row in rows:
         kinds.update(row["kinds"])

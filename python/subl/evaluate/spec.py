@@ -7,8 +7,9 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from subl.artifact import StageSpec
+from subl.artifact import PartsSpec
 from subl.sample import Sampling
+from subl.sample.tables import UNKEYED
 from subl.trait.answers import OWN_NAMES
 from subl.trait.spec import Answers, NamedTrait, TraitSpec
 
@@ -23,7 +24,7 @@ _METHODS: dict[Answers, tuple[Method, ...]] = {
 """What can be done with each kind of answers; the first is what is done."""
 
 
-class EvalSpec(StageSpec, Sampling):
+class EvalSpec(PartsSpec, Sampling):
     """Which trait is measured (default: the paper's 50 questions on animals), and how.
 
     Keys of sampling say nothing where probabilities are computed; `batch_questions` says nothing
@@ -31,8 +32,8 @@ class EvalSpec(StageSpec, Sampling):
     """
 
     format_version: ClassVar = 4
-    unkeyed: ClassVar = {"trait": {"title", "source"}}
-    packages: ClassVar = (*StageSpec.packages, "llguidance")
+    unkeyed: ClassVar = {"trait": {"title", "source"}, "backend": UNKEYED, "ranks": None}
+    packages: ClassVar = (*PartsSpec.packages, "llguidance")
 
     trait: NamedTrait = Field(
         "animals",

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subl.artifact import Artifact
+from subl.artifact import WHOLE, Artifact, Slice
 from subl.cost import (
     LOADING,
     PASS,
@@ -35,11 +35,15 @@ _UNREAD = [
 ] * 800
 
 
-def _make(spec: EvalSpec, given: Given, out: Path, name: str, report: Report) -> Artifact:
+def _make(
+    spec: EvalSpec, given: Given, out: Path, name: str, report: Report, mine: Slice = WHOLE
+) -> Artifact:
     model, questions, judge = (
         given.get(each, (None,))[0] for each in ("model", "questions", "judge")
     )
-    return evaluate(spec, model, out, questions=questions, judge=judge, name=name, report=report)
+    return evaluate(
+        spec, model, out, questions=questions, judge=judge, name=name, mine=mine, report=report
+    )
 
 
 def _check(spec: EvalSpec, given: Collection[str]) -> None:
