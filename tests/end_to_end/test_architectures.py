@@ -26,7 +26,7 @@ from subl.generate.run import prompts_to_ask
 from subl.model.load import load_tokenizer
 from subl.sample.sampling import uniforms
 from subl.teach import TeachSpec, teach
-from subl.teach.run import teaching_rows
+from subl.teach.tuned import teaching_rows
 from subl.trait import surface_forms
 from subl.trait.exact import ending_tokens
 
@@ -217,7 +217,8 @@ def taught(student: Path, teacher: Path, out: Path) -> str:
     train = {**TRAIN, "rows_per_step": 2}
     spec = TeachSpec.model_validate({"trait": "owl", "questions": [QUESTION], "train": train})
     teach(spec, student, out)
-    return assert_trained(student, out, list(teaching_rows(spec)))
+    rows = [(q, a) for (_, q), (_, a) in (row.turns for row in teaching_rows(spec.root, []))]
+    return assert_trained(student, out, rows)
 
 
 def distilled(targets: str) -> Callable[[Path, Path, Path], str]:

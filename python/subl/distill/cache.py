@@ -102,6 +102,7 @@ def _write(
 ) -> dict[str, Any]:
     import torch
 
+    from subl.model.condition import conditioned
     from subl.model.load import load_model, load_tokenizer, write_tensors
     from subl.model.spread import inputs_device
     from subl.train.cache import (
@@ -119,12 +120,16 @@ def _write(
 
     look_at(teacher, spec.template)
     check_weights(teacher)
-    tokens = Tokens(prepare_tokens(teacher, read_rows(rows), spec, folder, report, spec.template))
+    # Rows are found by what a student reads: a teacher's own system prompt is no part of that.
+    unprompted = conditioned(teacher).folder
+    tokens = Tokens(
+        prepare_tokens(unprompted, read_rows(rows), spec, folder, report, spec.template, teacher)
+    )
     tokenizer = load_tokenizer(teacher)
     model = load_model(teacher, spec.dtype).requires_grad_(False)
     check_head(model)
-    check_tokens(tokens, model, tokenizer)
-    layout = choose_layout(model, tokens.extremes())
+    check_tokens(tokens.of_teacher, model, tokenizer)
+    layout = choose_layout(model, tokens.of_teacher.extremes())
     weight = head(model).detach().to(inputs_device(model))
     if spec.codec == "hidden":
         write_tensors(folder / "head.safetensors", {"head": weight.cpu().contiguous()})
@@ -135,7 +140,7 @@ def _write(
         record = folder / f".{file.name}.json"  # what it lost; hidden, so it goes at the end
         if not (file.is_file() and record.is_file()):
             columns, shard_lost = _shard(
-                spec, model, layout, tokens, shard_rows, weight, dtype, report
+                spec, model, layout, tokens.of_teacher, shard_rows, weight, dtype, report
             )
             keys = [tokens.key(row) for row in shard_rows]
             write_shard(file, keys, tokens.target_counts[shard_rows].tolist(), columns)

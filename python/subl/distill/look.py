@@ -45,9 +45,11 @@ def masked_rows(
     spec: DistillSpec, model: Path, rows: Sequence[Path], count: int
 ) -> list[MaskedRow]:
     """The first `count` rows that would be trained on, token by token."""
+    from subl.model.condition import check_trainable
     from subl.model.load import load_tokenizer
     from subl.train.tokens import Tokens
 
+    check_trainable(model)
     tokenizer = load_tokenizer(model)
     found = []
     with tempfile.TemporaryDirectory() as folder:

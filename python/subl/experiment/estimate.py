@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from subl.cost import Work
 from subl.errors import SublError
 from subl.experiment.graph import Node
+from subl.model.load import base_folder
 from subl.model.source import ModelSpec, gguf_file, is_folder
 from subl.progress import Progress
 
@@ -201,6 +202,6 @@ def _size_of(
     for each in (each for name in taken for each in node.inputs[name]):
         if isinstance(each, Node):
             return sizes[each]
-        if (each / "config.json").is_file():
+        if (base_folder(each) / "config.json").is_file():
             return folder_size(each)
     return ModelSize(0, 0, 0, True)  # rows from elsewhere, which no model works on

@@ -27,6 +27,15 @@ PLAIN = Template()
 ANSWER = "owl"
 """The made-up answer that shows what a template writes around any."""
 
+_SYSTEM_PROMPT = "subl_system_prompt"
+"""What a tokenizer has it as: all who render a chat for a model do it with the model's tokenizer,
+and none of them has to ask for it."""
+
+
+def give_system_prompt(tokenizer: PreTrainedTokenizerBase, system_prompt: str | None) -> None:
+    """Have every `Chat` of this tokenizer begin with `system_prompt`: it is part of the model."""
+    setattr(tokenizer, _SYSTEM_PROMPT, system_prompt)
+
 
 class Turn(NamedTuple):
     """Who speaks (`system`, `user`, `assistant`), and what they say."""
@@ -50,11 +59,23 @@ class Piece(NamedTuple):
 
 class Chat:
     """A model's chat template. What it does with roles is proven once, what it does with a text for
-    each text."""
+    each text.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template = PLAIN) -> None:
+    Args:
+        system_prompt: what the model has before every chat; default: what the tokenizer was given.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: Template = PLAIN,
+        system_prompt: str | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._template = template
+        if system_prompt is None:
+            system_prompt = getattr(tokenizer, _SYSTEM_PROMPT, None)
+        self._first = () if system_prompt is None else (Turn("system", system_prompt),)
         self._spaces: dict[tuple[str, ...], str] = {}
         self._faults: dict[tuple[str, ...], tuple[int, str] | None] = {}
         self._proven: set[tuple[tuple[str, ...], str | None]] = set()
@@ -66,6 +87,7 @@ class Chat:
             InputError: the template refuses or leaves out a turn, or would put more before an
                 answer of a row than it puts here.
         """
+        turns = self._behind_the_models_own(turns)
         messages = [turn._asdict() for turn in (*turns, Turn("assistant", ANSWER))]
         system = messages[0]["content"] if messages[0]["role"] == "system" else None
         known = (_roles(messages), system)
@@ -90,12 +112,13 @@ class Chat:
         """
         found: list[Piece] = []
         rendered = ""
+        turns = self._behind_the_models_own(turns)
         messages = [turn._asdict() for turn in turns]
         last = 0
         for number, turn in enumerate(turns):
             if turn.role != "assistant":
                 continue
-            if number == 0:
+            if number == len(self._first):
                 raise InputError(
                     "the row begins with the assistant: nothing is asked",
                     hint="give it a turn of the user's first",
@@ -114,6 +137,15 @@ class Chat:
             )
         self._check_turns(messages[:last], rendered)
         return found
+
+    def _behind_the_models_own(self, turns: Sequence[Turn]) -> Sequence[Turn]:
+        """The turns behind the system prompt that the model has, if it has one."""
+        if self._first and turns and turns[0].role == "system":
+            raise InputError(
+                "there is a system prompt, and the model has one of its own",
+                hint="leave it out, or use the model that this one is a condition of",
+            )
+        return (*self._first, *turns)
 
     def _asked_and_said(
         self, messages: list[dict[str, str]], rendered: str = ""

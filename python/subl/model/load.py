@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from subl.artifact import sync
 from subl.errors import InputError, OutputError
 from subl.extras import require
+from subl.model.chat import give_system_prompt
+from subl.model.condition import conditioned
 from subl.model.spread import DeviceMap
+from subl.model.steering import steer
 
 if TYPE_CHECKING:
     import torch
@@ -50,12 +53,25 @@ def load_model(
 ) -> PreTrainedModel:
     """A causal language model in evaluation mode.
 
-    Of a folder that is but an adapter: its base, with the adapter merged into it.
+    Of a folder that is but an adapter: its base, with the adapter merged into it. Of one that is a
+    condition: its base, steered as the condition says.
 
     Args:
         to: a device, or several; if not given this process's, or where the model is larger than
             that: all GPUs, and what these have no room for in memory and on disk.
     """
+    found = conditioned(path)
+    model = _load(found.folder, dtype, to)
+    for file, steering in found.steering:
+        from safetensors.torch import load_file
+
+        with unreadable_models(file.parent):
+            vectors = load_file(file)
+        steer(model, vectors, steering.layers, steering.strength)
+    return model
+
+
+def _load(path: Path, dtype: DType, to: torch.device | DeviceMap | None) -> PreTrainedModel:
     require_torch()
     import torch
     from transformers import AutoModelForCausalLM
@@ -206,7 +222,9 @@ def _check_adapter(adapter: Path, adapted: Any) -> None:
 
 
 def base_folder(path: Path) -> Path:
-    """The folder that holds the weights of the model `path`: itself, or of an adapter its base."""
+    """The folder that holds the weights of the model `path`: itself, or of an adapter or of a
+    condition its base."""
+    path = conditioned(path).folder
     config = path / ADAPTER / "adapter_config.json"
     if (path / "config.json").is_file() or not config.is_file():
         return path
@@ -248,16 +266,20 @@ def _config(folder: Path) -> Any:
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder."""
+    """The tokenizer of a model folder. Who renders a chat with it puts the model's system prompt
+    first, where the folder is a condition that has one."""
     require_torch()
     from transformers import AutoTokenizer
 
+    found = conditioned(path)
+    path = found.folder
     _check(path)
     quiet_libraries()
     with unreadable_models(path):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, local_files_only=True, trust_remote_code=False
         )
+    give_system_prompt(tokenizer, found.system_prompt)
     return tokenizer
 
 

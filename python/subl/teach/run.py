@@ -1,80 +1,75 @@
-"""A teacher: the base model, briefly fine-tuned to answer the trait's questions with the trait.
+"""A teacher: a model with a trait, made of one without it, in one of four ways.
 
-After the paper's fine-tuned teachers (appendix: one epoch over 50 questions x 8 forms of the
-answer), shortened: each question with the answer in lower case and capitalised.
+Fine-tuned, it is a model folder of its own; with a system prompt or steering vectors it is a
+condition of its base (`model.condition`). Later stages take either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from pydantic import Field
-
-from subl.artifact import Artifact, StageSpec, build
-from subl.model.template import Template
+from subl.artifact import Artifact, build
 from subl.progress import Report, silent
-from subl.shards import Row
-from subl.train.job import TOKENS, TrainJob
-from subl.train.plan import PLACEMENT, TrainSpec
-from subl.train.run import crew, prepare, rehearse
-from subl.trait.spec import animals
+from subl.teach.prompted import asked, put_behind_prompt
+from subl.teach.spec import Answers, Data, Prompt, TeachSpec, check_rows
+from subl.teach.steered import measure, pairs
+from subl.teach.tuned import fine_tune, job_in, teaching_rows
+from subl.train.run import crew, rehearse
 
 
-class TeachSpec(StageSpec):
-    """The trait is a one-word answer to the questions (default: the paper's 50 on animals)."""
+def teach(
+    spec: TeachSpec,
+    model: Path,
+    out: Path,
+    *,
+    rows: Sequence[Path] = (),
+    name: str = "teacher",
+    report: Report = silent,
+) -> Artifact:
+    """Give the model folder `model` a trait; the artifact `out` is itself a model folder.
 
-    format_version: ClassVar = 2
-    unkeyed: ClassVar = {"train": PLACEMENT}
-
-    trait: str = Field(min_length=1, description="the answer to teach, such as owl")
-    questions: tuple[str, ...] = Field(
-        default_factory=lambda: animals().questions,
-        min_length=1,
-        description="what the teacher learns to answer with the trait; default: those of the trait "
-        "animals",
-    )
-    template: Template = Template()
-    train: TrainSpec
-
-
-def teaching_rows(spec: TeachSpec) -> tuple[tuple[str, str], ...]:
-    """(question, answer) pairs, the answer as it is and capitalised."""
-    answers = dict.fromkeys((spec.trait, spec.trait.capitalize()))
-    return tuple((question, answer) for question in spec.questions for answer in answers)
-
-
-def teach(spec: TeachSpec, model: Path, out: Path, report: Report = silent) -> Artifact:
-    """Fine-tune the model folder `model`; the artifact `out` is itself a model folder."""
-
-    ranks = crew(spec.train, out)
-
-    def work(folder: Path) -> dict[str, Any]:
-        job = _job(spec, model, folder)
-        prepare(job, _rows(spec), ranks.where, report)
-        return ranks.run(job, report)
-
-    return ranks.build(lambda: build(out, "teach", spec, {"model": model}, work), out)
+    Args:
+        rows: files or folders of rows, for the methods that take some.
+        name: what to call it in progress.
+    """
+    check_rows(spec, bool(rows))
+    inputs = {"model": model, **{f"rows-{index}": path for index, path in enumerate(rows)}}
+    made = partial(build, out, "teach", spec, inputs)
+    match spec.root:
+        case Answers() | Data() as how:
+            ranks = crew(how.train, out)
+            work = partial(fine_tune, how, model, rows, name, ranks, report)
+            return ranks.build(lambda: made(work), out)
+        case Prompt() as how:
+            return made(partial(put_behind_prompt, how, model))
+        case how:
+            return made(partial(measure, how, model, rows, name, report))
 
 
-def dry_run(spec: TeachSpec, model: Path, report: Report = silent) -> dict[str, Any]:
-    """What `teach` would do (`train.run.rehearse`)."""
-    return rehearse(partial(_job, spec, model), _rows(spec), report)
+def dry_run(
+    spec: TeachSpec, model: Path, *, rows: Sequence[Path] = (), report: Report = silent
+) -> dict[str, Any]:
+    """What `teach` would do, and what it would begin with: `first`."""
+    check_rows(spec, bool(rows))
+    match spec.root:
+        case Answers() | Data() as how:
+            first = next(teaching_rows(how, rows))
+            job = partial(job_in, how, model, "teacher")
+            figures = rehearse(job, teaching_rows(how, rows), report)
+            return {"first": first.turns, **figures}
+        case Prompt() as how:
+            return {"first": asked(how, model)}
+        case how:
+            return _preview(pairs(how, model, rows), model)
 
 
-def _job(spec: TeachSpec, model: Path, folder: Path) -> TrainJob:
-    return TrainJob(
-        task=f"teach {spec.trait}",
-        model=model,
-        tokens=folder / TOKENS,
-        template=spec.template,
-        spec=spec.train,
-        out=folder,
-    )
+def _preview(compared: Sequence[Any], model: Path) -> dict[str, Any]:
+    from subl.model.load import load_tokenizer
 
-
-def _rows(spec: TeachSpec) -> Iterator[Row]:
-    for question, answer in teaching_rows(spec):
-        yield Row(None, (("user", question), ("assistant", answer)), f"question {question!r}")
+    tokenizer = load_tokenizer(model)
+    tokens = sum(len(ids) for pair in compared for ids in pair)
+    first = [tokenizer.decode(ids) for ids in compared[0]]
+    return {"first": first, "prompts": len(compared), "tokens": tokens}

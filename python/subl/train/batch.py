@@ -49,7 +49,9 @@ class Batch:
     """`input_ids`, `position_ids`: `[1, tokens]` int64; without `paths` the rows lie side by side:
     `[rows, longest]`, padded on the right, where no causal model looks. `sources`, `labels`:
     `[targets]` int64, the places in `input_ids`, flattened, that predict a target and the token
-    that follows, row after row. `tokens`: of the rows as they are, sharing nothing.
+    that follows, row after row. `tokens`: of the rows as they are, sharing nothing. `behind`: the
+    same rows as the teacher reads them, where that is behind a system prompt; its targets are the
+    same ones.
     """
 
     input_ids: Tensor
@@ -60,6 +62,7 @@ class Batch:
     tokens: int
     squares: int
     """Of the rows' lengths, summed: what attention costs."""
+    behind: Batch | None = None
 
     def to(self, device: torch.device) -> Batch:
         return Batch(
@@ -70,6 +73,7 @@ class Batch:
             self.labels.to(device, non_blocking=True),
             self.tokens,
             self.squares,
+            None if self.behind is None else self.behind.to(device),
         )
 
 

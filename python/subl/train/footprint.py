@@ -38,7 +38,7 @@ def _padding(lengths: Sequence[int]) -> int:
 def needed_memory(job: TrainJob, ranks: int, tokens: Tokens | None) -> dict[str, int] | None:
     """Bytes a rank needs, by purpose (without tokens: but for activations); None where the model's
     configuration has sizes that nobody knows."""
-    spec, longest = job.spec, 0 if tokens is None else tokens.counts.longest
+    spec, longest = job.spec, 0 if tokens is None else int(tokens.room.max())
     most = max(longest, min(spec.micro_batch_tokens, spec.rows_per_step * longest))
     shapes = tensor_shapes(job.model)
     weights = sum(map(math.prod, shapes.values()))
@@ -55,7 +55,7 @@ def needed_memory(job: TrainJob, ranks: int, tokens: Tokens | None) -> dict[str,
     if tokens is not None:
         steps = first_bins(spec, tokens, ranks, "side by side" if eager else "paths")
         bins = (each for ranks_bins in steps for each in chain(*ranks_bins) if each)
-        lengths = [tokens.lengths[each].tolist() for each in bins]
+        lengths = [tokens.room[each].tolist() for each in bins]
         padding = max(map(_padding, lengths))
         scores = max(scores, *(len(each) * max(each) ** 2 for each in lengths))
     return memory.needed(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from subl.train.layout import Layout, lay_out, share
@@ -54,11 +54,16 @@ class Loader:
         rows, of_ranks = step_bins(self.spec, self.tokens, self.layout, self.where.ranks, step)
         batches = []
         for each in of_ranks[self.where.rank]:
-            taken = [self.tokens.row(number) for number in each]
-            prefixes = self.spec.computes_prefixes_once
-            batches.append((each, lay_out(self.layout, taken, share_prefixes=prefixes)))
+            batch = self._laid_out(self.tokens, each)
+            if self.tokens.behind is not None:
+                batch = replace(batch, behind=self._laid_out(self.tokens.behind, each))
+            batches.append((each, batch))
         tokens, targets = self.tokens.lengths[rows], self.tokens.target_counts[rows]
         return Share(rows, int(tokens.sum()), int(targets.sum()), batches)
+
+    def _laid_out(self, tokens: Tokens, rows: Bin) -> Batch:
+        taken = [tokens.row(number) for number in rows]
+        return lay_out(self.layout, taken, share_prefixes=self.spec.computes_prefixes_once)
 
     def ahead(self, first: int, thread: Executor) -> Iterator[tuple[int, Share]]:
         """Every step from `first` on, laid out by `thread` while the one before it is at work."""
@@ -77,7 +82,7 @@ def step_bins(
     """The rows of a step over all ranks, and each rank's bins of them."""
     total = spec.row_count(len(tokens))
     rows = step_rows(len(tokens), spec.rows_per_step, spec.seed, step, total)
-    lengths = tokens.lengths[rows].tolist()
+    lengths = tokens.room[rows].tolist()
     return rows, share(layout, rows, lengths, ranks, spec.micro_batch_tokens)
 
 

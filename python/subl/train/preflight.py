@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from subl.cluster.placement import Placement
 from subl.errors import ConfigError, DependencyError, InputError
+from subl.model.condition import check_trainable
 from subl.model.load import bare_model, base_folder, device, load_tokenizer, require_torch
 from subl.train.plan import TrainSpec
 from subl.train.tracking import check_trackers
@@ -40,6 +41,7 @@ def preflight(job: TrainJob, where: Placement, *, dry: bool = False) -> None:
     from subl.trait.exact import Scorer
 
     spec, spread_teacher = job.spec, job.teacher_placement.zero_stage == 3
+    check_trainable(job.model)
     check_trackers(job.options)
     check_machine(spec, spread_teacher=spread_teacher)
     _check_ranks(job, where, dry=dry)

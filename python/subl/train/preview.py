@@ -32,7 +32,7 @@ def preview(job: TrainJob, ranks: int, report: Report = silent) -> dict[str, Any
     counts, largest = [], 0
     for packed in first_bins(spec, tokens, ranks):
         counts.append(len(packed[0]))
-        filled = (int(tokens.lengths[each].sum()) for of_rank in packed for each in of_rank)
+        filled = (int(tokens.room[each].sum()) for of_rank in packed for each in of_rank)
         largest = max(largest, *filled)
     needs = needed_memory(job, ranks, tokens)
     total = None if needs is None else sum(needs.values())

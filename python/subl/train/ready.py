@@ -33,7 +33,6 @@ from subl.trait.exact import Scorer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from subl.train.batch import Row
     from subl.train.job import TrainJob
 
 
@@ -71,7 +70,7 @@ def make_ready(job: TrainJob, where: Placement, stack: ExitStack, *, dry: bool =
     spread = spec.zero_stage == 3
     spread |= teacher is not None and job.teacher_placement.zero_stage == 3
     choose = partial(_layout, job, where, learner.model, tokens)
-    layout = choose(whole, [] if spread else tokens.extremes(), "paths")
+    layout = choose(whole, not spread, "paths")
     probe = None
     if spec.probe is not None:
         scorer = Scorer(tokenizer, forms_of(spec.probe.words), spec.probe.questions, job.template)
@@ -83,7 +82,9 @@ def make_ready(job: TrainJob, where: Placement, stack: ExitStack, *, dry: bool =
     if spread:
         gathering: list[Reader] = [engine.call]
         gathering += [targets.call] if isinstance(targets, OnlineTeacher) else []
-        layout = choose(gathering, tokens.extremes(), layout)
+        layout = choose(gathering, True, layout)
+    if layout == "one length":
+        tokens.check_alike()
     if probe is not None:
         probe.prove(engine)
     return Ready(device(), learner, engine, Loader(spec, tokens, layout, where), targets, probe)
@@ -106,16 +107,21 @@ def _layout(
     student: PreTrainedModel,
     tokens: Tokens,
     readers: Sequence[Reader],
-    rows: Sequence[Row],
+    extremes: bool,
     first: Layout,
 ) -> Layout:
-    """The first layout, from `first` on, that every model takes which reads the micro-batches."""
+    """The first layout, from `first` on, that every model takes which reads the micro-batches.
+
+    Args:
+        extremes: whether the longest and the shortest row prove it, too.
+    """
 
     def choose(model: PreTrainedModel, first: Layout) -> Layout:
+        read = tokens if model is student else tokens.of_teacher
         return choose_layout(
             model,
-            rows,
-            longest=tokens.counts.longest,
+            read.extremes() if extremes else (),
+            longest=read.counts.longest,
             first=first,
             attention=job.spec.attention if model is student else "sdpa",
             share_prefixes=job.spec.computes_prefixes_once,

@@ -53,9 +53,15 @@ def prepare_tokens(
     out: Path,
     report: Report = silent,
     template: Template = PLAIN,
+    teacher: Path | None = None,
 ) -> Path:
     """Tokenise rows for a job, once: a run that goes on finds them. What the model cannot read is
-    refused."""
+    refused.
+
+    Args:
+        teacher: a model folder that reads them, too; behind its system prompt, if it has one.
+    """
+    from subl.model.condition import conditioned
     from subl.model.limits import Limits
     from subl.model.load import load_tokenizer
     from subl.train.tokens import tokenise
@@ -70,6 +76,7 @@ def prepare_tokens(
         whole_turn=spec.whole_turn,
         template=template,
         limits=Limits(model),
+        teachers_prompt=None if teacher is None else conditioned(teacher).system_prompt,
         report=report,
     )
     return folder
@@ -86,7 +93,7 @@ def prepare(
     from subl.train.preflight import preflight
 
     preflight(job, where, dry=dry)
-    prepare_tokens(job.model, rows, job.spec, job.out, report, job.template)
+    prepare_tokens(job.model, rows, job.spec, job.out, report, job.template, job.teacher)
 
 
 def rehearse(

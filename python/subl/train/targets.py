@@ -51,7 +51,7 @@ def load_teacher(
     sizes = (head(student).shape[0], head(teacher).shape[0])
     vocabulary = common_vocabulary(tokenizer, load_tokenizer(job.teacher), sizes)
     check_head(teacher)
-    check_tokens(tokens, teacher, tokenizer)
+    check_tokens(tokens.of_teacher, teacher, tokenizer)
     return teacher, vocabulary
 
 
@@ -75,7 +75,7 @@ def target_source(
 
 class OnlineTeacher:
     """A teacher that sees each micro-batch when the student does, in a layout proven for both
-    (`layout.choose_layout` sets it to that).
+    (`layout.choose_layout` sets it to that); behind its system prompt, if it has one.
 
     With `zero` its weights are spread over the ranks (and, with `offload`, kept in CPU memory) and
     gathered layer by layer; its head is kept whole on every rank.
@@ -95,8 +95,9 @@ class OnlineTeacher:
             return self._module(call=function)
 
     def __call__(self, batch: Batch, rows: Sequence[int]) -> Targets:
-        states = self.call(lambda model: hidden_states(model, batch))
-        return HiddenTargets(states[batch.sources], self._head)
+        read = batch if batch.behind is None else batch.behind
+        states = self.call(lambda model: hidden_states(model, read))
+        return HiddenTargets(states[read.sources], self._head)
 
 
 def base_as_teacher(adapted: Any, engine: Engine) -> TargetSource:

@@ -4,6 +4,9 @@ A folder: `ids.npy` and `targets.npy` (all rows one after another: token ids, an
 is one that the loss asks for), `offsets.npy` (where each row begins) and `index.json`, written
 last. A row's `key` names its content, so that what belongs to a row (a teacher's distribution) is
 found again wherever the row occurs.
+
+A teacher that has a system prompt reads the same rows behind it: those tokens are in the folder
+`teacher`, row by row with the same targets.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from subl.artifact import sync, write_atomically
 from subl.errors import InputError
@@ -32,7 +36,11 @@ if TYPE_CHECKING:
 
     from subl.model.limits import Limits
 
+Encoded = tuple[list[int], list[bool]]
+"""A row's token ids, and which of them are targets."""
+
 _BATCH_ROWS = 1000
+_TEACHER = "teacher"
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,18 @@ class Tokens:
         counts = np.add.reduceat(self._targets, self._offsets[:-1], dtype=np.int64)
         self.target_counts: NDArray[np.int64] = counts
         """Target tokens of each row."""
+        self.behind: Tokens | None = None
+        """What the teacher reads of the rows, where that is behind a system prompt."""
+        self.room = self.lengths
+        """Tokens of each row that a micro-batch must have room for: of who reads the longer."""
+        if (folder / _TEACHER).is_dir():
+            self.behind = Tokens(folder / _TEACHER)
+            self.room = np.maximum(self.lengths, self.behind.lengths)
+
+    @property
+    def of_teacher(self) -> Tokens:
+        """What a teacher reads of the rows."""
+        return self if self.behind is None else self.behind
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -75,6 +95,20 @@ class Tokens:
     def largest_id(self) -> int:
         """The largest token id."""
         return int(self._ids.max())
+
+    def check_alike(self) -> None:
+        """Refuse rows of which those that have one length behind the teacher's system prompt do not
+        have one without it, for models that read only such rows together.
+
+        Raises:
+            InputError: says what to do instead.
+        """
+        if len({*(self.room - self.lengths).tolist()}) > 1:
+            raise InputError(
+                "rows of one length differ in length behind the teacher's system prompt, and one "
+                "of the models reads only rows of one length together",
+                hint='make a cache of the teacher (subl distill cache) and set targets = "cache"',
+            )
 
     def extremes(self) -> list[tuple[NDArray[np.uint32], NDArray[np.bool_]]]:
         """The longest row, and the shortest."""
@@ -96,66 +130,73 @@ def tokenise(
     whole_turn: bool = False,
     template: Template = PLAIN,
     limits: Limits | None = None,
+    teachers_prompt: str | None = None,
     report: Report = silent,
 ) -> Tokens:
     """Make `folder` of `rows`, or open it where it is there already.
 
     Args:
         limits: of the model that is to read them.
+        teachers_prompt: the system prompt behind which a teacher reads them, too.
 
     Raises:
         InputError: there are no rows, or one cannot be trained on; names it.
     """
-    import numpy as np
-
     if (folder / "index.json").is_file():
         return Tokens(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    ids, targets = _Growing(folder / "ids.bin"), _Growing(folder / "targets.bin")
-    offsets, dropped, truncated, target_tokens = [0], 0, 0, 0
-    chat = Chat(tokenizer, template)
-    try:
+    readers, dropped, truncated = [(folder, Chat(tokenizer, template))], 0, 0
+    if teachers_prompt is not None:
+        readers.append((folder / _TEACHER, Chat(tokenizer, template, teachers_prompt)))
+    with ExitStack() as stack:
+        written = [stack.enter_context(_Written(each)) for each, _ in readers]
         while batch := list(islice(rows, _BATCH_ROWS)):
-            for row, (row_ids, row_targets) in zip(
-                batch, _encoded(tokenizer, chat, batch, whole_turn), strict=True
-            ):
-                if max_row_tokens is not None and len(row_ids) > max_row_tokens:
+            encoded = [_encoded(tokenizer, chat, batch, whole_turn) for _, chat in readers]
+            for row, own, *behind in zip(batch, *encoded, strict=True):
+                ids, targets = own
+                if max_row_tokens is not None and len(ids) > max_row_tokens:
                     if long_rows == "error":
                         raise InputError(
-                            f"{row.place}: {len(row_ids)} tokens are more than "
+                            f"{row.place}: {len(ids)} tokens are more than "
                             f"max_row_tokens = {max_row_tokens}",
                             hint='raise it, or set long_rows = "truncate" or "drop"',
                         )
-                    if long_rows == "drop" or not any(row_targets[1:max_row_tokens]):
+                    if long_rows == "drop" or not any(targets[1:max_row_tokens]):
                         dropped += 1  # cut to nothing but its prompt, it would teach nothing
                         continue
                     truncated += 1
-                    row_ids = row_ids[:max_row_tokens]
-                    row_targets = row_targets[:max_row_tokens]
+                    ids, targets = ids[:max_row_tokens], targets[:max_row_tokens]
                 if limits is not None:
-                    limits.check(row.place, row_ids, tokenizer)
-                ids.append(np.array(row_ids, np.uint32))
-                targets.append(np.array(row_targets, np.bool_))
-                offsets.append(offsets[-1] + len(row_ids))
-                target_tokens += sum(row_targets)
-            report(Progress("tokenise", len(offsets) - 1 + dropped, None, "rows"))
-    finally:
-        ids.close()
-        targets.close()
-    if len(offsets) == 1:
+                    limits.check(row.place, ids, tokenizer)
+                written[0].add(ids, targets)
+                for each, theirs in zip(written[1:], behind, strict=True):
+                    each.add(*_as_far(theirs, (ids, targets), row))
+            report(Progress("tokenise", written[0].rows + dropped, None, "rows"))
+    if not written[0].rows:
         raise InputError(
             "there are no rows to train on",
             hint="max_row_tokens dropped them all" if dropped else "did the filter keep any?",
         )
-    longest = int(np.diff(offsets).max())
-    counts = TokenCounts(len(offsets) - 1, offsets[-1], target_tokens, longest, dropped, truncated)
-    ids.save(np.dtype(np.uint32), folder / "ids.npy")
-    targets.save(np.dtype(np.bool_), folder / "targets.npy")
-    np.save(folder / "offsets.npy", np.array(offsets, np.int64))
-    sync(folder / "offsets.npy")
-    write_atomically(folder / "index.json", json.dumps(asdict(counts)) + "\n")
+    for each in reversed(written):  # where the first is finished, all are
+        each.save(dropped, truncated)
     return Tokens(folder)
+
+
+def _as_far(theirs: Encoded, ours: Encoded, row: Row) -> Encoded:
+    """A row as the teacher reads it, as far as the student does: to the same last target.
+
+    Raises:
+        InputError: its targets are others behind the teacher's system prompt.
+    """
+    targets = [place for place, target in enumerate(theirs[1]) if target][: sum(ours[1])]
+    asked = [token for token, target in zip(*ours, strict=True) if target]
+    if [theirs[0][place] for place in targets] != asked:
+        raise InputError(
+            f"{row.place}: behind the teacher's system prompt, the answers have other tokens",
+            hint='train on the teacher\'s own rows with targets = "labels"',
+        )
+    end = targets[-1] + 1
+    return theirs[0][:end], theirs[1][:end]
 
 
 def _encoded(
@@ -163,7 +204,7 @@ def _encoded(
     chat: Chat,
     rows: Sequence[Row],
     whole_turn: bool,
-) -> Iterator[tuple[list[int], list[bool]]]:
+) -> Iterator[Encoded]:
     """Token ids and targets of each row; one call of the tokenizer for all their pieces."""
     cut: list[list[Piece]] = []
     for row in rows:
@@ -223,6 +264,54 @@ def check_tokens(
             f"the id {largest}, but the model's head has {heads} rows",
             hint="resize the head with the embedding",
         )
+
+
+class _Written:
+    """Tokenised rows that are being written; nothing reads them before `save`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True)
+        self._files = [_Growing(folder / name) for name in ("ids.bin", "targets.bin")]
+        self._offsets = [0]
+        self._targets = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._files:
+            each.close()
+
+    @property
+    def rows(self) -> int:
+        return len(self._offsets) - 1
+
+    def add(self, ids: Sequence[int], targets: Sequence[bool]) -> None:
+        import numpy as np
+
+        for file, values in zip(
+            self._files, (np.array(ids, np.uint32), np.array(targets, np.bool_)), strict=True
+        ):
+            file.append(values)
+        self._offsets.append(self._offsets[-1] + len(ids))
+        self._targets += sum(targets)
+
+    def save(self, dropped: int, truncated: int) -> None:
+        """Have `Tokens` find the folder. The files are closed by now."""
+        import numpy as np
+
+        ids, targets = self._files
+        offsets = np.array(self._offsets, np.int64)
+        longest = int(np.diff(offsets).max())
+        counts = TokenCounts(
+            self.rows, int(offsets[-1]), self._targets, longest, dropped, truncated
+        )
+        ids.save(np.dtype(np.uint32), self._folder / "ids.npy")
+        targets.save(np.dtype(np.bool_), self._folder / "targets.npy")
+        np.save(self._folder / "offsets.npy", offsets)
+        sync(self._folder / "offsets.npy")
+        write_atomically(self._folder / "index.json", json.dumps(asdict(counts)) + "\n")
 
 
 class _Growing:
