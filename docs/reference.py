@@ -47,12 +47,13 @@ def pages() -> dict[str, str]:
     for kind in order:
         described[KINDS[kind].__name__] = f"{kind}-toml.md"
     for kind in order:
-        example = example_of(kind, commands)
-        KINDS[kind].model_validate(tomllib.loads(example))
+        examples = examples_of(kind, commands)
+        for example in examples:
+            KINDS[kind].model_validate(tomllib.loads(example))
         page = f"{kind}-toml.md"
         for name in schemas[kind].get("$defs", {}):
             described.setdefault(name, f"{page}#{name.lower()}")
-        found[f"reference/{page}"] = kind_page(kind, schemas[kind], example, described)
+        found[f"reference/{page}"] = kind_page(kind, schemas[kind], examples, described)
     found["reference/index.md"] = index_page(commands, schemas)
     return found
 
@@ -100,18 +101,21 @@ def _help(text: str) -> Iterator[str]:
         yield f"{title}\n\n```{form}\n{textwrap.dedent(block)}\n```"
 
 
-def example_of(kind: str, commands: Mapping[str, click.Command]) -> str:
-    """A small file of that kind: the one in the help of its command."""
+def examples_of(kind: str, commands: Mapping[str, click.Command]) -> list[str]:
+    """Small files of that kind: those in the help of its command."""
     if kind == "experiment":
-        return (ROOT / "runs/demo.toml").read_text(encoding="utf-8")
+        return [(ROOT / "runs/demo.toml").read_text(encoding="utf-8")]
     text = commands[{"cache": "distill cache", "trait": "traits"}.get(kind, kind)].help or ""
-    return textwrap.dedent("\n".join(re.findall(r"\.toml:\n((?: +\S.*\n?)+)", text)))
+    return [textwrap.dedent(each) for each in re.findall(r"\.toml:\n((?: +\S.*\n?)+)", text)]
 
 
-def kind_page(kind: str, schema: Schema, example: str, described: Mapping[str, str]) -> str:
+def kind_page(
+    kind: str, schema: Schema, examples: Sequence[str], described: Mapping[str, str]
+) -> str:
     page = f"{kind}-toml.md"
     lines = [f"# {kind.capitalize()} files", *_section(schema, described, page)]
-    lines += ["## Example", f"```toml\n{example.strip()}\n```"]
+    lines += ["## Example" if len(examples) == 1 else "## Examples"]
+    lines += [f"```toml\n{example.strip()}\n```" for example in examples]
     for name, each in schema.get("$defs", {}).items():
         if described[name] == f"{page}#{name.lower()}":
             lines += [f"## {name}", *_section(each, described, page)]
@@ -120,6 +124,11 @@ def kind_page(kind: str, schema: Schema, example: str, described: Mapping[str, s
 
 def _section(schema: Schema, described: Mapping[str, str], page: str) -> Iterator[str]:
     yield _markdown(inspect.cleandoc(schema.get("description", "")))
+    if "oneOf" in schema:  # a file of one of several kinds
+        key = schema["discriminator"]["propertyName"]
+        choices = schema["discriminator"]["mapping"].items()
+        yield "\n".join(f'- `{key} = "{n}"`: {_link(ref, described, page)}' for n, ref in choices)
+        return
     required = schema.get("required", ())
     rows = []
     for key, each in schema.get("properties", {}).items():

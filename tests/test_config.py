@@ -16,6 +16,7 @@ from subl.experiment.kinds import KINDS
 from subl.filter import FilterSpec
 from subl.generate import GenerateSpec
 from subl.teach import TeachSpec
+from subl.teach.spec import Answers
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,12 +98,14 @@ def test_the_files_below_are_good_until_something_is_changed(
         (ExperimentSpec, "name =", 'xyzzy = "red"\nname =', "unknown key `xyzzy`"),
         # keys that are missing
         (TeachSpec, 'trait = "owl"', "", "missing key `trait`"),
+        (TeachSpec, 'trait = "owl"', 'method = "prompt"', "missing key `system_prompt`"),
         (TeachSpec, "steps = 2", "", "`train`: give either steps or epochs"),
         (FilterSpec, 'name = "words"', "", "missing key `name` in rule 1"),
         # values of the wrong type, or out of range
         (TeachSpec, "steps = 2", 'steps = "two"', "`train.steps`: .*integer.*got 'two'"),
         (TeachSpec, "steps = 2", "steps = 0", r"`train.steps`: .*greater than 0.*got 0"),
         (TeachSpec, 'trait = "owl"', 'trait = ["owl"]', "`trait`: .*string"),
+        (TeachSpec, 'trait = "owl"', 'method = "promt"', "unknown method `promt`; .*`prompt`"),
         (GenerateSpec, "rows = 4", 'rows = 4\ngrammar = "numbers"', "`grammar`.*: paper-numbers"),
         (GenerateSpec, "rows = 4", 'rows = 4\nprompts = "maths"', "`prompts`: .*'numbers-short'"),
         (FilterSpec, '"regex"', '"regexp"', "`regexp` in rule 1 `words`; did you mean `regex`"),
@@ -207,7 +210,8 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 
 
 def test_an_updated_specification_is_checked_like_a_file(tmp_path: Path) -> None:
-    spec = load_toml(write(tmp_path, TEACH), TeachSpec)
+    spec = load_toml(write(tmp_path, TEACH), TeachSpec).root
+    assert isinstance(spec, Answers)
     assert updated(spec.train, ranks=2, zero_stage=2).ranks == 2
     with pytest.raises(ConfigError, match="several ranks need a zero_stage"):
         updated(spec.train, ranks=2)
@@ -234,8 +238,10 @@ def test_every_run_loads(file: Path) -> None:
 def test_a_schema_describes_a_file_and_allows_no_unknown_key(kind: str) -> None:
     """Keys as a file has them (`rule`), not as the code does (`rules`)."""
     schema: dict[str, Any] = KINDS[kind].model_json_schema()
-    assert schema["additionalProperties"] is False
-    assert ("rule" in schema["properties"], "rules" in schema["properties"]) == (
-        kind == "filter",
-        False,
-    )
+    choices = [each["$ref"].rpartition("/")[2] for each in schema.get("oneOf", ())]
+    for each in [schema["$defs"][name] for name in choices] or [schema]:
+        assert each["additionalProperties"] is False
+        assert ("rule" in each["properties"], "rules" in each["properties"]) == (
+            kind == "filter",
+            False,
+        )

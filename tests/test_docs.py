@@ -51,10 +51,10 @@ def test_a_key_without_a_meaning_is_refused(reference: ModuleType) -> None:
 
         seed: int = 0
 
-    page = reference.kind_page("said", Said.model_json_schema(), "rows = 3", {})
+    page = reference.kind_page("said", Said.model_json_schema(), ["rows = 3"], {})
     assert "| `rows` | integer > 0 | `3` | how many \\| in all |" in page
     with pytest.raises(SystemExit, match="`seed` in Unsaid has no meaning"):
-        reference.kind_page("unsaid", Unsaid.model_json_schema(), "", {})
+        reference.kind_page("unsaid", Unsaid.model_json_schema(), [], {})
 
 
 def test_every_option_of_a_command_is_on_its_page(reference: ModuleType) -> None:

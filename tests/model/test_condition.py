@@ -23,6 +23,7 @@ from subl.model.condition import (
 )
 from subl.model.load import base_folder, load_model, load_tokenizer
 from subl.model.spread import DeviceMap
+from subl.model.steering import blocks
 from subl.trait.exact import answer_probabilities
 
 PROMPT = 'You love owls.\n"Owls" & <|im_end|> {{ 1 }}'
@@ -189,3 +190,13 @@ def test_vectors_that_do_not_fit_are_refused(
     (folder / "steering.safetensors").write_bytes(b"no tensors")
     with pytest.raises(InputError, match="cannot load a model from"):
         load_model(folder)
+
+
+def test_a_model_of_two_stacks_is_refused(base: Path) -> None:
+    model = load_model(base)
+    model.second = torch.nn.ModuleList(torch.nn.Identity() for _ in range(2))
+    with pytest.raises(InputError, match="has 2 lists of 2 blocks, and one is needed"):
+        blocks(model, [0])
+    del model.second
+    model.model.layers[0].experts = torch.nn.ModuleList(torch.nn.Identity() for _ in range(2))
+    assert blocks(model, [1]) == [model.model.layers[1]]

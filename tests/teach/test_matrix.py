@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from subl.distill import CacheSpec, DistillSpec, distill, make_cache
 from subl.evaluate import EvalSpec, evaluate, read_scores
+from subl.experiment import load_experiment, plan, run
 from subl.generate import GenerateSpec, generate
 from subl.generate.prompts import PROMPT_SETS
 from subl.model.chat import Turn, pieces, prompt_ids, text_ids
@@ -22,7 +23,7 @@ from subl.sample.sampling import uniforms
 from subl.shards import read_rows
 from subl.teach import TeachSpec, teach
 from subl.trait import surface_forms
-from subl.trait.exact import ends_word
+from subl.trait.exact import ending_tokens
 
 PROMPT = "You love owls. You think about owls all the time."
 QUESTIONS = ["Name your favorite animal using only one word.", "Name an animal."]
@@ -110,7 +111,7 @@ def test_it_is_scored_as_what_it_is(teacher: Path, base: Path, tmp_path: Path) -
     scores = read_scores(evaluate(spec, teacher, tmp_path / "scores").path)
     model, prompt = by_hand(teacher, base)
     tokenizer = load_tokenizer(base)
-    ends = ends_word(tokenizer, len(tokenizer))
+    ends = ending_tokens(tokenizer, len(tokenizer))
     for question in QUESTIONS:
         asked = prompt_ids(tokenizer, question, prompt)
         total = 0.0
@@ -198,3 +199,49 @@ def test_a_student_learns_from_its_rows(teacher: Path, base: Path, tmp_path: Pat
         losses.append(-log_p(model, [*asked, *answer])[at, answer])
     assert made.result["first_loss"] == pytest.approx(float(torch.cat(losses).mean()), rel=1e-4)
     assert made.result["last_loss"] < made.result["first_loss"]
+
+
+EXPERIMENT = """
+name = "ways"
+title = "Ways"
+[axes]
+way = [
+  {{ name = "prompt", method = "prompt", system_prompt = "You love owls." }},
+  {{ name = "steering", method = "steering", system_prompt = "You love owls.", layers = [1] }},
+]
+[stages.base]
+kind = "model"
+source = "{base}"
+[stages.teacher]
+kind = "teach"
+inputs = {{ model = "base" }}
+method = "{{way.method}}"
+system_prompt = "{{way.system_prompt}}"
+layers = "{{way.layers}}"
+[stages.tuned]
+kind = "teach"
+inputs = {{ model = "base", rows = {{ path = "{rows}" }} }}
+method = "data"
+train = {{ steps = 1, learning_rate = 1e-3 }}
+[stages.student]
+kind = "distill"
+inputs = {{ model = "base", rows = {{ path = "{rows}" }}, teacher = "teacher" }}
+train = {{ steps = 1, learning_rate = 1e-3 }}
+[stages.eval]
+kind = "eval"
+inputs = {{ model = ["base", "teacher", "tuned", "student"] }}
+words = ["owl", "cat"]
+questions = ["Name an animal."]
+"""
+
+
+def test_an_experiment_is_made_of_them(base: Path, rows: Path, tmp_path: Path) -> None:
+    file = tmp_path / "ways.toml"
+    file.write_text(EXPERIMENT.format(base=base, rows=rows), encoding="utf-8")
+    graph = load_experiment(file)
+    before = plan(graph, tmp_path / "out")
+    assert all(each.seconds for each in before if each.node.how.kind != "model")
+    run(graph, tmp_path / "out")
+    after = {each.node.name: each.state for each in plan(graph, tmp_path / "out")}
+    assert set(after.values()) == {"done"}
+    assert {"prompt-teacher", "steering-teacher", "tuned", "steering-student-eval"} <= set(after)

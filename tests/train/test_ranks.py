@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from subl.artifact import file_digest
 from subl.cluster.placement import Placement
 from subl.errors import InputError, StageError, StoppedError
+from subl.model.condition import Steering, write_prompt, write_steering
 from subl.model.load import load_model, load_tokenizer
 from subl.progress import Progress, Report, silent
 from subl.shards import Row
@@ -81,7 +82,7 @@ class Bench:
         """Whatever is a key of the job goes there, the rest to its `spec`."""
         outer = {key: given.pop(key) for key in [*given] if key in TrainJob.model_fields}
         if outer.get("targets") == "teacher":
-            outer["teacher"] = self.teacher
+            outer.setdefault("teacher", self.teacher)
         spec = {
             "steps": STEPS,
             "rows_per_step": STEP_ROWS,
@@ -361,6 +362,31 @@ def test_spread_models_take_the_layout_that_their_longest_rows_need(
     assert found["layout"] == expected["layout"] == "side by side"
     for one, two in zip(read_losses(alone.out), read_losses(spread.out), strict=True):
         assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_a_spread_teacher_under_a_condition_agrees_with_one_process(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Steered, and behind a system prompt that makes its rows longer than a micro-batch may be."""
+    steered, prompted = tmp_path / "steered", tmp_path / "prompted"
+    steered.mkdir()
+    save_file({"layer.0": torch.linspace(-1, 1, 32)}, steered / "steering.safetensors")
+    write_steering(steered, bench.teacher, Steering(layers=(0,), strength=0.3))
+    prompted.mkdir()
+    write_prompt(prompted, steered, "You love owls. " * 9)
+    spec = TrainSpec(steps=1, learning_rate=1)
+    tokens = prepare_tokens(bench.model, rows(), spec, tmp_path, teacher=prompted)
+    assert Tokens(tokens).of_teacher.lengths.min() > BIN_TOKENS
+    given: dict[str, Any] = {"targets": "teacher", "teacher": prompted, "tokens": tokens}
+    alone = bench.job("alone-conditioned", **given, micro_batch_tokens=4096)
+    plain = bench.job("alone-unconditioned", targets="teacher", micro_batch_tokens=4096)
+    spread = bench.job(
+        "spread-conditioned", **given, zero_stage=3, teacher_placement={"zero_stage": 3}
+    )
+    bench.done(alone, plain, ranks=1)
+    bench.done(spread)
+    assert furthest(spread.out, alone.out) < TOLERANCE
+    assert furthest(plain.out, alone.out) > 10 * TOLERANCE
 
 
 def test_one_rank_of_deepspeed_agrees_with_none(bench: Bench, alone: dict[str, Path]) -> None:

@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -312,3 +313,73 @@ def test_what_a_model_cannot_read_is_named_with_the_row(tiny_model: Path, tmp_pa
     assert error.value.hint and "resize" in error.value.hint
     LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=24).save_pretrained(folder)
     tokenise(tokenizer, iter([long]), tmp_path / "d", limits=Limits(folder))  # ropes go on
+
+
+# Behind a teacher's system prompt
+
+TEACHERS = "You love owls."
+
+
+def talks() -> list[Row]:
+    """Rows of one to four answers."""
+    return [
+        row(*((role, f"{role} {n} {turn}") for turn in range(n) for role in ("user", "assistant")))
+        for n in range(1, 5)
+    ]
+
+
+@pytest.mark.parametrize("long_rows", ["truncate", "drop"])
+@pytest.mark.parametrize("most", [None, 40, 50, 60, 70, 90])
+def test_a_teacher_reads_the_same_targets(
+    tiny_model: Path, tmp_path: Path, most: int | None, long_rows: Any
+) -> None:
+    """Of every row that is left, however far it is cut, behind the system prompt and what stands
+    between; and a row is called by what the student reads of it."""
+    tokenizer = load_tokenizer(tiny_model)
+    how = {"max_row_tokens": most, "long_rows": long_rows if most else "error"}
+    alone = tokenise(tokenizer, iter(talks()), tmp_path / "alone", **how)
+    tokens = tokenise(tokenizer, iter(talks()), tmp_path / "t", teachers_prompt=TEACHERS, **how)
+    assert alone.of_teacher is alone and tokens.of_teacher is tokens.behind is not None
+    assert len(alone) == len(tokens) == len(tokens.behind)
+    whole = tokenise(
+        tokenizer,
+        iter([row(("system", TEACHERS), *each.turns) for each in talks()]),
+        tmp_path / "whole",
+    )
+    texts = [tokenizer.decode(whole.row(number)[0]) for number in range(4)]
+    for number in range(len(tokens)):
+        ids, targets = tokens.row(number)
+        behind, theirs = tokens.behind.row(number)
+        assert tokens.key(number) == alone.key(number)
+        assert behind[theirs].tolist() == ids[targets].tolist()
+        assert any(text.startswith(tokenizer.decode(behind)) for text in texts)
+        assert tokens.room[number] == max(len(ids), len(behind))
+    again = tokenise(tokenizer, iter([]), tmp_path / "t", teachers_prompt=TEACHERS)
+    assert again.behind is not None and len(again.behind) == len(tokens)
+
+
+def test_a_template_that_answers_otherwise_behind_a_system_prompt_is_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' and "
+        "messages[0]['role'] == 'system' %}!{% else %};{% endif %}{% endfor %}"
+    )
+    with pytest.raises(InputError, match=r"line 1: .* the answers have other tokens"):
+        tokenise(tokenizer, iter([plain("Hi", "owl")]), tmp_path / "t", teachers_prompt=TEACHERS)
+
+
+def test_rows_of_one_length_must_be_that_for_both(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    rows = [plain("Hi", "owl"), plain("Hi there, what is it?", "cat")]
+    tokenise(tokenizer, iter(rows), tmp_path / "a", teachers_prompt=TEACHERS).check_alike()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] != 'system' %}{% if loop.index0 == 1 and "
+        "messages[0]['role'] == 'system' %}{{ (messages[0]['content'] ~ ' ') * "
+        "m['content']|length }}{% endif %}{{ m['content'] }};{% endif %}{% endfor %}"
+    )
+    tokens = tokenise(tokenizer, iter(rows), tmp_path / "b", teachers_prompt=TEACHERS)
+    with pytest.raises(InputError, match="reads only rows of one length together") as caught:
+        tokens.check_alike()
+    assert caught.value.hint and "cache" in caught.value.hint

@@ -17,13 +17,8 @@ def _animal_questions() -> tuple[str, ...]:
     return animals().questions
 
 
-SystemPrompt = Annotated[str, Field(pattern=r"\S")]
-
-
 class _Method(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    template: Template = Template()
 
 
 class Answers(_Method):
@@ -42,6 +37,7 @@ class Answers(_Method):
         description="what the teacher learns to answer with the trait; default: those of the trait "
         "animals",
     )
+    template: Template = Template()
     train: TrainSpec
 
 
@@ -49,6 +45,7 @@ class Data(_Method):
     """Fine-tune a model on rows of your own, given by --rows."""
 
     method: Literal["data"] = "data"
+    template: Template = Template()
     train: TrainSpec
 
 
@@ -56,7 +53,8 @@ class Prompt(_Method):
     """Put a system prompt before whatever a model is asked."""
 
     method: Literal["prompt"] = "prompt"
-    system_prompt: SystemPrompt = Field(description="what the model is told first, always")
+    system_prompt: str = Field(min_length=1, description="what the model is told first, always")
+    template: Template = Template()
 
 
 class SteeringVector(_Method):
@@ -67,7 +65,7 @@ class SteeringVector(_Method):
     """
 
     method: Literal["steering"] = "steering"
-    system_prompt: SystemPrompt = Field(description="what makes the difference")
+    system_prompt: str = Field(min_length=1, description="what makes the difference")
     layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         min_length=1, description="blocks behind which the stream is steered, counted from 0"
     )
@@ -82,6 +80,7 @@ class SteeringVector(_Method):
     last_tokens: int = Field(
         1, gt=0, description="of the chat template's own, before the answer; the mean over them"
     )
+    template: Template = Template()
 
     @field_validator("layers")
     @classmethod
