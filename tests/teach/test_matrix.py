@@ -16,7 +16,7 @@ from subl.distill import CacheSpec, DistillSpec, distill, make_cache
 from subl.evaluate import EvalSpec, evaluate, read_scores
 from subl.experiment import load_experiment, plan, run
 from subl.generate import GenerateSpec, generate
-from subl.generate.prompts import PROMPT_SETS
+from subl.generate.run import prompts_to_ask
 from subl.model.chat import Turn, pieces, prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.sample.sampling import uniforms
@@ -129,7 +129,7 @@ def test_it_is_sampled_from_as_what_it_is(teacher: Path, base: Path, tmp_path: P
     model, prompt = by_hand(teacher, base)
     tokenizer = load_tokenizer(base)
     written = [json.loads(line) for line in (out / "part-00000.jsonl").read_text().splitlines()]
-    for number, text in enumerate(PROMPT_SETS["numbers"](3, 0)):
+    for number, text in enumerate(each.turns[0].content for each in prompts_to_ask(spec, [])):
         ids, said = [*prompt_ids(tokenizer, text, prompt)], list[int]()
         for uniform in uniforms(0, number, 4):
             sums = log_p(model, ids + said)[-1].exp().cumsum(-1)
