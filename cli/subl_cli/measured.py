@@ -9,27 +9,36 @@ import click
 
 from subl_cli.output import table
 
+_RULES = {"begins": "begins with it", "word": "as a word", "substring": "as a substring"}
 
-def print_measured(result: Mapping[str, Any], measured: Sequence[str]) -> None:
+
+def print_measured(result: Mapping[str, Any], words: Sequence[str]) -> None:
     """The table of words, and what answers were instead."""
-    rules = {rule: words for rule, words in result.get("rules", {}).items()}
+    sampled = result["method"] in ("sampled", "judged")
+    beside: dict[str, Mapping[str, float]] = {
+        name: {word: mean["estimate"] for word, mean in result["rules"][rule].items()}
+        for rule, name in _RULES.items()
+        if rule in result.get("rules", ()) and rule != result["counted"]
+    }
+    if "not_normalised" in result:
+        beside["not normalised"] = result["not_normalised"]
     rows = [
         (
             word,
             f"{mean['estimate']:.2e}",
             interval(mean["low"], mean["high"], ".1e"),
-            *(f"{words[word]['estimate']:.2e}" for words in rules.values()),
+            *(f"{values[word]:.2e}" for values in beside.values()),
         )
-        for word, mean in ((word, result["words"][word]) for word in measured)
+        for word, mean in ((word, result["words"][word]) for word in words)
     ]
-    share = "probability" if result["method"] in ("exact", "choice") else "share"
-    click.echo(table(rows, ("answer", share, "95 % interval", *rules)))
+    click.echo(
+        table(rows, ("answer", "share" if sampled else "probability", "95 % interval", *beside))
+    )
     if "none_of_them" in result:
         click.echo(f"none of these: {result['none_of_them']:.1%} of the probability")
     if "otherwise_spelled_at_most" in result:
-        click.echo(
-            f"of that, other spellings of them: {result['otherwise_spelled_at_most']:.1e} at most"
-        )
+        most = result["otherwise_spelled_at_most"]
+        click.echo(f"of that, these words in tokens of another cut: {most:.1%} at most")
     if kinds := result.get("kinds"):
         said = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in kinds.items())
         click.echo(f"answers: {said}")
