@@ -96,6 +96,7 @@ TRANSIENT: dict[str, Reply] = {
 TRANSIENT["cut off"] = Reply(TRANSIENT["cut off"].body, missing_bytes=20)
 FINAL: dict[str, tuple[Reply, str]] = {
     "bad request": (error(400, "too long"), "too long"),
+    "in another form": (Reply('{"detail": "too large"}', 422), '422 - {"detail": "too large'),
     "filtered": (completion("", choice={"finish_reason": "content_filter"}), "content filter"),
     "refused": (completion(None, message={"refusal": "I won't"}), "refusal: I won't"),
     "tool": (completion(None, choice={"finish_reason": "tool_calls"}), "called a tool"),

@@ -282,6 +282,8 @@ class Server:
     def _refused(self, error: APIStatusError) -> Exception:
         """What a status that is no success means."""
         status, said = error.status_code, self._said(error)
+        if " - " not in said:  # it quotes only what is where OpenAI says it
+            said = self._said(f"{said} - {error.response.text.strip()}")
         where, name = self._table.base_url, self._table.key_env
         if status in (401, 403):
             what = "asks for a key" if name is None else f"does not take the key in {name}"
@@ -301,7 +303,7 @@ class Server:
             return TransientError(said, wait=wait, crowded=status in CROWDED)
         return FailedError(said)
 
-    def _said(self, error: BaseException) -> str:
+    def _said(self, error: BaseException | str) -> str:
         """What an error says: servers repeat keys, and may send anything."""
         text = str(error) or type(error).__name__
         if key := self._key():
