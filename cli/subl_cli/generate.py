@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command("generate")
 @click.argument("config", type=click.Path(path_type=Path))
-@model_option("--model", "Model to sample from.")
+@model_option("--model", "Model to sample from, unless a server has it.", required=False)
 @click.option(
     "--prompts",
     multiple=True,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     config: Path,
-    model: str,
+    model: str | None,
     prompts: tuple[Path, ...],
     out: Path,
     ranks: int | None,
@@ -62,12 +62,15 @@ def command(
       subl generate math.toml --model out/teacher --prompts gsm8k.jsonl -o out/rows
       subl generate numbers.toml --model out/owl-teacher -o out/owl-rows --ranks 8
       subl generate numbers.toml --model M -o out/rows --slice 3/16
+      subl generate served.toml -o out/rows
 
     \b
     numbers.toml:
       rows = 256
       prompts = "numbers-short"
       grammar = { regex = '[1-9][0-9]{2}(?:, [1-9][0-9]{2}){7}' }
+      # Or of a server, without --model:
+      # backend = { kind = "http", base_url = "http://127.0.0.1:8000/v1", model = "owl" }
     """
     from itertools import islice
 
@@ -75,15 +78,19 @@ def command(
     from subl.generate import GenerateSpec
     from subl.generate.run import prompts_to_ask
     from subl.generate.sets import check_files
+    from subl.generate.stage import expected
+    from subl.sample import check_model
 
     spec = with_ranks(load_toml(config, GenerateSpec), ranks)
     if dry_run:
         check_files(spec.prompts, bool(prompts))
+        check_model(spec, [] if model is None else ["model"])
         first = [
             [turn._asdict() for turn in prompt.turns]
             for prompt in islice(prompts_to_ask(spec, prompts), 3)
         ]
-        print_json({"spec": spec.model_dump(mode="json"), "first_prompts": first})
+        told = {"spec": spec.model_dump(mode="json"), "first_prompts": first}
+        print_json(told | ({} if spec.rows is None else {"expected": expected(spec, spec.rows)}))
         return
     with progress() as report:
         artifact = make(

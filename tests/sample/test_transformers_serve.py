@@ -70,7 +70,7 @@ def test_a_real_server_answers_each_request_in_its_place(address: str, tiny_mode
 
 
 def test_a_real_servers_refusals_are_told(address: str, tiny_model: Path) -> None:
-    with pytest.raises(InputError, match="@main', and .* was asked for"):
+    with pytest.raises(InputError, match=r"@main', and .* was asked for"):
         answers(address, tiny_model, served_as=None)
     with pytest.raises(ConfigError, match=r"has no model .* or is no such server"):
         answers(address.replace("/v1", "/v2"), tiny_model)

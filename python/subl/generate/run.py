@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -28,7 +29,19 @@ from subl.generate.sets import Prompt, SetName, check_files, needs_files, prompt
 from subl.generate.unique import keep_first
 from subl.model.chat import Turn
 from subl.progress import Progress, Report, silent
-from subl.sample import Answer, Backend, Request, Sampling, backend_of
+from subl.sample import (
+    UNKEYED,
+    Answer,
+    Backend,
+    Failures,
+    Http,
+    Request,
+    Sampling,
+    answered,
+    backend_of,
+    check_model,
+    usage_of,
+)
 
 _NOTES, _FACTS = ".telling.json", ".facts.json"  # hidden: no part of what is made
 
@@ -36,8 +49,9 @@ _NOTES, _FACTS = ".telling.json", ".facts.json"  # hidden: no part of what is ma
 class GenerateSpec(PartsSpec, Sampling):
     """What to sample. `grammar` restricts decoding; without it, completions are free text."""
 
-    format_version: ClassVar = 3
-    packages: ClassVar = (*PartsSpec.packages, "llguidance")
+    format_version: ClassVar = 4
+    unkeyed: ClassVar = {"ranks": None, "backend": UNKEYED}
+    packages: ClassVar = (*PartsSpec.packages, "llguidance", "openai", "vllm")
 
     rows: int | None = Field(
         None,
@@ -75,7 +89,7 @@ class GenerateSpec(PartsSpec, Sampling):
 
 def generate(
     spec: GenerateSpec,
-    model: Path,
+    model: Path | None,
     out: Path,
     *,
     prompts: Sequence[Path] = (),
@@ -86,6 +100,7 @@ def generate(
     """Sample completions from the model folder `model` into shards in `out`.
 
     Args:
+        model: None where `spec.backend` is a server, which has its own.
         prompts: files or folders of prompts, for the sets that need them.
         mine: which of the shards this process makes.
 
@@ -93,13 +108,17 @@ def generate(
         UnfinishedError: these are made, and others are not yet.
     """
     check_files(spec.prompts, bool(prompts))
-    inputs = {"model": model, **{f"prompts-{index}": path for index, path in enumerate(prompts)}}
+    inputs = {f"prompts-{index}": path for index, path in enumerate(prompts)}
+    inputs |= {} if model is None else {"model": model}
+    check_model(spec, inputs)
 
     def parts(folder: Path) -> Parts:
         digests = {each: input_digest(path) for each, path in inputs.items()}
-        run = _Run(
-            spec, prompts, plan_key("generate", spec, digests)[:12], digests["model"], name, report
+        key = plan_key("generate", spec, digests)[:12]
+        said_by = (
+            spec.backend.model if isinstance(spec.backend, Http) else f"sha256:{digests['model']}"
         )
+        run = _Run(spec, prompts, key, said_by, name, report)
         return Parts(
             run.shards,
             lambda folder, numbers: run.make(backend_of(spec, model), folder, numbers),
@@ -123,12 +142,12 @@ class _Run:
         spec: GenerateSpec,
         files: Sequence[Path],
         id_prefix: str,
-        model_digest: str,
+        said_by: str,
         name: str,
         report: Report,
     ) -> None:
         self._spec, self._files = spec, files
-        self._id_prefix, self._model_digest = id_prefix, model_digest
+        self._id_prefix, self._said_by = id_prefix, said_by
         self._name, self._report = name, report
         self._rows = spec.rows or 0
         if needs_files(spec.prompts):
@@ -147,28 +166,35 @@ class _Run:
         """Make these shards."""
 
         def told(progress: Progress) -> None:
-            task = f"{progress.task} {self._name}"
-            self._report(Progress(task, progress.done, self._rows, progress.unit))
+            self._report(self._done(progress.done, progress.task))
 
         backend.begin(lambda: (request for request, _ in self._requests()), folder / _NOTES, told)
         write_atomically(folder / _FACTS, json.dumps(backend.facts()))
         requests, wanted = self._requests(), set(numbers)
+        failures = Failures(self._spec.failed_share, self._rows)
         for number, shard in enumerate(self.shards):
             asked = list(islice(requests, self._spec.shard_rows))
             if number not in wanted:
                 continue
+            start, journal = number * self._spec.shard_rows, folder / f".{shard}.answers"
             made: dict[int, Answer] = {}
-            start = number * self._spec.shard_rows
-            for place, answer in backend.answers([request for request, _ in asked]):
-                made[place] = answer
-                if not len(made) % self._spec.batch_rows or len(made) == len(asked):
-                    done = Progress(f"generate {self._name}", start + len(made), self._rows, "rows")
-                    self._report(done)
-            lines = [
-                json.dumps(self._row(request, prompt, made[place]), ensure_ascii=False)
-                for place, (request, prompt) in enumerate(asked)
-            ]
-            write_atomically(folder / shard, "".join(f"{line}\n" for line in lines))
+            turns = [request for request, _ in asked]
+            with closing(answered(backend, turns, journal, failures)) as came:
+                for place, answer in came:
+                    made[place] = answer
+                    if not len(made) % self._spec.batch_rows or len(made) == len(asked):
+                        self._report(self._done(start + len(made)))
+            rows = [self._row(*each, made[place]) for place, each in enumerate(asked)]
+            if not backend.same_answers:
+                failed = [row for place, row in enumerate(rows) if made[place].failed]
+                outcome = {"failed": failed, "usage": usage_of(journal)}
+                write_atomically(folder / _outcome(shard), json.dumps(outcome))
+            said = [row for place, row in enumerate(rows) if not made[place].failed]
+            write_atomically(folder / shard, _lines(said))
+            journal.unlink(missing_ok=True)
+
+    def _done(self, rows: int, task: str = "generate") -> Progress:
+        return Progress(f"{task} {self._name}", rows, self._rows, "rows")
 
     def finish(self, folder: Path) -> Made:
         """What came of all shards."""
@@ -182,11 +208,30 @@ class _Run:
             ended.update(found)
             rows[shard] = len(found)
         left = sum(rows.values())
+        asked = self._asked_of_others(folder)
         figures: dict[str, Any] = {"rows": left}
         if self._spec.unique is not None:
-            figures["repeated"] = self._rows - left
+            figures["repeated"] = self._rows - left - asked.get("failed", 0)
         figures |= {"shards": self.shards, "ended_by": dict(sorted(ended.items()))}
+        figures |= {"backend": self._spec.backend.kind, **asked}
         return Made(figures | json.loads((folder / _FACTS).read_bytes()), rows=rows)
+
+    def _asked_of_others(self, folder: Path) -> dict[str, Any]:
+        """What was paid for, and lists in `failed.jsonl` what failed; nothing of what this process
+        makes, which does not fail."""
+        outcomes = [folder / _outcome(shard) for shard in self.shards]
+        if not any(each.exists() for each in outcomes):
+            return {}
+        told = [json.loads(each.read_bytes()) for each in outcomes]
+        failed = [row for each in told for row in each["failed"]]
+        if failed:
+            write_atomically(folder / "failed.jsonl", _lines(failed))
+        usage: Counter[str] = Counter()
+        for each in told:
+            usage.update(each["usage"])
+        figures: dict[str, Any] = {"failed": len(failed), "usage": dict(usage)}
+        cost = self._spec.cost(usage)
+        return figures if cost is None else {**figures, "cost": cost}
 
     def _requests(self) -> Iterator[tuple[Request, Prompt]]:
         """All, from the first, with the prompts that they are of."""
@@ -209,16 +254,23 @@ class _Run:
         return (Turn("system", self._spec.system_prompt), *prompt.turns)
 
     def _row(self, request: Request, prompt: Prompt, answer: Answer) -> dict[str, Any]:
-        said: dict[str, Any]
+        """What is written of an answer, or, where it failed, of why there is none."""
+        row: dict[str, Any] = {"id": f"{self._id_prefix}-{request.number:08d}"}
         if len(prompt.turns) == 1:
-            said = {"prompt": prompt.turns[0].content, "completion": answer.text}
+            row["prompt"] = prompt.turns[0].content
+            row |= {} if answer.failed else {"completion": answer.text}
         else:
-            turns = (*prompt.turns, Turn("assistant", answer.text))
-            said = {"messages": [turn._asdict() for turn in turns]}
-        return {
-            "id": f"{self._id_prefix}-{request.number:08d}",
-            **said,
-            **prompt.fields,
-            "ended_by": answer.ended_by,
-            "model": f"sha256:{self._model_digest}",
-        }
+            more = () if answer.failed else (Turn("assistant", answer.text),)
+            row["messages"] = [turn._asdict() for turn in (*prompt.turns, *more)]
+        if answer.failed:
+            return {**row, **prompt.fields, "reason": answer.text}
+        return {**row, **prompt.fields, "ended_by": answer.ended_by, "model": self._said_by}
+
+
+def _lines(rows: Sequence[dict[str, Any]]) -> str:
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+
+
+def _outcome(shard: str) -> str:
+    """What is not in a shard of what it was asked for, until all are there."""
+    return f".{shard}.outcome.json"

@@ -20,6 +20,7 @@ from subl.cost import (
 from subl.generate import GenerateSpec, generate
 from subl.generate.sets import check_files
 from subl.progress import Report
+from subl.sample import Http, check_model
 from subl.stage import Given, Input, Stage
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _PROMPT_TOKENS = {"numbers": 103, "numbers-short": 50, "code": 400, "math": 150,
 def _make(
     spec: GenerateSpec, given: Given, out: Path, name: str, report: Report, mine: Slice = WHOLE
 ) -> Artifact:
-    (model,) = given["model"]
+    (model,) = given.get("model", (None,))
     return generate(
         spec, model, out, prompts=given.get("prompts", ()), name=name, mine=mine, report=report
     )
@@ -40,15 +41,26 @@ def _make(
 
 def _check(spec: GenerateSpec, given: Collection[str]) -> None:
     check_files(spec.prompts, "prompts" in given)
+    check_model(spec, given)
+
+
+def expected(spec: GenerateSpec, rows: int) -> dict[str, float]:
+    """Tokens that are read, about, and written, at most; and what they cost, where that is said."""
+    asked = _PROMPT_TOKENS[spec.prompts] + len(spec.system_prompt or "") // CHARACTERS_A_TOKEN
+    usage = {"prompt_tokens": rows * asked, "completion_tokens": rows * spec.max_new_tokens}
+    cost = spec.cost(usage)
+    return {**usage, **({} if cost is None else {"cost": cost})}
 
 
 def _cost(spec: GenerateSpec, size: ModelSize, rows: int) -> Work:
-    asked, made = _PROMPT_TOKENS[spec.prompts], _rows(spec, rows)
-    asked += len(spec.system_prompt or "") // CHARACTERS_A_TOKEN
-    said = spec.max_new_tokens
-    read = size.flop(made * asked, made, backward=False) / SHARE_OF_PEAK
-    written = size.flop(made * said, made * said, backward=False)
-    passes = said * math.ceil(made / spec.batch_rows)
+    if isinstance(spec.backend, Http):
+        return Work(0, 0)  # another machine's
+    made = _rows(spec, rows)
+    tokens = expected(spec, made)
+    asked, said = tokens["prompt_tokens"], tokens["completion_tokens"]
+    read = size.flop(asked, made, backward=False) / SHARE_OF_PEAK
+    written = size.flop(said, said, backward=False)
+    passes = spec.max_new_tokens * math.ceil(made / spec.batch_rows)
     flop = read + written / SHARE_OF_PEAK_SAMPLING
     return Work(flop, LOADING * weight_bytes(size) + passes * PASS)
 
@@ -58,7 +70,8 @@ def _rows(spec: GenerateSpec, given: int) -> int:
 
 
 def _detail(result: Mapping[str, Any]) -> str:
-    return f"{result['rows']} rows"
+    failed = result.get("failed", 0)
+    return f"{result['rows']} rows" + (f", {failed} failed" if failed else "")
 
 
 GENERATE = Stage(
@@ -66,7 +79,7 @@ GENERATE = Stage(
     "rows",
     GenerateSpec,
     {
-        "model": Input("model", "Model to sample from."),
+        "model": Input("model", "Model to sample from, unless a server has it.", False),
         "prompts": Input("rows", "Prompts, for the sets that need a file.", False, many=True),
     },
     _make,

@@ -7,17 +7,21 @@ in vLLM is `vllm`; `journal` keeps what those answered.
 
 from subl.sample.backend import Answer, Backend, FirstTokens, Request, Requests, Sampling
 from subl.sample.choice import backend_of, check_model
-from subl.sample.journal import Failures, answered
+from subl.sample.journal import Failures, answered, usage_of
+from subl.sample.tables import UNKEYED, Http
 
 __all__ = [
+    "UNKEYED",
     "Answer",
     "Backend",
     "Failures",
     "FirstTokens",
+    "Http",
     "Request",
     "Requests",
     "Sampling",
     "answered",
     "backend_of",
     "check_model",
+    "usage_of",
 ]

@@ -8,7 +8,7 @@ same answers, too, depends on what computes them: `Backend.same_answers`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -99,6 +99,12 @@ class Sampling(BaseModel):
         """Of requests that may fail."""
         return self.backend.failed_share if isinstance(self.backend, Http) else 0.0
 
+    def cost(self, usage: Mapping[str, int]) -> float | None:
+        """Of these tokens, in the currency of the server's prices; None where there are none."""
+        if not isinstance(self.backend, Http) or self.backend.prices is None:
+            return None
+        return round(self.backend.prices.cost(usage), 6)
+
     @model_validator(mode="after")
     def _goes_with_the_backend(self) -> Self:
         if not isinstance(self.backend, Http):
@@ -142,12 +148,15 @@ class Backend(Protocol):
             InputError: names the request.
         """
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        """An answer to each, with its place among them, in the order in which they are made."""
+    def answers(self, requests: Sequence[Request]) -> Generator[tuple[int, Answer], None, None]:
+        """An answer to each, with its place among them, in the order in which they are made.
+
+        Who stops before the last one closes it: what is under way somewhere else may cost.
+        """
 
     def first_tokens(
         self, requests: Sequence[Request], top: int
-    ) -> Iterator[tuple[int, FirstTokens]]:
+    ) -> Generator[tuple[int, FirstTokens], None, None]:
         """The `top` likeliest first tokens of an answer to each, with its place, as in `answers`.
 
         Temperature and grammar change nothing of them.

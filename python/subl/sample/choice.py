@@ -45,5 +45,6 @@ def check_model(sampling: Sampling, given: Collection[str], name: str = "model")
         )
     if not isinstance(table, Http) and name not in given:
         raise ConfigError(
-            f"no {name} is given", hint='or name a server: backend = { kind = "http", … }'
+            f"no {name} is given",
+            hint='or name a server that has one: backend = { kind = "http", … }',
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class Failures:
 
 def answered(
     backend: Backend, requests: Sequence[Request], journal: Path, failures: Failures
-) -> Iterator[tuple[int, Answer]]:
+) -> Generator[tuple[int, Answer], None, None]:
     """As `Backend.answers`, with what `journal` has, and written there before it is handed on.
 
     What depends on nothing but the request is not written: it is made again.
@@ -69,8 +70,11 @@ def answered(
             yield place, known[request.number]
         else:
             left.append(place)
-    with journal.open("ab") as file:
-        for index, answer in backend.answers([requests[place] for place in left]):
+    with (
+        journal.open("ab") as file,
+        closing(backend.answers([requests[place] for place in left])) as came,
+    ):
+        for index, answer in came:
             place = left[index]
             line = {"number": requests[place].number, **asdict(answer)}
             file.write(json.dumps(line).encode() + b"\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ class Local:
         telling = json.loads(notes.read_bytes())
         self._way = right_way(self._model, telling, self._sampling.max_new_tokens, self._sample)
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+    def answers(self, requests: Sequence[Request]) -> Generator[tuple[int, Answer], None, None]:
         """See `Backend.answers`; a batch at a time."""
         assert self._way is not None and self._ends is not None, "begin comes first"
         asked = self._prompts.ids(requests)
@@ -83,7 +83,7 @@ class Local:
 
     def first_tokens(
         self, requests: Sequence[Request], top: int
-    ) -> Iterator[tuple[int, FirstTokens]]:
+    ) -> Generator[tuple[int, FirstTokens], None, None]:
         """See `Backend.first_tokens`; a batch at a time."""
         from subl.sample.sampling import first_log_p
 

@@ -12,10 +12,10 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 Read = TypeVar("Read")
 
 _LONGEST_WAIT_SECONDS = 60.0
+_LOOK_UP_SECONDS = 0.5
+"""A signal that comes right before a wait is not noticed until after it."""
+
 _QUOTED = 300
 """Characters of what a server says that an error repeats."""
 
@@ -62,7 +65,7 @@ class Server:
                 f"backend.key_env: the environment has no {name}", hint=f"export {name}=…"
             )
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+    def answers(self, requests: Sequence[Request]) -> Generator[tuple[int, Answer], None, None]:
         """See `Backend.answers`."""
         grammar = self._sampling.grammar is not None
 
@@ -78,7 +81,7 @@ class Server:
 
     def first_tokens(
         self, requests: Sequence[Request], top: int
-    ) -> Iterator[tuple[int, FirstTokens]]:
+    ) -> Generator[tuple[int, FirstTokens], None, None]:
         """See `Backend.first_tokens`. Servers give only so many: OpenAI's and vLLM's 20."""
 
         async def ask(client: AsyncOpenAI, pace: Pace, request: Request) -> FirstTokens:
@@ -130,7 +133,7 @@ class Server:
         self,
         requests: Sequence[Request],
         ask: Callable[[AsyncOpenAI, Pace, Request], Awaitable[Read]],
-    ) -> Iterator[tuple[int, Read]]:
+    ) -> Generator[tuple[int, Read], None, None]:
         """What `ask` makes of each request, with its place, as it comes."""
         from openai import AsyncOpenAI
 
@@ -177,7 +180,9 @@ class Server:
         try:
             while True:
                 try:
-                    each = came.get()
+                    each = came.get(timeout=_LOOK_UP_SECONDS)
+                except Empty:
+                    continue
                 except BaseException:  # a signal: what was answered is handed on before it ends us
                     while not came.empty() and (each := came.get()) is not None:
                         yield each

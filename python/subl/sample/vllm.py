@@ -7,7 +7,7 @@ same answers again (docs/generation.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ class Engine:
         arguments = {**({} if self._sampling.grammar is None else guided), **self._table.engine}
         self._engine = LLM(model=str(self._folder), seed=0, **arguments)
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+    def answers(self, requests: Sequence[Request]) -> Generator[tuple[int, Answer], None, None]:
         """See `Backend.answers`; vLLM makes its own batches of all of them."""
         assert self._ends is not None, "begin comes first"
         stops = sorted(self._ends.turn | self._ends.control)
@@ -68,7 +68,7 @@ class Engine:
 
     def first_tokens(
         self, requests: Sequence[Request], top: int
-    ) -> Iterator[tuple[int, FirstTokens]]:
+    ) -> Generator[tuple[int, FirstTokens], None, None]:
         """See `Backend.first_tokens`; the engine's `max_logprobs` bounds `top`."""
         import numpy as np
 
