@@ -313,7 +313,7 @@ def test_a_path_may_name_an_axis() -> None:
         ('kind = "teach"', 'kind = "teech"', "stages.teacher.kind: unknown stage `teech`; did you"),
         ('{ model = "teacher" }', '{ model = "techer" }', "unknown stage `techer`; did you mean"),
         ('{ model = "teacher" }', '{ rows = "teacher" }', "stages.numbers.inputs: unknown input"),
-        ('inputs = { model = "teacher" }\n', "", "stages.numbers.inputs: missing `model`"),
+        ('inputs = { model = "teacher" }\n', "", "stages.numbers: missing `model`"),
         ("rows = 4", "rows = 4\nxyz = 1", "stages.numbers: unknown key `xyz`"),
         ("rows = 4", 'rows = 4\nsystem_prompt = "{trai}s"', r"did you mean `\{trait\}`"),
         ("rows = 4", 'rows = 4\nsystem_prompt = "{trait.x}"', "no point of trait has a `x`"),

@@ -153,7 +153,7 @@ def test_a_model_goes_with_no_server_and_a_server_with_no_model(
 ) -> None:
     with pytest.raises(ConfigError, match="model: the answers are those of owl-1 at http"):
         generate(spec(serving), tiny_model, tmp_path / "rows")
-    with pytest.raises(ConfigError, match="no model is given"):
+    with pytest.raises(ConfigError, match="missing `model`"):
         generate(GenerateSpec(rows=1), None, tmp_path / "rows")
 
 
@@ -168,7 +168,7 @@ def test_an_experiment_can_have_rows_of_a_server(serving: Serving) -> None:
         {"rows": 3, "backend": serving.table()}
     )
     whole["stages"] = {"rows": {"kind": "generate", "rows": 3}}
-    with pytest.raises(ConfigError, match=r"stages\.rows: no model is given"):
+    with pytest.raises(ConfigError, match=r"stages\.rows: missing `model`"):
         Graph(ExperimentSpec.model_validate(whole))
 
 

@@ -45,6 +45,7 @@ def check_model(sampling: Sampling, given: Collection[str], name: str = "model")
         )
     if not isinstance(table, Http) and name not in given:
         raise ConfigError(
-            f"no {name} is given",
-            hint='or name a server that has one: backend = { kind = "http", … }',
+            f"missing `{name}`: nothing says which model answers",
+            hint=f"give one (--{name}, inputs.{name}), or name a server that has one: "
+            'backend = { kind = "http", … }',
         )

@@ -11,7 +11,9 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from subl.errors import InputError
 from subl.extras import require
+from subl.model.condition import conditioned
 from subl.progress import Report, silent
 from subl.sample.backend import Answer, FirstTokens, Request, Requests, Sampling, request_seed
 from subl.sample.prompts import Prompts
@@ -42,14 +44,15 @@ class Engine:
         from subl.model.load import bare_model
         from subl.sample.ends import ends_of
 
+        weights = self._weights()
         first = next(requests())
         self._prompts.ids([first])
         rendered = self._prompts.answered(first)
-        self._ends = ends_of(bare_model(self._folder), self._prompts.tokenizer, rendered)
+        self._ends = ends_of(bare_model(weights), self._prompts.tokenizer, rendered)
         # llguidance follows the grammar there, as here.
         guided = {"structured_outputs_config": {"backend": "guidance"}}
         arguments = {**({} if self._sampling.grammar is None else guided), **self._table.engine}
-        self._engine = LLM(model=str(self._folder), seed=0, **arguments)
+        self._engine = LLM(model=str(weights), seed=0, **arguments)
 
     def answers(self, requests: Sequence[Request]) -> Generator[tuple[int, Answer], None, None]:
         """See `Backend.answers`; vLLM makes its own batches of all of them."""
@@ -82,6 +85,17 @@ class Engine:
     def facts(self) -> dict[str, Any]:
         """See `Backend.facts`."""
         return {"promise": "same seeds"}
+
+    def _weights(self) -> Path:
+        """The folder that vLLM loads; a system prompt of the model's is in the prompts."""
+        found = conditioned(self._folder)
+        if found.steering or not (found.folder / "config.json").is_file():
+            what = "a steering vector" if found.steering else "an adapter without its base"
+            raise InputError(
+                f"{self._folder} is {what}, which vLLM does not load here",
+                hint='backend.kind = "transformers" does',
+            )
+        return found.folder
 
     def _made(self, requests: Sequence[Request], more: dict[str, Any]) -> Iterator[Any]:
         """What the engine says to each: vLLM's `CompletionOutput`."""
