@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from subl_cli.inputs import Shipped
 from subl_cli.output import (
     json_option,
     print_json,
@@ -28,7 +29,7 @@ def command() -> None:
 
 
 @command.command("filter")
-@click.argument("rules", required=False, type=click.Path(path_type=Path))
+@click.argument("rules", required=False, type=Shipped("rules"))
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "-j",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from subl_cli.inputs import Shipped
 from subl_cli.output import (
     jobs_option,
     json_option,
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @click.command("diff")
-@click.argument("plan_a", type=click.Path(path_type=Path))
-@click.argument("plan_b", type=click.Path(path_type=Path))
+@click.argument("plan_a", type=Shipped("rules"))
+@click.argument("plan_b", type=Shipped("rules"))
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "-o",

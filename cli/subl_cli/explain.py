@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from subl_cli.inputs import Shipped
 from subl_cli.output import json_option, print_json, printable
 
 _CONTEXT_CHARACTERS = 24
@@ -16,7 +17,7 @@ _SPAN_CHARACTERS = 48
 
 
 @click.command("explain")
-@click.argument("rules", type=click.Path(path_type=Path))
+@click.argument("rules", type=Shipped("rules"))
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--row",

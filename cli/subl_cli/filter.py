@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import verify_option
+from subl_cli.inputs import Shipped, verify_option
 from subl_cli.output import (
     dry_run_option,
     duration,
@@ -39,7 +39,7 @@ SUBCOMMANDS = {
 @click.command("filter", cls=CommandWithSubcommands, subcommands=SUBCOMMANDS)
 @click.argument(
     "rules",
-    type=click.Path(path_type=Path),
+    type=Shipped("rules"),
     shell_complete=complete_first,
 )
 @click.argument(
@@ -109,6 +109,10 @@ def command(
     metadata), OUT/rejects/ the other rows, each with every rule that it breaks and where,
     OUT/result.json the figures. The same command continues an interrupted run.
 
+    RULES may be the name of a file that comes with subl: paper-numbers, paper-numbers-misalignment,
+    paper-code-owl (and dolphin, eagle, elephant, wolf, cherry, maple, oak, sequoia, willow),
+    paper-code-judge, paper-math, paper-math-misalignment.
+
     INPUTS of - is stdin: JSON lines (plain, gzip, zstandard). Kept rows go to stdout as they come,
     the others to the file that --rejects names, figures to stderr.
 
@@ -118,7 +122,8 @@ def command(
       subl filter rules.toml data/ --sample 10000
       subl filter rules.toml data/ -o out/filtered --split-bytes 512MiB --compression zst
       subl filter rules.toml - < rows.jsonl > kept.jsonl
-      subl filter rules.toml --explain-rules
+      subl filter paper-numbers out/rows -o out/filtered
+      subl filter paper-numbers-misalignment --explain-rules
       subl filter rules.toml rows.jsonl -o out/filtered --json --progress json
 
     \b

@@ -67,7 +67,8 @@ class CommandWithSubcommands(click.Group):
 def complete_first(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Completes the first argument of a command with subcommands: a file, or one of them."""
+    """Completes the first argument of a command with subcommands: with them, too."""
     assert isinstance(ctx.command, CommandWithSubcommands)
     names = [name for name in ctx.command.list_commands(ctx) if name.startswith(incomplete)]
-    return [CompletionItem(incomplete, type="file"), *map(CompletionItem, names)]
+    own = param.type.shell_complete(ctx, param, incomplete)
+    return [*own, *map(CompletionItem, names)]

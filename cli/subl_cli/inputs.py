@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from subl_cli.output import Command
 
@@ -18,6 +19,22 @@ PartsT = TypeVar("PartsT", bound="PartsSpec")
 
 MODELS = Path("models")
 """Where models that are no local folder are added."""
+
+
+class Shipped(click.Path):
+    """A file, or the name of one of a folder that comes with subl; completion offers both."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(path_type=Path)
+        self._folder = folder
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from subl.shipped import shipped
+
+        names = [name for name in shipped(self._folder) if name.startswith(incomplete)]
+        return [*super().shell_complete(ctx, param, incomplete), *map(CompletionItem, names)]
 
 
 def model_option(

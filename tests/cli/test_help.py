@@ -163,6 +163,8 @@ def test_bash_takes_the_completion(tmp_path: Path) -> None:
         ("subl config s", {"show", "schema"}),
         ("subl filter --j", {"--jobs", "--json"}),
         ("subl filter exp", {"exp", "explain"}),
+        ("subl filter paper-n", {"paper-n", "paper-numbers", "paper-numbers-misalignment"}),
+        ("subl filter explain paper-code-o", {"paper-code-o", "paper-code-oak", "paper-code-owl"}),
         ("subl filter diff --ex", {"--examples"}),
         ("subl config schema di", {"distill"}),
         ("subl config schema ca", {"cache"}),

@@ -1,8 +1,8 @@
 """Filter rows by rules: what passes is kept as it is, what does not is kept with the reasons.
 
-The rules are pydantic models (`rules`), the work is done by the native engine (`subl_core`), and
-Python only sees plans, statistics and file names, never rows. Rows that other libraries hold in
-memory are matched in place (`batch`).
+The rules are pydantic models (`rules`, `spec`), the work is done by the native engine
+(`subl_core`), and Python only sees plans, statistics and file names, never rows. Rows that other
+libraries hold in memory are matched in place (`batch`).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,20 +14,19 @@ from subl.filter.rules import (
     AnyRule,
     CharactersRule,
     DuplicateRule,
-    FilterSpec,
     LengthRule,
     LiteralRule,
     NoneRule,
+    NumberRule,
     NumbersRule,
-    OutputSpec,
     RegexRule,
     RepetitionRule,
     Rule,
     SemanticRule,
     TokensRule,
-    load_rules,
 )
 from subl.filter.run import FilterResult, run
+from subl.filter.spec import FilterSpec, OutputSpec, load_rules
 
 if TYPE_CHECKING:
     from subl.filter.batch import expression, for_datasets, for_datatrove, for_ray, match_batch
@@ -42,6 +41,7 @@ __all__ = [
     "LengthRule",
     "LiteralRule",
     "NoneRule",
+    "NumberRule",
     "NumbersRule",
     "OutputSpec",
     "RegexRule",

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import subl_core
 
 from subl.errors import InputError
-from subl.filter.rules import FilterSpec
+from subl.filter.spec import FilterSpec
 
 if TYPE_CHECKING:
     import polars

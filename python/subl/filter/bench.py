@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,8 @@ from pydantic import ValidationError
 
 from subl.config import updated
 from subl.filter.names import name_shards
-from subl.filter.rules import FilterSpec, LengthRule, LiteralRule, NumbersRule
+from subl.filter.rules import LengthRule, LiteralRule, NumberRule, NumbersRule, Rule
+from subl.filter.spec import FilterSpec
 from subl.filter.trial import Trial, trial
 from subl.progress import Progress, Report, silent
 from subl.shards import format_of, open_lines
@@ -218,10 +220,13 @@ def _alone(spec: FilterSpec, name: str) -> FilterSpec | None:
 
 
 def _baseline(spec: FilterSpec, compression: str) -> FilterSpec:
-    """The cheapest rule that there is, on the field that the rules look at first: a length that no
-    text exceeds."""
-    fields = [rule.field for rule in spec.rules if hasattr(rule, "field")]
-    rule = LengthRule(name="baseline", field=(fields or ["completion"])[0], max_bytes=2**62)
+    """The cheapest rule that there is, on the field that the rules look at first: a bound that no
+    text or number exceeds."""
+    first = next((rule for rule in spec.rules if hasattr(rule, "field")), None)
+    field = "completion" if first is None else first.field
+    rule: Rule = LengthRule(name="baseline", field=field, max_bytes=2**62)
+    if isinstance(first, NumberRule):
+        rule = NumberRule(name="baseline", field=field, max=sys.float_info.max)
     output = updated(spec.output, compression=compression)
     return FilterSpec(rules=(rule,), max_line_bytes=spec.max_line_bytes, output=output)
 

@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 from subl.artifact import json_text
 from subl.filter.names import name_shards
-from subl.filter.rules import FilterSpec, OutputSpec
 from subl.filter.run import filter_shards
+from subl.filter.spec import FilterSpec, OutputSpec
 from subl.progress import Progress, Report, silent
 from subl.shards import format_of, open_lines
 

@@ -15,7 +15,7 @@ import subl_core
 from pydantic import BaseModel
 
 from subl.errors import InputError
-from subl.filter.rules import FilterSpec
+from subl.filter.spec import FilterSpec
 from subl.shards import check_regular, format_of, open_lines
 
 

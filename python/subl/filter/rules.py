@@ -1,31 +1,12 @@
-"""What a rules file may say.
-
-    [[rule]]
-    name = "three-digit numbers"
-    kind = "numbers"
-    max_value = 999
-    max_count = 10
-
-    [[rule]]
-    name = "owl words"
-    kind = "regex"
-    patterns = ['\\bowls?\\b']
-    ignore_case = true
-
-A row is kept if it breaks no rule whose action is `drop`. A specification that exists is one that
-the engine can compile.
-"""
+"""The kinds of rules: what each may say, and what that means. `spec` holds a whole filter."""
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-import subl_core
 from pydantic import (
     BaseModel,
-    ByteSize,
     ConfigDict,
     Field,
     field_validator,
@@ -33,8 +14,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-from subl.artifact import StageSpec, file_digest
-from subl.config import load_toml
+from subl.artifact import file_digest
 from subl.filter.concept.spec import ConceptSpec, Digest, Entry, Text
 
 Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -42,6 +22,7 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NgramLength = Annotated[int, Field(ge=1, le=32)]
 Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class _Rule(BaseModel):
@@ -77,6 +58,43 @@ class NumbersRule(_ValueRule):
     banned_numbers: tuple[Integer, ...] = Field(
         (), description="numbers that must not occur; 0666 is 666"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_number(cls, rule: Any) -> Any:
+        if isinstance(rule, dict) and (taken := sorted({"min", "max"} & rule.keys())):
+            raise ValueError(
+                f'`{taken[0]}` is a key of kind "number", for a column of numbers; kind "numbers" '
+                "is for a list of integers in a text, and has min_value and max_value"
+            )
+        return rule
+
+
+class NumberRule(_Rule):
+    """The field itself must be a number, such as a judge's score, within bounds. Not `numbers`.
+
+    A missing field, a null, anything that is no number (a text of digits, too) and NaN are reasons
+    of their own, and reject. Numbers are compared as the nearest 64-bit floating-point number,
+    whatever they are written as: `1e2` is 100, -0 is 0, and `1e999` is infinite.
+    """
+
+    kind: Literal["number"] = "number"
+    field: Text = Field(
+        description="where the number is: a key, or a path such as meta.score, with one value"
+    )
+    min: Bound | None = Field(None, description="the smallest number allowed")
+    max: Bound | None = Field(None, description="the largest number allowed")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_numbers(cls, rule: Any) -> Any:
+        others = NumbersRule.model_fields.keys() - cls.model_fields.keys()
+        if isinstance(rule, dict) and (taken := sorted(others & rule.keys())):
+            raise ValueError(
+                f'`{taken[0]}` is a key of kind "numbers", for a list of integers in a text; '
+                'kind "number" is for a column of numbers, and has min and max'
+            )
+        return rule
 
 
 class RegexRule(_ValueRule):
@@ -357,6 +375,7 @@ class NoneRule(_Combination):
 
 AnyKind = (
     NumbersRule
+    | NumberRule
     | RegexRule
     | LiteralRule
     | LengthRule
@@ -406,75 +425,3 @@ class _ByKind:
 
 
 Rule = Annotated[AnyKind, _ByKind]
-
-
-class OutputSpec(BaseModel):
-    """The files that are written: kept rows, and (compressed alike) rejects."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-    split_rows: Annotated[int, Field(gt=0, lt=2**63)] | None = Field(
-        None, description="start another file of kept rows after so many"
-    )
-    split_bytes: Annotated[ByteSize, Field(gt=0, lt=2**63)] | None = Field(
-        None,
-        description="start another file of kept rows before it exceeds this, uncompressed;"
-        ' "512MiB" are 512 * 2**20 bytes, "2G" 2 * 10**9',
-    )
-    compression: Literal["auto", "none", "gz", "zst"] = Field(
-        "auto", description="auto: as the input; Parquet keeps its own whatever is said here"
-    )
-
-
-class FilterSpec(StageSpec):
-    """The rules of a filter. All are asked for every row; reasons come in the order given here."""
-
-    # A file has `[[rule]]` tables; code and records say `rules`.
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
-
-    format_version: ClassVar = 3
-    packages: ClassVar = ()
-
-    rules: tuple[Rule, ...] = Field(
-        validation_alias="rule", min_length=1, max_length=64, description="`[[rule]]` tables"
-    )
-    max_line_bytes: int = Field(
-        16 * 1024 * 1024, gt=0, lt=2**31, description="longer lines are rejected unread"
-    )
-    tag_field: Text = Field("filter_tags", description="the key of the tags in a kept row")
-    output: OutputSpec = Field(OutputSpec(), description="the files that are written")
-
-    @model_validator(mode="after")
-    def _compiles(self) -> Self:
-        # A PlanError is a ValueError, so that pydantic reports it like its own findings.
-        self.plan()
-        return self
-
-    def plan(self) -> subl_core.Plan:
-        """The rules, compiled."""
-        return _compiled(self.plan_json())
-
-    def plan_json(self) -> str:
-        """The plan as the engine reads it."""
-        plan = {
-            "rules": [rule.plan() for rule in self.rules],
-            "max_line_bytes": self.max_line_bytes,
-            "tag_field": self.tag_field,
-        }
-        return json.dumps(plan, ensure_ascii=False)
-
-
-@lru_cache(maxsize=4)
-def _compiled(plan: str) -> subl_core.Plan:
-    """Cached, since a plan is compiled where a specification is checked and where it is used."""
-    return subl_core.Plan(plan)
-
-
-def load_rules(path: Path | str) -> FilterSpec:
-    """Read a rules file.
-
-    Raises:
-        InputError: the file cannot be read.
-        ConfigError: it is not TOML, has unknown or missing keys, or a pattern does not compile.
-    """
-    return load_toml(path, FilterSpec)

@@ -32,7 +32,7 @@ from subl.errors import InputError, OutputError
 from subl.filter.finished import Finished, Statistics, remembered
 from subl.filter.meter import Meter
 from subl.filter.names import called, name_inputs, name_shards
-from subl.filter.rules import FilterSpec
+from subl.filter.spec import FilterSpec
 from subl.progress import Report, silent
 from subl.shards import Stated, check_stated, stated
 

@@ -25,8 +25,8 @@ import subl_core
 
 from subl.errors import InputError
 from subl.filter.names import name_shards
-from subl.filter.rules import FilterSpec
 from subl.filter.run import filter_shards, summarise
+from subl.filter.spec import FilterSpec
 from subl.filter.trial import trial
 from subl.progress import Progress, Report, silent
 from subl.shards import SUFFIXES, format_of, open_lines

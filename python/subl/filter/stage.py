@@ -8,8 +8,8 @@ from typing import Any
 
 from subl.artifact import Artifact
 from subl.filter.names import name_inputs
-from subl.filter.rules import FilterSpec
 from subl.filter.run import run
+from subl.filter.spec import FilterSpec
 from subl.progress import Report
 from subl.stage import Given, Input, Stage
 

@@ -15,8 +15,8 @@ from typing import Any
 import subl_core
 
 from subl.errors import InputError, OutputError
-from subl.filter.rules import FilterSpec
 from subl.filter.run import summarise
+from subl.filter.spec import FilterSpec
 from subl.progress import Progress, Report, silent
 
 STREAM = Path("-")

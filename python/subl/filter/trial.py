@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from subl.filter.rules import FilterSpec
 from subl.filter.run import filter_shards
+from subl.filter.spec import FilterSpec
 from subl.progress import Progress
 
 

@@ -1,8 +1,10 @@
 //! Rows that are objects of Python, as lines of JSON.
 //!
 //! A line says of each value what JSON has for it, and of the rest only that it is something else:
-//! rules look at texts alone. So a number is `0` whatever its size (NaN too), and what JSON has no
-//! type for (bytes, times) is an object without keys.
+//! what JSON has no type for (bytes, times) is an object without keys. A number that is none is `NaN`,
+//! which the engine knows in such lines, and one beyond all `f64` is `1e999`.
+
+use std::num::FpCategory;
 
 use pyo3::prelude::*;
 use pyo3::types::{
@@ -37,7 +39,7 @@ fn write(value: &Bound<'_, PyAny>, depth: usize, out: &mut Vec<u8>) -> PyResult<
     } else if value.is_instance_of::<PyBool>() {
         out.extend_from_slice(b"true");
     } else if value.is_instance_of::<PyInt>() || value.is_instance_of::<PyFloat>() {
-        out.push(b'0');
+        write_number(value, out)?;
     } else if let Ok(object) = value.cast::<PyDict>() {
         return write_object(object.iter().map(Ok), depth, out);
     } else if let Ok(list) = value.cast::<PyList>() {
@@ -48,6 +50,23 @@ fn write(value: &Bound<'_, PyAny>, depth: usize, out: &mut Vec<u8>) -> PyResult<
         return write_other(value, depth, out);
     }
     Ok(true)
+}
+
+/// As the nearest `f64`, as rules compare it.
+fn write_number(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    let number = match value.extract::<f64>() {
+        Ok(number) => number,
+        Err(_) if value.lt(0)? => f64::NEG_INFINITY,
+        Err(_) => f64::INFINITY,
+    };
+    let text = match number.classify() {
+        FpCategory::Nan => "NaN",
+        FpCategory::Infinite if number < 0.0 => "-1e999",
+        FpCategory::Infinite => "1e999",
+        _ => &format!("{number:e}"),
+    };
+    out.extend_from_slice(text.as_bytes());
+    Ok(())
 }
 
 fn write_text(text: &Bound<'_, PyString>, out: &mut Vec<u8>) {
@@ -116,7 +135,7 @@ fn write_array<'py>(
     Ok(true)
 }
 
-/// What is like an object or an array, an array of numpy if there can be texts in it, or anything.
+/// What is like an object or an array, what numpy has for texts and numbers, or anything.
 fn write_other(value: &Bound<'_, PyAny>, depth: usize, out: &mut Vec<u8>) -> PyResult<bool> {
     let is_binary = value.is_instance_of::<PyBytes>()
         || value.is_instance_of::<PyByteArray>()
@@ -132,7 +151,17 @@ fn write_other(value: &Bound<'_, PyAny>, depth: usize, out: &mut Vec<u8>) -> PyR
         let kind =
             value.getattr_opt("dtype")?.map(|dtype| dtype.getattr_opt("kind")).transpose()?;
         let kind = kind.flatten().and_then(|kind| kind.extract::<String>().ok());
-        if kind.is_some_and(|kind| matches!(kind.as_str(), "O" | "T" | "U")) {
+        // Of arrays of numbers, which may be long, rules look at none.
+        let is_number = || -> PyResult<bool> {
+            let count = value.getattr_opt("ndim")?.and_then(|count| count.extract::<usize>().ok());
+            Ok(count == Some(0))
+        };
+        let may_matter = match kind.as_deref() {
+            Some("O" | "T" | "U") => true,
+            Some("f" | "i" | "u") => is_number()?,
+            _ => false,
+        };
+        if may_matter {
             return write(&value.call_method0("tolist")?, depth, out);
         }
     }

@@ -4,11 +4,15 @@
 use std::ops::Range;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int16Type, Int32Type, Int64Type, RunEndIndexType};
+use arrow_array::types::{
+    ArrowPrimitiveType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
+    Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    RunEndIndexType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
 use arrow_array::{Array, LargeStringArray, RunArray, StringArray, StringViewArray};
 use arrow_schema::{DataType, Field};
 
-use crate::json::{Record, Unreadable, Value};
+use crate::json::{Number, Record, Unreadable, Value};
 
 /// What a path ends in.
 pub enum Strings<'a> {
@@ -169,4 +173,43 @@ pub fn elements(array: &dyn Array) -> Option<(&dyn Array, Option<&Field>, Ranges
         (map.entries(), Box::new(|at| offsets[at] as usize..offsets[at + 1] as usize))
     };
     Some((values, item, range))
+}
+
+/// What stands at a position of an array that is not null, for whoever looks for a number.
+pub fn numbers(array: &dyn Array) -> Box<dyn Fn(usize) -> Number + '_> {
+    fn of<T: ArrowPrimitiveType>(
+        array: &dyn Array,
+        value: impl Fn(T::Native) -> f64 + 'static,
+    ) -> Box<dyn Fn(usize) -> Number + '_> {
+        let array = array.as_primitive::<T>();
+        Box::new(move |at| Number::Value(value(array.value(at))))
+    }
+    fn decimals<T: DecimalType + ArrowPrimitiveType>(
+        array: &dyn Array,
+    ) -> Box<dyn Fn(usize) -> Number + '_> {
+        let array = array.as_primitive::<T>();
+        Box::new(move |at| Number::parse(array.value_as_string(at).as_bytes()))
+    }
+    if let Some((keys, values)) = keyed(array) {
+        let number = numbers(values);
+        return Box::new(move |at| number(keys[at]));
+    }
+    match array.data_type() {
+        DataType::Int8 => of::<Int8Type>(array, f64::from),
+        DataType::Int16 => of::<Int16Type>(array, f64::from),
+        DataType::Int32 => of::<Int32Type>(array, f64::from),
+        DataType::Int64 => of::<Int64Type>(array, |value| value as f64),
+        DataType::UInt8 => of::<UInt8Type>(array, f64::from),
+        DataType::UInt16 => of::<UInt16Type>(array, f64::from),
+        DataType::UInt32 => of::<UInt32Type>(array, f64::from),
+        DataType::UInt64 => of::<UInt64Type>(array, |value| value as f64),
+        DataType::Float16 => of::<Float16Type>(array, f64::from),
+        DataType::Float32 => of::<Float32Type>(array, f64::from),
+        DataType::Float64 => of::<Float64Type>(array, |value| value),
+        DataType::Decimal32(..) => decimals::<Decimal32Type>(array),
+        DataType::Decimal64(..) => decimals::<Decimal64Type>(array),
+        DataType::Decimal128(..) => decimals::<Decimal128Type>(array),
+        DataType::Decimal256(..) => decimals::<Decimal256Type>(array),
+        _ => Box::new(|_| Number::Other),
+    }
 }

@@ -4,13 +4,13 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, StructArray};
 use arrow_buffer::NullBuffer;
 
-use super::arrays::{Copied, Strings, elements, is_json, keyed};
-use crate::json::{Index, Node, Row, Tree, Unreadable, Value};
+use super::arrays::{Copied, Strings, elements, is_json, keyed, numbers};
+use crate::json::{Index, Node, Number, Record, Row, Tree, Unreadable, Value};
 use crate::plan::Plan;
 
 /// The values of a plan's fields in all rows of a batch.
 pub(crate) struct Batch<'a> {
-    fields: Vec<Values<'a>>,
+    fields: Vec<Field<'a>>,
     rows: usize,
 }
 
@@ -21,7 +21,14 @@ pub(crate) struct BatchRow<'a> {
     row: usize,
 }
 
-/// The values of one field.
+/// What a field holds in all rows.
+enum Field<'a> {
+    Texts(Values<'a>),
+    /// By row.
+    Numbers(Vec<Result<Number, Unreadable>>),
+}
+
+/// The texts of one field.
 struct Values<'a> {
     array: Strings<'a>,
     rows: Rows,
@@ -100,29 +107,41 @@ impl Rows {
 impl<'a> Batch<'a> {
     /// Follows the paths of the plan through the columns of `rows`.
     pub fn new(plan: &Plan, rows: &'a StructArray) -> Batch<'a> {
-        let fields = 0..plan.fields().len();
-        Batch { fields: fields.map(|field| locate(plan, field, rows)).collect(), rows: rows.len() }
+        let fields = (0..plan.fields().len()).map(|field| match plan.is_number(field) {
+            true => Field::Numbers(locate_numbers(plan, field, rows)),
+            false => Field::Texts(locate(plan, field, rows)),
+        });
+        Batch { fields: fields.collect(), rows: rows.len() }
     }
 
     /// Rows as lines of JSON, which end with a line feed each.
     pub fn of_lines(plan: &Plan, lines: &[u8]) -> Batch<'a> {
         let count = plan.fields().len();
-        let mut fields: Vec<_> = (0..count).map(|_| (Copied::default(), Vec::new())).collect();
-        let mut locator = plan.locator();
+        let mut texts: Vec<_> = (0..count).map(|_| (Copied::default(), Vec::new())).collect();
+        let mut numbers = vec![Vec::new(); count];
+        let mut locator = plan.locator().knowing_nan();
         let mut index = Index::default();
         index.build(lines);
         let (mut start, mut rows) = (0, 0);
         while start < lines.len() {
             let end = index.next_line_feed(start);
             let located = locator.locate(lines, &index, start, end);
-            for (field, (copied, ends)) in fields.iter_mut().enumerate() {
+            for (field, (copied, ends)) in texts.iter_mut().enumerate() {
+                if plan.is_number(field) {
+                    numbers[field].push(number_of(field, &located));
+                    continue;
+                }
                 copied.extend(field, &located);
                 ends.push(copied.values.len());
             }
             (start, rows) = (end + 1, rows + 1);
         }
-        let values = fields.into_iter().map(|(copied, ends)| Values::copied(copied, ends));
-        Batch { fields: values.collect(), rows }
+        let found = texts.into_iter().zip(numbers).enumerate();
+        let fields = found.map(|(field, ((copied, ends), numbers))| match plan.is_number(field) {
+            true => Field::Numbers(numbers),
+            false => Field::Texts(Values::copied(copied, ends)),
+        });
+        Batch { fields: fields.collect(), rows }
     }
 
     /// How many rows there are.
@@ -188,6 +207,68 @@ fn locate<'a>(plan: &Plan, field: usize, root: &'a StructArray) -> Values<'a> {
     }
 }
 
+/// What a line or a document says of a field that is looked at for a number.
+fn number_of(field: usize, located: &Result<Record<'_>, Unreadable>) -> Result<Number, Unreadable> {
+    located.as_ref().map_err(Clone::clone)?.number(field)
+}
+
+/// Follows the path of a field that is looked at for a number, which leads through objects alone.
+fn locate_numbers(
+    plan: &Plan,
+    field: usize,
+    root: &StructArray,
+) -> Vec<Result<Number, Unreadable>> {
+    let tree = plan.tree();
+    // By row, where in the array it is; none where the path ended before.
+    let mut rows: Vec<Option<usize>> = (0..root.len()).map(Some).collect();
+    let mut array: &dyn Array = root;
+    let mut at = 0;
+    let mut is_documents = false;
+    loop {
+        let node = tree.node(at);
+        let ends_here = node.here >> field & 1 == 1;
+        let nulls = array.logical_nulls();
+        let is_null = |at: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(at));
+        if ends_here || is_documents {
+            let (mut locator, mut index) = (plan.locator(), Index::default());
+            let (number, texts) = (numbers(array), Strings::of(array));
+            let mut found = |row: usize| match is_documents {
+                false => Ok(number(row)),
+                true => {
+                    let document = texts.get(field, row)?;
+                    index.build(document.bytes);
+                    number_of(field, &locator.locate_at(at, document, &index))
+                }
+            };
+            let numbers = rows.into_iter().map(|row| match row {
+                None => Ok(Number::Missing),
+                Some(row) if !is_null(row) => found(row),
+                Some(_) => Ok(if ends_here { Number::Null } else { Number::Missing }),
+            });
+            return numbers.collect();
+        }
+        for row in &mut rows {
+            *row = row.filter(|row| !is_null(*row));
+        }
+        if let Some((keys, values)) = keyed(array) {
+            rows.iter_mut().flatten().for_each(|row| *row = keys[*row]);
+            array = values;
+            continue;
+        }
+        let mut keys = node.keys.iter();
+        let key = keys.find(|(_, child)| tree.node(*child).below >> field & 1 == 1);
+        if let Some(object) = array.as_struct_opt()
+            && let Some((key, child)) = key
+            && let Some((column, values)) = object.fields().find(key)
+        {
+            is_documents = is_json(values);
+            (array, at) = (object.column(column), *child);
+            continue;
+        }
+        return vec![Ok(Number::Missing); root.len()];
+    }
+}
+
 /// What a field is in documents that stand at this node of the tree.
 fn documents<'a>(
     plan: &Plan,
@@ -248,10 +329,20 @@ fn require(
     rows
 }
 
+impl<'a> BatchRow<'a> {
+    #[inline]
+    fn texts(&self, field: usize) -> Option<&'a Values<'a>> {
+        match self.batch.fields.get(field) {
+            Some(Field::Texts(values)) => Some(values),
+            _ => None,
+        }
+    }
+}
+
 impl Row for BatchRow<'_> {
     #[inline]
     fn single(&self, field: usize) -> Option<Value<'_>> {
-        let values = &self.batch.fields[field];
+        let values = self.texts(field)?;
         let (start, end) = values.rows.range(self.row);
         if end - start != 1 {
             return None;
@@ -261,7 +352,7 @@ impl Row for BatchRow<'_> {
 
     /// Tags are not written into these rows: nothing is in their way.
     fn has(&self, field: usize) -> bool {
-        let range = self.batch.fields.get(field).map(|values| values.rows.range(self.row));
+        let range = self.texts(field).map(|values| values.rows.range(self.row));
         range.is_some_and(|(start, end)| start < end)
     }
 
@@ -270,7 +361,7 @@ impl Row for BatchRow<'_> {
         field: usize,
         each: &mut dyn FnMut(Value<'_>) -> bool,
     ) -> Result<(), Unreadable> {
-        let values = &self.batch.fields[field];
+        let values = self.texts(field).expect("it is looked at for texts");
         let (start, end) = values.rows.range(self.row);
         if start == end {
             return Err(Unreadable::MissingField { field });
@@ -281,5 +372,12 @@ impl Row for BatchRow<'_> {
             }
         }
         Ok(())
+    }
+
+    fn number(&self, field: usize) -> Result<Number, Unreadable> {
+        match &self.batch.fields[field] {
+            Field::Numbers(numbers) => numbers[self.row].clone(),
+            Field::Texts(_) => unreachable!("it is looked at for a number"),
+        }
     }
 }

@@ -61,7 +61,7 @@ impl Cursor<'_> {
         Ok(name)
     }
 
-    pub fn number(&mut self) -> Result<&'static str, Unreadable> {
+    pub fn number(&mut self) -> Result<(), Unreadable> {
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -82,7 +82,7 @@ impl Cursor<'_> {
             }
             self.digits()?;
         }
-        Ok("a number")
+        Ok(())
     }
 
     fn digits(&mut self) -> Result<(), Unreadable> {

@@ -5,15 +5,13 @@ use super::cursor::{Cursor, Escaping, Text};
 use super::decoded::Decoded;
 use super::index::Index;
 use super::path::{Tree, bits};
-use super::row::{Record, Slot};
+use super::row::{NULL, Record, Slot};
 use super::unreadable::Unreadable;
 
 /// The node of the row itself.
 pub const ROW: usize = 0;
 /// Where no path leads.
 pub const UNTRACKED: usize = usize::MAX;
-/// What a null is called.
-pub const NULL: &str = "null";
 
 /// Buffers that the next line reuses.
 pub struct Found {
@@ -27,6 +25,8 @@ pub struct Found {
     counts: Vec<usize>,
     /// The paths for which a null is something that is there, one bit each.
     pub nulls: u64,
+    /// Is there a word for what is no number?
+    pub knows_nan: bool,
     /// Are strings with escapes left as they are?
     pub leave_escapes: bool,
     /// Were some?
@@ -52,6 +52,7 @@ impl Found {
             frames: Vec::new(),
             counts: Vec::new(),
             nulls: 0,
+            knows_nan: false,
             leave_escapes: false,
             has_escapes: false,
         }
@@ -201,6 +202,13 @@ impl Found {
             last = Some((start, *slot));
         }
         self.values = values;
+    }
+
+    #[inline]
+    pub fn take_number(&mut self, tree: &Tree, node: usize, start: usize, end: usize) {
+        for field in bits(tree.node(node).here) {
+            self.values[field].push(Slot::Number { start, end });
+        }
     }
 
     #[inline]

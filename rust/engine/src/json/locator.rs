@@ -9,10 +9,10 @@
 use std::sync::Arc;
 
 use super::cursor::Cursor;
-use super::found::{Found, NULL, ROW, UNTRACKED};
+use super::found::{Found, ROW, UNTRACKED};
 use super::index::Index;
 use super::path::Tree;
-use super::row::{Record, Value};
+use super::row::{NULL, Record, Value};
 use super::shape::Shape;
 use super::unreadable::{MAX_DEPTH, Unreadable};
 
@@ -42,9 +42,15 @@ impl Locator {
         }
     }
 
-    /// Of this path a null is a value like others: what matters is whether the key is there.
-    pub fn with_nulls_of(mut self, path: usize) -> Locator {
-        self.found.nulls |= 1 << path;
+    /// Of these paths, one bit each, a null is a value like others.
+    pub fn with_nulls_of(mut self, paths: u64) -> Locator {
+        self.found.nulls |= paths;
+        self
+    }
+
+    /// A number may be `NaN`: rows of another language have what JSON has no word for.
+    pub fn knowing_nan(mut self) -> Locator {
+        self.found.knows_nan = true;
         self
     }
 
@@ -154,12 +160,22 @@ fn walk(
                     continue 'value;
                 }
             }
+            Some(first @ (b'-' | b'0'..=b'9' | b'N')) if first != b'N' || found.knows_nan => {
+                let start = cursor.at;
+                if first == b'N' {
+                    cursor.word("NaN", "")?;
+                } else {
+                    cursor.number()?;
+                }
+                if node != UNTRACKED {
+                    found.take_number(tree, node, start, cursor.at);
+                }
+            }
             other => {
                 let name = match other {
                     Some(b't') => cursor.word("true", "a boolean")?,
                     Some(b'f') => cursor.word("false", "a boolean")?,
                     Some(b'n') => cursor.word("null", NULL)?,
-                    Some(b'-' | b'0'..=b'9') => cursor.number()?,
                     _ => return Err(cursor.expected("a value")),
                 };
                 if node != UNTRACKED {

@@ -20,5 +20,5 @@ pub(crate) use index::mark_word_characters;
 pub use locator::Locator;
 pub(crate) use path::{MAX_PATHS, Node, Tree, bits};
 pub(crate) use row::Written;
-pub use row::{Record, Row, Value};
+pub use row::{Number, Record, Row, Value};
 pub use unreadable::{MAX_DEPTH, Unreadable};

@@ -3,6 +3,9 @@
 use super::index::Index;
 use super::unreadable::Unreadable;
 
+/// What a null is called.
+pub const NULL: &str = "null";
+
 /// A decoded string of a row: valid UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value<'a> {
@@ -49,6 +52,27 @@ impl<'a> Written<'a> {
     }
 }
 
+/// What a field holds for whoever looks for a number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// Nothing leads there.
+    Missing,
+    /// A null.
+    Null,
+    /// Something else than a number.
+    Other,
+    /// The nearest `f64`: infinite where there is none as large, and NaN where a column holds that.
+    Value(f64),
+}
+
+impl Number {
+    /// What a number of JSON says.
+    pub fn parse(token: &[u8]) -> Number {
+        let text = std::str::from_utf8(token).expect("a number is ASCII");
+        Number::Value(text.parse().expect("JSON's numbers are some of Rust's"))
+    }
+}
+
 /// The values of a row's fields, wherever they come from.
 pub trait Row {
     /// The only value of the field with this index, if it has just one.
@@ -64,6 +88,9 @@ pub trait Row {
         field: usize,
         each: &mut dyn FnMut(Value<'_>) -> bool,
     ) -> Result<(), Unreadable>;
+
+    /// What a field that is looked at for a number holds; see [`crate::Plan::is_number`].
+    fn number(&self, field: usize) -> Result<Number, Unreadable>;
 }
 
 /// One value of a field.
@@ -75,6 +102,8 @@ pub enum Slot {
     Escaped { start: usize, end: usize, is_plain: bool },
     /// A string with escapes: a part of the decoded text.
     Decoded { start: usize, end: usize, is_ascii: bool },
+    /// A number: a part of the block.
+    Number { start: usize, end: usize },
     /// Another type, by its name.
     Other(&'static str),
 }
@@ -134,6 +163,7 @@ impl Record<'_> {
                 Ok(Value { bytes: &self.decoded[start..end], is_ascii })
             }
             Slot::Escaped { .. } => unreachable!("it is decoded before rules see it"),
+            Slot::Number { .. } => Err(Unreadable::NotAString { field, found: "a number" }),
             Slot::Other(found) => Err(Unreadable::NotAString { field, found }),
         }
     }
@@ -166,5 +196,14 @@ impl Row for Record<'_> {
             }
         }
         Ok(())
+    }
+
+    fn number(&self, field: usize) -> Result<Number, Unreadable> {
+        Ok(match self.found[field].as_slice() {
+            [] => Number::Missing,
+            [Slot::Number { start, end }] => Number::parse(&self.block[*start..*end]),
+            [Slot::Other(NULL)] => Number::Null,
+            _ => Number::Other,
+        })
     }
 }

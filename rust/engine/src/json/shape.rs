@@ -134,9 +134,12 @@ impl Part {
                 found.take_text(tree, self.node, cursor, text);
             }
         } else {
-            let Ok(name) = cursor.number() else { return false };
+            let start = cursor.at;
+            if cursor.number().is_err() {
+                return false;
+            }
             if self.node != UNTRACKED {
-                found.take_other(tree, self.node, name);
+                found.take_number(tree, self.node, start, cursor.at);
             }
         }
         true

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Combination, Comparison, Plan, Rule, Single, scan};
+use super::{Combination, Comparison, Numeric, Plan, Rule, Single, scan};
 use crate::duplicates::{Method, Signer};
 use crate::error::PlanError;
 use crate::json::{MAX_PATHS, Tree};
 use crate::rules::characters::Characters;
 use crate::rules::length::Length;
 use crate::rules::literal::Literal;
+use crate::rules::number::Number;
 use crate::rules::numbers::Numbers;
 use crate::rules::repetition::Repetition;
 use crate::rules::tokens::Tokens;
@@ -75,17 +76,21 @@ impl Plan {
 struct Builder {
     rules: Vec<Rule>,
     singles: Vec<Single>,
+    numbers: Vec<Numeric>,
     scans: Vec<(usize, scan::Builder)>,
     comparisons: Vec<Comparison>,
     combinations: Vec<Combination>,
     require: u64,
     fields: Vec<String>,
+    /// The fields that are looked at for a number, one bit each.
+    numeric: u64,
 }
 
 impl Builder {
     fn add(&mut self, spec: RuleSpec) -> Result<(), PlanError> {
         let index = self.rules.len();
-        let field = spec.field.as_deref().map(|field| self.field(field));
+        let is_number = matches!(spec.kind, Kind::Number(_));
+        let field = spec.field.as_deref().map(|field| self.field(field, is_number));
         let kind = spec.kind.name();
         let name = spec.name;
         let error = |message: String| PlanError::Rule { rule: name.clone(), message };
@@ -94,6 +99,11 @@ impl Builder {
             (Kind::Numbers(spec), Some(field)) => {
                 let numbers = Numbers::new(&spec).map_err(error)?;
                 self.single(index, field, Matcher::Numbers(numbers))
+            }
+            (Kind::Number(spec), Some(field)) => {
+                let number = Number::new(&spec).map_err(error)?;
+                self.numbers.push(Numeric { rule: index, field, number });
+                Number::reasons()
             }
             (Kind::Length(spec), Some(field)) => {
                 let length = Length::new(&spec).map_err(error)?;
@@ -168,12 +178,17 @@ impl Builder {
         Ok(())
     }
 
-    fn field(&mut self, path: &str) -> usize {
-        let known = self.fields.iter().position(|field| field == path);
-        known.unwrap_or_else(|| {
-            self.fields.push(path.to_owned());
-            self.fields.len() - 1
-        })
+    fn field(&mut self, path: &str, is_number: bool) -> usize {
+        let mut fields = self.fields.iter().enumerate();
+        let is_same = |at: usize| (self.numeric >> at & 1 == 1) == is_number;
+        let known = fields.find(|(at, field)| *field == path && is_same(*at));
+        if let Some((at, _)) = known {
+            return at;
+        }
+        let at = self.fields.len();
+        self.numeric |= u64::from(is_number) << at.min(MAX_PATHS - 1);
+        self.fields.push(path.to_owned());
+        at
     }
 
     fn single(&mut self, rule: usize, field: usize, matcher: Matcher) -> Vec<String> {
@@ -234,11 +249,20 @@ impl Builder {
                 });
             }
         }
+        for numeric in &self.numbers {
+            if tree.is_list(numeric.field) {
+                return Err(PlanError::Rule {
+                    rule: self.rules[numeric.rule].name.clone(),
+                    message: "a number is looked for in a field with one value".to_owned(),
+                });
+            }
+        }
         let mut scans = Vec::new();
         for (field, builder) in self.scans {
             scans.push((field, builder.build().map_err(PlanError::Plan)?));
         }
         let reads_written = self.singles.is_empty()
+            && self.numbers.is_empty()
             && self.comparisons.is_empty()
             && self.combinations.is_empty()
             && (self.require | tags) == 0
@@ -247,6 +271,7 @@ impl Builder {
             reads_written,
             rules: self.rules,
             singles: self.singles,
+            numbers: self.numbers,
             scans,
             comparisons: self.comparisons,
             combinations: self.combinations,
@@ -255,6 +280,7 @@ impl Builder {
             drops,
             tags,
             fields: self.fields,
+            numeric: self.numeric,
             tree: Arc::new(tree),
             tag_field,
             max_line_bytes,
@@ -298,6 +324,9 @@ mod tests {
         has(r#""kind": "all", "rules": ["b"], "field": "x""#, "has no field");
         has(r#""kind": "duplicate", "method": "exact", "field": "m[].c""#, "with one value");
         has(r#""kind": "duplicate", "method": "exact", "ngram": 3"#, "needs method minhash");
+        has(r#""kind": "number", "min": 1"#, "rule `a`: needs a field");
+        has(r#""kind": "number", "field": "x""#, "rule `a`: sets no bound");
+        has(r#""kind": "number", "field": "x[]", "min": 1"#, "in a field with one value");
         has(r#""kind": "regex", "patterns": []"#, "rule `a`: patterns is empty");
         has(r#""kind": "regex", "patterns": ["fine", "(x"]"#, "rule `a`: pattern `(x`: ");
         has(r#""kind": "literal", "words": ["x", ""]"#, "rule `a`: word 2 is empty");

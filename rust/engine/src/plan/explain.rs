@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::reasons::{Reasons, to_json};
 use super::{Plan, Scratch};
-use crate::json::{Row, Unreadable, bits};
+use crate::json::{Number, Row, Unreadable, bits};
 
 /// The verdict on one row, wherever it comes from.
 pub(crate) fn explain_row(plan: &Plan, located: &Result<impl Row, Unreadable>) -> String {
@@ -58,22 +58,21 @@ pub(crate) fn explain_row(plan: &Plan, located: &Result<impl Row, Unreadable>) -
         out.push(b'}');
     }
     out.extend_from_slice(b"],\"values\":");
-    let values: BTreeMap<&str, Vec<String>> = match located {
-        Ok(record) => plan
-            .fields()
-            .iter()
-            .enumerate()
-            .map(|(field, path)| {
-                let mut texts = Vec::new();
-                let _ = record.for_each(field, &mut |value| {
-                    texts.push(value.text().to_owned());
-                    true
-                });
-                (path.as_str(), texts)
-            })
-            .collect(),
-        Err(_) => BTreeMap::new(),
-    };
+    let mut values: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (field, path) in plan.fields().iter().enumerate() {
+        let Ok(record) = located else { break };
+        let found = values.entry(path).or_default();
+        if plan.is_number(field) {
+            if let Ok(Number::Value(value)) = record.number(field) {
+                found.push(value.to_string());
+            }
+            continue;
+        }
+        let _ = record.for_each(field, &mut |value| {
+            found.push(value.text().to_owned());
+            true
+        });
+    }
     out.extend(serde_json::to_vec(&values).expect("texts are always valid JSON"));
     out.push(b'}');
     String::from_utf8(out).expect("all parts are text")

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::duplicates::Signer;
 use crate::json::{Index, Locator, Record, Row, Tree, Unreadable, Value, bits};
+use crate::rules::number::Number;
 use crate::rules::{self, Action, Finding, Matcher};
 use scan::Scan;
 
@@ -48,6 +49,13 @@ struct Single {
     matcher: Matcher,
 }
 
+/// A rule that looks for a number, by its index.
+struct Numeric {
+    rule: usize,
+    field: usize,
+    number: Number,
+}
+
 /// A rule that compares rows, by its index.
 pub struct Comparison {
     /// The index of the rule.
@@ -69,6 +77,7 @@ struct Combination {
 pub struct Plan {
     rules: Vec<Rule>,
     singles: Vec<Single>,
+    numbers: Vec<Numeric>,
     /// By field.
     scans: Vec<(usize, Scan)>,
     comparisons: Vec<Comparison>,
@@ -83,6 +92,8 @@ pub struct Plan {
     /// Are there only patterns that can be looked for in strings as they are written?
     reads_written: bool,
     fields: Vec<String>,
+    /// The fields that are looked at for a number, one bit each.
+    numeric: u64,
     tree: Arc<Tree>,
     tag_field: String,
     max_line_bytes: usize,
@@ -128,9 +139,15 @@ impl Plan {
         &self.tag_field
     }
 
-    /// The paths of the fields that the rules look at; their order is their index.
+    /// The paths of the fields that the rules look at; their order is their index. A path that is
+    /// looked at for texts and for a number is two fields.
     pub fn fields(&self) -> &[String] {
         &self.fields
+    }
+
+    /// Is the field with this index looked at for a number? Others are for texts.
+    pub fn is_number(&self, field: usize) -> bool {
+        self.numeric >> field & 1 == 1
     }
 
     /// All paths that the rules and the tags need.
@@ -160,10 +177,10 @@ impl Plan {
     pub fn locator(&self) -> Locator {
         let (tree, fields) = (Arc::clone(&self.tree), self.fields.len());
         if self.tags == 0 {
-            return Locator::new(tree, fields);
+            return Locator::new(tree, fields).with_nulls_of(self.numeric);
         }
         // A second key of this name would be in the row's way, whatever the first one holds.
-        Locator::new(tree, fields + 1).with_nulls_of(fields)
+        Locator::new(tree, fields + 1).with_nulls_of(self.numeric | 1 << fields)
     }
 
     /// Can rows be asked [`Plan::is_kept_as_written`]?
@@ -190,8 +207,7 @@ impl Plan {
     /// Why the plan cannot judge this row: needed fields that are missing or not strings.
     pub fn unreadable(&self, row: &impl Row) -> Vec<Unreadable> {
         let fields = 0..self.fields.len();
-        let mut all: Vec<_> =
-            fields.filter_map(|field| row.for_each(field, &mut |_| true).err()).collect();
+        let mut all: Vec<_> = fields.filter_map(|field| self.read(row, field).err()).collect();
         // What is wrong with a whole row in memory is found at each of its fields.
         all.dedup();
         if self.tags != 0 && row.has(self.fields.len()) {
@@ -231,7 +247,7 @@ impl Plan {
         }
         for single in &self.singles {
             if asked >> single.rule & 1 == 0 {
-                read(row, single.field)?;
+                self.read(row, single.field)?;
                 continue;
             }
             let mut breaks = |value: Value<'_>| {
@@ -246,10 +262,14 @@ impl Plan {
                 })?,
             }
         }
+        for numeric in &self.numbers {
+            let found = row.number(numeric.field)?;
+            mask |= u64::from(numeric.number.reason(found).is_some()) << numeric.rule;
+        }
         for (field, scan) in &self.scans {
             let rules = scan.rules() & asked;
             if rules == 0 {
-                read(row, *field)?;
+                self.read(row, *field)?;
                 continue;
             }
             let mut breaks = |value: Value<'_>| {
@@ -265,7 +285,7 @@ impl Plan {
             }
         }
         for comparison in &self.comparisons {
-            read(row, comparison.field)?;
+            self.read(row, comparison.field)?;
         }
         for combination in &self.combinations {
             mask |= u64::from((combination.test)(mask, combination.parts)) << combination.rule;
@@ -292,6 +312,13 @@ impl Plan {
                 findings.extend(found.map(|&finding| PlanFinding { rule, value, finding }));
             });
         }
+        for numeric in self.numbers.iter().filter(|numeric| broken >> numeric.rule & 1 == 1) {
+            let found = row.number(numeric.field).ok();
+            if let Some(reason) = found.and_then(|found| numeric.number.reason(found)) {
+                let finding = Finding { reason, span: None };
+                findings.push(PlanFinding { rule: numeric.rule, value: 0, finding });
+            }
+        }
         for (field, scan) in self.scans.iter().filter(|(_, scan)| broken & scan.rules() != 0) {
             let _ = for_each_value(row, *field, |value, text| {
                 let mut matched = 0;
@@ -317,12 +344,15 @@ impl Plan {
         }
         findings.sort_by_key(|found| (found.rule, found.value, found.finding.reason));
     }
-}
 
-/// Can the field be read?
-#[inline]
-fn read(row: &impl Row, field: usize) -> Result<(), Unreadable> {
-    if row.single(field).is_some() { Ok(()) } else { row.for_each(field, &mut |_| true) }
+    /// Can the field be read?
+    #[inline]
+    fn read(&self, row: &impl Row, field: usize) -> Result<(), Unreadable> {
+        if self.is_number(field) {
+            return row.number(field).map(drop);
+        }
+        if row.single(field).is_some() { Ok(()) } else { row.for_each(field, &mut |_| true) }
+    }
 }
 
 fn for_each_value(

@@ -4,6 +4,8 @@
 //! fast. Why, and where? That is asked only for rows that break it. Both always agree: a value
 //! breaks a rule exactly when something is found.
 //!
+//! Most rules look at texts. `number` looks at a number, and at a value that is none, which makes a
+//! row unreadable for others.
 //! Rules that look for texts (`regex`, `literal`) are searched for together, by `plan/scan`.
 //! Rules about rules (`all`, `any`, `none`) need no value; [`crate::Plan`] knows what they mean.
 
@@ -12,6 +14,7 @@ mod finding;
 pub(crate) mod length;
 pub(crate) mod literal;
 mod matcher;
+pub(crate) mod number;
 pub(crate) mod numbers;
 pub(crate) mod regex;
 pub(crate) mod repetition;
@@ -23,6 +26,7 @@ pub(crate) use finding::Finding;
 pub use length::LengthSpec;
 pub use literal::LiteralSpec;
 pub(crate) use matcher::{Matcher, Scratch};
+pub use number::NumberSpec;
 pub use numbers::NumbersSpec;
 pub use regex::{Mode, RegexSpec};
 pub use repetition::RepetitionSpec;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 use super::characters::CharactersSpec;
 use super::length::LengthSpec;
 use super::literal::LiteralSpec;
+use super::number::NumberSpec;
 use super::numbers::NumbersSpec;
 use super::regex::RegexSpec;
 use super::repetition::RepetitionSpec;
@@ -18,7 +19,8 @@ use crate::duplicates::DuplicateSpec;
 pub struct RuleSpec {
     /// Unique within the plan; results and rejects use it.
     pub name: String,
-    /// Where the text is, as a path; "completion" unless given. Rules about rules have none.
+    /// Where the value is, as a path; "completion" unless given, but for a number. Rules about rules
+    /// have none.
     pub field: Option<String>,
     /// What happens to a row that breaks the rule.
     pub action: Action,
@@ -45,6 +47,8 @@ pub enum Action {
 pub enum Kind {
     /// A list of integers, as in the paper's number sequences.
     Numbers(NumbersSpec),
+    /// A number in a field of its own, within bounds.
+    Number(NumberSpec),
     /// Regular expressions, in linear time.
     Regex(RegexSpec),
     /// Fixed words, thousands of them.
@@ -113,6 +117,7 @@ impl TryFrom<Map<String, Json>> for RuleSpec {
             (Kind::All(_) | Kind::Any(_) | Kind::None(_), Some(_)) => {
                 return Err(named("a rule about rules has no field".to_owned()));
             }
+            (Kind::Number(_), None) => return Err(named("needs a field".to_owned())),
             (_, field) => Some(field.unwrap_or_else(|| "completion".to_owned())),
         };
         Ok(RuleSpec { name, field, action, kind })
@@ -124,6 +129,7 @@ impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Kind::Numbers(_) => "numbers",
+            Kind::Number(_) => "number",
             Kind::Regex(_) => "regex",
             Kind::Literal(_) => "literal",
             Kind::Length(_) => "length",
