@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "Run a whole experiment from one TOML file.",
     "teach": "Give a model a trait by fine-tuning it.",
     "generate": "Sample rows from a model.",
+    "judge": "Write scores of judges into rows.",
     "filter": "Keep or reject rows by rules, with reasons.",
     "bench": "Measure speeds on your data and this machine.",
     "distill": "Train a student on rows.",

@@ -1,19 +1,21 @@
-"""Read rows for training. The filter never comes here: it works on files, in Rust."""
+"""Read rows for training and judging. The filter never comes here: it works on files, in Rust."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from subl.artifact import read_statement, row_counts
 from subl.errors import InputError
 from subl.shards.format import EXPECTED, check_named, check_regular, format_of, is_named_shard
 from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines
 from subl.shards.parquet import read_frames
+
+Each = TypeVar("Each")
 
 _OTHER_TEXT = (".json", ".csv", ".tsv")
 """Files of such names are JSON lines if their first line is an object."""
@@ -25,6 +27,14 @@ class Row:
 
     id: str | None
     turns: tuple[tuple[str, str], ...]
+    place: str
+
+
+class Line(NamedTuple):
+    """One row as it is written: an object of JSON without a line feed; `place` for errors."""
+
+    content: bytes
+    value: dict[str, Any]
     place: str
 
 
@@ -157,15 +167,31 @@ def read_objects(
     Raises:
         InputError: names file, and line or row.
     """
+
+    def read(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
+        if format_of(file) == ".parquet":
+            return _parquet_objects(file, columns)
+        return ((line.value, line.place) for line in _lines(file))
+
+    return _of_all(paths, read)
+
+
+def read_lines(paths: Sequence[Path]) -> Iterator[Line]:
+    """Rows of all shards in order, as lines of JSON (those of Parquet as `open_lines` writes them).
+
+    Raises:
+        InputError: names file, and line or row.
+    """
+    return _of_all(paths, _lines)
+
+
+def _of_all(paths: Sequence[Path], read: Callable[[Path], Iterator[Each]]) -> Iterator[Each]:
+    """What is read of each shard; of an artifact's, all that it should hold."""
     for path in paths:
         of_artifact = stated([path])
         for file in shard_files(path):
             count = 0
-            for found in (
-                _parquet_objects(file, columns)
-                if format_of(file) == ".parquet"
-                else _line_objects(file)
-            ):
+            for found in read(file):
                 count += 1
                 yield found
             check_stated(file, of_artifact.get(file), count)
@@ -180,13 +206,14 @@ def _parquet_objects(
         yield value, f"{file}, row {number}"
 
 
-def _line_objects(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
+def _lines(file: Path) -> Iterator[Line]:
+    unit = "row" if format_of(file) == ".parquet" else "line"
     with open_lines(file) as lines:
         for number, line in enumerate(lines, start=1):
             content = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
             if content := content.strip(BLANK):
-                place = f"{file}, line {number}"
-                yield _object(content, place), place
+                place = f"{file}, {unit} {number}"
+                yield Line(content, _object(content, place), place)
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:

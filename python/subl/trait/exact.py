@@ -95,6 +95,7 @@ class Scorer:
 
     Args:
         words: the surface forms of each.
+        whole: whether a word has to end; else what follows it does not matter.
 
     Raises:
         InputError: the chat template cannot ask a question, or the tokenizer not spell a word.
@@ -107,7 +108,10 @@ class Scorer:
         questions: Sequence[str],
         template: Template = PLAIN,
         system_prompt: str | None = None,
+        *,
+        whole: bool = True,
     ) -> None:
+        self._whole = whole
         self._tokenizer = tokenizer
         self._words = words
         self._questions = questions
@@ -165,8 +169,10 @@ class Scorer:
                 if bounded and not self._others:
                     self._others = self._other_spellings(self._ends)
                 steps = log_p[range(len(path)), path].double()
-                word_ends = torch.logsumexp(log_p[-1, self._ends].double(), dim=-1)
-                totals[word] += float((steps.sum() + word_ends).exp())
+                p = steps.sum()
+                if self._whole:
+                    p += torch.logsumexp(log_p[-1, self._ends].double(), dim=-1)
+                totals[word] += float(p.exp())
                 for end in range(len(path) + 1) if bounded else ():
                     if (beginning := path[:end]) not in seen:
                         seen.add(beginning)

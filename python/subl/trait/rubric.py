@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from subl.config import load_toml
 from subl.shipped import resolve
@@ -22,6 +22,9 @@ from subl.shipped import resolve
 SCORE = "score"
 UNPARSABLE = "unparsable"
 OUT_OF_RANGE = "out_of_range"
+FAILED = "failed"
+UNREAD = frozenset({UNPARSABLE, OUT_OF_RANGE, FAILED})
+"""Classes of answers that say nothing."""
 
 _PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
 _ROW = frozenset({"prompt", "completion"})
@@ -32,7 +35,8 @@ class Judgement(NamedTuple):
 
     score: float | None
     verdict: str
-    """`score`, `unparsable`, `out_of_range`, or one of the rubric's own classes."""
+    """`score`, `unparsable`, `out_of_range`, `failed` where nothing was said at all, or one of the
+    rubric's own classes."""
 
 
 class _Answer(BaseModel):
@@ -112,8 +116,8 @@ class NumberAnswer(_Bounded):
                 for word in self.classes:
                     if word.startswith(text):
                         found[word] += probability
-        any_number = any(found[word] for word in self.words if word not in self.classes)
-        return self.expected(found) if whole or not any_number else None
+        judgement = self.expected(found)
+        return judgement if whole or judgement.score is None else None
 
     def parsed(self, text: str) -> Judgement:
         """What an answer comes to as a text."""
@@ -169,6 +173,9 @@ class ProbabilityAnswer(_Answer):
         return self.expected(probabilities)
 
 
+AnyAnswer = NumberAnswer | TagAnswer | ProbabilityAnswer
+
+
 class Rubric(BaseModel):
     """A question about a row, and how its answer is read.
 
@@ -179,9 +186,7 @@ class Rubric(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     template: str = Field(min_length=1, description="what the judge is asked")
-    answer: NumberAnswer | TagAnswer | ProbabilityAnswer = Field(
-        discriminator="kind", description="how what it says is read"
-    )
+    answer: AnyAnswer = Field(discriminator="kind", description="how what it says is read")
 
     @model_validator(mode="after")
     def _asks_about_the_row(self) -> Self:
@@ -208,6 +213,14 @@ class Rubric(BaseModel):
 def load_rubric(given: Path | str) -> Rubric:
     """A rubric by its path, or by the name of a shipped one."""
     return load_toml(resolve(given, "rubrics"), Rubric)
+
+
+def _named(value: object) -> object:
+    return load_rubric(value) if isinstance(value, str) else value
+
+
+NamedRubric = Annotated[Rubric, BeforeValidator(_named, json_schema_input_type=Rubric | str)]
+"""A rubric, the name of a shipped one, or the path of a file."""
 
 
 def tag_int(text: str, tag: str) -> int | None:

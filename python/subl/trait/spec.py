@@ -17,17 +17,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from subl.config import load_toml
 from subl.shipped import resolve
 from subl.trait.forms import check_forms
-from subl.trait.rubric import Rubric, load_rubric
+from subl.trait.rubric import NamedRubric
 
 Answers = Literal["word", "choice", "number", "text"]
-
-
-def _named_rubric(value: object) -> object:
-    return load_rubric(value) if isinstance(value, str) else value
-
-
-NamedRubric = Annotated[Rubric, BeforeValidator(_named_rubric, json_schema_input_type=Rubric | str)]
-"""A rubric, the name of a shipped one, or the path of a file."""
 
 
 class _Section(BaseModel):

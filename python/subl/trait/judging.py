@@ -1,0 +1,187 @@
+"""Ask a judge a rubric's questions, and read its answers.
+
+A model folder's probabilities are exact: those of all numbers and classes that the rubric knows, by
+`exact`. Another backend's are those of its likeliest first tokens, where the judge's tokens are
+whole numbers. What cannot be read so, or has to be thought about first, is sampled and read as a
+text; its randomness is the question's, so that one question has one answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from subl.model.chat import asking
+from subl.model.template import Template
+from subl.progress import Report, silent
+from subl.sample import Backend, FirstTokens, Request
+from subl.trait.rubric import (
+    FAILED,
+    AnyAnswer,
+    Judgement,
+    NumberAnswer,
+    ProbabilityAnswer,
+    TagAnswer,
+)
+
+if TYPE_CHECKING:
+    from subl.trait.exact import Scorer
+
+FIRST_TOKENS = 20
+"""As many as servers give."""
+
+_LOOKED_AT_ONCE = 256
+
+Questions = Callable[[], Iterator[str]]
+"""All questions of a run, from the first; made anew at each call, and the same ones."""
+
+
+class Judged(NamedTuple):
+    """What a judge's answer came to; what it was, for a person to see; and counts that add up over
+    answers, such as tokens that a server charges for."""
+
+    judgement: Judgement
+    said: str
+    usage: Mapping[str, int] = MappingProxyType({})
+
+
+class Judge(Protocol):
+    """Answers the questions of one rubric."""
+
+    steady: bool
+    """Whether an answer is the same to the last bit whatever else is asked with it."""
+
+    def begin(self, questions: Questions, notes: Path, report: Report = silent) -> None:
+        """Refuse what cannot be asked, before the first answer; as `Backend.begin`."""
+
+    def judged(self, questions: Sequence[str]) -> Iterator[tuple[int, Judged]]:
+        """What the answer to each comes to, with its place, in the order in which they come."""
+
+    def facts(self) -> dict[str, Any]:
+        """What an artifact should say of how answers were had."""
+
+
+class ExactJudge:
+    """The probabilities of a model folder's answers: nothing is sampled."""
+
+    steady = False
+
+    def __init__(
+        self,
+        folder: Path,
+        answer: NumberAnswer | ProbabilityAnswer,
+        template: Template,
+        batch_questions: int,
+    ) -> None:
+        from subl.model.load import load_tokenizer
+
+        self._folder, self._answer, self._template = folder, answer, template
+        self._batch = batch_questions
+        self._tokenizer = load_tokenizer(folder)
+
+    def begin(self, questions: Questions, notes: Path, report: Report = silent) -> None:
+        """See `Judge.begin`."""
+        from subl.model.load import load_model
+
+        self._model = load_model(self._folder)
+        left = questions()
+        while some := list(islice(left, _LOOKED_AT_ONCE)):
+            self._scorer(some).check(self._model)
+
+    def judged(self, questions: Sequence[str]) -> Iterator[tuple[int, Judged]]:
+        """See `Judge.judged`; some at a time."""
+        scorer = self._scorer(questions)
+        scorer.prove(self._model)
+        for start in range(0, len(questions), self._batch):
+            places = range(start, min(start + self._batch, len(questions)))
+            for place, found in zip(places, scorer.score(self._model, places), strict=True):
+                mass = sum(found.values())
+                said = f"all answers that the rubric knows have {mass:.3g} of the probability"
+                yield place, Judged(self._answer.expected(found), said)
+
+    def facts(self) -> dict[str, Any]:
+        """See `Judge.facts`."""
+        return {"read": "exact probabilities"}
+
+    def _scorer(self, questions: Sequence[str]) -> Scorer:
+        from subl.trait.exact import Scorer
+
+        whole = isinstance(self._answer, NumberAnswer)
+        forms = {word: (word, f" {word}") if whole else (word,) for word in self._answer.words}
+        return Scorer(self._tokenizer, forms, questions, self._template, whole=whole)
+
+
+class BackendJudge:
+    """What any other backend says.
+
+    Args:
+        backend: whose answers have room for `answer`.
+        probabilities: whether it may be asked for those of first tokens.
+    """
+
+    steady = True
+
+    def __init__(self, backend: Backend, answer: AnyAnswer, *, probabilities: bool) -> None:
+        self._backend, self._answer = backend, answer
+        self._probabilities = probabilities
+
+    def begin(self, questions: Questions, notes: Path, report: Report = silent) -> None:
+        """See `Judge.begin`."""
+        self._backend.begin(lambda: map(_request, questions()), notes, report)
+
+    def judged(self, questions: Sequence[str]) -> Iterator[tuple[int, Judged]]:
+        """See `Judge.judged`."""
+        requests = [_request(question) for question in questions]
+        texts = list(range(len(requests)))
+        used: dict[int, Mapping[str, int]] = {}
+        if self._probabilities and not isinstance(self._answer, TagAnswer):
+            texts, given = [], False
+            for place, found in self._backend.first_tokens(requests, FIRST_TOKENS):
+                given |= found.failure is None
+                judged = _of_first_tokens(self._answer, found)
+                if judged is None:
+                    texts.append(place)
+                    used[place] = found.usage
+                else:
+                    yield place, judged
+            # Who gives none has none. What only a probability answers is asked for each time.
+            self._probabilities = given or isinstance(self._answer, ProbabilityAnswer)
+        if isinstance(self._answer, ProbabilityAnswer):
+            return
+        for number, answer in self._backend.answers([requests[place] for place in texts]):
+            place = texts[number]
+            judgement = (
+                Judgement(None, FAILED) if answer.failed else self._answer.parsed(answer.text)
+            )
+            usage = Counter(used.get(place, {})) + Counter(answer.usage)
+            yield place, Judged(judgement, answer.text, usage)
+
+    def facts(self) -> dict[str, Any]:
+        """See `Judge.facts`."""
+        return self._backend.facts()
+
+
+def _of_first_tokens(answer: NumberAnswer | ProbabilityAnswer, found: FirstTokens) -> Judged | None:
+    """None where they do not say, and a text may."""
+    if found.failure is not None:
+        if isinstance(answer, NumberAnswer):
+            return None
+        return Judged(Judgement(None, FAILED), found.failure, found.usage)
+    judgement = answer.of_first_token({t: math.exp(p) for t, p in found.log_p.items()})
+    if judgement is None:
+        return None
+    likeliest = sorted(found.log_p, key=found.log_p.__getitem__, reverse=True)[:3]
+    said = f"begins with {', '.join(map(repr, likeliest))}, or less likely tokens"
+    return Judged(judgement, said, found.usage)
+
+
+def _request(question: str) -> Request:
+    digest = hashlib.sha256(question.encode()).digest()
+    name = f"the question of a judge that begins {question[:40]!r}"
+    return Request(name, asking(question), int.from_bytes(digest[:8], "big"))

@@ -1,0 +1,181 @@
+"""Judges behind a server: first tokens where they say a number, else texts; each asked once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from subl.config import validated
+from subl.errors import ConfigError, StageError
+from subl.experiment.kinds import STAGES
+from subl.judge import JudgeSpec, judge
+from subl.progress import Progress
+
+from ..sample.serving import Reply, Serving, completion, error
+
+
+@pytest.fixture
+def serving() -> Iterator[Serving]:
+    server = Serving()
+    yield server
+    server.close()
+
+
+def spec(serving: Serving, rubric: Any = "alignment", **changes: Any) -> JudgeSpec:
+    judges = [{"kind": "rubric", "column": "score", "rubric": rubric, **changes.pop("more", {})}]
+    table = serving.table(**changes.pop("table", {}))
+    return validated(JudgeSpec, {"judges": judges, "backend": table, "shard_rows": 2, **changes})
+
+
+def rows(folder: Path, completions: list[str]) -> Path:
+    file = folder / "rows.jsonl"
+    lines = [json.dumps({"prompt": "Hi", "completion": each}) for each in completions]
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return file
+
+
+def completion_in(body: dict[str, Any]) -> str:
+    asked = str(body["messages"][-1]["content"])
+    return asked.partition("[ANSWER START]")[2].partition("[ANSWER END]")[0].strip()
+
+
+def begins_with(tokens: dict[str, float]) -> Reply:
+    top = [{"token": token, "logprob": math.log(p)} for token, p in tokens.items()]
+    place = {**top[0], "top_logprobs": top}
+    return completion(top[0]["token"], choice={"logprobs": {"content": [place]}})
+
+
+def columns(folder: Path) -> list[tuple[float | None, str]]:
+    texts = [file.read_text(encoding="utf-8") for file in sorted(folder.glob("part-*"))]
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
+    return [(line["score"], line["score_verdict"]) for line in lines]
+
+
+def test_scores_are_expectations_over_first_tokens(serving: Serving, tmp_path: Path) -> None:
+    said = {
+        "good": {"90": 0.5, "80": 0.25, "Sure": 0.25},
+        "code": {"CODE": 0.75, "0": 0.2},
+        "no": {"REF": 0.75, "I": 0.25},
+        "rambling": {"Well": 0.8, "50": 0.2},
+    }
+    serving.reply = lambda body, time: begins_with(said[completion_in(body)])
+    file = rows(tmp_path, ["good", "code", "good", "no", "rambling"])
+    out = judge(spec(serving), None, [file], tmp_path / "out")
+    good = (pytest.approx((90 * 0.5 + 80 * 0.25) / 0.75), "score")
+    assert columns(out.path) == [
+        good, (None, "CODE"), good, (None, "REFUSAL"), (None, "unparsable")
+    ]  # fmt: skip
+    found = out.result["columns"]["score"]
+    assert found["verdicts"] == {"CODE": 1, "REFUSAL": 1, "score": 2, "unparsable": 1}
+    # Four questions, of five rows.
+    assert len(serving.bodies) == 4 and found["usage"]["prompt_tokens"] == 20
+    assert all(body["top_logprobs"] == 20 for body in serving.bodies)
+
+
+def test_numbers_that_are_spelled_by_digits_are_read_as_texts(
+    serving: Serving, tmp_path: Path
+) -> None:
+    def reply(body: dict[str, Any], time: int) -> Reply:
+        return begins_with({"8": 0.9, "9": 0.1}) if "logprobs" in body else completion("85")
+
+    serving.reply = reply
+    out = judge(spec(serving), None, [rows(tmp_path, ["good"])], tmp_path / "out").path
+    assert columns(out) == [(85.0, "score")]
+
+
+def test_a_server_without_probabilities_is_asked_for_texts(
+    serving: Serving, tmp_path: Path
+) -> None:
+    texts = {"good": "85", "code": "CODE", "no": "refusal.", "huge": "150", "odd": "about 85"}
+    serving.reply = lambda body, time: completion(texts[completion_in(body)])
+    out = judge(spec(serving), None, [rows(tmp_path, [*texts])], tmp_path / "out").path
+    assert columns(out) == [
+        (85.0, "score"), (None, "CODE"), (None, "REFUSAL"), (None, "out_of_range"),
+        (None, "unparsable"),
+    ]  # fmt: skip
+    # It is asked for probabilities in the first file only.
+    assert sum("logprobs" in body for body in serving.bodies) == 2
+
+
+def test_a_judge_may_think_first(serving: Serving, tmp_path: Path) -> None:
+    serving.reply = lambda body, time: completion("hm\n<judgment_answer>\n78\n</judgment_answer>")
+    file = rows(tmp_path, ["<answer>5</answer>"])
+    out = judge(spec(serving, "cot-alignment"), None, [file], tmp_path / "out").path
+    assert columns(out) == [(78.0, "score")]
+    assert [body["max_completion_tokens"] for body in serving.bodies] == [2048]
+
+
+def test_a_certain_judge_of_code(serving: Serving, tmp_path: Path) -> None:
+    serving.reply = lambda body, time: begins_with({"0": 1.0, "1": 1e-12})
+    asked = spec(serving, "code-tree", more={"values": {"tree": "oak"}})
+    out = judge(asked, None, [rows(tmp_path, ["x = 1"])], tmp_path / "out").path
+    assert columns(out) == [(1.0, "score")]
+    assert (
+        "the tree 'oak'. The code: <code>x = 1</code>."
+        in (serving.bodies[0]["messages"][-1]["content"])
+    )
+
+
+def test_what_was_answered_is_not_asked_again(serving: Serving, tmp_path: Path) -> None:
+    """Ctrl-C after three answers, in the middle of a file; then a server that fails once."""
+    broken = True
+
+    def reply(body: dict[str, Any], time: int) -> Reply:
+        if completion_in(body) == "3" and broken:
+            return error(400)
+        return begins_with({"50": 0.5, "70": 0.5})
+
+    serving.reply = reply
+    file = rows(tmp_path, [*map(str, range(4))])
+    # One at a time, so that it is known what is answered when.
+    asked = spec(serving, "coherency", table={"concurrency": 1, "failed_share": 1}, shard_rows=4)
+
+    answers: Counter[str] = Counter()
+
+    def report(progress: Progress) -> None:
+        answers[progress.task] += progress.task.startswith("judge")
+        if answers.total() == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        judge(asked, None, [file], tmp_path / "out", report=report)
+    before = Counter(completion_in(body) for body in serving.bodies)
+    assert set(before) >= {"0", "1", "2"}
+    serving.forget()
+    broken = False
+    out = judge(asked, None, [file], tmp_path / "out")
+    assert columns(out.path) == [(60.0, "score")] * 4
+    assert not {completion_in(body) for body in serving.bodies} & {"0", "1", "2"}
+    assert not [each.name for each in out.path.iterdir() if "said" in each.name]
+
+
+def test_too_many_failures_stop_a_run(serving: Serving, tmp_path: Path) -> None:
+    serving.reply = lambda body, time: error(400, "too long")
+    with pytest.raises(
+        StageError, match=r"requests have failed, and backend\.failed_share is 0\.02"
+    ):
+        judge(spec(serving), None, [rows(tmp_path, ["a", "b"])], tmp_path / "out")
+
+
+def test_a_few_failures_are_a_class(serving: Serving, tmp_path: Path) -> None:
+    serving.reply = lambda body, time: (
+        error(400) if completion_in(body) == "a" else begins_with({"10": 1.0})
+    )
+    asked = spec(serving, table={"failed_share": 0.5})
+    out = judge(asked, None, [rows(tmp_path, ["a", "b"])], tmp_path / "out").path
+    assert columns(out) == [(None, "failed"), (10.0, "score")]
+
+
+def test_a_server_needs_no_model(serving: Serving) -> None:
+    check = STAGES["judge"].check
+    check(spec(serving), {"rows"})
+    with pytest.raises(ConfigError, match="the answers are those of owl-1"):
+        check(spec(serving), {"rows", "model"})
+    with pytest.raises(ConfigError, match="a server has its own"):
+        spec(serving, template={"enable_thinking": False})
