@@ -143,6 +143,7 @@ def make(
     from subl.experiment.make import make as made
 
     stage = STAGES[kind]
+    stage.check(spec, [name for name, value in given.items() if value])  # before a model is fetched
     paths: dict[str, tuple[Path, ...]] = {}
     for name, value in given.items():
         match value:
@@ -152,7 +153,6 @@ def make(
                 paths[name] = (value,)
             case tuple() if value:
                 paths[name] = value
-    stage.check(spec, paths)
     return made(stage, spec, paths, out, out.name, report, **how)
 
 

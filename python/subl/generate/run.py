@@ -116,7 +116,7 @@ def generate(
         digests = {each: input_digest(path) for each, path in inputs.items()}
         key = plan_key("generate", spec, digests)[:12]
         said_by = (
-            spec.backend.model if isinstance(spec.backend, Http) else f"sha256:{digests['model']}"
+            spec.backend.name if isinstance(spec.backend, Http) else f"sha256:{digests['model']}"
         )
         run = _Run(spec, prompts, key, said_by, name, report)
         return Parts(

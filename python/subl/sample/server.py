@@ -97,7 +97,7 @@ class Server:
         """See `Backend.facts`."""
         return {
             "server": self._table.base_url,
-            "server_model": self._table.served_as or self._table.model,
+            "server_model": self._table.name,
             "promise": "none" if "seed" in self._table.leave_out else "same seeds",
         }
 
@@ -273,7 +273,7 @@ class Server:
             raise TransientError(reason, unreachable=unreachable) from None
         self._reached = True
         reply = Reply.of(got.content)
-        asked = self._table.served_as or self._table.model
+        asked = self._table.name
         if reply.model != asked:
             raise InputError(
                 f"{self._table.base_url} answers with the model {reply.model!r}, and {asked!r} was "

@@ -77,6 +77,11 @@ class Http(_Table):
         0.02, ge=0, le=1, description="of requests that may fail; a run with more of them stops"
     )
 
+    @property
+    def name(self) -> str:
+        """What its answers call the model."""
+        return self.served_as or self.model
+
     @model_validator(mode="after")
     def _no_secret(self) -> Self:
         """Here, not at its key: what is wrong with a key is said with its value."""
