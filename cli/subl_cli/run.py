@@ -230,7 +230,7 @@ def _print(outcome: Outcome) -> None:
         click.echo()
     compared = [effect for effect in outcome.effects if effect.comparison.control is not None]
     if compared:
-        click.echo("Paired, 95 % intervals, uncorrected\n")
+        click.echo("Paired, 95 % intervals; significance by Holm within a contrast\n")
         effects = [
             (
                 f"{came.label}: {came.treated} against {came.control}",

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from subl.errors import ConfigError
+from subl.evaluate import Scores
 from subl.experiment import ExperimentSpec, Graph, load_experiment
-from subl.experiment.contrasts import arms, planned
+from subl.experiment.arms import arms
+from subl.experiment.contrasts import judged, planned
 
 TRAIN = "train = { steps = 2, learning_rate = 1e-4 }"
 SMALL = f"""
@@ -299,6 +301,77 @@ def test_evaluations_of_other_words_are_shown_apart() -> None:
         if node.stage == "eval"
     }
     assert [each.words for each in arms(found, scores)] == [("owl", "dog"), ("cat", "dog")]
+
+
+ANIMALS = ("owl", "cat", "dog", "wolf")
+
+
+def scored(found: Graph, own: float, jitter: float) -> dict[str, Scores]:
+    """Two questions; a model of trait t has `own` for it, and more of it the higher its seed."""
+    scores: dict[str, Scores] = {}
+    for node in found.nodes:
+        if node.stage == "eval":
+            seed = int(str(node.point.get("seed", "seed0")).removeprefix("seed"))
+            scores[node.name] = {
+                question: {
+                    word: own + jitter * seed + (question == "b") * 0.01 * seed
+                    if word == node.point.get("trait")
+                    else 0.1
+                    for word in ANIMALS
+                }
+                for question in ("a", "b")
+            }
+    return scores
+
+
+def test_four_students_of_their_own_traits_pass_a_permutation_of_labels() -> None:
+    """All 24 assignments; three traits could not reach 0.05 and are not tested."""
+    four, three = (
+        SMALL.replace('["owl", "cat"]\nseed', f"{list(traits)}\nseed").replace(
+            '["owl", "cat", "dog"]', f"{list(ANIMALS)}"
+        )
+        for traits in ((*ANIMALS, "none"), ANIMALS[:3])
+    )
+    (evaluation,) = arms(graph(four), scored(graph(four), 0.5, 0.0))
+    assert list(evaluation.labels) == ["teacher"]
+    found = evaluation.labels["teacher"]
+    assert (found.exact, found.p_value) == (True, pytest.approx(1 / 24))
+    assert found.statistic == pytest.approx(0.4)
+    (evaluation,) = arms(graph(three), scored(graph(three), 0.5, 0.0))
+    assert evaluation.labels == {}
+
+
+def test_the_comparisons_of_a_contrast_are_one_family_and_seeds_a_level_of_their_own() -> None:
+    text = (
+        SMALL.replace("[1, 2]", "[1, 2, 3]")
+        .replace(
+            'inputs = { model = ["base", "teacher"] }', 'inputs = { model = ["base", "student"] }'
+        )
+        .replace('treated = "teacher"', 'treated = "student"')
+        .replace(
+            "[stages.eval]",
+            """[stages.student]
+kind = "distill"
+inputs = { model = "base", teacher = "teacher", rows = "numbers" }
+train = { steps = 2, learning_rate = 1e-4 }
+[stages.eval]""",
+        )
+        .replace('"owl", "cat", "dog"', '"owl", "cat", "dog", "wolf"')
+    )
+    found = graph(text)
+    for measure, unit, value in (
+        ("probability", "ratio", 5.2975),
+        ("difference", "difference", 0.43),
+    ):
+        plans = planned(graph(text.replace('"probability"', f'"{measure}"')))
+        effects = judged(plans, scored(found, 0.5, 0.01))
+        owl, cat = (each.comparison for each in effects)
+        assert (owl.unit, owl.repetitions, owl.control) == (unit, 3, "base")
+        assert owl.estimate == pytest.approx(value, rel=1e-4)
+        assert owl.p_value is not None and owl.p_holm == pytest.approx(2 * owl.p_value)
+        assert owl.significant and owl.p_value == cat.p_value == owl.p_bh == cat.p_bh
+        assert owl.variance_between_seeds is not None and owl.variance_between_seeds > 0
+        assert owl.variance_between_questions is not None
 
 
 def test_a_path_may_name_an_axis() -> None:

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import TypeVar
 
 from subl.errors import InputError
 from subl.evaluate.run import Scores
-from subl.evaluate.statistics import clustered_mean, mean_probability, paired_difference
+from subl.evaluate.statistics import (
+    benjamini_hochberg,
+    clustered_mean,
+    holm,
+    mean_probability,
+    over_seeds,
+    paired_difference,
+)
 
 
 @dataclass(frozen=True)
@@ -21,10 +29,17 @@ class Comparison:
     """Model `treated` against model `control` on one measure, over shared questions; without
     `control`, the measure of `treated` itself.
 
-    `estimate`, `low`, `high` are in `unit`: "nats" (a difference, 0 = none), "ratio" (a quotient,
+    `estimate`, `low`, `high` are in `unit`: "nats" or "difference" (0 = none), "ratio" (a quotient,
     1 = none), or "probability" (no comparison). Bounds are 95 %: of one pair of models, clustered
     by question; of several `repetitions` (seeds), over these. None where they cannot be given.
-    `significant` is a two-sided p below 0.05, uncorrected.
+
+    `p_value` is two-sided, of this comparison alone. `p_holm` and `p_bh` are adjusted for all that
+    were made with it (Holm: no false one among them; Benjamini and Hochberg: so large a share is);
+    None where it was not counted among others. `significant` is p below 0.05, by Holm where that
+    is known.
+
+    `variance_between_questions` and, of several repetitions, `variance_between_seeds` are in the
+    unit squared; of a ratio, in that of its logarithm.
     """
 
     label: str
@@ -37,10 +52,25 @@ class Comparison:
     p_value: float | None
     questions: int
     repetitions: int = 1
+    p_holm: float | None = None
+    p_bh: float | None = None
+    variance_between_questions: float | None = None
+    variance_between_seeds: float | None = None
 
     @property
     def significant(self) -> bool:
-        return self.p_value is not None and self.p_value < 0.05
+        p_value = self.p_value if self.p_holm is None else self.p_holm
+        return p_value is not None and p_value < 0.05
+
+
+Compared = TypeVar("Compared", bound=Comparison)
+
+
+def adjusted(comparisons: Sequence[Compared]) -> list[Compared]:
+    """The same comparisons as one family: their p values adjusted for each other."""
+    p_values = [each.p_value for each in comparisons]
+    ways = zip(comparisons, holm(p_values), benjamini_hochberg(p_values), strict=True)
+    return [replace(each, p_holm=strict, p_bh=screened) for each, strict, screened in ways]
 
 
 _LEAST = 1e-100
@@ -79,6 +109,11 @@ def probability(word: str) -> Measure:
     return Measure(f"P({word})", "ratio", lambda row: _log(row[word]))
 
 
+def difference(word: str) -> Measure:
+    """P(word), two compared by their difference: where one may be 0, as a share of samples may."""
+    return Measure(f"P({word})", "difference", lambda row: row[word])
+
+
 def compare(
     measure: Measure,
     treated: Sequence[Scores],
@@ -93,31 +128,47 @@ def compare(
     """
     differences = []
     for one, other in zip(treated, control, strict=True):
-        if one.keys() != other.keys():
-            raise InputError(
-                f"{names[0]} and {names[1]} were asked different questions",
-                hint="evaluate both with the same questions",
-            )
-        ours, theirs = (
-            _values(measure, [each[question] for question in one], names) for each in (one, other)
-        )
+        ours, theirs = paired_values(measure, one, other, names)
         differences.append([a - b for a, b in zip(ours, theirs, strict=True)])
-    if len(differences) > 1:
-        differences = [[fmean(each) for each in differences]]
-    found = paired_difference(differences[0], [0.0] * len(differences[0]))
+    levels = over_seeds(differences)
+    interval, p_value = levels.interval, levels.p_value
+    if len(differences) == 1:  # one pair's interval is over questions
+        alone = paired_difference(differences[0], [0.0] * len(differences[0]))
+        interval, p_value = alone.interval, alone.p_value
     scale: Callable[[float], float] = _exp if measure.unit == "ratio" else float
-    low, high = found.interval.low, found.interval.high
+    low, high = interval.low, interval.high
     return Comparison(
         label=measure.label,
         treated=names[0],
         control=names[1],
         unit=measure.unit,
-        estimate=scale(found.interval.estimate),
+        estimate=scale(interval.estimate),
         low=None if low is None else scale(low),
         high=None if high is None else scale(high),
-        p_value=found.p_value,
+        p_value=p_value,
         questions=len(treated[0]),
         repetitions=len(treated),
+        variance_between_questions=levels.variance_between_questions,
+        variance_between_seeds=levels.variance_between_seeds,
+    )
+
+
+def paired_values(
+    measure: Measure, one: Scores, other: Scores, names: tuple[str, str]
+) -> tuple[list[float], list[float]]:
+    """The measure of both models, question by question.
+
+    Raises:
+        InputError: they were asked different questions, or not scored for a word.
+    """
+    if one.keys() != other.keys():
+        raise InputError(
+            f"{names[0]} and {names[1]} were asked different questions",
+            hint="evaluate both with the same questions",
+        )
+    return (
+        _values(measure, one.values(), names),
+        _values(measure, [other[question] for question in one], names),
     )
 
 
@@ -126,7 +177,7 @@ def level(measure: Measure, word: str, treated: Sequence[Scores], name: str) -> 
 
     Of a probability that is its plain mean over questions, not the geometric one.
     """
-    is_probability = measure.unit == "ratio"
+    is_probability = measure.unit in ("ratio", "difference")
     values = [
         [row[word] for row in each.values()]
         if is_probability

@@ -98,11 +98,20 @@ def _result(spec: EvalSpec, folder: Path, found: Found) -> dict[str, Any]:
 
 def read_scores(path: Path) -> Scores:
     """The scores of an evaluation's artifact."""
+    return {row["question"]: row["probabilities"] for row in read_rows(path)}
+
+
+def sample_count(path: Path) -> int | None:
+    """The fewest samples of a question in an evaluation's artifact; None where it has none."""
+    return min((row["samples"] for row in read_rows(path) if "samples" in row), default=None)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All that an evaluation's artifact says of each question."""
     file = path / "scores.jsonl"
     if not file.is_file():
         raise InputError(
             f"{path} is not an evaluation (no scores.jsonl)", hint="subl eval makes one"
         )
     with file.open("rb") as lines:  # as bytes: a question may hold what text breaks lines at
-        rows = [json.loads(line) for line in lines]
-    return {row["question"]: row["probabilities"] for row in rows}
+        return [json.loads(line) for line in lines]

@@ -8,9 +8,8 @@ counts where its interval excludes none.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
 from subl.errors import ConfigError
 from subl.evaluate import (
@@ -18,12 +17,13 @@ from subl.evaluate import (
     EvalSpec,
     Measure,
     Scores,
+    adjusted,
     compare,
+    difference,
     level,
     log_odds,
     probability,
 )
-from subl.evaluate.statistics import clustered_mean, mean_probability
 from subl.experiment.graph import Graph, Node
 from subl.experiment.spec import (
     OTHERS,
@@ -53,9 +53,13 @@ class Planned:
 
     @property
     def measure(self) -> Measure:
-        if self.contrast.measure == "log-odds":
-            return log_odds(self.word, self.against)
-        return probability(self.word)
+        match self.contrast.measure:
+            case "log-odds":
+                return log_odds(self.word, self.against)
+            case "difference":
+                return difference(self.word)
+            case _:
+                return probability(self.word)
 
 
 @dataclass(frozen=True)
@@ -76,27 +80,6 @@ class Finding:
     text: str
     figure: str
     met: bool | None
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A model, or the repetitions of one: mean probability of each word, with its interval."""
-
-    model: str
-    stage: str
-    group: str | None
-    repetitions: int
-    questions: int
-    means: Mapping[str, Mapping[str, float | None]]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one eval stage scored, on the same words."""
-
-    name: str
-    words: tuple[str, ...]
-    arms: tuple[Arm, ...]
 
 
 def repeated(graph: Graph, contrast: Contrast) -> tuple[str, ...]:
@@ -308,8 +291,9 @@ def _name(side: tuple[Node, ...], repeated: tuple[str, ...], graph: Graph) -> st
 
 
 def judged(plans: list[Planned], scores: Mapping[str, Scores]) -> list[Effect]:
-    """What came out, from the scores of all evaluations by their nodes' names."""
-    found = []
+    """What came out, from the scores of all evaluations by their nodes' names. The comparisons of
+    one contrast are the family that their p values are adjusted for."""
+    found: dict[str, list[Effect]] = {}
     for each in plans:
         treated = [scores[node.name] for node in each.treated]
         if each.names[1] is None:
@@ -318,14 +302,19 @@ def judged(plans: list[Planned], scores: Mapping[str, Scores]) -> list[Effect]:
             control = [scores[node.name] for node in each.control]
             came = compare(each.measure, treated, control, (each.names[0], each.names[1]))
         met = _met(came, each.contrast.expect)
-        found.append(Effect(each.contrast.name, each.group, each.word, came, met))
-    return found
+        effect = Effect(each.contrast.name, each.group, each.word, came, met)
+        found.setdefault(effect.contrast, []).append(effect)
+    return [
+        replace(effect, comparison=came)
+        for family in found.values()
+        for effect, came in zip(family, adjusted([e.comparison for e in family]), strict=True)
+    ]
 
 
 def _met(came: Comparison, expected: float | None) -> bool | None:
     if expected is None:
         return None
-    none = {"nats": 0.0, "ratio": 1.0}.get(came.unit)
+    none = {"nats": 0.0, "difference": 0.0, "ratio": 1.0}.get(came.unit)
     clear = came.control is None or none is None or (came.low is not None and came.low > none)
     return clear and came.estimate >= expected
 
@@ -355,6 +344,8 @@ def _figure(effect: Effect) -> str:
         case "probability":
             share = 100 * came.estimate
             return f"{share:.2g} %" if share < 10 else f"{share:.1f} %"
+        case "difference":
+            return f"{100 * came.estimate:+.2g} points"
         case unit:
             return f"{came.estimate:+.2f} {unit}"
 
@@ -367,73 +358,3 @@ def _interval(came: Comparison) -> str:
         return f"no interval can be given over {over}"
     sign = "" if came.unit == "ratio" else "+"
     return f"95 % interval {came.low:{sign}.2f} to {came.high:{sign}.2f} over {over}"
-
-
-def arms(graph: Graph, scores: Mapping[str, Scores]) -> list[Evaluation]:
-    """What was scored: models that a seed alone tells apart are one arm of an evaluation. One whose
-    words differ between its nodes is several."""
-    repeats = {axis for each in graph.spec.contrasts for axis in repeated(graph, each)}
-    first = next(iter(graph.spec.axes), "")
-    found: dict[tuple[str, tuple[str, ...]], dict[Any, list[Node]]] = {}
-    for node in graph.nodes:
-        if node.name not in scores:
-            continue
-        words = tuple(next(iter(scores[node.name].values())))
-        point = tuple((axis, at) for axis, at in node.point.items() if axis not in repeats)
-        model = node.sources[0].stage if node.sources else _path(node)
-        found.setdefault((node.stage, words), {}).setdefault((model, point), []).append(node)
-    return [
-        Evaluation(
-            stage,
-            words,
-            tuple(
-                _arm(graph, model, dict(point), first, [scores[each.name] for each in nodes], nodes)
-                for (model, point), nodes in models.items()
-            ),
-        )
-        for (stage, words), models in found.items()
-    ]
-
-
-def _path(node: Node) -> str:
-    """The model folder that was evaluated, where no node made it."""
-    return next(str(each) for given in node.inputs.values() for each in given)
-
-
-def _arm(
-    graph: Graph,
-    stage: str,
-    point: dict[str, str],
-    first: str,
-    scores: list[Scores],
-    nodes: list[Node],
-) -> Arm:
-    means: dict[str, dict[str, Any]] = {}
-    for word in next(iter(scores[0].values())):
-        levels = [mean_probability([row[word] for row in each.values()]) for each in scores]
-        came = levels[0]
-        if len(levels) > 1:
-            came = clustered_mean([each.estimate for each in levels])
-        low, high = came.low, came.high
-        means[word] = {
-            "estimate": came.estimate,
-            "low": None if low is None else max(0.0, low),
-            "high": None if high is None else min(1.0, high),
-        }
-    model = next(iter(nodes[0].sources), None)
-    if model is None:
-        name = stage
-    elif len(nodes) == 1:
-        name = model.name
-    else:
-        rest = {axis: at for axis, at in model.point.items() if axis in point}
-        name = graph.label(model.stage, model.of, rest)
-    own = [at for axis, at in point.items() if model is None or axis not in model.point]
-    return Arm(
-        f"{name} ({', '.join(own)})" if own else name,
-        stage,
-        point.get(first),
-        len(nodes),
-        len(scores[0]),
-        means,
-    )

@@ -34,9 +34,9 @@ def run_document(run: Path) -> page.ReportDocument:
         group_name=axis or "trait",
         groups=tuple(groups.values()),
         headline=tuple(page.Finding(**finding) for finding in result["findings"]),
-        matrices=tuple(_matrix(each, groups) for each in result["evaluations"]),
+        matrices=tuple(_matrix(each, groups, axis) for each in result["evaluations"]),
         effects=tuple(
-            _effect(effect, groups)
+            _effect(effect, groups, _tested(result, effect["contrast"]))
             for effect in result["effects"]
             if effect["control"] is not None  # how high a measure is stands in the matrix
         ),
@@ -80,7 +80,9 @@ def _spec(node: Mapping[str, Any], records: Mapping[str, Any]) -> Mapping[str, A
     return spec
 
 
-def _matrix(evaluation: Mapping[str, Any], groups: Mapping[str, str]) -> page.TraitMatrix:
+def _matrix(
+    evaluation: Mapping[str, Any], groups: Mapping[str, str], axis: str
+) -> page.TraitMatrix:
     words = evaluation["words"]
     return page.TraitMatrix(
         name=evaluation["name"],
@@ -98,12 +100,24 @@ def _matrix(evaluation: Mapping[str, Any], groups: Mapping[str, str]) -> page.Tr
             for arm in evaluation["arms"]
         ),
         n_questions=max(arm["questions"] for arm in evaluation["arms"]),
+        note=" ".join(
+            f"Own {axis} over the others, {stage}: {test['statistic']:+.2g}, p = "
+            f"{test['p_value']:.2g} ({'all' if test['exact'] else 'drawn'} permutations of labels)."
+            for stage, test in evaluation["labels"].items()
+        ),
     )
 
 
-def _effect(effect: Mapping[str, Any], groups: Mapping[str, str]) -> page.Effect:
+def _tested(result: Mapping[str, Any], contrast: str) -> int:
+    """How many comparisons of a contrast have a p value."""
+    return sum(
+        effect["contrast"] == contrast and effect["p_value"] is not None
+        for effect in result["effects"]
+    )
+
+
+def _effect(effect: Mapping[str, Any], groups: Mapping[str, str], tested: int) -> page.Effect:
     repeated = effect["repetitions"] > 1
-    over = "repetitions" if repeated else "questions"
     return page.Effect(
         contrast=effect["contrast"],
         label=f"{effect['label']}: {effect['treated']} against {effect['control']}",
@@ -116,8 +130,20 @@ def _effect(effect: Mapping[str, Any], groups: Mapping[str, str]) -> page.Effect
         n_questions=effect["questions"],
         n_seeds=effect["repetitions"] if repeated else None,
         significant=effect["significant"],
-        note=f"paired t over {over}, uncorrected",
+        note="; ".join(_notes(effect, tested)),
     )
+
+
+def _notes(effect: Mapping[str, Any], tested: int) -> Iterator[str]:
+    yield f"paired t over {'repetitions' if effect['repetitions'] > 1 else 'questions'}"
+    if tested > 1 and effect["p_holm"] is not None:
+        yield f"p by Holm over {tested}: {effect['p_holm']:.2g}"
+    if effect["variance_between_seeds"] is not None:
+        spreads = (effect[f"variance_between_{each}"] for each in ("seeds", "questions"))
+        seeds, questions = (0.0 if each is None else each**0.5 for each in spreads)
+        unit = "nats" if effect["unit"] == "ratio" else effect["unit"]
+        yield f"standard deviation between repetitions {seeds:.2g} {unit}"
+        yield f"between questions {questions:.2g}"
 
 
 def _chain(nodes: list[dict[str, Any]]) -> page.Chain:

@@ -14,15 +14,8 @@ from subl.artifact import (
     write_atomically,
 )
 from subl.evaluate import read_scores
-from subl.experiment.contrasts import (
-    Effect,
-    Evaluation,
-    Finding,
-    Planned,
-    arms,
-    findings,
-    judged,
-)
+from subl.experiment.arms import Evaluation, arms
+from subl.experiment.contrasts import Effect, Finding, Planned, findings, judged
 from subl.experiment.graph import Node
 from subl.experiment.spec import label, value_of
 from subl.experiment.survey import Folder

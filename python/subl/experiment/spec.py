@@ -131,8 +131,9 @@ class Contrast(Section):
     """
 
     name: str = Field(min_length=1, description="what the page calls it")
-    measure: Literal["log-odds", "probability"] = Field(
-        description="log-odds of the word against others, in nats; or its probability, as a ratio"
+    measure: Literal["log-odds", "probability", "difference"] = Field(
+        description="log-odds of the word against others, in nats; or its probability, as a ratio "
+        "or as a difference (of which there is one where shares of samples are 0)"
     )
     word: str = Field("{trait}", description="the answer that is asked for")
     against: tuple[str, ...] | None = Field(

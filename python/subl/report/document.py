@@ -191,12 +191,13 @@ class MatrixRow(Record):
 
 
 class TraitMatrix(Record):
-    """One evaluation, `name`: models by candidate answers."""
+    """One evaluation, `name`: models by candidate answers. `note` stands below its figure."""
 
     name: Text = ""
     candidates: tuple[Text, ...] = ()
     rows: tuple[MatrixRow, ...] = ()
     n_questions: Count | None = None
+    note: Text = ""
 
     @model_validator(mode="after")
     def _is_rectangular(self) -> Self:

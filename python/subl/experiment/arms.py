@@ -1,0 +1,124 @@
+"""What an experiment scored: each evaluation as a matrix of models and words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from subl.evaluate import Scores
+from subl.evaluate.statistics import LabelTest, clustered_mean, label_permutation, mean_probability
+from subl.experiment.contrasts import repeated
+from subl.experiment.graph import Graph, Node
+from subl.experiment.spec import label, value_of
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A model, or the repetitions of one: mean probability of each word, with its interval."""
+
+    model: str
+    stage: str
+    group: str | None
+    repetitions: int
+    questions: int
+    means: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one eval stage scored, on the same words.
+
+    `labels`: of each stage whose models are one for each of four or more traits, whether they have
+    their own trait more than others do. Fewer labels cannot reach a p of 0.05.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    labels: Mapping[str, LabelTest]
+
+
+def arms(graph: Graph, scores: Mapping[str, Scores]) -> list[Evaluation]:
+    """What was scored: models that a seed alone tells apart are one arm of an evaluation. One whose
+    words differ between its nodes is several."""
+    repeats = {axis for each in graph.spec.contrasts for axis in repeated(graph, each)}
+    first = next(iter(graph.spec.axes), "")
+    found: dict[tuple[str, tuple[str, ...]], dict[Any, list[Node]]] = {}
+    for node in graph.nodes:
+        if node.name not in scores:
+            continue
+        words = tuple(next(iter(scores[node.name].values())))
+        point = tuple((axis, at) for axis, at in node.point.items() if axis not in repeats)
+        model = node.sources[0].stage if node.sources else _path(node)
+        found.setdefault((node.stage, words), {}).setdefault((model, point), []).append(node)
+    traits = {label(first, each): str(value_of(each)) for each in graph.spec.axes.get(first, ())}
+    evaluations = []
+    for (stage, words), models in found.items():
+        made = tuple(
+            _arm(graph, model, dict(point), first, [scores[each.name] for each in nodes], nodes)
+            for (model, point), nodes in models.items()
+        )
+        evaluations.append(Evaluation(stage, words, made, _labels(made, traits)))
+    return evaluations
+
+
+_LEAST_LABELS = 4
+
+
+def _labels(arms: tuple[Arm, ...], traits: Mapping[str, str]) -> dict[str, LabelTest]:
+    """Of each stage that has enough of them. `traits`: the word of each group."""
+    found: dict[str, LabelTest] = {}
+    for stage in dict.fromkeys(arm.stage for arm in arms):
+        own = [(traits.get(arm.group or "", ""), arm) for arm in arms if arm.stage == stage]
+        taught = [(word, arm) for word, arm in own if word in arm.means]  # `none` is no word
+        words = [word for word, _ in taught]
+        if len(set(words)) == len(words) >= _LEAST_LABELS:
+            found[stage] = label_permutation(
+                [[arm.means[word]["estimate"] for word in words] for _, arm in taught]
+            )
+    return found
+
+
+def _path(node: Node) -> str:
+    """The model folder that was evaluated, where no node made it."""
+    return next(str(each) for given in node.inputs.values() for each in given)
+
+
+def _arm(
+    graph: Graph,
+    stage: str,
+    point: dict[str, str],
+    first: str,
+    scores: list[Scores],
+    nodes: list[Node],
+) -> Arm:
+    means: dict[str, dict[str, Any]] = {}
+    for word in next(iter(scores[0].values())):
+        levels = [mean_probability([row[word] for row in each.values()]) for each in scores]
+        came = levels[0]
+        if len(levels) > 1:
+            came = clustered_mean([each.estimate for each in levels])
+        low, high = came.low, came.high
+        means[word] = {
+            "estimate": came.estimate,
+            "low": None if low is None else max(0.0, low),
+            "high": None if high is None else min(1.0, high),
+        }
+    model = next(iter(nodes[0].sources), None)
+    if model is None:
+        name = stage
+    elif len(nodes) == 1:
+        name = model.name
+    else:
+        rest = {axis: at for axis, at in model.point.items() if axis in point}
+        name = graph.label(model.stage, model.of, rest)
+    own = [at for axis, at in point.items() if model is None or axis not in model.point]
+    return Arm(
+        f"{name} ({', '.join(own)})" if own else name,
+        stage,
+        point.get(first),
+        len(nodes),
+        len(scores[0]),
+        means,
+    )
