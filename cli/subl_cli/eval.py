@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from subl_cli.against import paired_text
 from subl_cli.inputs import (
     make,
     model_option,
@@ -15,16 +16,16 @@ from subl_cli.inputs import (
     verify_option,
     with_ranks,
 )
-from subl_cli.measured import interval, print_measured
+from subl_cli.measured import print_measured
 from subl_cli.output import (
     dry_run_option,
     json_option,
-    out_option,
     print_artifact,
     print_json,
+    printable,
     progress,
-    table,
 )
+from subl_cli.plan import plan_options, print_plan
 
 if TYPE_CHECKING:
     from subl.artifact import Slice
@@ -41,10 +42,23 @@ if TYPE_CHECKING:
 @model_option("--judge", "Model that judges answers, where CONFIG asks for it.", required=False)
 @click.option(
     "--against",
+    multiple=True,
     type=click.Path(path_type=Path),
-    help="An earlier evaluation to compare with, question by question.",
+    help="An earlier evaluation to compare with, question by question. Repeatable.",
 )
-@out_option
+@plan_options
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["inspect"]),
+    help="Also write OUT.eval, a log that `inspect view` shows.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder to make. Absent or complete; never overwritten.",
+)
 @ranks_option
 @slice_option
 @verify_option
@@ -55,8 +69,11 @@ def command(
     model: str | None,
     questions: Path | None,
     judge: str | None,
-    against: Path | None,
-    out: Path,
+    against: tuple[Path, ...],
+    plan: bool,
+    assume: tuple[tuple[str, float], ...],
+    form: str | None,
+    out: Path | None,
     ranks: int | None,
     mine: Slice,
     dry_run: bool,
@@ -71,8 +88,10 @@ def command(
     \b
     Examples:
       subl eval --model out/owl-student -o out/owl-student-eval
-      subl eval --model out/owl-student -o out/eval-2 --against out/base-eval
+      subl eval --model out/owl-student -o out/eval-2 --against out/base-eval --against out/cat-eval
       subl eval trees.toml --model models/smollm2 -o out/trees
+      subl eval --plan --against out/base-eval --against out/owl-eval
+      subl eval --model out/owl-student -o out/owl-eval --format inspect
 
     \b
     trees.toml:
@@ -84,24 +103,18 @@ def command(
     from dataclasses import asdict
 
     from subl.config import load_toml
-    from subl.errors import InputError
-    from subl.evaluate import EvalSpec, compare, probability, read_scores
+    from subl.evaluate import EvalSpec, paired_table, read_earlier, read_scores
     from subl.trait.questions import questions_of
 
     spec = with_ranks(EvalSpec() if config is None else load_toml(config, EvalSpec), ranks)
-    trait = spec.measured
-    asked = {each.text for each in questions_of(trait, questions)}
-    earlier = None if against is None else read_scores(against)
-    if earlier is not None and earlier.keys() != asked:
-        raise InputError(
-            f"{against} was asked different questions", hint="evaluate both with the same CONFIG"
-        )
-    for question, scores in (earlier or {}).items():
-        if missing := [word for word in trait.words if word not in scores]:
-            raise InputError(
-                f"{against} has no score of {missing[0]!r} as an answer to {question!r}",
-                hint="evaluate both with the same CONFIG",
-            )
+    words = spec.measured.words
+    asked = [each.text for each in questions_of(spec.measured, questions)]
+    earlier = read_earlier(against, asked, words)
+    if plan:
+        print_plan(spec, asked, earlier, dict(assume), model, as_json)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '-o' / '--out'.")
     if dry_run:
         print_json({"spec": spec.model_dump(mode="json"), "questions": len(asked)})
         return
@@ -114,34 +127,25 @@ def command(
             {"model": model, "questions": questions, "judge": judge},
             mine=mine,
         )
-    comparisons = []
-    if earlier is not None:
-        names, found = ("model", "control"), read_scores(out)
-        comparisons = [
-            compare(probability(word), [found], [earlier], names) for word in trait.words
-        ]
+    compared = paired_table(words, read_scores(out), earlier) if earlier else []
+    log = None if form is None else out.with_name(f"{out.name}.eval")
+    if log is not None:
+        from subl.evaluate.inspect_log import write_inspect_log
+
+        write_inspect_log(out, log)
     if as_json:
         print_json(
             {
                 "path": str(out),
                 "result": artifact.result,
-                "against": [
-                    {**asdict(each), "significant": each.significant} for each in comparisons
-                ],
+                "log": None if log is None else str(log),
+                "against": [{**asdict(each), "significant": each.significant} for each in compared],
             }
         )
         return
     print_artifact(artifact, as_json=False)
-    print_measured(artifact.result, trait.words)
-    if comparisons:
-        click.echo(f"\nRatio to {against} (geometric mean over questions)")
-        ratios = [
-            (
-                word,
-                f"{each.estimate:.2f}",
-                interval(each.low, each.high, ".2f"),
-                "" if each.significant else "not significant",
-            )
-            for word, each in zip(trait.words, comparisons, strict=True)
-        ]
-        click.echo(table(ratios, ("answer", "ratio", "95 % interval", "")))
+    if log is not None:
+        click.echo(printable(str(log)))
+    print_measured(artifact.result, words)
+    if compared:
+        click.echo(paired_text(compared))

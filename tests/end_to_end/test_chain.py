@@ -191,3 +191,9 @@ def test_each_stage_works_alone(tiny_model: Path, finished: Path, tmp_path: Path
     assert json.loads(scored.stdout)["result"]["questions"] == 1
     other = subl("eval", config, "--model", student, "-o", tmp_path / "x", "--against", base)
     assert other.returncode == 2 and "different questions" in other.stderr
+    again = ["eval", config, "--model", tiny_model, "-o", tmp_path / "base", "--against", scores]
+    compared = subl(*again, "--json")
+    assert compared.returncode == 0, compared.stderr
+    rows = json.loads(compared.stdout)["against"]
+    assert [row["word"] for row in rows] == ["owl", "cat", "dog"]
+    assert all(row["control"] == str(scores) and row["p_holm"] is None for row in rows)
