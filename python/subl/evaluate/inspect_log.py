@@ -146,14 +146,19 @@ class _Log:
     def end(self) -> dict[str, Any]:
         """What it came to: of each word the mean, its error, and the interval's bounds."""
         times = self.record["runDetails"]["metadata"]
-        count = len(self.rows) * self.epochs
+        count, means = len(self.rows) * self.epochs, self.result["words"]
         return {
             "results": {
                 "total_samples": count,
                 "completed_samples": count,
                 "scores": [
-                    {"name": word, "scorer": word, "reducer": "mean", "metrics": _metrics(mean)}
-                    for word, mean in self.result["words"].items()
+                    {
+                        "name": word,
+                        "scorer": word,
+                        "reducer": "mean",
+                        "metrics": _metrics(means[word]),
+                    }
+                    for word in self.spec.measured.words
                 ],
             },
             "stats": {"started_at": times["startedOn"], "completed_at": times["finishedOn"]},

@@ -113,5 +113,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise InputError(
             f"{path} is not an evaluation (no scores.jsonl)", hint="subl eval makes one"
         )
-    with file.open("rb") as lines:  # as bytes: a question may hold what text breaks lines at
-        return [json.loads(line) for line in lines]
+    try:
+        with file.open("rb") as lines:  # as bytes: a question may hold what text breaks lines at
+            return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise InputError(f"{file} is damaged: {error}", hint="make it again") from error
