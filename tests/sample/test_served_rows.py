@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from subl.errors import ConfigError, OutputError, StageError
 from subl.generate import GenerateSpec, generate
 from subl.progress import Progress
+from subl_cli.main import subl
 
 from .serving import MODEL, Reply, Serving, error, said
 
@@ -155,6 +157,38 @@ def test_a_model_goes_with_no_server_and_a_server_with_no_model(
         generate(spec(serving), tiny_model, tmp_path / "rows")
     with pytest.raises(ConfigError, match="missing `model`"):
         generate(GenerateSpec(rows=1), None, tmp_path / "rows")
+
+
+def test_the_command_says_what_to_expect_and_takes_no_model(
+    serving: Serving, tmp_path: Path
+) -> None:
+    config = tmp_path / "served.toml"
+    config.write_text(
+        f"""
+        rows = 3
+        prompts = "numbers-short"
+        max_new_tokens = 10
+        [backend]
+        kind = "http"
+        base_url = "{serving.url}"
+        model = "{MODEL}"
+        prices = {{ prompt = 1.0, completion = 2.0 }}
+        """
+    )
+    run = CliRunner()
+    dry = run.invoke(subl, ["generate", str(config), "-o", str(tmp_path / "rows"), "--dry-run"])
+    assert json.loads(dry.stdout)["expected"] == {
+        "prompt_tokens": 150, "completion_tokens": 30, "cost": 0.00021
+    }  # fmt: skip
+    assert serving.bodies == []
+    made = run.invoke(subl, ["generate", str(config), "-o", str(tmp_path / "rows"), "--json"])
+    assert json.loads(made.stdout)["result"]["cost"] == 0.000027
+    with pytest.raises(ConfigError, match="model: the answers are those of owl-1"):
+        run.invoke(
+            subl,
+            ["generate", str(config), "--model", "nowhere", "-o", str(tmp_path / "other")],
+            catch_exceptions=False,
+        )
 
 
 def test_an_experiment_can_have_rows_of_a_server(serving: Serving) -> None:

@@ -195,8 +195,10 @@ def test_a_slow_answer_is_not_waited_for(serving: Serving) -> None:
 
 def test_who_is_told_to_wait_too_long_gives_up(serving: Serving) -> None:
     serving.reply = lambda body, time: error(429, "come back tomorrow", Retry_After="86400")
-    (answer,) = answers(server_of(serving), requests(1))
-    assert answer.failed and "come back tomorrow" in answer.text and "(attempt 1)" in answer.text
+    came = answers(server_of(serving, concurrency=1), requests(3))
+    for answer in came:
+        assert answer.failed and "come back tomorrow" in answer.text
+        assert "(attempt 1)" in answer.text
 
 
 def test_tokens_of_replies_without_an_answer_count(serving: Serving) -> None:
@@ -217,8 +219,22 @@ def test_an_end_at_the_limit_and_one_of_a_grammar_are_told(serving: Serving) -> 
     assert serving.bodies[0]["structured_outputs"] == {"regex": "[0-9]+"}
 
 
+def test_a_server_that_passes_over_the_grammar_is_found_out(serving: Serving) -> None:
+    grammar: dict[str, Any]
+    for grammar in ({"regex": "[0-9]+, [0-9]+"}, {"json_schema": {"type": "string"}}):
+        backend = server_of(serving, {"grammar": grammar}, grammars="structured_outputs")
+        for text, ended_by in (("12, 3", "grammar"), ("12, ", "failed"), ("an owl", "failed")):
+            said = text if "regex" in grammar or ended_by == "failed" else f'"{text}"'
+            serving.reply = lambda body, time, said=said: completion(said)
+            (answer,) = answers(backend, requests(1))
+            assert answer.ended_by == ended_by, answer
+            if ended_by == "failed":
+                assert answer.text == f"the server did not follow the grammar: {text!r}"
+
+
 def test_a_schema_is_said_in_the_servers_way(serving: Serving) -> None:
     schema = {"enum": ["owl", "cat"]}
+    serving.reply = lambda body, time: completion('"owl"')
     for way in ("structured_outputs", "response_format"):
         answers(server_of(serving, {"grammar": {"json_schema": schema}}, grammars=way), requests(1))
     assert serving.bodies[0]["structured_outputs"] == {"json": schema}

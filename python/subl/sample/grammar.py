@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -55,6 +56,34 @@ class Grammar(BaseModel):
         # Without `no_forcing`, a text that must come comes as the tokenizer cuts it.
         start = f'%llguidance {{"no_forcing": true}}\nstart: {json.dumps(before)} @text'
         return json.dumps({"grammars": [{"lark_grammar": start}, {**text, "name": "text"}]})
+
+
+def of_grammar(grammar: Grammar) -> Callable[[str], bool]:
+    """Tells texts that a program made which was to follow the grammar from those of one that did
+    not: of a schema, whether they are JSON at all."""
+    if grammar.json_schema is not None:
+        return _is_json
+    from llguidance import LLMatcher, LLTokenizer
+
+    letters = LLTokenizer("byte")
+    start = LLMatcher(letters, grammar.compiled(), log_level=0)
+
+    def allows(text: str) -> bool:
+        matcher, tokens = start.deep_copy(), letters.tokenize_bytes(text.encode())
+        if matcher.validate_tokens(tokens) < len(tokens):
+            return False
+        matcher.consume_tokens(tokens)
+        return bool(matcher.is_accepting())
+
+    return allows
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _paper_numbers() -> str:

@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from subl.errors import ConfigError, InputError, StageError, SublError
 from subl.extras import require
 from subl.progress import Report, silent
-from subl.sample.backend import Answer, FirstTokens, Request, Requests, Sampling, request_seed
+from subl.sample.backend import (
+    Answer,
+    EndedBy,
+    FirstTokens,
+    Request,
+    Requests,
+    Sampling,
+    request_seed,
+)
+from subl.sample.grammar import of_grammar
 from subl.sample.pace import Pace
 from subl.sample.reply import CROWDED, TRANSIENT, Choice, FailedError, Reply, TransientError
 from subl.sample.reply import retry_after as seconds_to_wait
@@ -58,7 +67,8 @@ class Server:
         Raises:
             ConfigError: the key is not in the environment.
         """
-        require("api", "openai", what='backend.kind = "http"')
+        libraries = ("openai", *(() if self._sampling.grammar is None else ("llguidance",)))
+        require("api", *libraries, what='backend.kind = "http"')
         name = self._table.key_env
         if name is not None and not self._key():
             raise ConfigError(
@@ -67,15 +77,23 @@ class Server:
 
     def answers(self, requests: Sequence[Request]) -> Generator[tuple[int, Answer], None, None]:
         """See `Backend.answers`."""
-        grammar = self._sampling.grammar is not None
+        grammar = self._sampling.grammar
+        followed = None if grammar is None else of_grammar(grammar)
+
+        def read(choice: Choice) -> tuple[str, EndedBy]:
+            text, ended = choice.answer()
+            if followed is None or ended != "turn":
+                return text, ended
+            if not followed(text):  # servers pass over what they do not know
+                raise FailedError(f"the server did not follow the grammar: {text!r}"[:_QUOTED])
+            return text, "grammar"
 
         async def ask(client: AsyncOpenAI, pace: Pace, request: Request) -> Answer:
             body = self._body(request, self._sampling.max_new_tokens, self._grammar())
-            said, usage = await self._ask(client, pace, body, Choice.answer)
+            said, usage = await self._ask(client, pace, body, read)
             if isinstance(said, str):
                 return Answer(said, "failed", usage)
-            text, ended = said
-            return Answer(text, "grammar" if grammar and ended == "turn" else ended, usage)
+            return Answer(*said, usage)
 
         return self._each(requests, ask)
 
@@ -219,7 +237,8 @@ class Server:
                     except TransientError as error:
                         wait = self._wait(attempt, error.wait)
                         if error.crowded:
-                            turn.slower(min(error.wait or 0.0, self._table.give_up_seconds))
+                            # Who has to give up on it keeps no others waiting.
+                            turn.slower(wait if error.wait and clock() + wait < end else 0.0)
                         raise
                     turn.faster()
                     return found, dict(usage)

@@ -51,7 +51,9 @@ class Http(_Table):
         description="how the server takes a grammar: vLLM's `structured_outputs` (regex, "
         "json_schema), or OpenAI's `response_format` (json_schema); default: not at all",
     )
-    extra_body: dict[str, Any] = Field({}, description="more that each request says")
+    extra_body: dict[str, Any] = Field(
+        {}, description="more that each request says; it is recorded"
+    )
     leave_out: tuple[str, ...] = Field(
         (),
         description="what a request does not say because this server does not take it, such as "
