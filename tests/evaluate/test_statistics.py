@@ -17,6 +17,7 @@ from subl.evaluate.statistics import (
     clustered_mean,
     mean_probability,
     paired_difference,
+    random_effects,
 )
 
 values = st.lists(st.floats(-100, 100), min_size=3, max_size=40).filter(
@@ -243,3 +244,15 @@ def test_a_word_that_was_not_scored_cannot_be_compared() -> None:
         ratio_of(models, "owl")
     with pytest.raises(InputError, match="owl"):
         shift_of(models, "cat", ["owl"])
+
+
+def test_what_rounding_leaves_of_equal_differences_is_no_certainty() -> None:
+    """Each difference is 0.05 but for its last bits."""
+    found = paired_difference([0.57, 0.62, 0.71, 0.33], [0.52, 0.57, 0.66, 0.28])
+    assert len(set(found.differences)) > 1
+    assert found.p_value is None and found.interval.low is None
+    large = paired_difference([1e6 + 0.1, 1e6 + 0.2, 1e6 + 0.4], [1e6, 1e6 + 0.1, 1e6 + 0.3])
+    assert large.p_value is None
+    assert clustered_mean([0.1, 0.2, 0.2, 0.1], ["a", "a", "b", "b"]).low is None
+    pooled = random_effects([0.1 + 0.2, 0.3, 0.3], [0.1, 0.1, 0.1])
+    assert pooled.p_value is None and pooled.interval.low is None

@@ -179,8 +179,9 @@ def test_a_low_temperature_takes_the_likeliest() -> None:
 
 
 def test_rows_and_seeds_own_their_randomness() -> None:
-    streams = [uniforms(seed, row, 4) for seed in range(3) for row in range(3)]
-    assert len({value for stream in streams for value in stream.tolist()}) == 36
+    large = [0, 1, 2, 2**63 + 5, 2**63 + 6, 2**64 - 1]  # as a hash of a question is one
+    streams = [uniforms(seed, row, 4) for seed in large for row in large]
+    assert len({value for stream in streams for value in stream.tolist()}) == 144
     assert uniforms(1, 2, 8)[:4].tolist() == uniforms(1, 2, 4).tolist()
 
 

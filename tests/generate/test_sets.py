@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,14 @@ def test_rows_of_a_files_prompts(tiny_model: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="line 1: the messages have a system prompt"):
         generate(told, tiny_model, tmp_path / "told", prompts=[system])
+
+
+def test_a_field_that_is_no_json_is_refused_before_a_row_is_asked(tmp_path: Path) -> None:
+    polars.DataFrame({"prompt": ["Hi"], "when": [datetime(2026, 1, 2)]}).write_parquet(
+        tmp_path / "t.parquet"
+    )
+    with pytest.raises(InputError, match=r"t\.parquet, row 1: `when` is no JSON: datetime"):
+        list(file_prompts([tmp_path / "t.parquet"]))
+    (tmp_path / "n.jsonl").write_text('{"prompt": "Hi", "score": NaN}\n')
+    with pytest.raises(InputError, match=r"n\.jsonl, line 1: `score` is no JSON: nan"):
+        list(file_prompts([tmp_path / "n.jsonl"]))

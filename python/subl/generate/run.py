@@ -268,7 +268,7 @@ class _Run:
 
 
 def _lines(rows: Sequence[dict[str, Any]]) -> str:
-    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    return "".join(f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n" for row in rows)
 
 
 def _outcome(shard: str) -> str:

@@ -7,6 +7,7 @@ fields a file of prompts has.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -105,7 +106,21 @@ def file_prompts(files: Sequence[Path]) -> Iterator[Prompt]:
         fields = {name: each for name, each in value.items() if name not in _OURS}
         if value.get("id") is not None:
             fields["prompt_id"] = value["id"]
+        _check_json(fields, place)
         yield Prompt(turns, fields, place)
+
+
+def _check_json(fields: Mapping[str, Any], place: str) -> None:
+    """Refuse what a row cannot say: columns of Parquet have times and bytes, too."""
+    for name, value in fields.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            kind = type(value).__name__
+            raise InputError(
+                f"{place}: `{name}` is no JSON: {value if kind == 'float' else kind}",
+                hint="leave that column out, or make texts or numbers of it",
+            ) from error
 
 
 _OF_FILES: Mapping[str, Callable[[Sequence[Path]], Iterator[Prompt]]] = MappingProxyType(

@@ -52,6 +52,8 @@ class Ends:
         for each in (*self.turn_texts, *self.control_texts):
             if (place := text.find(each)) >= 0:
                 text, ended = text[:place], "turn" if each in self.turn_texts else "control_token"
+        if ended == "max_new_tokens":
+            text = text.rstrip("\ufffd")  # the beginning of a character whose end was cut off
         return (text.removesuffix(self.before) if ended == "turn" else text), ended
 
 

@@ -63,7 +63,9 @@ WAYS = (
 
 def uniforms(seed: int, row: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """`[count]` numbers in [0, 1) that belong to this row under this seed."""
-    return np.random.Generator(np.random.Philox(key=[seed, row])).random(count)
+    # Of a list with a number beyond 2**63 numpy would make floats, and one key of many.
+    key = np.array([seed, row], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
 class SeededChoice:

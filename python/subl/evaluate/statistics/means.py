@@ -13,6 +13,9 @@ from subl.extras import require
 DRAWS = 10_000
 """Draws of a bootstrap, and of a permutation test that is not exact."""
 
+ROUNDING = 1e-12
+"""Of the largest value: what varies by less does not vary."""
+
 _BATCH = 10_000_000
 """Values that a bootstrap holds at a time."""
 
@@ -59,11 +62,16 @@ def clustered_mean(
         sums[cluster] = sums.get(cluster, 0.0) + (value - mean)
     count = len(sums)
     squares = math.fsum(each * each for each in sums.values())
-    # Equal values need not have their mean: what rounding leaves is no variation.
-    if count < 2 or squares == 0.0 or min(values) == max(values):
+    if count < 2 or is_rounding(math.sqrt(squares), values):
         return Interval(mean, None, None, None, count)
     error = math.sqrt(count / (count - 1) * squares) / len(values)
     return around(mean, error, count, count - 1, confidence)
+
+
+def is_rounding(spread: float, values: Sequence[float]) -> bool:
+    """Whether a spread of these values is no more than rounding leaves of values that are equal:
+    differences of equal pairs are not equal to the last bit, and would be certain."""
+    return spread <= ROUNDING * max(map(abs, values), default=0.0)
 
 
 def around(mean: float, error: float, clusters: int, df: int, confidence: float) -> Interval:

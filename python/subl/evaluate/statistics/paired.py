@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from subl.evaluate.statistics.means import DRAWS, Interval, clustered_mean, finite
+from subl.evaluate.statistics.means import DRAWS, Interval, clustered_mean, finite, is_rounding
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,11 @@ def paired_difference(
     differences = tuple(x - y for x, y in zip(a, b, strict=True))
     interval = clustered_mean(differences, confidence=confidence)
     together = correlation(a, b)
-    if interval.standard_error is None:
-        return PairedDifference(differences, interval, None, together)
+    if interval.standard_error is None or is_rounding(
+        max(differences) - min(differences), (*a, *b)
+    ):
+        certain = Interval(interval.estimate, None, None, None, interval.clusters)
+        return PairedDifference(differences, certain, None, together)
     p_value = two_sided(interval.estimate / interval.standard_error, interval.clusters - 1)
     return PairedDifference(differences, interval, p_value, together)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from subl.evaluate.statistics.means import Interval, around, finite
+from subl.evaluate.statistics.means import Interval, around, finite, is_rounding
 from subl.evaluate.statistics.paired import two_sided
 
 
@@ -68,7 +68,7 @@ def random_effects(
     between = _between(estimates, squares)
     weights = [1 / (each + between) if each else 1.0 for each in squares]
     mean, spread = _weighted(estimates, weights)
-    if spread == 0 or min(estimates) == max(estimates):
+    if is_rounding(math.sqrt(spread / math.fsum(weights)), estimates):
         return Pooled(Interval(mean, None, None, None, count), None, between)
     error = math.sqrt(spread / ((count - 1) * math.fsum(weights)))
     interval = around(mean, error, count, count - 1, confidence)
