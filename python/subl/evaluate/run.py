@@ -19,6 +19,7 @@ from subl.artifact import (
     write_atomically,
 )
 from subl.errors import InputError
+from subl.evaluate.judged import Judged
 from subl.evaluate.method import Found, Method, Work
 from subl.evaluate.sampled import Sampled
 from subl.evaluate.scored import Choice, Exact
@@ -33,7 +34,7 @@ Scores = dict[str, dict[str, float]]
 """{question: {word: how likely an answer says it}}, by whatever method."""
 
 _METHODS: Mapping[str, Callable[[Work], Method]] = MappingProxyType(
-    {"exact": Exact, "choice": Choice, "sampled": Sampled}
+    {"exact": Exact, "choice": Choice, "sampled": Sampled, "judged": Judged}
 )
 
 

@@ -48,7 +48,9 @@ def _make(
 
 def _check(spec: EvalSpec, given: Collection[str]) -> None:
     check_model(spec, given)
-    if "judge" in given and spec.way != "judged":
+    if spec.way == "judged":
+        check_model(spec.judge, given, "judge")
+    elif "judge" in given:
         raise ConfigError(
             f"judge: nothing is judged, the method is {spec.way}", hint="leave the judge out"
         )
