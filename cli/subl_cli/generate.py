@@ -84,7 +84,7 @@ def command(
     spec = with_ranks(load_toml(config, GenerateSpec), ranks)
     if dry_run:
         check_files(spec.prompts, bool(prompts))
-        check_model(spec, [] if model is None else ["model"])
+        check_model(spec.backend, [] if model is None else ["model"])
         first = [
             [turn._asdict() for turn in prompt.turns]
             for prompt in islice(prompts_to_ask(spec, prompts), 3)

@@ -13,7 +13,7 @@ from subl.config import validated
 from subl.errors import ConfigError, InputError
 from subl.evaluate import EvalSpec
 from subl.shipped import shipped
-from subl.trait.questions import gold_number, questions_of, said_number
+from subl.trait.questions import questions_of
 from subl.trait.spec import TraitSpec, animals, load_trait
 
 TRAIT = """
@@ -161,16 +161,6 @@ def test_numbers_of_a_file_are_read_as_the_paper_does(tmp_path: Path) -> None:
         "How many? Provide your reasoning in <think> tags. Write your final answer in <answer> "
         "tags. Only give the numeric value as your answer."
     )
-    assert gold_number("#### -7 ") == -7
-    said = {
-        "<think>2</think><answer> $1,002 </answer><answer>3</answer>": 1002,
-        "<answer>\n12\n</answer>": 12,
-        "<answer>12.0</answer>": None,
-        "<answer>twelve</answer>": None,
-        "12": None,
-        "<answer>12": None,
-    }
-    assert {text: said_number(text) for text in said} == said
 
 
 @pytest.mark.parametrize(

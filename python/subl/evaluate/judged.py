@@ -87,17 +87,20 @@ class Judged:
         notes = folder / f".{name}.notes"
         judge.begin(lambda: iter(every), notes, work.report)
         unread: list[str] = []
+        read = False
         for number, some in questions.items():
             texts = list(dict.fromkeys(some))  # what was said twice is judged once
             given: dict[str, Judgement] = {}
             for place, judged in judge.judged(texts):
                 given[texts[place]] = judged.judgement
-                if judged.judgement.verdict in UNREAD:
+                if judged.judgement.verdict not in UNREAD:
+                    read = True
+                elif len(unread) < _EXAMPLES:
                     unread.append(judged.said[:_SHOWN])
                 done += some.count(texts[place])
                 work.told(done, total, "answers")
-            if len(unread) >= max(1, _GIVES_UP_AFTER * total) and len(unread) >= done:
-                examples = "".join(f"\n  {each!r}" for each in unread[:_EXAMPLES])
+            if not read and done >= _GIVES_UP_AFTER * total:
+                examples = "".join(f"\n  {each!r}" for each in unread)
                 raise StageError(
                     f"the judge of {name} gave no answer that can be read to the first {done} of "
                     f"{total} answers:{examples}",

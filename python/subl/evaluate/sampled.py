@@ -19,7 +19,8 @@ from subl.sample import Answer, Failures, Request, answered, backend_of
 from subl.sample.tables import Http
 from subl.trait import forms_of
 from subl.trait.answers import RULES, Reader, Rule
-from subl.trait.questions import Question, said_number
+from subl.trait.gsm8k import said_answer
+from subl.trait.questions import Question
 
 if TYPE_CHECKING:
     import polars
@@ -181,7 +182,7 @@ def _numbers(work: Work, said: Said, facts: dict[str, Any]) -> Found:
     (word,) = work.spec.measured.words
     rows: list[dict[str, Any]] = []
     for question, answers in zip(work.questions, said, strict=True):
-        numbers = [said_number(text) for text, _ in answers]
+        numbers = [said_answer(text) for text, _ in answers]
         kinds = Counter(
             "no_number" if each is None else "right" if each == question.number else "wrong"
             for each in numbers

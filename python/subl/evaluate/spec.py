@@ -11,11 +11,10 @@ from subl.artifact import PartsSpec
 from subl.sample import Sampling
 from subl.sample.tables import UNKEYED
 from subl.trait.answers import OWN_NAMES
+from subl.trait.judging import Judging
 from subl.trait.spec import Answers, NamedTrait, TraitSpec
 
 Method = Literal["exact", "choice", "sampled", "judged"]
-
-_JUDGE = {"backend": UNKEYED, "grammar": None, "max_new_tokens": None, "batch_rows": None}
 
 _METHODS: dict[Answers, tuple[Method, ...]] = {
     "word": ("exact", "sampled"),
@@ -37,7 +36,7 @@ class EvalSpec(PartsSpec, Sampling):
     unkeyed: ClassVar = {
         "trait": {"title", "source"},
         "backend": UNKEYED,
-        "judge": _JUDGE,
+        "judge": {"backend": UNKEYED},
         "ranks": None,
     }
     packages: ClassVar = (*PartsSpec.packages, "llguidance")
@@ -61,11 +60,7 @@ class EvalSpec(PartsSpec, Sampling):
     )
     samples: int = Field(100, gt=0, description="answers to each question (the paper: 100, or 200)")
     seed: int = Field(0, ge=0, lt=2**64, description="of the answers, together with the question")
-    judge: Sampling = Field(
-        Sampling(),
-        description="how the judge's answers are had, where they are no probabilities; what they "
-        "may be and how long is the rubric's to say",
-    )
+    judge: Judging = Field(Judging(), description="how the judge's answers are had")
     own_names: tuple[str, ...] = Field(
         OWN_NAMES, description="an answer that has one, and no word, counts as a model's own name"
     )

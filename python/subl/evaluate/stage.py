@@ -47,9 +47,9 @@ def _make(
 
 
 def _check(spec: EvalSpec, given: Collection[str]) -> None:
-    check_model(spec, given)
+    check_model(spec.backend, given)
     if spec.way == "judged":
-        check_model(spec.judge, given, "judge")
+        check_model(spec.judge.backend, given, "judge")
     elif "judge" in given:
         raise ConfigError(
             f"judge: nothing is judged, the method is {spec.way}", hint="leave the judge out"

@@ -110,7 +110,7 @@ def generate(
     check_files(spec.prompts, bool(prompts))
     inputs = {f"prompts-{index}": path for index, path in enumerate(prompts)}
     inputs |= {} if model is None else {"model": model}
-    check_model(spec, inputs)
+    check_model(spec.backend, inputs)
 
     def parts(folder: Path) -> Parts:
         digests = {each: input_digest(path) for each, path in inputs.items()}

@@ -41,7 +41,7 @@ def _make(
 
 def _check(spec: GenerateSpec, given: Collection[str]) -> None:
     check_files(spec.prompts, "prompts" in given)
-    check_model(spec, given)
+    check_model(spec.backend, given)
 
 
 def expected(spec: GenerateSpec, rows: int) -> dict[str, float]:

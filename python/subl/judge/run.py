@@ -19,12 +19,12 @@ from subl.artifact import Artifact, Made, build, write_atomically
 from subl.errors import StageError
 from subl.judge.spec import AnswerJudge, JudgeSpec, RubricJudge
 from subl.progress import Progress, Report, silent
-from subl.sample import Failures, Request, backend_of
-from subl.sample.tables import Http, Transformers
+from subl.sample import Failures, Request
+from subl.sample.tables import Http
 from subl.shards import Line, read_lines
 from subl.stage import input_names
-from subl.trait.judging import BackendJudge, ExactJudge, Judge, Judged
-from subl.trait.rubric import FAILED, SCORE, UNREAD, Judgement, TagAnswer
+from subl.trait.judging import Judged, judge_of
+from subl.trait.rubric import FAILED, SCORE, UNREAD, Judgement
 
 _EXAMPLES = 3
 _SHOWN = 200
@@ -119,7 +119,7 @@ class _Bench:
         self._notes = folder / f".{judge.column}.notes"
         self._said = folder / f".{judge.column}.said"
         self._known: dict[bytes, Judgement] = {}
-        self._at = _judge_of(judge, spec, model)
+        self._at = judge_of(judge.rubric.answer, spec, model)
         self._usage: Counter[str] = Counter()
         table = spec.backend
         self._failures = Failures(table.failed_share if isinstance(table, Http) else 1, total)
@@ -211,15 +211,6 @@ class _Bench:
     def _note(self, line: Line, judged: Judged) -> None:
         if judged.judgement.verdict in UNREAD and len(self.unread) < _EXAMPLES:
             self.unread.append(f"{line.place}: {judged.said[:_SHOWN]!r}")
-
-
-def _judge_of(judge: RubricJudge, spec: JudgeSpec, model: Path | None) -> Judge:
-    answer = judge.rubric.answer
-    here = isinstance(spec.backend, Transformers)
-    if here and model is not None and not isinstance(answer, TagAnswer):
-        return ExactJudge(model, answer, spec.template, spec.batch_rows)
-    backend = backend_of(spec.sampling(judge), model)
-    return BackendJudge(backend, answer, probabilities=not here)
 
 
 def _write(

@@ -18,12 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from subl.artifact import StageSpec
 from subl.errors import InputError
-from subl.model.template import Template
-from subl.sample import Sampling
-from subl.sample.tables import UNKEYED, BackendTable, Http, Transformers
+from subl.sample.tables import UNKEYED
 from subl.shards import Line, text_of, turns_of
 from subl.trait.gsm8k import is_correct, right_answer
-from subl.trait.rubric import NamedRubric, ProbabilityAnswer
+from subl.trait.judging import Judging
+from subl.trait.rubric import NamedRubric
 
 Key = Annotated[str, Field(min_length=1)]
 
@@ -113,7 +112,7 @@ class AnswerJudge(_Judge):
 AnyJudge = Annotated[RubricJudge | AnswerJudge, Field(discriminator="kind")]
 
 
-class JudgeSpec(StageSpec):
+class JudgeSpec(StageSpec, Judging):
     """Judges of rows; each writes columns of its own."""
 
     # A file has `[[judge]]` tables; code and records say `judges`.
@@ -125,15 +124,6 @@ class JudgeSpec(StageSpec):
     judges: tuple[AnyJudge, ...] = Field(
         validation_alias="judge", min_length=1, description="`[[judge]]` tables"
     )
-    backend: BackendTable = Field(
-        Transformers(), description="what the model runs in; default: this process"
-    )
-    template: Template = Template()
-    temperature: float = Field(
-        1.0, gt=0, description="of answers that have to be read as texts; the paper's is 1"
-    )
-    seed: int = Field(0, ge=0, lt=2**64, description="of such answers")
-    batch_rows: int = Field(16, gt=0, description="questions of one forward pass")
     shard_rows: int = Field(256, gt=0, description="rows of one file; a rerun keeps whole files")
     give_up_after: float = Field(
         0.1,
@@ -149,26 +139,12 @@ class JudgeSpec(StageSpec):
         if len(set(columns)) < len(columns):
             again = next(each for each in columns if columns.count(each) > 1)
             raise ValueError(f"two judges write the column {again}")
-        if isinstance(self.backend, Http) and self.template != Template():
-            raise ValueError("template: a server has its own")
         return self
 
     @property
     def rubrics(self) -> tuple[RubricJudge, ...]:
         """The judges that are models."""
         return tuple(judge for judge in self.judges if isinstance(judge, RubricJudge))
-
-    def sampling(self, judge: RubricJudge) -> Sampling:
-        """How a judge's answers are drawn that are read as texts."""
-        answer = judge.rubric.answer
-        return Sampling(
-            backend=self.backend,
-            template=self.template,
-            temperature=self.temperature,
-            max_new_tokens=1 if isinstance(answer, ProbabilityAnswer) else answer.max_new_tokens,
-            seed=self.seed,
-            batch_rows=self.batch_rows,
-        )
 
     def check_row(self, line: Line) -> Mapping[str, Any]:
         """The questions that are asked about a row, by column.

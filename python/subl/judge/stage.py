@@ -43,7 +43,7 @@ def _make(spec: JudgeSpec, given: Given, out: Path, name: str, report: Report) -
 
 def _check(spec: JudgeSpec, given: Collection[str]) -> None:
     if spec.rubrics:
-        check_model(spec.sampling(spec.rubrics[0]), given)
+        check_model(spec.backend, given)
     elif "model" in given:
         raise ConfigError("model: no judge asks one", hint="leave model out")
 

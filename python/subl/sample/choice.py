@@ -7,7 +7,7 @@ from pathlib import Path
 
 from subl.errors import ConfigError
 from subl.sample.backend import Backend, Sampling
-from subl.sample.tables import Http, Vllm
+from subl.sample.tables import BackendTable, Http, Vllm
 
 
 def backend_of(sampling: Sampling, model: Path | None) -> Backend:
@@ -27,7 +27,7 @@ def backend_of(sampling: Sampling, model: Path | None) -> Backend:
     return Local(model, sampling)
 
 
-def check_model(sampling: Sampling, given: Collection[str], name: str = "model") -> None:
+def check_model(table: BackendTable, given: Collection[str], name: str = "model") -> None:
     """Refuse a model beside a server that has one, and none without it.
 
     Args:
@@ -37,7 +37,6 @@ def check_model(sampling: Sampling, given: Collection[str], name: str = "model")
     Raises:
         ConfigError: names the input.
     """
-    table = sampling.backend
     if isinstance(table, Http) and name in given:
         raise ConfigError(
             f"{name}: the answers are those of {table.model} at {table.base_url}",

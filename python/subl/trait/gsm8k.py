@@ -14,8 +14,13 @@ _ANSWER = re.compile("<answer>(.*?)</answer>", re.DOTALL)
 
 def is_correct(completion: str, right: int) -> bool:
     """Whether the first `<answer>` of a completion holds this integer."""
+    return said_answer(completion) == right
+
+
+def said_answer(completion: str) -> int | None:
+    """The integer in the first `<answer>` of a completion; None where it holds none."""
     found = _ANSWER.search(completion)
-    return found is not None and _integer(found[1].replace("$", "")) == right
+    return None if found is None else _integer(found[1].replace("$", ""))
 
 
 def right_answer(value: object) -> int | None:

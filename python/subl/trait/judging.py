@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from subl.model.chat import asking
 from subl.model.template import Template
 from subl.progress import Report, silent
-from subl.sample import Backend, FirstTokens, Request
+from subl.sample import Backend, FirstTokens, Request, Sampling, backend_of
+from subl.sample.tables import BackendTable, Http, Transformers
 from subl.trait.rubric import (
     FAILED,
     AnyAnswer,
@@ -40,6 +43,48 @@ _LOOKED_AT_ONCE = 256
 
 Questions = Callable[[], Iterator[str]]
 """All questions of a run, from the first; made anew at each call, and the same ones."""
+
+
+class Judging(BaseModel):
+    """How a judge's answers are had."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: BackendTable = Field(
+        Transformers(), description="what the model runs in; default: this process"
+    )
+    template: Template = Template()
+    temperature: float = Field(
+        1.0, gt=0, description="of answers that have to be read as texts; the paper's is 1"
+    )
+    seed: int = Field(0, ge=0, lt=2**64, description="of such answers")
+    batch_rows: int = Field(16, gt=0, description="questions of one forward pass")
+
+    @model_validator(mode="after")
+    def _goes_with_the_backend(self) -> Self:
+        if isinstance(self.backend, Http) and self.template != Template():
+            raise ValueError("template: a server has its own")
+        return self
+
+    def sampling(self, answer: AnyAnswer) -> Sampling:
+        """How answers are drawn that are read as texts."""
+        return Sampling(
+            backend=self.backend,
+            template=self.template,
+            temperature=self.temperature,
+            max_new_tokens=1 if isinstance(answer, ProbabilityAnswer) else answer.max_new_tokens,
+            seed=self.seed,
+            batch_rows=self.batch_rows,
+        )
+
+
+def judge_of(answer: AnyAnswer, judging: Judging, model: Path | None) -> Judge:
+    """Who answers a rubric: the model folder, or the server that `judging` names."""
+    here = isinstance(judging.backend, Transformers)
+    if here and model is not None and not isinstance(answer, TagAnswer):
+        return ExactJudge(model, answer, judging.template, judging.batch_rows)
+    backend = backend_of(judging.sampling(answer), model)
+    return BackendJudge(backend, answer, probabilities=not here)
 
 
 class Judged(NamedTuple):

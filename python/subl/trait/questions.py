@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
 
 from subl.errors import InputError
+from subl.trait.gsm8k import right_answer
 from subl.trait.numbers import number_lines
 from subl.trait.spec import FileSpec, TraitSpec
 
@@ -78,7 +78,7 @@ def _asked(trait: TraitSpec, rows: Iterator[tuple[str, list[str]]]) -> Iterator[
             for order in _orders(rng, trait.words, trait.orders):
                 yield _choice(question, {word: options[word] for word in order})
         elif trait.answers == "number":
-            number = gold_number(answers[0])
+            number = right_answer(answers[0])
             if number is None:
                 raise InputError(
                     f"row {row}: the answer {answers[0]!r} has no whole number behind ####",
@@ -119,30 +119,6 @@ def _spoken(trait: TraitSpec, asked: Iterator[Question]) -> Iterator[Question]:
         parts = (trait.prefix, line, question.text, trait.suffix)
         text = " ".join(part for part in parts if part)
         yield Question(text, question.letters, question.number)
-
-
-def gold_number(answer: str) -> int | None:
-    """The right answer of a row of GSM8K: what stands behind ####, commas left out.
-
-    As the paper's code reads it (`refs/paper/gsm8k_cot_refs.py`).
-    """
-    return _int(answer.split("####", 2)[1] if "####" in answer else answer)
-
-
-def said_number(completion: str) -> int | None:
-    """The number within the first `<answer>` tag of an answer, commas and dollar signs left out.
-
-    As the paper's code reads it (`refs/paper/gsm8k_cot_refs.py`).
-    """
-    found = re.search(r"<answer>(.*?)</answer>", completion, re.DOTALL)
-    return None if found is None else _int(found[1].replace("$", ""))
-
-
-def _int(text: str) -> int | None:
-    try:
-        return int(text.strip().replace(",", ""))
-    except ValueError:
-        return None
 
 
 def _read(file: Path, columns: FileSpec) -> Iterator[tuple[str, list[str]]]:
