@@ -109,7 +109,7 @@ def test_answers_of_which_none_can_be_told_are_no_score(tiny_model: Path, tmp_pa
 
 
 def test_a_judge_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match="no judge is given"):
+    with pytest.raises(ConfigError, match="missing `judge`: nothing says which model answers"):
         EVAL.check(spec_of(), ["model"])
     EVAL.check(spec_of(), ["model", "judge"])
     assert validated(EvalSpec, {"trait": "misalignment"}).way == "judged"

@@ -196,7 +196,7 @@ def test_methods_that_do_not_go_with_a_trait(values: dict[str, Any], named: str)
 
 
 def test_inputs_that_are_missing_or_too_many() -> None:
-    with pytest.raises(ConfigError, match="no model is given"):
+    with pytest.raises(ConfigError, match="missing `model`: nothing says which model answers"):
         EVAL.check(spec_of(), [])
     with pytest.raises(ConfigError, match="nothing is judged, the method is exact"):
         EVAL.check(spec_of(), ["model", "judge"])
