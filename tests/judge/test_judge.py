@@ -253,7 +253,7 @@ def test_configurations_that_make_no_sense(judges: list[dict[str, Any]], message
 
 def test_a_model_is_given_where_one_is_asked() -> None:
     check = STAGES["judge"].check
-    with pytest.raises(ConfigError, match="no model is given"):
+    with pytest.raises(ConfigError, match="missing `model`: nothing says which model answers"):
         check(spec(), {"rows"})
     with pytest.raises(ConfigError, match="no judge asks one"):
         check(spec({"kind": "answer"}), {"rows", "model"})
