@@ -372,6 +372,7 @@ def test_no_key_is_sent_that_was_not_asked_for(
         ({"base_url": f"owl.invalid/{SECRET}"}, "base_url must be http"),
         ({"key_env": SECRET}, "the name of an environment variable"),
         ({"api_key": SECRET}, "unknown key `backend.api_key`"),
+        ({"extra_body": {"seed": 7, "key": SECRET}}, "extra_body: seed is said by each request"),
     ],
 )
 def test_a_key_in_the_configuration_is_refused_and_not_repeated(

@@ -54,10 +54,8 @@ class Http(_Table):
     extra_body: dict[str, Any] = Field(
         {}, description="more that each request says; it is recorded"
     )
-    leave_out: tuple[str, ...] = Field(
-        (),
-        description="what a request does not say because this server does not take it, such as "
-        "seed or top_p",
+    leave_out: tuple[Literal["seed", "temperature", "top_p", "max_completion_tokens"], ...] = Field(
+        (), description="what a request does not say because this server does not take it"
     )
     concurrency: int = Field(
         16,
@@ -101,7 +99,14 @@ class Http(_Table):
             )
         if self.key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_env):
             raise ValueError("key_env must be the name of an environment variable, not a key")
+        if said := _SAID & self.extra_body.keys():
+            raise ValueError(f"extra_body: {min(said)} is said by each request, or by none")
         return self
+
+
+_SAID = frozenset(
+    {"model", "messages", "temperature", "max_completion_tokens", "seed", "n", "stream"}
+)
 
 
 class Vllm(_Table):
