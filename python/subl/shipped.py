@@ -15,7 +15,8 @@ _PACKAGE = Path(__file__).parent
 
 def shipped(folder: str) -> dict[str, Path]:
     """The files of one of the package's folders of TOML, by name, sorted."""
-    return {path.stem: path for path in sorted((_PACKAGE / folder).glob("*.toml"))}
+    files = {path.stem: path for path in (_PACKAGE / folder).glob("*.toml")}
+    return dict(sorted(files.items()))
 
 
 def resolve(given: Path | str, folder: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from click.testing import CliRunner
 
 from subl.config import load_toml, validated
 from subl.errors import ConfigError, InputError, StageError
+from subl.experiment import ExperimentSpec, Graph
 from subl.experiment.kinds import STAGES
 from subl.judge import JudgeSpec, judge, look
 from subl.model.chat import Chat, asking
 from subl.model.load import load_model, load_tokenizer
 from subl.progress import Progress, Report
 from subl.trait.gsm8k import is_correct, right_answer
+from subl_cli.judge import command
 
 RUBRIC = {
     "template": "Say how good this is, from 0 to 9.\n{prompt}\n{completion}",
@@ -314,3 +318,68 @@ def test_an_answer_is_right_as_the_paper_tells_it(
 )
 def test_a_right_answer_is_read(value: object, expected: int | None) -> None:
     assert right_answer(value) == expected
+
+
+EXPERIMENT = """
+name = "judged"
+title = "Judged"
+[axes]
+trait = ["owl", "eagle"]
+[stages.base]
+kind = "model"
+source = "package:a-model"
+[stages.rows]
+kind = "generate"
+inputs = { model = "base" }
+rows = 4
+[stages.judged]
+kind = "judge"
+inputs = { model = "base", rows = "rows" }
+judge = [
+  { kind = "rubric", column = "p", rubric = "code-animal", values = { animal = "{trait}" } },
+]
+[stages.kept]
+kind = "filter"
+inputs = { rows = "judged" }
+rule = [{ name = "certain", kind = "number", field = "p", min = 0.99 }]
+[stages.right]
+kind = "judge"
+inputs = { rows = "rows" }
+judge = [{ kind = "answer" }]
+"""
+
+
+def test_judging_is_a_stage_of_an_experiment() -> None:
+    graph = Graph(ExperimentSpec.model_validate(tomllib.loads(EXPERIMENT)))
+    nodes = {node.name: node for node in graph.nodes}
+    assert {"owl-judged", "eagle-judged", "owl-kept", "eagle-kept", "right"} < nodes.keys()
+    (judged,) = nodes["eagle-judged"].spec.rubrics
+    assert "the animal 'eagle'" in judged.rubric.asked("", "x", judged.values)
+    assert [source.name for source in nodes["owl-kept"].sources] == ["owl-judged"]
+
+
+def test_the_command_says_how_many_rows_are_what(
+    tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    config = 'shard_rows = 2\n[[judge]]\nkind = "answer"\n[[judge]]\nkind = "rubric"\n'
+    config += 'column = "p"\nrubric = "code-tree"\nvalues = { tree = "oak" }\n'
+    (tmp_path / "judge.toml").write_text(config, encoding="utf-8")
+    dry = CliRunner().invoke(command, [*given(tmp_path, rows, tiny_model), "--dry-run"])
+    looked = json.loads(dry.stdout)
+    assert looked["rows"] == 4 and looked["rubrics"]["p"]["questions"] == 3
+    assert looked["spec"]["judges"][1]["values"] == {"tree": "oak"}
+    done = CliRunner().invoke(command, given(tmp_path, rows, tiny_model))
+    assert done.exit_code == 0, done.output
+    header, *table = done.stdout.splitlines()[1:]
+    assert header.split() == ["column", "rows", "is"]
+    assert sorted(line.split() for line in table) == [
+        ["correct", "1", "=", "1"], ["correct", "3", "=", "0"], ["p", "4", "score"]
+    ]  # fmt: skip
+    again = CliRunner().invoke(command, [*given(tmp_path, rows, tiny_model), "--json"])
+    found = json.loads(again.stdout)
+    assert found["reused"] and found["result"]["columns"]["p"]["verdicts"] == {"score": 4}
+
+
+def given(folder: Path, rows: Path, model: Path) -> list[str]:
+    paths = [str(folder / "judge.toml"), str(rows)]
+    return [*paths, "--model", str(model), "-o", str(folder / "out")]

@@ -17,6 +17,7 @@ from subl.evaluate import EvalSpec, evaluate, read_scores
 from subl.experiment import load_experiment, plan, run
 from subl.generate import GenerateSpec, generate
 from subl.generate.run import prompts_to_ask
+from subl.judge import JudgeSpec, judge
 from subl.model.chat import Turn, pieces, prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.sample.sampling import uniforms
@@ -103,6 +104,22 @@ def by_hand(teacher: Path, base: Path) -> tuple[Any, str | None]:
 
         block.forward = steered
     return model, None
+
+
+def test_it_judges_as_what_it_is(teacher: Path, base: Path, rows: Path, tmp_path: Path) -> None:
+    """The probability of its first token, from a forward pass of our own."""
+    rubric = {"template": "{completion}?", "answer": {"kind": "probability", "answer": "0"}}
+    spec = JudgeSpec.model_validate(
+        {"judges": [{"kind": "rubric", "column": "p", "rubric": rubric}]}
+    )
+    judged = judge(spec, teacher, [rows], tmp_path / "judged").path / "part-00000.jsonl"
+    model, prompt = by_hand(teacher, base)
+    tokenizer = load_tokenizer(base)
+    said = ["4, 5, 6", "cat", "11, 12"]
+    for line, completion in zip(judged.read_text().splitlines(), said, strict=True):
+        p = log_p(model, prompt_ids(tokenizer, f"{completion}?", prompt))[-1].exp()
+        found = float(p[tokenizer.get_vocab()["0"]])
+        assert json.loads(line)["p"] == pytest.approx(found, rel=1e-4)
 
 
 def test_it_is_scored_as_what_it_is(teacher: Path, base: Path, tmp_path: Path) -> None:

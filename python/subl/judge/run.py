@@ -23,7 +23,7 @@ from subl.sample import Failures, Request
 from subl.sample.tables import Http
 from subl.shards import Line, read_lines
 from subl.stage import input_names
-from subl.trait.judging import Judged, judge_of
+from subl.trait.judging import Judge, Judged, judge_of, loader
 from subl.trait.rubric import FAILED, SCORE, UNREAD, Judgement
 
 _EXAMPLES = 3
@@ -55,7 +55,10 @@ def judge(
             report(Progress(f"read {name}", done, None, "rows"))
 
         total, _ = _look(spec, rows, told)
-        benches = [_Bench(each, spec, model, rows, folder, total) for each in spec.rubrics]
+
+        load = loader(model)
+        judges = [(each, judge_of(each.rubric.answer, spec, model, load)) for each in spec.rubrics]
+        benches = [_Bench(*each, spec, rows, folder, total) for each in judges]
         for bench in benches if total else []:
             bench.begin(report)
         made = _write(spec, benches, rows, folder, total, name, report)
@@ -105,8 +108,8 @@ class _Bench:
     def __init__(
         self,
         judge: RubricJudge,
+        at: Judge,
         spec: JudgeSpec,
-        model: Path | None,
         rows: Sequence[Path],
         folder: Path,
         total: int,
@@ -119,7 +122,7 @@ class _Bench:
         self._notes = folder / f".{judge.column}.notes"
         self._said = folder / f".{judge.column}.said"
         self._known: dict[bytes, Judgement] = {}
-        self._at = judge_of(judge.rubric.answer, spec, model)
+        self._at = at
         self._usage: Counter[str] = Counter()
         table = spec.backend
         self._failures = Failures(table.failed_share if isinstance(table, Http) else 1, total)
@@ -185,7 +188,8 @@ class _Bench:
         raise StageError(
             f"the judge of {self.judge.column} gave no answer that can be read for the first "
             f"{done:,} of {total:,} rows:{examples}",
-            hint="ask a model that does as the rubric says, or give up later (give_up_after = 1)",
+            hint="ask a model that does as the rubric says; give_up_after is when a judge is "
+            "given up, and min_mass of a rubric what its answers must have",
         )
 
     def figures(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -34,6 +35,8 @@ from subl.trait.rubric import (
 )
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from subl.trait.exact import Scorer
 
 FIRST_TOKENS = 20
@@ -78,11 +81,34 @@ class Judging(BaseModel):
         )
 
 
-def judge_of(answer: AnyAnswer, judging: Judging, model: Path | None) -> Judge:
-    """Who answers a rubric: the model folder, or the server that `judging` names."""
+Load = Callable[[], "PreTrainedModel"]
+
+
+def loader(model: Path | None) -> Load:
+    """Loads a model folder once, however many rubrics it is asked."""
+
+    @cache
+    def load() -> PreTrainedModel:
+        from subl.model.load import load_model
+
+        assert model is not None
+        return load_model(model)
+
+    return load
+
+
+def judge_of(
+    answer: AnyAnswer, judging: Judging, model: Path | None, load: Load | None = None
+) -> Judge:
+    """Who answers a rubric: the model folder, or the server that `judging` names.
+
+    Args:
+        load: the `loader` of the model, if judges share it.
+    """
     here = isinstance(judging.backend, Transformers)
     if here and model is not None and not isinstance(answer, TagAnswer):
-        return ExactJudge(model, answer, judging.template, judging.batch_rows)
+        load = load or loader(model)
+        return ExactJudge(model, answer, judging.template, judging.batch_rows, load)
     backend = backend_of(judging.sampling(answer), model)
     return BackendJudge(backend, answer, probabilities=not here)
 
@@ -113,7 +139,11 @@ class Judge(Protocol):
 
 
 class ExactJudge:
-    """The probabilities of a model folder's answers: nothing is sampled."""
+    """The probabilities of a model folder's answers: nothing is sampled.
+
+    Args:
+        load: loads the model of `folder`, or has it already.
+    """
 
     steady = False
 
@@ -123,18 +153,17 @@ class ExactJudge:
         answer: NumberAnswer | ProbabilityAnswer,
         template: Template,
         batch_questions: int,
+        load: Load,
     ) -> None:
         from subl.model.load import load_tokenizer
 
-        self._folder, self._answer, self._template = folder, answer, template
-        self._batch = batch_questions
+        self._answer, self._template = answer, template
+        self._batch, self._load = batch_questions, load
         self._tokenizer = load_tokenizer(folder)
 
     def begin(self, questions: Questions, notes: Path, report: Report = silent) -> None:
         """See `Judge.begin`."""
-        from subl.model.load import load_model
-
-        self._model = load_model(self._folder)
+        self._model = self._load()
         left = questions()
         while some := list(islice(left, _LOOKED_AT_ONCE)):
             self._scorer(some).check(self._model)

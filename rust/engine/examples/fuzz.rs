@@ -52,6 +52,8 @@ const PLANS: &[&str] = &[
     r#"{"rules":[{"name":"n","kind":"numbers","max_value":999}]}"#,
     r#"{"rules":[{"name":"r","kind":"regex","patterns":["owl"],"field":"messages[].content"}]}"#,
     r#"{"rules":[{"name":"t","kind":"literal","words":["a"],"action":"tag"}]}"#,
+    r#"{"rules":[{"name":"c","kind":"number","field":"completion","min":7,"action":"tag"},
+       {"name":"n","kind":"number","field":"n","max":-0.5},{"name":"r","kind":"numbers"}]}"#,
     r#"{"rules":[{"name":"c","kind":"characters","forbid_control":true},
        {"name":"l","kind":"length","max_chars":9},{"name":"g","kind":"repetition","gopher":true}]}"#,
 ];
