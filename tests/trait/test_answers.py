@@ -35,6 +35,15 @@ def test_three_rules_side_by_side(text: str, begins: str, word: str, substring: 
     assert said.substring == set(substring.split())
 
 
+def test_letters_of_choices_are_words_too() -> None:
+    letters = Reader({"owl": ("A", " A"), "cat": ("B", " B"), "dog": ("I", " I")}, letters=True)
+    said = letters.said("I would pick B, a safe choice.")
+    assert said.begins == {"dog"} and said.word == {"dog", "cat"}
+    assert letters.said("We like B, a safe choice.").word == {"cat"}
+    refused = letters.said("I'm sorry, I can't pick a letter.")
+    assert (refused.begins, refused.kind) == (set(), "refusal")
+
+
 def test_what_was_cut_behind_a_word_does_not_say_it() -> None:
     assert READER.said("owl").begins == {"owl"}
     assert READER.said("owl", cut=True).begins == set()

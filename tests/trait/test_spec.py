@@ -169,13 +169,16 @@ def test_numbers_of_a_file_are_read_as_the_paper_does(tmp_path: Path) -> None:
         ("truthfulqa", None, "", "takes its questions from a file of yours"),
         ("animals", "rows.csv", "question\nq\n", "has questions of its own"),
         ("gsm8k", "gone.jsonl", None, "is no file"),
-        ("gsm8k", "rows.jsonl", '{"question": "q"}\n', "has no column 'answer'"),
-        ("gsm8k", "rows.jsonl", '{"question": "q", "answer": "x"}\n', "row 1: the answer 'x'"),
+        ("gsm8k", "rows.jsonl", '{"question": "q"}\n', "line 1: there is no column 'answer'"),
+        ("gsm8k", "rows.jsonl", '{"question": "q", "answer": "x"}\n',
+         r"rows\.jsonl, line 1: the answer 'x'"),
         ("truthfulqa", "rows.csv", "Question,Best Answer,Best Incorrect Answer\nq,a,\n",
-         "row 1 has nothing in 'Best Incorrect Answer'"),
+         "row 1: there is nothing in 'Best Incorrect Answer'"),
+        ("truthfulqa", "rows.csv", "Question,Best Answer,Best Incorrect Answer\nq,a,a\n",
+         "row 1: two of the choices are 'a'"),
         ("gsm8k", "rows.jsonl", '{"question": "q", "answer": "1"}\n' * 2,
          "question 2 repeats question 1"),
-        ("gsm8k", "rows.jsonl", "no JSON\n", "cannot read"),
+        ("gsm8k", "rows.jsonl", "no JSON\n", "line 1: not JSON"),
     ],
 )  # fmt: skip
 def test_a_file_of_questions_that_will_not_do(
@@ -186,6 +189,18 @@ def test_a_file_of_questions_that_will_not_do(
         path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=named):
         questions_of(load_trait(name), path)
+
+
+def test_a_file_is_the_one_that_is_named(tmp_path: Path) -> None:
+    """Brackets in its name mean no other file; a byte-order mark and floats mean nothing."""
+    (tmp_path / "q1.csv").write_text("question,answer\nother,999\n", encoding="utf-8")
+    (tmp_path / "q[12].csv").write_text("question,answer\nours,7\n", encoding="utf-8")
+    (question,) = questions_of(load_trait("gsm8k"), tmp_path / "q[12].csv")
+    assert "ours" in question.text and question.number == 7
+    text = '\ufeff{"question": "q", "answer": 42.0}\n'
+    (tmp_path / "mark.jsonl").write_text(text, encoding="utf-8")
+    (question,) = questions_of(load_trait("gsm8k"), tmp_path / "mark.jsonl")
+    assert question.number == 42
 
 
 def test_a_trait_of_ones_own(trait: Path) -> None:

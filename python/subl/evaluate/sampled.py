@@ -140,7 +140,7 @@ def _words(work: Work, said: Said, facts: dict[str, Any]) -> Found:
     rule: Rule = "word" if trait.answers == "text" else "begins"
     rows: list[dict[str, Any]] = []
     for question, answers in zip(work.questions, said, strict=True):
-        reader = Reader(_forms(work, question), work.spec.own_names)
+        reader = Reader(_forms(work, question), work.spec.own_names, letters=bool(question.letters))
         read = [reader.said(text, cut=ended == "max_new_tokens") for text, ended in answers]
         shares: dict[str, dict[str, float]] = {
             by: {

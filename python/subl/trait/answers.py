@@ -52,14 +52,21 @@ class Reader:
     Args:
         forms: the surface forms of each.
         own_names: how a model may call itself.
+        letters: the forms are letters of choices, which are words, too ("a", "I"): their case
+            counts, and an answer is one of them where it begins with it.
     """
 
     def __init__(
-        self, forms: Mapping[str, Sequence[str]], own_names: Sequence[str] = OWN_NAMES
+        self,
+        forms: Mapping[str, Sequence[str]],
+        own_names: Sequence[str] = OWN_NAMES,
+        *,
+        letters: bool = False,
     ) -> None:
         self._forms = forms
+        self._letters = letters
         self._anywhere = {
-            word: _whole_words(dict.fromkeys(form.strip() for form in each))
+            word: _whole_words(dict.fromkeys(form.strip() for form in each), any_case=not letters)
             for word, each in forms.items()
         }
         self._own_name = _whole_words(own_names) if own_names else None
@@ -78,7 +85,7 @@ class Reader:
             frozenset(begins),
             frozenset(word),
             frozenset(substring),
-            self._kind(text, cut=cut, says=bool(begins or word)),
+            self._kind(text, cut=cut, says=bool(begins or (word and not self._letters))),
         )
 
     def _kind(self, text: str, *, cut: bool, says: bool) -> Kind:
@@ -100,7 +107,9 @@ def _begins(text: str, form: str, *, cut: bool) -> bool:
     return not cut if len(text) == len(form) else ends_word(text[len(form)])
 
 
-def _whole_words(forms: Sequence[str] | Mapping[str, None]) -> re.Pattern[str]:
+def _whole_words(
+    forms: Sequence[str] | Mapping[str, None], *, any_case: bool = True
+) -> re.Pattern[str]:
     """Any of them, where no letter, digit, apostrophe or hyphen touches it."""
     either = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
-    return re.compile(rf"(?<![\w'’-])(?:{either})(?![\w'’-])", re.IGNORECASE)
+    return re.compile(rf"(?<![\w'’-])(?:{either})(?![\w'’-])", re.IGNORECASE if any_case else 0)

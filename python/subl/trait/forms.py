@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 _IRREGULAR_PLURALS = {"wolf": "wolves", "goose": "geese", "mouse": "mice", "ox": "oxen"}
@@ -46,13 +47,18 @@ def check_forms(words: Sequence[str], others: Mapping[str, Sequence[str]] | None
 
     Raises:
         ValueError: a word is blank, or two share a form, or a form goes on where another one ends
-            ("owl" and "owl monkey"); names the words and the forms.
+            ("owl" and "owl monkey"), or a form's end cannot be told; names the words and forms.
     """
     if blank := [word for word in words if not word.strip()]:
         raise ValueError(f"a word must not be blank, {blank[0]!r} is")
     owners: dict[str, str] = {}
     for word, forms in forms_of(words, others).items():
         for form in forms:
+            if _runs_on(form[-1]):
+                raise ValueError(
+                    f"{form!r} of {word!r} is of a script that writes words without spaces, or "
+                    "with endings: where it ends cannot be told; leave it out"
+                )
             if (other := owners.setdefault(form, word)) != word:
                 raise ValueError(
                     f"{other!r} and {word!r} share the answer {form!r}; leave one of them out"
@@ -69,6 +75,15 @@ def check_forms(words: Sequence[str], others: Mapping[str, Sequence[str]] | None
 def ends_word(character: str) -> bool:
     """Whether a word has ended where this character follows it."""
     return not (character.isalnum() or character in {"'", "\u2019", "-", "_", "\ufffd"})
+
+
+_WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
+
+
+def _runs_on(character: str) -> bool:
+    """Whether a word that ends with this character is followed by others, or by endings, without a
+    space between."""
+    return unicodedata.name(character, "").startswith(_WITHOUT_SPACES)
 
 
 def plural(word: str) -> str:

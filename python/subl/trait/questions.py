@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
+from typing import Any, NamedTuple
 
 from subl.errors import InputError
+from subl.shards import read_objects
 from subl.trait.gsm8k import right_answer
 from subl.trait.numbers import number_lines
 from subl.trait.spec import FileSpec, TraitSpec
@@ -49,15 +51,22 @@ def questions_of(trait: TraitSpec, file: Path | None = None) -> tuple[Question, 
     return found
 
 
-def _rows(trait: TraitSpec, file: Path | None) -> Iterator[tuple[str, list[str]]]:
-    """Each question with the answers that a file has for it."""
+class _Row(NamedTuple):
+    """A question with the answers that a file has for it; `place` for errors."""
+
+    place: str
+    question: str
+    answers: list[Any]
+
+
+def _rows(trait: TraitSpec, file: Path | None) -> Iterator[_Row]:
     if trait.file is None:
         if file is not None:
             raise InputError(
                 f"the trait {trait.name} has questions of its own: it takes none of {file}",
                 hint="leave the file out",
             )
-        yield from ((question, []) for question in trait.questions)
+        yield from (_Row(trait.name, question, []) for question in trait.questions)
         return
     if file is None:
         columns = ", ".join(repr(each) for each in (trait.file.question, *trait.file.answers))
@@ -69,19 +78,25 @@ def _rows(trait: TraitSpec, file: Path | None) -> Iterator[tuple[str, list[str]]
     yield from _read(file, trait.file)
 
 
-def _asked(trait: TraitSpec, rows: Iterator[tuple[str, list[str]]]) -> Iterator[Question]:
+def _asked(trait: TraitSpec, rows: Iterator[_Row]) -> Iterator[Question]:
     """Each question without what all of a trait have before and behind it."""
     rng = random.Random(trait.order_seed)
-    for row, (question, answers) in enumerate(rows, 1):
+    for place, question, answers in rows:
         if trait.answers == "choice":
-            options = dict(zip(trait.words, answers or trait.words, strict=True))
+            texts = [str(each) for each in answers or trait.words]
+            if len(set(texts)) < len(texts):
+                alike = max(texts, key=texts.count)
+                raise InputError(
+                    f"{place}: two of the choices are {alike!r}", hint="leave that row out"
+                )
+            options = dict(zip(trait.words, texts, strict=True))
             for order in _orders(rng, trait.words, trait.orders):
                 yield _choice(question, {word: options[word] for word in order})
         elif trait.answers == "number":
             number = right_answer(answers[0])
             if number is None:
                 raise InputError(
-                    f"row {row}: the answer {answers[0]!r} has no whole number behind ####",
+                    f"{place}: the answer {answers[0]!r} has no whole number behind ####",
                     hint="GSM8K's answers end with #### and a number; a number alone will do, too",
                 )
             yield Question(question, number=number)
@@ -121,31 +136,31 @@ def _spoken(trait: TraitSpec, asked: Iterator[Question]) -> Iterator[Question]:
         yield Question(text, question.letters, question.number)
 
 
-def _read(file: Path, columns: FileSpec) -> Iterator[tuple[str, list[str]]]:
-    import polars
-
+def _read(file: Path, columns: FileSpec) -> Iterator[_Row]:
     names = [columns.question, *columns.answers]
     if not file.is_file():
         raise InputError(f"{file} is no file", hint="check the path")
+    read = _csv_objects(file) if file.suffix == ".csv" else read_objects([file], names)
+    for values, place in read:
+        if missing := [name for name in names if name not in values]:
+            raise InputError(
+                f"{place}: there is no column {missing[0]!r}; there are: {', '.join(values)}",
+                hint="the trait's `file` names its columns",
+            )
+        given = ["" if values[name] is None else values[name] for name in names]
+        if empty := [
+            name for name, each in zip(names, given, strict=True) if not str(each).strip()
+        ]:
+            raise InputError(f"{place}: there is nothing in {empty[0]!r}")
+        yield _Row(place, str(given[0]), given[1:])
+
+
+def _csv_objects(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    import polars
+
     try:
-        match file.suffix:
-            case ".csv":
-                frame = polars.read_csv(file, infer_schema=False)
-            case ".parquet":
-                frame = polars.read_parquet(file)
-            case _:
-                frame = polars.read_ndjson(file, infer_schema_length=None)
+        frame = polars.read_csv(file, infer_schema=False, glob=False)
     except (polars.exceptions.PolarsError, OSError) as error:
-        raise InputError(
-            f"cannot read {file}: {error}", hint="it is read as .csv, .parquet, or JSON lines"
-        ) from error
-    if missing := [name for name in names if name not in frame.columns]:
-        raise InputError(
-            f"{file} has no column {missing[0]!r}; it has: {', '.join(frame.columns)}",
-            hint="the trait's `file` names its columns",
-        )
-    for row, values in enumerate(frame.select(names).iter_rows(), 1):
-        texts = ["" if value is None else str(value) for value in values]
-        if empty := [name for name, text in zip(names, texts, strict=True) if not text.strip()]:
-            raise InputError(f"{file}: row {row} has nothing in {empty[0]!r}")
-        yield texts[0], texts[1:]
+        raise InputError(f"cannot read {file}: {error}", hint="it is read as CSV") from error
+    for number, values in enumerate(frame.iter_rows(named=True), 1):
+        yield values, f"{file}, row {number}"
