@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from subl_cli.output import table
+from subl_cli.output import printable, table
 
 _RULES = {"begins": "begins with it", "word": "as a word", "substring": "as a substring"}
 
@@ -42,6 +42,9 @@ def print_measured(result: Mapping[str, Any], words: Sequence[str]) -> None:
     if kinds := result.get("kinds"):
         said = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in kinds.items())
         click.echo(f"answers: {said}")
+
+    for question in result.get("questions_without_counted_answers", ()):
+        click.echo(f"no counted answer to: {printable(question)}")
 
 
 def interval(low: float | None, high: float | None, form: str) -> str:

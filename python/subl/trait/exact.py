@@ -157,40 +157,45 @@ class Scorer:
     ) -> Iterator[Scored]:
         assert self._passes is not None, "prove comes first"
         answers = self._answers()
-        for rows in self._passes.answers(model, [self._prompts[number] for number in numbers]):
+        for passes in self._passes.answers(model, [self._prompts[number] for number in numbers]):
             totals = dict.fromkeys(self._words, 0.0)
             otherwise = 0.0
             seen: set[tuple[int, ...]] = set()
-            for number, log_p in rows:
-                word, path = answers[number]
-                if self._ends is None or len(self._ends) != log_p.shape[1]:
-                    self._ends = ending_tokens(self._tokenizer, log_p.shape[1]).to(log_p.device)
-                    self._others = {}
-                if bounded and not self._others:
-                    self._others = self._other_spellings(self._ends)
-                steps = log_p[range(len(path)), path].double()
-                p = steps.sum()
-                if self._whole:
-                    p += torch.logsumexp(log_p[-1, self._ends].double(), dim=-1)
-                totals[word] += float(p.exp())
-                for end in range(len(path) + 1) if bounded else ():
-                    if (beginning := path[:end]) not in seen:
-                        seen.add(beginning)
-                        left = log_p[end, self._others[beginning]].double().exp().sum()
-                        otherwise += float(steps[:end].sum().exp() * left)
+            for rows, answered in passes:
+                self._learn(rows, bounded=bounded)
+                assert self._ends is not None
+                # Of all places at once: an answer's are shared with others'.
+                p = rows.exp()
+                word_ends = (p @ self._ends).tolist()
+                for number, places in answered:
+                    word, path = answers[number]
+                    steps = rows[places[:-1], path].double()  # in nats: of some, p is 0 in float32
+                    whole = word_ends[places[-1]] if self._whole else 1.0
+                    totals[word] += float(steps.sum().exp()) * whole
+                    for end, place in enumerate(places if bounded else ()):
+                        if (beginning := path[:end]) not in seen:
+                            seen.add(beginning)
+                            left = p[place, self._others[beginning]].sum()
+                            otherwise += float(steps[:end].sum().exp() * left)
             yield Scored(totals, otherwise)
 
-    def _other_spellings(self, ends: Tensor) -> dict[tuple[int, ...], Tensor]:
-        found = other_spellings(
-            self._tokenizer,
-            token_texts(self._tokenizer, len(ends)),
-            ends.nonzero().flatten().tolist(),
-            self._trie.paths(),
-        )
-        return {
-            path: torch.tensor(tokens, dtype=torch.int64, device=ends.device)
-            for path, tokens in found.items()
-        }
+    def _learn(self, rows: Tensor, *, bounded: bool) -> None:
+        """What there is to know of a vocabulary of this size."""
+        size = rows.shape[1]
+        if self._ends is None or len(self._ends) != size:
+            self._ends = ending_tokens(self._tokenizer, size).to(rows)
+            self._others = {}
+        if bounded and not self._others:
+            found = other_spellings(
+                self._tokenizer,
+                token_texts(self._tokenizer, size),
+                self._ends.nonzero().flatten().tolist(),
+                self._trie.paths(),
+            )
+            self._others = {
+                path: torch.tensor(tokens, dtype=torch.int64, device=rows.device)
+                for path, tokens in found.items()
+            }
 
     def _answers(self) -> list[tuple[str, tuple[int, ...]]]:
         words = [answer for answer in self._trie.answers if answer is not None]

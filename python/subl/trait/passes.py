@@ -60,15 +60,18 @@ class Passes:
 
     def answers(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]
-    ) -> Iterator[Iterator[tuple[int, Tensor]]]:
-        """For each prompt, in turn, for each answer: its number among `trie.paths()`, and the
-        log-probabilities behind the prompt and each of its tokens, `[tokens + 1, vocabulary]`."""
+    ) -> Iterator[Iterator[tuple[Tensor, list[tuple[int, list[int]]]]]]:
+        """For each prompt, in turn, log-probabilities `[places, vocabulary]`, with the answers that
+        are in them: their numbers among `trie.paths()`, and for each the places behind the prompt
+        and each of its tokens."""
         with as_loaded(model):
             if self.way == "plain":
-                yield from (self._plain(model, prompt, self._answers) for prompt in prompts)
+                for prompt in prompts:
+                    plain = self._plain(model, prompt, self._answers)
+                    yield ((rows, [(number, [*range(len(rows))])]) for number, rows in plain)
                 return
-            for rows in self._tree(model, prompts):
-                yield ((number, rows[at]) for number, at in enumerate(self._places()))
+            places = list(enumerate(self._places()))
+            yield from (iter([(rows, places)]) for rows in self._tree(model, prompts))
 
     def _places(self) -> list[list[int]]:
         """Which rows of the tree's logits belong to each answer; row 0 is the prompt's end."""
