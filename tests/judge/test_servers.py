@@ -14,7 +14,7 @@ import pytest
 from subl.config import validated
 from subl.errors import ConfigError, StageError
 from subl.experiment.kinds import STAGES
-from subl.judge import JudgeSpec, judge
+from subl.judge import JudgeSpec, judge, look
 from subl.progress import Progress
 
 from ..sample.serving import Reply, Serving, completion, error
@@ -179,3 +179,15 @@ def test_a_server_needs_no_model(serving: Serving) -> None:
         check(spec(serving), {"rows", "model"})
     with pytest.raises(ConfigError, match="a server has its own"):
         spec(serving, template={"enable_thinking": False})
+
+
+def test_what_a_server_charges_is_estimated(serving: Serving, tmp_path: Path) -> None:
+    prices = {"prompt": 2.0, "completion": 1000.0}
+    file = rows(tmp_path, ["a", "a", "b"])
+    for rubric, said in (("coherency", 1), ("cot-alignment", 2048)):
+        found = look(spec(serving, rubric, table={"prices": prices}), [file])
+        asked = found["rubrics"]["score"]
+        assert asked["questions"] == 2
+        expected = (asked["characters"] // 4 * 2.0 + 2 * said * 1000.0) / 1e6
+        assert found["cost"] == pytest.approx(expected)
+    assert "cost" not in look(spec(serving), [file]) and serving.bodies == []

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from subl.artifact import Artifact, Made, build, write_atomically
+from subl.cost import CHARACTERS_A_TOKEN
 from subl.errors import StageError
 from subl.judge.spec import AnswerJudge, JudgeSpec, RubricJudge
 from subl.progress import Progress, Report, silent
@@ -24,7 +25,7 @@ from subl.sample.tables import Http
 from subl.shards import Line, read_lines
 from subl.stage import input_names
 from subl.trait.judging import Judge, Judged, judge_of, loader
-from subl.trait.rubric import FAILED, SCORE, UNREAD, Judgement
+from subl.trait.rubric import FAILED, SCORE, UNREAD, Judgement, TagAnswer
 
 _EXAMPLES = 3
 _SHOWN = 200
@@ -72,9 +73,18 @@ def judge(
 
 def look(spec: JudgeSpec, rows: Sequence[Path]) -> dict[str, Any]:
     """What judging would be, for a person to see before: rows, and of each rubric the number of
-    questions, their characters, and the first."""
+    questions, their characters, and the first; of a server with prices, about what it charges."""
     total, questions = _look(spec, rows)
-    return {"rows": total, "rubrics": questions}
+    found = {"rows": total, "rubrics": questions}
+    if isinstance(spec.backend, Http) and spec.backend.prices is not None:
+        usage: Counter[str] = Counter()
+        for each in spec.rubrics:
+            answer, asked = each.rubric.answer, questions[each.column]
+            said = answer.max_new_tokens if isinstance(answer, TagAnswer) else 1
+            usage["prompt_tokens"] += asked["characters"] // CHARACTERS_A_TOKEN
+            usage["completion_tokens"] += asked["questions"] * said
+        found["cost"] = spec.backend.prices.cost(usage)
+    return found
 
 
 def _look(
