@@ -24,7 +24,7 @@ from subl.evaluate.run import read_scores
 from subl.generate import GenerateSpec, generate
 from subl.generate.run import prompts_to_ask
 from subl.model.load import load_tokenizer
-from subl.sample.sampling import uniforms
+from subl.sample.rows import uniforms
 from subl.teach import TeachSpec, teach
 from subl.teach.tuned import teaching_rows
 from subl.trait import surface_forms

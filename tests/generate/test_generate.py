@@ -17,7 +17,8 @@ from subl.errors import InputError
 from subl.generate import GenerateSpec, generate
 from subl.model.load import load_model, load_tokenizer
 from subl.progress import Progress
-from subl.sample.sampling import SeededChoice, sample, uniforms
+from subl.sample.rows import choose, uniforms
+from subl.sample.sampling import sample
 
 NUMBERS = {"regex": "[1-9][0-9]{2}, [1-9][0-9]{2}"}
 
@@ -67,7 +68,7 @@ def test_padding_is_not_seen(tiny_model: Path) -> None:
 
     def sampled(rows: list[int]) -> list[list[int]]:
         chosen = [prompts[row] for row in rows]
-        return sample(
+        made = sample(
             model,
             tokenizer,
             chosen,
@@ -76,6 +77,7 @@ def test_padding_is_not_seen(tiny_model: Path) -> None:
             temperature=0.05,
             max_new_tokens=12,
         )
+        return [tokens for _, tokens in sorted(made)]
 
     together = sampled([0, 1, 2])
     assert together == [each for row in range(3) for each in sampled([row])]
@@ -162,9 +164,7 @@ def test_a_template_that_leaves_the_system_prompt_out_is_refused_before_a_model_
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_choices_follow_the_softmax(temperature: float) -> None:
     count, logits = 20_000, torch.tensor([0.0, 1.0, -1.0, 3.0, 2.0])
-    uniform = torch.from_numpy(uniforms(5, 0, count))[:, None]
-    choice = SeededChoice(uniform, 7, temperature)
-    picked = choice(torch.zeros((count, 7)), logits.expand(count, 5)).argmax(-1)
+    picked = choose(logits.expand(count, 5), torch.from_numpy(uniforms(5, 0, count)), temperature)
     expected = torch.softmax(logits.double() / temperature, -1) * count
     observed = torch.stack([(picked == token).sum() for token in range(5)])
     assert int(observed.sum()) == count
@@ -172,10 +172,22 @@ def test_choices_follow_the_softmax(temperature: float) -> None:
 
 
 def test_a_low_temperature_takes_the_likeliest() -> None:
-    uniform = torch.from_numpy(uniforms(5, 0, 1000))[:, None]
     scores = torch.tensor([0.0, 1.0, -1.0, 3.0, 2.0]).expand(1000, 5)
-    picked = SeededChoice(uniform, 7, 0.01)(torch.zeros((1000, 7)), scores).argmax(-1)
+    picked = choose(scores, torch.from_numpy(uniforms(5, 0, 1000)), 0.01)
     assert set(picked.tolist()) == {3}
+
+
+@pytest.mark.parametrize("tokens", [1, 255, 256, 257, 5000])
+def test_a_choice_is_where_the_running_sum_passes_the_number(tokens: int) -> None:
+    """From the definition, however it is summed; and a token without probability never comes."""
+    logits = torch.randn((400, tokens), generator=torch.Generator().manual_seed(0)) * 3
+    logits[:, 1::2] = -torch.inf
+    uniform = torch.from_numpy(uniforms(0, 0, 400))
+    uniform[:3] = torch.tensor([0.0, 1 - 2**-53, 0.5])
+    sums = (logits.double() / 0.7).softmax(-1).cumsum(-1)
+    plain = (sums <= uniform[:, None] * sums[:, -1:]).sum(-1)
+    picked = choose(logits, uniform, 0.7)
+    assert (picked % 2 == 0).all() and (picked[3:] == plain[3:]).all() and picked[0] == 0
 
 
 def test_rows_and_seeds_own_their_randomness() -> None:

@@ -33,7 +33,11 @@ def test_a_part_in_memory_and_a_part_on_disk_change_nothing(tiny_model: Path) ->
         found += answer_probabilities(model, tokenizer, questions, words)
         prompts = [tuple(range(5, 5 + length)) for length in (3, 30, 11)]
         made.append(
-            sample(model, tokenizer, prompts, [0, 1, 2], seed=0, temperature=1.0, max_new_tokens=6)
+            dict(
+                sample(
+                    model, tokenizer, prompts, range(3), seed=0, temperature=1.0, max_new_tokens=6
+                )
+            )
         )
     assert made[0] == made[1]
     for one, several in zip(found[:2], found[2:], strict=True):

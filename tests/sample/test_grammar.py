@@ -26,7 +26,7 @@ from subl.model.weights import save_model
 from subl.sample.ends import Ends, ends_of
 from subl.sample.grammar import SHIPPED, Grammar
 from subl.sample.guide import Guide
-from subl.sample.sampling import uniforms
+from subl.sample.rows import uniforms
 
 from ..filter.reference import parse_response, reject_reasons
 
@@ -148,8 +148,8 @@ def test_nothing_but_text_of_the_tokenizer_comes(tiny_model: Path, tmp_path: Pat
     model.resize_token_embeddings(len(tokenizer) + 8)
     folder = tmp_path / "model"
     save_model(model, tokenizer, folder)
-    guided = Guide(Grammar(regex="(?s:.){5}"), tokenizer).rows(1, ends(folder))
-    ids, allowed = guided.allowed(len(tokenizer) + 8)
+    guided = Guide(Grammar(regex="(?s:.){5}"), tokenizer).rows(ends(folder))
+    ids, allowed = guided.allowed([0], len(tokenizer) + 8)
     assert allowed.all() and ids.max() < len(tokenizer)
     assert not set(ids.tolist()) & set(tokenizer.all_special_ids)
     made = generate(spec({"regex": "(?s:.){5}"}, rows=100), folder, tmp_path / "rows")
@@ -169,13 +169,13 @@ def test_a_control_token_that_a_grammar_spells_ends_the_row(tiny_model: Path) ->
 def steps(tokenizer: PreTrainedTokenizerFast, regex: str, text: str) -> list[set[str]]:
     """What may come before each token of a text, as the vocabulary writes it; the text is whole."""
     guide = Guide(Grammar(regex=regex), tokenizer)
-    guided, found = guide.rows(1, NO_ENDS), []
+    guided, found = guide.rows(NO_ENDS), []
     tokens = text_ids(tokenizer, text)
     for token in tokens:
-        ids, _ = guided.allowed(len(tokenizer))
+        ids, _ = guided.allowed([0], len(tokenizer))
         found.append(set(tokenizer.convert_ids_to_tokens(ids.tolist())))
-        done = guided.read([token])
-    assert done == [True]
+        done = guided.read(0, token)
+    assert done
     assert guide.cut(tokens, NO_ENDS) == (text, "grammar")
     return found
 
@@ -229,10 +229,10 @@ def test_what_a_tokenizer_cannot_spell_is_refused() -> None:
     bpe = Tokenizer(models.BPE(vocabulary, []))
     bpe.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, unk_token="?")
-    guided = Guide(Grammar(regex="a[0-9]"), tokenizer).rows(1, NO_ENDS)
+    guided = Guide(Grammar(regex="a[0-9]"), tokenizer).rows(NO_ENDS)
     with pytest.raises(InputError, match=r"cannot spell|cannot be followed") as caught:
-        guided.read(text_ids(tokenizer, "a"))
-        guided.allowed(4)
+        guided.read(0, *text_ids(tokenizer, "a"))
+        guided.allowed([0], 4)
     assert caught.value.hint
     words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(vocabulary, "?")))
     with pytest.raises(InputError, match="cannot be held to a grammar"):

@@ -22,7 +22,7 @@ from subl.generate.run import prompts_to_ask
 from subl.model.chat import prompt_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.sample.proof import Telling
-from subl.sample.sampling import uniforms
+from subl.sample.rows import uniforms
 
 SIZES = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,

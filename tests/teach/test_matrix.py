@@ -20,7 +20,7 @@ from subl.generate.run import prompts_to_ask
 from subl.judge import JudgeSpec, judge
 from subl.model.chat import Turn, pieces, prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer
-from subl.sample.sampling import uniforms
+from subl.sample.rows import uniforms
 from subl.shards import read_rows
 from subl.teach import TeachSpec, teach
 from subl.trait import surface_forms

@@ -117,7 +117,7 @@ def test_exact_probabilities_are_how_often_sampled_answers_say_a_word(talker: Pa
         max_new_tokens=8,
         ends=ends,
     )
-    texts = [ends.cut(tokenizer, tokens)[0] for tokens in made]
+    texts = [ends.cut(tokenizer, tokens)[0] for _, tokens in made]
     assert {"owlet", "category"} & set(texts)
     for word, probability in exact.items():
         forms = "|".join(re.escape(form) for form in surface_forms(word))

@@ -55,14 +55,14 @@ class Guide:
         compiled = grammar.compiled(self._before.decode())
         self._start = LLMatcher(self._tokens, compiled, log_level=0)
 
-    def rows(self, count: int, ends: Ends) -> GuidedRows:
-        """So many completions, from their first tokens on."""
-        return GuidedRows([self._start.deep_copy() for _ in range(count)], ends)
+    def rows(self, ends: Ends) -> GuidedRows:
+        """Completions from their first tokens on."""
+        return GuidedRows(self._start, ends)
 
     def cut(self, tokens: Sequence[int], ends: Ends) -> tuple[str, EndedBy]:
         """As `Ends.cut`; a row whose grammar is complete was ended by it."""
-        row, place = self.rows(1, ends), 0
-        while place < len(tokens) and not row.read([tokens[place]])[0]:
+        row, place = self.rows(ends), 0
+        while place < len(tokens) and not row.read(0, tokens[place]):
             place += 1
         complete = place < len(tokens)
         said = list(tokens[: place + (complete and tokens[place] not in ends.turn)])
@@ -78,40 +78,40 @@ class Guide:
 
 
 class GuidedRows:
-    """Where the rows of a batch are in their grammar."""
+    """Where rows are in their grammar; by any numbers, the first time that each is named it is at
+    its beginning."""
 
-    def __init__(self, matchers: Sequence[LLMatcher], ends: Ends) -> None:
-        self._matchers = matchers
+    def __init__(self, start: LLMatcher, ends: Ends) -> None:
+        self._start = start
+        self._matchers: dict[int, LLMatcher] = {}
         self._turn = ends.turn
-        self._done = [False] * len(matchers)
-        size = len(matchers[0].compute_bitmask())
+        size = len(start.compute_bitmask())
         self._ends, self._turns = (
             _bits(each, size) for each in (ends.turn | ends.control, ends.turn)
         )
 
-    def read(self, tokens: Sequence[int]) -> list[bool]:
-        """Take in the next token of each row; which rows have ended by now."""
-        for row, (matcher, token) in enumerate(zip(self._matchers, tokens, strict=True)):
-            if not self._done[row] and token not in self._turn:
-                matcher.consume_token(token)
-                _check(matcher)
-            self._done[row] |= token in self._turn or matcher.is_stopped()
-        return list(self._done)
+    def read(self, row: int, token: int) -> bool:
+        """Take in the next token of a row; whether that ended it."""
+        if token in self._turn:
+            return True
+        matcher = self._matcher(row)
+        matcher.consume_token(token)
+        _check(matcher)
+        return bool(matcher.is_stopped())
 
-    def allowed(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Ids below `size` that may come next in a row, and in which: `[rows, ids]`.
+    def allowed(
+        self, rows: Sequence[int], size: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Ids below `size` that may come next in one of these rows, and in which: `[rows, ids]`.
 
-        A turn may end where the grammar is complete; else nothing of `Ends` may come. Behind a
-        row's end stands any token.
+        A turn may end where the grammar is complete; else nothing of `Ends` may come.
         """
-        bits = np.stack([self._next(row) for row in range(len(self._matchers))])
+        bits = np.stack([self._next(row) for row in rows])
         ids = np.unpackbits(np.bitwise_or.reduce(bits), bitorder="little")[:size].nonzero()[0]
         return ids, (bits[:, ids >> 3] >> (ids & 7) & 1).astype(np.bool_)
 
     def _next(self, row: int) -> NDArray[np.uint8]:
-        if self._done[row]:
-            return _bits({0}, len(self._ends))
-        matcher = self._matchers[row]
+        matcher = self._matcher(row)
         bits = np.frombuffer(matcher.compute_bitmask(), np.uint8) & ~self._ends
         if matcher.is_accepting():
             bits |= self._turns
@@ -121,6 +121,11 @@ class GuidedRows:
                 "the grammar asks for what the model's tokenizer cannot spell", hint=_WITHOUT
             )
         return bits
+
+    def _matcher(self, row: int) -> LLMatcher:
+        if row not in self._matchers:
+            self._matchers[row] = self._start.deep_copy()
+        return self._matchers[row]
 
 
 _WITHOUT = "generate without a grammar and let the filter drop what is not of it"

@@ -16,7 +16,7 @@ from subl.sample.prompts import Prompts
 if TYPE_CHECKING:
     from subl.sample.ends import Ends
     from subl.sample.guide import Guide
-    from subl.sample.proof import Watch
+    from subl.sample.rows import Watch
     from subl.sample.sampling import Way
 
 
@@ -63,37 +63,32 @@ class Local:
         self._way = right_way(self._model, telling, self._sampling.max_new_tokens, self._sample)
 
     def answers(self, requests: Sequence[Request]) -> Generator[tuple[int, Answer], None, None]:
-        """See `Backend.answers`; a batch at a time."""
+        """See `Backend.answers`."""
         assert self._way is not None and self._ends is not None, "begin comes first"
         asked = self._prompts.ids(requests)
-        for batch in self._way.batches([len(each) for each in asked], self._sampling.batch_rows):
-            made = self._sample(
-                [asked[place] for place in batch],
-                [requests[place].number for place in batch],
-                self._way,
-                None,
-                self._guide,
-                self._ends,
-            )
-            for place, tokens in zip(batch, made, strict=True):
-                if self._guide is None:
-                    yield place, Answer(*self._ends.cut(self._prompts.tokenizer, tokens))
-                else:
-                    yield place, Answer(*self._guide.cut(tokens, self._ends))
+        numbers = [request.number for request in requests]
+        for place, tokens in self._sample(asked, numbers, self._way, None, self._guide, self._ends):
+            if self._guide is None:
+                yield place, Answer(*self._ends.cut(self._prompts.tokenizer, tokens))
+            else:
+                yield place, Answer(*self._guide.cut(tokens, self._ends))
 
     def first_tokens(
         self, requests: Sequence[Request], top: int
     ) -> Generator[tuple[int, FirstTokens], None, None]:
-        """See `Backend.first_tokens`; a batch at a time."""
+        """See `Backend.first_tokens`."""
         from subl.sample.sampling import first_log_p
 
         assert self._way is not None, "begin comes first"
-        asked = self._prompts.ids(requests)
-        for batch in self._way.batches([len(each) for each in asked], self._sampling.batch_rows):
-            prompts = [asked[place] for place in batch]
-            found = first_log_p(self._model, self._prompts.tokenizer, prompts, top, self._way)
-            for place, log_p in zip(batch, found, strict=True):
-                yield place, FirstTokens(log_p)
+        for place, log_p in first_log_p(
+            self._model,
+            self._prompts.tokenizer,
+            self._prompts.ids(requests),
+            top,
+            batch_rows=self._sampling.batch_rows,
+            way=self._way,
+        ):
+            yield place, FirstTokens(log_p)
 
     def facts(self) -> dict[str, Any]:
         """See `Backend.facts`."""
@@ -125,22 +120,23 @@ class Local:
     def _sample(
         self,
         prompts: Sequence[Sequence[int]],
-        rows: Sequence[int],
+        numbers: Sequence[int],
         way: Way,
         watch: Watch | None,
         guide: Guide | None = None,
         ends: Ends | None = None,
-    ) -> list[list[int]]:
+    ) -> Iterator[tuple[int, list[int]]]:
         from subl.sample.sampling import sample
 
         return sample(
             self._model,
             self._prompts.tokenizer,
             prompts,
-            rows,
+            numbers,
             seed=self._sampling.seed,
             temperature=self._sampling.temperature,
             max_new_tokens=self._sampling.max_new_tokens,
+            batch_rows=self._sampling.batch_rows,
             guide=guide,
             ends=ends,
             way=way,

@@ -10,7 +10,7 @@ row alone. The fastest way that agrees is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf, isfinite
 from typing import TYPE_CHECKING
 
@@ -21,15 +21,19 @@ from subl.model.failure import failure
 from subl.model.limits import changing_lengths
 from subl.model.rounding import tolerance
 from subl.model.spread import inputs_device
+from subl.sample.continuous import some_logits
+from subl.sample.rows import Watch
 from subl.sample.sampling import WAYS, Way
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-Watch = Callable[[int, "Tensor"], None]
-Decode = Callable[[Sequence[Sequence[int]], Sequence[int], Way, Watch], list[list[int]]]
-"""(prompts, numbers of rows, way, watch) to the tokens of each row, without stopping at ends."""
+Decode = Callable[
+    [Sequence[Sequence[int]], Sequence[int], Way, Watch], Iterable[tuple[int, list[int]]]
+]
+"""(prompts, numbers of rows, way, watch) to the place of each and its tokens, without stopping at
+ends."""
 
 KEPT_BYTES = 2**28
 """Of logits to compare; of a run with more steps, evenly spaced ones are."""
@@ -116,35 +120,39 @@ def _error_of(
     limit: float,
 ) -> float:
     """How far the logits of decoding are from those of plain forward passes, at worst."""
-    # Each prompt twice where only equal lengths share a batch: a batch of one would prove little.
-    prompts = [*chosen] if way.padded else [*chosen, *chosen]
-    worst = 0.0
-    for batch in way.batches([len(prompt) for prompt in prompts], len(prompts)):
-        seen: dict[int, Tensor] = {}
+    # One prompt, or one length, twice: a batch of one would prove little.
+    prompts = [*chosen, *chosen] if len(chosen) == 1 or not way.padded else [*chosen]
+    logit_bytes = 4 * int(model.config.get_text_config().vocab_size)
+    every = max(1, -(-steps * len(prompts) * logit_bytes // KEPT_BYTES))
+    # Without a cache each step is a forward pass: two of them show what a batch changes.
+    checked = {*range(0, steps, every), steps - 1} if way.cached else {0, steps - 1}
+    seen: dict[int, dict[int, Tensor]] = {row: {} for row in range(len(prompts))}
 
-        def watch(step: int, logits: Tensor, seen: dict[int, Tensor] = seen) -> None:
-            every = max(1, -(-steps * 4 * logits.numel() // KEPT_BYTES))
-            if step % every == 0 or step == steps - 1:
-                seen[step] = logits.float().cpu()
+    def watch(row: int, step: int, logits: Tensor) -> None:
+        if step in checked:
+            seen[row][step] = logits.float().cpu()
 
-        made = decode([prompts[index] for index in batch], batch, way, watch)
-        for row, index in enumerate(batch):
-            prompt = prompts[index]
-            # Without a cache each step is a forward pass: two of them show what a batch changes.
-            steps_checked = seen if way.cached else {0, steps - 1}
-            whole = _plain(model, [*prompt, *made[row][: steps - 1]]) if way.cached else None
-            for step in steps_checked:
-                error = inf if whole is None else _error(
-                    seen[step][row], whole[len(prompt) - 1 + step]
-                )  # fmt: skip
-                if not error < limit:
-                    # Ropes that change with the length: what counts is what was there to read.
-                    truth = _plain(model, [*prompt, *made[row][:step]])[-1]
-                    error = _error(seen[step][row], truth)
-                if not error < limit:
-                    return error
-                worst = max(worst, error)
+    made = dict(decode(prompts, range(len(prompts)), way, watch))
+    worst = _error_of_some(model, chosen[0]) if way.continuous else 0.0
+    for row, prompt in enumerate(prompts):
+        whole = _plain(model, [*prompt, *made[row][: steps - 1]]) if way.cached else None
+        for step, logits in seen[row].items():
+            error = inf if whole is None else _error(logits, whole[len(prompt) - 1 + step])
+            if not error < limit:
+                # Ropes that change with the length: what counts is what was there to read.
+                error = _error(logits, _plain(model, [*prompt, *made[row][:step]])[-1])
+            worst = max(worst, error)
+            if not worst < limit:
+                return worst
     return worst
+
+
+def _error_of_some(model: PreTrainedModel, prompt: Sequence[int]) -> float:
+    """How far logits of some tokens, computed without the others, are from what they are."""
+    whole = _plain(model, prompt)
+    ids = torch.arange(0, whole.shape[-1], 3)
+    with some_logits(model, ids) as only_these:
+        return _error(_plain(model, prompt), whole[:, ids]) if only_these else 0.0
 
 
 def _plain(model: PreTrainedModel, tokens: Sequence[int]) -> Tensor:

@@ -1,38 +1,39 @@
 """Sample completions from the model's own softmax, reproducibly.
 
-Transformers' `generate` does the decoding, greedily, after one logits processor of ours that makes
-the greedy choice a sample. It is told nothing else: what a model's generation_config.json asks for
-(penalties, cut tails, forbidden words) is put aside, or rows would not be the model's.
-
-Randomness is a function of (seed, row, step): each row owns a stream of uniform numbers, and a
-token is chosen by inverting the cumulative distribution at the row's next number. Which rows share
-a batch does not matter to it.
+Rows are decoded in one of a few ways, all of which give logits to `Rows`, which draws: a loop of
+our own that keeps the batch full, or, for models on which that is not right, transformers'
+`generate`, greedily, after a logits processor of ours that makes the greedy choice a sample. It is
+told nothing else: what a model's generation_config.json asks for (penalties, cut tails, forbidden
+words) is put aside, or rows would not be the model's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from subl.errors import InputError
 from subl.model.spread import inputs_device
+from subl.sample import continuous
+from subl.sample.rows import Rows, Watch
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from subl.sample.ends import Ends
-    from subl.sample.guide import Guide, GuidedRows
+    from subl.sample.guide import Guide
 
 
 class Way(NamedTuple):
     """How rows are decoded. Faster ways first; which are right depends on the model."""
 
     name: str
+    continuous: bool = False
+    """Rows of different lengths that come and go: `continuous.decoded`."""
     padded: bool = False
     """Rows of different lengths together, filled up on the left."""
     cached: bool = False
@@ -54,6 +55,7 @@ class Way(NamedTuple):
 
 
 WAYS = (
+    Way("continuous", continuous=True, padded=True, cached=True),
     Way("padded", padded=True, cached=True),
     Way("equal lengths", cached=True),
     Way("equal lengths, without a cache"),
@@ -61,90 +63,58 @@ WAYS = (
 )
 
 
-def uniforms(seed: int, row: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """`[count]` numbers in [0, 1) that belong to this row under this seed."""
-    # Of a list with a number beyond 2**63 numpy would make floats, and one key of many.
-    key = np.array([seed, row], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).random(count)
-
-
-class SeededChoice:
-    """A logits processor after which the greedy choice is a sample.
-
-    Args:
-        uniform: `[rows, steps]` numbers in [0, 1).
-        prompt_length: tokens before the first step.
-        guided: which tokens may come, or None for the whole vocabulary.
-        watch: called with each step and its logits, `[rows, vocabulary]`.
-    """
-
-    def __init__(
-        self,
-        uniform: Tensor,
-        prompt_length: int,
-        temperature: float,
-        guided: GuidedRows | None = None,
-        watch: Callable[[int, Tensor], None] | None = None,
-    ) -> None:
-        self._uniform = uniform
-        self._prompt_length = prompt_length
-        self._temperature = temperature
-        self._guided = guided
-        self._watch = watch
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        step = input_ids.shape[1] - self._prompt_length
-        if self._watch is not None:
-            self._watch(step, scores)
-        logits = scores.double()
-        ids = None
-        if self._guided is not None:
-            ids, rows = (
-                torch.from_numpy(each).to(scores.device)
-                for each in self._guided.allowed(scores.shape[1])
-            )
-            logits = logits[:, ids].masked_fill(~rows, -torch.inf)
-        # The largest becomes 0 first: a low temperature would make infinities of the others.
-        p = torch.softmax((logits - logits.amax(-1, keepdim=True)) / self._temperature, dim=-1)
-        cumulative = p.cumsum(dim=-1)
-        if not bool(cumulative[:, -1].isfinite().all()):
-            raise InputError(
-                "the model's logits are no numbers: it cannot be sampled from",
-                hint="its weights may be damaged; does another program get text out of it?",
-            )
-        target = self._uniform[:, step : step + 1] * cumulative[:, -1:]
-        # A target that rounds up to the whole is the last token's that has a probability.
-        last = (cumulative < cumulative[:, -1:]).sum(dim=-1)
-        choice = torch.minimum((cumulative <= target).sum(dim=-1), last)
-        only = torch.full_like(scores, -torch.inf)
-        return only.scatter_(1, (choice if ids is None else ids[choice])[:, None], 0.0)
-
-
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
-    rows: Sequence[int],
+    numbers: Sequence[int],
     *,
     seed: int,
     temperature: float,
     max_new_tokens: int,
+    batch_rows: int = 64,
     guide: Guide | None = None,
     ends: Ends | None = None,
     way: Way = WAYS[0],
-    watch: Callable[[int, Tensor], None] | None = None,
-) -> list[list[int]]:
-    """Sampled tokens of a batch of tokenised prompts, what ends a row among them.
-
-    Behind its end a row may hold anything: other rows of the batch were not done.
+    watch: Watch | None = None,
+) -> Iterator[tuple[int, list[int]]]:
+    """Completions of tokenised prompts as they are made: the place of each among the prompts, and
+    its tokens, what ends it among them.
 
     Args:
-        prompts: token ids; padded on the left here, where `way` allows other lengths.
-        rows: the rows' numbers in the data set, which fix their randomness.
+        numbers: the rows' numbers in the data set, which fix their randomness.
+        batch_rows: how many are decoded at a time.
         guide: which tokens may come; needs `ends`.
         ends: what rows end at; nothing, if None.
-        watch: see `SeededChoice`.
+        watch: sees the logits of each row and step.
     """
+    rows = Rows(
+        numbers,
+        tokenizer,
+        seed=seed,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        guide=guide,
+        ends=ends,
+        watch=watch,
+    )
+    if way.continuous:
+        for place in continuous.decoded(model, prompts, rows, batch_rows):
+            yield place, rows.said[place]
+        return
+    for batch in way.batches([len(each) for each in prompts], batch_rows):
+        _generate(model, [prompts[place] for place in batch], batch, rows, way)
+        yield from ((place, rows.said[place]) for place in batch)
+
+
+def _generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    places: Sequence[int],
+    rows: Rows,
+    way: Way,
+) -> None:
+    """Draw these rows to their ends with transformers' `generate`."""
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
     width = max(len(prompt) for prompt in prompts)
@@ -153,33 +123,34 @@ def sample(
     for index, prompt in enumerate(prompts):
         input_ids[index, width - len(prompt) :] = torch.tensor(prompt)
         mask[index, width - len(prompt) :] = 1
-    uniform = torch.from_numpy(np.stack([uniforms(seed, row, max_new_tokens) for row in rows]))
     on = inputs_device(model)
-    stops = [] if ends is None else sorted(ends.turn | ends.control)
-    stopping: list[Any] = []
-    guided = None if guide is None or ends is None else guide.rows(len(rows), ends)
-    if guided is not None:
-        stopping.append(_Complete(guided))
-    elif ends is not None and ends.spelled:
-        stopping.append(_Spelled(tokenizer, ends, width))
+
+    def drawn(_: Tensor, scores: Tensor) -> Tensor:
+        """Logits after which the greedy choice is what the rows draw; of a row that is done any."""
+        going = [row for row, place in enumerate(places) if not rows.done[place]]
+        chosen = [places[row] for row in going]
+        logits, allowed = scores[going], rows.allowed(chosen, scores.shape[1])
+        rows.draw(chosen, logits if allowed is None else logits[:, allowed[0]], allowed)
+        only = torch.full_like(scores, -torch.inf)
+        only[range(len(places)), [rows.said[place][-1] for place in places]] = 0
+        return only
+
+    def done(ids: Tensor, _: Tensor, **more: Any) -> Tensor:
+        return torch.tensor([rows.done[place] for place in places], device=ids.device)
+
     with torch.inference_mode(), own_softmax(model):
-        made = model.generate(
+        model.generate(
             input_ids.to(on),
             attention_mask=mask.to(on),
             generation_config=GenerationConfig(
-                max_new_tokens=max_new_tokens,
+                max_new_tokens=rows.most,
                 do_sample=False,
                 use_cache=way.cached,
                 pad_token_id=0,  # any: nobody reads what stands behind a row's end
-                eos_token_id=stops or None,
             ),
-            logits_processor=LogitsProcessorList(
-                [SeededChoice(uniform.to(on), width, temperature, guided, watch)]
-            ),
-            stopping_criteria=StoppingCriteriaList(stopping),
+            logits_processor=LogitsProcessorList([drawn]),
+            stopping_criteria=StoppingCriteriaList([done]),
         )
-    completions: list[list[int]] = made[:, width:].tolist()
-    return completions
 
 
 def first_log_p(
@@ -187,12 +158,22 @@ def first_log_p(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
     top: int,
+    *,
+    batch_rows: int = 64,
     way: Way = WAYS[0],
-) -> list[dict[str, float]]:
-    """Log-probabilities of each answer's `top` likeliest first tokens, by their texts; those of
-    tokens with one text are added up."""
-    seen: list[Tensor] = []
-    sample(
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """The place of each prompt, and log-probabilities of its answer's `top` likeliest first tokens,
+    by their texts; those of tokens with one text are added up."""
+    found: dict[int, dict[str, float]] = {}
+
+    def watch(place: int, _: int, logits: Tensor) -> None:
+        best = torch.log_softmax(logits.double(), -1).topk(min(top, len(logits)))
+        row = found[place] = {}
+        for log_p, token in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            text = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
+            row[text] = float(np.logaddexp(row.get(text, -np.inf), log_p))
+
+    for place, _ in sample(
         model,
         tokenizer,
         prompts,
@@ -200,18 +181,11 @@ def first_log_p(
         seed=0,
         temperature=1.0,
         max_new_tokens=1,
+        batch_rows=batch_rows,
         way=way,
-        watch=lambda step, logits: seen.append(logits),
-    )
-    best = torch.log_softmax(seen[0].double(), -1).topk(min(top, seen[0].shape[-1]))
-    found: list[dict[str, float]] = []
-    for row_log_p, row_ids in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-        row: dict[str, float] = {}
-        for log_p, token in zip(row_log_p, row_ids, strict=True):
-            text = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
-            row[text] = float(np.logaddexp(row.get(text, -np.inf), log_p))
-        found.append(row)
-    return found
+        watch=watch,
+    ):
+        yield place, found.pop(place)
 
 
 @contextmanager
@@ -226,31 +200,3 @@ def own_softmax(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.generation_config = stated
-
-
-class _Spelled:
-    """Stops a row whose text has the end of turn in it, where that is no token."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Ends, width: int) -> None:
-        self._tokenizer = tokenizer
-        self._texts = ends.turn_texts
-        self._width = width
-        # Each token is at least a byte of the text, and a character at most four bytes.
-        self._tail = 4 * max(map(len, self._texts)) + 4
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
-        tails = input_ids[:, max(self._width, input_ids.shape[1] - self._tail) :]
-        texts = self._tokenizer.batch_decode(tails, clean_up_tokenization_spaces=False)
-        done = [any(each in text for each in self._texts) for text in texts]
-        return torch.tensor(done, device=input_ids.device)
-
-
-class _Complete:
-    """Stops a row whose grammar is complete."""
-
-    def __init__(self, guided: GuidedRows) -> None:
-        self._guided = guided
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
-        done = self._guided.read(input_ids[:, -1].tolist())
-        return torch.tensor(done, device=input_ids.device)

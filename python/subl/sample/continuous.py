@@ -1,0 +1,257 @@
+"""Rows that come and go: when one has ended, the next waiting one takes its place in the batch.
+
+For models that are attention over the keys and values of earlier tokens, and nothing else. Where a
+row begins in the columns of keys and values is its own; it ends where all end:
+
+    | all prompts' common beginning |  room  | row 0's own tokens                 |
+    |            (the same)         |        room       | row 1's, which came later |
+
+A step reads all rows from the columns and writes the next one in place. The common beginning (the
+system prompt, the chat's header) is computed once a call and lies before every row's own tokens. A
+room between them nobody sees; that and the positions is what the proof tries with each model.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+from subl.model.spread import inputs_device
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from subl.sample.rows import Rows
+
+_GROUPS = 8
+"""Rows join by groups of this part of the batch: few enough for their activations to stay in a
+CPU's caches, enough for a product of matrices to be worth reading the weights."""
+
+_SPARE = 64
+"""Columns that there is room for: after so many steps all that are seen are copied, once."""
+
+
+def decoded(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], rows: Rows, batch_rows: int
+) -> Iterator[int]:
+    """Draw all rows to their ends, at most so many at a time; their places as they are done."""
+    # By length, so that those that join together are of about one length; the longest first, so
+    # that there is room for all who come later.
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
+    waiting, running = deque(order), list[int]()
+    batch = _Batch(model, _common(prompts), min(batch_rows, len(prompts)))
+    group = max(1, batch.most // _GROUPS)
+
+    def left() -> Iterator[int]:
+        for row in reversed(range(len(running))):
+            if rows.done[running[row]]:
+                yield running[row]
+                batch.leave(row)
+                running[row] = running[-1]
+                running.pop()
+
+    while waiting or running:
+        count = min(group, len(waiting))
+        if count and len(running) + count <= batch.most:
+            joining = [waiting.popleft() for _ in range(count)]
+            allowed = rows.allowed(joining, batch.vocabulary)
+            logits = batch.join([prompts[place] for place in joining], allowed and allowed[0])
+            rows.draw(joining, logits, allowed)
+            running += joining
+            yield from left()
+        if running:
+            allowed = rows.allowed(running, batch.vocabulary)
+            logits = batch.step([rows.said[place][-1] for place in running], allowed and allowed[0])
+            rows.draw(running, logits, allowed)
+            yield from left()
+
+
+def _common(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """What all of them begin with; of each a token at least is left."""
+    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
+    return [column[0] for column in takewhile(lambda column: len({*column}) == 1, columns)]
+
+
+class _Batch:
+    """The rows that run: where each begins, and the keys and values of all."""
+
+    def __init__(self, model: PreTrainedModel, begun: list[int], most: int) -> None:
+        self.most = most
+        self.vocabulary = int(model.config.get_text_config().vocab_size)
+        self._model = model
+        self._takes = inspect.signature(model.forward).parameters
+        self._begun = len(begun)
+        self._common, self._columns = DynamicCache(), Cache(layers=[])
+        self._begin: list[int] = []  # the first column of each row's own
+        if begun:
+            self._read([begun], [self._begun], self._common, None)
+
+    @torch.inference_mode()
+    def join(self, prompts: Sequence[Sequence[int]], ids: Tensor | None) -> Tensor:
+        """Read the prompts of rows that come to the others; logits behind them, `[rows, ids]`."""
+        own = [list(each[self._begun :]) for each in prompts]
+        width = max(map(len, own))
+        read = DynamicCache()
+        for index, layer in enumerate(self._common.layers):
+            pair = (each.expand(len(own), -1, -1, -1) for each in (layer.keys, layer.values))
+            read.update(*pair, index)
+        logits = self._read(
+            [[0] * (width - len(each)) + each for each in own],
+            [self._begun + width - len(each) for each in own],
+            read,
+            ids,
+        )
+        if not self._begin:
+            self._columns.layers = [_Layer(each, self.most) for each in read.layers]
+        for ours, theirs in zip(self._columns.layers, read.layers, strict=True):
+            ours.put(len(self._begin), theirs, self._begun)
+        end = self._columns.get_seq_length()
+        self._begin += [end - len(each) for each in own]
+        return logits
+
+    @torch.inference_mode()
+    def step(self, last: Sequence[int], ids: Tensor | None) -> Tensor:
+        """Read the last token of each row; logits behind it, `[rows, ids]`."""
+        if not all(layer.room for layer in self._columns.layers):
+            unseen = min(self._begin) - self._begun
+            for layer in self._columns.layers:
+                layer.copy(self._begun, unseen)
+            self._begin = [each - unseen for each in self._begin]
+        return self._read([[each] for each in last], self._begin, self._columns, ids)
+
+    @torch.inference_mode()
+    def leave(self, row: int) -> None:
+        """The last row takes the place of this one."""
+        begin = self._begin.pop()
+        if row < len(self._begin):
+            self._begin[row] = begin
+            for layer in self._columns.layers:
+                layer.move(len(self._begin), row)
+
+    def _read(
+        self,
+        tokens: Sequence[Sequence[int]],
+        begin: Sequence[int],
+        cache: Cache,
+        ids: Tensor | None,
+    ) -> Tensor:
+        """Logits behind tokens that stand behind what is in `cache`, of `ids` or of all."""
+        on = inputs_device(self._model)
+        columns = torch.arange(cache.get_seq_length() + len(tokens[0]))
+        first = torch.tensor(begin)[:, None]
+        given: dict[str, Any] = {
+            "input_ids": torch.tensor(tokens).to(on),
+            "attention_mask": ((columns < self._begun) | (columns >= first)).long().to(on),
+            "position_ids": (self._begun + columns[-len(tokens[0]) :] - first).clamp(min=0).to(on),
+            "past_key_values": cache,
+            "use_cache": True,
+            "logits_to_keep": 1,
+        }
+        with torch.inference_mode(), some_logits(self._model, ids) as only_these:
+            taken = {name: each for name, each in given.items() if name in self._takes}
+            logits: Tensor = self._model(**taken).logits[:, -1]
+        return logits if ids is None or only_these else logits[:, ids.to(logits.device)]
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers' own is untyped
+    """Keys and values of one layer, `[places, heads, columns, size]`, written in place."""
+
+    is_sliding = False  # what a window hides the mask hides
+
+    def __init__(self, like: Any, places: int) -> None:
+        super().__init__()
+        self.end = like.keys.shape[2]
+        self.keys, self.values = (
+            each.new_zeros((places, each.shape[1], self.end + _SPARE, each.shape[3]))
+            for each in (like.keys, like.values)
+        )
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing: it is made whole."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **more: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write what follows of the first rows; all columns of these."""
+        rows, end = len(key_states), self.end + key_states.shape[2]
+        self.keys[:rows, :, self.end : end] = key_states
+        self.values[:rows, :, self.end : end] = value_states
+        self.end = end
+        return self.keys[:rows, :, :end], self.values[:rows, :, :end]
+
+    def put(self, place: int, read: Any, begun: int) -> None:
+        """Rows that were read elsewhere, from this place on: their beginning, and their own."""
+        for ours, theirs in ((self.keys, read.keys), (self.values, read.values)):
+            rows = ours[place : place + len(theirs)]
+            rows[:, :, :begun] = theirs[:, :, :begun]
+            rows[:, :, self.end - theirs.shape[2] + begun : self.end] = theirs[:, :, begun:]
+
+    def move(self, here: int, there: int) -> None:
+        """A row to another place."""
+        for each in (self.keys, self.values):
+            each[there, :, : self.end] = each[here, :, : self.end]
+
+    @property
+    def room(self) -> int:
+        """For so many more columns."""
+        return int(self.keys.shape[2]) - self.end
+
+    def copy(self, begun: int, unseen: int) -> None:
+        """To where there is room, without so many columns behind the beginning."""
+        end = self.end - unseen
+
+        def copied(old: Tensor) -> Tensor:
+            new = old.new_zeros((*old.shape[:2], end + _SPARE, old.shape[3]))
+            new[:, :, :begun] = old[:, :, :begun]
+            new[:, :, begun:end] = old[:, :, begun + unseen : self.end]
+            return new
+
+        self.keys, self.values, self.end = copied(self.keys), copied(self.values), end
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """How many keys there will be, and how many are left out before them."""
+        return self.end + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Columns that are filled."""
+        return self.end
+
+    def get_max_length(self) -> int:
+        """No limit that transformers should know of."""
+        return -1
+
+
+@contextmanager
+def some_logits(model: PreTrainedModel, ids: Tensor | None) -> Iterator[bool]:
+    """Have the head compute logits of these tokens only, where it is a plain matrix that is there
+    and they are few; whether it does."""
+    head = model.get_output_embeddings()
+    plain = type(head) is torch.nn.Linear and not hasattr(head, "_hf_hook")
+    if ids is None or not plain or 2 * len(ids) > head.out_features:
+        yield False
+        return
+    model.set_output_embeddings(_Some(head, ids.to(head.weight.device)))
+    try:
+        yield True
+    finally:
+        model.set_output_embeddings(head)
+
+
+class _Some(torch.nn.Module):
+    """Some rows of a head."""
+
+    def __init__(self, head: torch.nn.Linear, ids: Tensor) -> None:
+        super().__init__()
+        self.weight = head.weight[ids]
+        self.bias = None if head.bias is None else head.bias[ids]
+
+    def forward(self, states: Tensor) -> Tensor:
+        return torch.nn.functional.linear(states, self.weight, self.bias)
