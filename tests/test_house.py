@@ -22,7 +22,9 @@ MAY_IMPORT_MODELS = (
     "subl/train/",
     "subl/trait/exact.py",
     "subl/trait/passes.py",
+    "subl/sample/continuous.py",
     "subl/sample/proof.py",
+    "subl/sample/rows.py",
     "subl/sample/sampling.py",
 )
 MOST_LINES = 500

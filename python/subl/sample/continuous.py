@@ -1,14 +1,14 @@
-"""Rows that come and go: when one has ended, the next waiting one takes its place in the batch.
+"""Rows that come and go: when one has ended, the next that waits takes its place in the batch.
 
 For models that are attention over the keys and values of earlier tokens, and nothing else. Where a
-row begins in the columns of keys and values is its own; it ends where all end:
+row begins in the columns of keys and values is its own; all end where the last column is:
 
-    | all prompts' common beginning |  room  | row 0's own tokens                 |
-    |            (the same)         |        room       | row 1's, which came later |
+    |        | row 0: beginning that all have | its own tokens        |
+    |                  | row 1, which came later: beginning | its own |
 
-A step reads all rows from the columns and writes the next one in place. The common beginning (the
-system prompt, the chat's header) is computed once a call and lies before every row's own tokens. A
-room between them nobody sees; that and the positions is what the proof tries with each model.
+A step reads all columns and writes the next one in place. What all prompts begin with (the system
+prompt, the chat's header) is computed once a call, and copied to each row. What is before a row's
+beginning it does not see; that and the positions is what the proof tries with each model.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ _GROUPS = 8
 """Rows join by groups of this part of the batch: few enough for their activations to stay in a
 CPU's caches, enough for a product of matrices to be worth reading the weights."""
 
+_LOGITS = 2**26
+"""Of a group that joins: its prompts end at different places, and logits are computed from the
+first of these on."""
+
 _SPARE = 64
 """Columns that there is room for: after so many steps all that are seen are copied, once."""
 
@@ -44,11 +48,11 @@ def decoded(
 ) -> Iterator[int]:
     """Draw all rows to their ends, at most so many at a time; their places as they are done."""
     # By length, so that those that join together are of about one length; the longest first, so
-    # that there is room for all who come later.
+    # that there are columns for all who come later.
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
     waiting, running = deque(order), list[int]()
     batch = _Batch(model, _common(prompts), min(batch_rows, len(prompts)))
-    group = max(1, batch.most // _GROUPS)
+    group = min(batch.most, max(2, batch.most // _GROUPS))
 
     def left() -> Iterator[int]:
         for row in reversed(range(len(running))):
@@ -59,9 +63,13 @@ def decoded(
                 running.pop()
 
     while waiting or running:
-        count = min(group, len(waiting))
-        if count and len(running) + count <= batch.most:
-            joining = [waiting.popleft() for _ in range(count)]
+        if waiting and len(running) + min(group, len(waiting)) <= batch.most:
+            longest, joining = len(prompts[waiting[0]]), [waiting.popleft()]
+            while waiting and len(joining) < group:
+                kept = longest - len(prompts[waiting[0]]) + 1
+                if kept * (len(joining) + 1) * batch.vocabulary > _LOGITS:
+                    break
+                joining.append(waiting.popleft())
             allowed = rows.allowed(joining, batch.vocabulary)
             logits = batch.join([prompts[place] for place in joining], allowed and allowed[0])
             rows.draw(joining, logits, allowed)
@@ -88,44 +96,52 @@ class _Batch:
         self.vocabulary = int(model.config.get_text_config().vocab_size)
         self._model = model
         self._takes = inspect.signature(model.forward).parameters
-        self._begun = len(begun)
         self._common, self._columns = DynamicCache(), Cache(layers=[])
-        self._begin: list[int] = []  # the first column of each row's own
+        self._begin: list[int] = []  # the first column of each row
+        self._begun = len(begun)
         if begun:
-            self._read([begun], [self._begun], self._common, None)
+            at = torch.arange(self._begun)[None]
+            self._read([begun], torch.ones_like(at), at, self._common, 1, None)
 
     @torch.inference_mode()
     def join(self, prompts: Sequence[Sequence[int]], ids: Tensor | None) -> Tensor:
         """Read the prompts of rows that come to the others; logits behind them, `[rows, ids]`."""
-        own = [list(each[self._begun :]) for each in prompts]
-        width = max(map(len, own))
+        # Padded on the right, which no token before sees.
+        lengths = torch.tensor([len(each) for each in prompts])
+        longest, shortest = int(lengths.max()), int(lengths.min())
+        columns = torch.arange(longest)[None]
         read = DynamicCache()
         for index, layer in enumerate(self._common.layers):
-            pair = (each.expand(len(own), -1, -1, -1) for each in (layer.keys, layer.values))
+            pair = (each.expand(len(prompts), -1, -1, -1) for each in (layer.keys, layer.values))
             read.update(*pair, index)
         logits = self._read(
-            [[0] * (width - len(each)) + each for each in own],
-            [self._begun + width - len(each) for each in own],
+            [[*each[self._begun :], *[0] * (longest - len(each))] for each in prompts],
+            (columns < lengths[:, None]).long(),
+            columns[:, self._begun :].expand(len(prompts), -1),
             read,
+            longest - shortest + 1,
             ids,
         )
         if not self._begin:
             self._columns.layers = [_Layer(each, self.most) for each in read.layers]
         for ours, theirs in zip(self._columns.layers, read.layers, strict=True):
-            ours.put(len(self._begin), theirs, self._begun)
+            ours.put(len(self._begin), theirs, lengths.tolist())
         end = self._columns.get_seq_length()
-        self._begin += [end - len(each) for each in own]
-        return logits
+        self._begin += [end - len(each) for each in prompts]
+        return logits[torch.arange(len(prompts)), lengths - shortest]
 
     @torch.inference_mode()
     def step(self, last: Sequence[int], ids: Tensor | None) -> Tensor:
         """Read the last token of each row; logits behind it, `[rows, ids]`."""
         if not all(layer.room for layer in self._columns.layers):
-            unseen = min(self._begin) - self._begun
+            unseen = min(self._begin)
             for layer in self._columns.layers:
-                layer.copy(self._begun, unseen)
+                layer.copy(unseen)
             self._begin = [each - unseen for each in self._begin]
-        return self._read([[each] for each in last], self._begin, self._columns, ids)
+        columns = torch.arange(self._columns.get_seq_length() + 1)[None]
+        begin = torch.tensor(self._begin)[:, None]
+        mask, positions = (columns >= begin).long(), columns[:, -1:] - begin
+        return self._read([[each] for each in last], mask, positions, self._columns, 1, ids)[:, 0]
 
     @torch.inference_mode()
     def leave(self, row: int) -> None:
@@ -136,29 +152,31 @@ class _Batch:
             for layer in self._columns.layers:
                 layer.move(len(self._begin), row)
 
+    @torch.inference_mode()
     def _read(
         self,
         tokens: Sequence[Sequence[int]],
-        begin: Sequence[int],
+        mask: Tensor,
+        positions: Tensor,
         cache: Cache,
+        kept: int,
         ids: Tensor | None,
     ) -> Tensor:
-        """Logits behind tokens that stand behind what is in `cache`, of `ids` or of all."""
+        """Logits behind the last `kept` of tokens that stand behind what is in `cache`, of `ids` or
+        of all: `[rows, kept, ids]`."""
         on = inputs_device(self._model)
-        columns = torch.arange(cache.get_seq_length() + len(tokens[0]))
-        first = torch.tensor(begin)[:, None]
         given: dict[str, Any] = {
             "input_ids": torch.tensor(tokens).to(on),
-            "attention_mask": ((columns < self._begun) | (columns >= first)).long().to(on),
-            "position_ids": (self._begun + columns[-len(tokens[0]) :] - first).clamp(min=0).to(on),
+            "attention_mask": mask.to(on),
+            "position_ids": positions.to(on),
             "past_key_values": cache,
             "use_cache": True,
-            "logits_to_keep": 1,
+            "logits_to_keep": kept,
         }
-        with torch.inference_mode(), some_logits(self._model, ids) as only_these:
-            taken = {name: each for name, each in given.items() if name in self._takes}
-            logits: Tensor = self._model(**taken).logits[:, -1]
-        return logits if ids is None or only_these else logits[:, ids.to(logits.device)]
+        taken = {name: each for name, each in given.items() if name in self._takes}
+        with some_logits(self._model, ids) as only_these:
+            logits: Tensor = self._model(**taken).logits[:, -kept:]
+        return logits if ids is None or only_these else logits[..., ids.to(logits.device)]
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers' own is untyped
@@ -168,7 +186,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers' own is unt
 
     def __init__(self, like: Any, places: int) -> None:
         super().__init__()
-        self.end = like.keys.shape[2]
+        self.end: int = like.keys.shape[2]
         self.keys, self.values = (
             each.new_zeros((places, each.shape[1], self.end + _SPARE, each.shape[3]))
             for each in (like.keys, like.values)
@@ -187,12 +205,11 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers' own is unt
         self.end = end
         return self.keys[:rows, :, :end], self.values[:rows, :, :end]
 
-    def put(self, place: int, read: Any, begun: int) -> None:
-        """Rows that were read elsewhere, from this place on: their beginning, and their own."""
+    def put(self, place: int, read: Any, lengths: Sequence[int]) -> None:
+        """Rows that were read elsewhere, from this place on."""
         for ours, theirs in ((self.keys, read.keys), (self.values, read.values)):
-            rows = ours[place : place + len(theirs)]
-            rows[:, :, :begun] = theirs[:, :, :begun]
-            rows[:, :, self.end - theirs.shape[2] + begun : self.end] = theirs[:, :, begun:]
+            for row, length in enumerate(lengths):
+                ours[place + row, :, self.end - length : self.end] = theirs[row, :, :length]
 
     def move(self, here: int, there: int) -> None:
         """A row to another place."""
@@ -202,16 +219,16 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers' own is unt
     @property
     def room(self) -> int:
         """For so many more columns."""
-        return int(self.keys.shape[2]) - self.end
+        columns: int = self.keys.shape[2]
+        return columns - self.end
 
-    def copy(self, begun: int, unseen: int) -> None:
-        """To where there is room, without so many columns behind the beginning."""
+    def copy(self, unseen: int) -> None:
+        """To where there is room, without the first columns."""
         end = self.end - unseen
 
         def copied(old: Tensor) -> Tensor:
             new = old.new_zeros((*old.shape[:2], end + _SPARE, old.shape[3]))
-            new[:, :, :begun] = old[:, :, :begun]
-            new[:, :, begun:end] = old[:, :, begun + unseen : self.end]
+            new[:, :, :end] = old[:, :, unseen : self.end]
             return new
 
         self.keys, self.values, self.end = copied(self.keys), copied(self.values), end

@@ -120,8 +120,9 @@ def _error_of(
     limit: float,
 ) -> float:
     """How far the logits of decoding are from those of plain forward passes, at worst."""
-    # One prompt, or one length, twice: a batch of one would prove little.
-    prompts = [*chosen, *chosen] if len(chosen) == 1 or not way.padded else [*chosen]
+    # A batch of one would prove little; and where rows come and go, one is to come to others.
+    prompts = list(chosen) * (1 if way.padded else 2)
+    prompts += [chosen[0]] * (3 - len(prompts))
     logit_bytes = 4 * int(model.config.get_text_config().vocab_size)
     every = max(1, -(-steps * len(prompts) * logit_bytes // KEPT_BYTES))
     # Without a cache each step is a forward pass: two of them show what a batch changes.
