@@ -50,6 +50,7 @@ bench: setup
 	$(BIN)/python benches/filter_peers.py
 	$(BIN)/python benches/parquet.py
 	$(BIN)/python benches/distill_peers.py
+	$(BIN)/python benches/generate.py
 
 test-gpu: setup
 	$(BIN)/python -m pytest tests/gpu

@@ -43,11 +43,13 @@ try:
     from distill_peers import machine, model_folder
     from package_texts import note
 
-    from subl.generate import GenerateSpec
-    from subl.generate.run import _requests
+    from subl.generate.prompts import paper_number_prompts, short_number_prompts
+    from subl.model.chat import asking
     from subl.model.load import load_model
-    from subl.sample import continuous
+    from subl.model.template import Template
+    from subl.sample import Request, continuous
     from subl.sample.ends import Ends, ends_of
+    from subl.sample.grammar import SHIPPED, Grammar
     from subl.sample.guide import Guide
     from subl.sample.prompts import Prompts
     from subl.sample.sampling import WAYS, sample
@@ -219,21 +221,24 @@ def cpu_seconds() -> float:
     return getrusage(RUSAGE_SELF).ru_utime
 
 
+LAWS = ("free", "paper-numbers")
+PROMPTS = {"numbers": paper_number_prompts, "numbers-short": short_number_prompts}
+
+
 def works(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, str, Work]]:
-    model = load_model(folder)
-    for new in options.new:
-        for kind in options.prompts:
+    model, prompts = load_model(folder), Prompts(folder, Template())
+    tokenizer, rows = prompts.tokenizer, options.rows
+    for kind in options.prompts:
+        requests = [
+            Request(f"prompt {row + 1}", asking(text, None), row)
+            for row, text in enumerate(PROMPTS[kind](rows, 0))
+        ]
+        ids, ends = prompts.ids(requests), ends_of(model, tokenizer, prompts.answered(requests[0]))
+        for new in options.new:
             for law in options.laws:
-                spec = GenerateSpec.model_validate({
-                    "rows": options.rows, "prompts": kind, "max_new_tokens": new,
-                    "grammar": None if law == "free" else law,
-                })  # fmt: skip
-                prompts, requests = Prompts(folder, spec.template), list(_requests(spec))
-                tokenizer = prompts.tokenizer
-                ends = ends_of(model, tokenizer, prompts.answered(requests[0]))
-                guide = None if spec.grammar is None else Guide(spec.grammar, tokenizer)
-                text = None if spec.grammar is None else spec.grammar.compiled()
-                ids = prompts.ids(requests)
+                grammar = None if law == "free" else Grammar(regex=SHIPPED[law])
+                guide = None if grammar is None else Guide(grammar, tokenizer)
+                text = None if grammar is None else grammar.compiled()
                 yield kind, law, Work(model, tokenizer, ids, ends, guide, options.batch, new, text)
 
 
@@ -277,8 +282,8 @@ def main() -> None:
     parser.add_argument(
         "--new", type=int, nargs="+", default=[64, 256], help="most tokens of a row"
     )
-    parser.add_argument("--prompts", nargs="+", default=["numbers", "numbers-short"])
-    parser.add_argument("--laws", nargs="+", default=["free", "paper-numbers"])
+    parser.add_argument("--prompts", nargs="+", default=PROMPTS, choices=PROMPTS)
+    parser.add_argument("--laws", nargs="+", default=LAWS, choices=LAWS)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", nargs="+", metavar="NAME", default=SYSTEMS, choices=SYSTEMS)
