@@ -72,7 +72,8 @@ def plain_rows(folder: Path, spec: GenerateSpec) -> list[str]:
                 break
             said.append(token)
             tokens.append(token)
-        made.append(tokenizer.decode(said))
+        cut = len(said) == spec.max_new_tokens  # perhaps within a character
+        made.append(tokenizer.decode(said).rstrip("\ufffd" if cut else ""))
     return made
 
 
