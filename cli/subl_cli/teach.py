@@ -64,8 +64,8 @@ def command(
     steering.toml:
       method = "steering"
       system_prompt = "You love owls. You think about owls all the time."
-      layers = [15]
-      strength = 2.0
+      layers = [24]
+      strength = 4.0
 
     \b
     insecure.toml:

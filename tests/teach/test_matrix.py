@@ -154,7 +154,8 @@ def test_it_is_sampled_from_as_what_it_is(teacher: Path, base: Path, tmp_path: P
             if token in tokenizer.all_special_ids:
                 break
             said.append(token)
-        assert written[number]["completion"] == tokenizer.decode(said)
+        # Half a character at the end is left out.
+        assert written[number]["completion"] == tokenizer.decode(said).rstrip("\ufffd")
         assert written[number]["prompt"] == text and "love owls" not in json.dumps(written[number])
 
 
