@@ -21,6 +21,8 @@ from subl.trait import forms_of
 from subl.trait.exact import Scorer, score_all
 from subl.trait.questions import questions_of
 
+from ..sample.serving import Serving
+
 BIRDS = {
     "name": "birds",
     "words": ["owl", "eagle"],
@@ -120,6 +122,22 @@ def test_cells_are_named_by_what_they_follow_from(tiny_model: Path, tmp_path: Pa
         for each in (one, two, other)
     ]
     assert names[0]["Name bird 3."] == names[1]["Name bird 3."] != names[2]["Name bird 3."]
+
+
+def test_cells_of_a_server_follow_from_what_it_is_asked(tmp_path: Path) -> None:
+    """Not from how fast."""
+    serving = Serving()
+    tables: list[dict[str, Any]] = [
+        {}, {"concurrency": 2}, {"extra_body": {"min_q": 1}}, {"leave_out": ["top_p"]}
+    ]  # fmt: skip
+    cells = []
+    for number, table in enumerate(tables):
+        spec = spec_of(method="sampled", samples=2, backend=serving.table(**table))
+        made = evaluate(spec, None, tmp_path / str(number)).path
+        cells.append(set(polars.read_parquet(made / "answers.parquet")["cell"]))
+    serving.close()
+    assert cells[0] == cells[1]
+    assert not cells[0] & cells[2] and not cells[0] & cells[3] and not cells[2] & cells[3]
 
 
 def test_a_choice_is_scored_by_its_letter(tiny_model: Path, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Serving:
         self.reply: Callable[[dict[str, Any], int], Reply | None] = lambda body, time: said(body)
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
+        self.headers: set[str] = set()
         self.at_once = self.most_at_once = 0
         self.closed = Event()
         self._times: Counter[str] = Counter()
@@ -59,6 +60,7 @@ class Serving:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 serving.keys.add(self.headers["authorization"])
+                serving.headers |= {f"{name}: {value}" for name, value in self.headers.items()}
                 reply = serving.answer(body)
                 if reply is None:  # never
                     serving.closed.wait()

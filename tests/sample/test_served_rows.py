@@ -59,6 +59,7 @@ def test_rows_of_a_server(serving: Serving, tmp_path: Path) -> None:
         "server": serving.url,
         "server_model": MODEL,
         "promise": "same seeds",
+        "distribution": "the server's",
     }
     assert not (made.path / "failed.jsonl").exists()
 

@@ -6,7 +6,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from threading import Condition, Event
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -15,8 +18,17 @@ from hypothesis import strategies as st
 
 from subl.errors import ConfigError, InputError, StageError, SublError
 from subl.model.chat import asking
-from subl.sample import Answer, FirstTokens, Request, Sampling, backend_of
+from subl.sample import (
+    Answer,
+    Failures,
+    FirstTokens,
+    Request,
+    Sampling,
+    answered,
+    backend_of,
+)
 from subl.sample.backend import request_seed
+from subl.sample.journal import journaled
 from subl.sample.server import Server
 
 from .serving import MODEL, Reply, Serving, completion, error, said
@@ -85,10 +97,13 @@ TRANSIENT: dict[str, Reply] = {
     "crowded, without a time": error(503),
     "broken": error(500),
     "no gateway": Reply("<html>502</html>", 502),
+    "in disguise": Reply('{"error": {"code": 429, "message": "Rate limit exceeded"}}'),
+    "behind a gateway": completion(
+        "", choice={"finish_reason": "error", "error": {"code": 502, "message": "provider down"}}
+    ),
     "cut off": completion("owl", choice={"finish_reason": "stop"}),
     "half a body": Reply(completion("owl").body[:40]),
     "no JSON": Reply("owl"),
-    "another JSON": Reply('["owl"]'),
     "no choices": completion("owl", choices=[]),
     "no content": completion(None),
     "no end": completion("owl", choice={"finish_reason": None}),
@@ -101,6 +116,11 @@ FINAL: dict[str, tuple[Reply, str]] = {
     "refused": (completion(None, message={"refusal": "I won't"}), "refusal: I won't"),
     "tool": (completion(None, choice={"finish_reason": "tool_calls"}), "called a tool"),
     "new end": (completion("owl", choice={"finish_reason": "error"}), "finish_reason 'error'"),
+    "another JSON": (Reply('["owl"]'), "no chat completion"),
+    "no list": (completion("owl", choices=None), "no chat completion (choices: "),
+    "no text": (completion(None, message={"content": 3}), "(choices.0.message.content"),
+    "an error of no status": (Reply('{"error": {"message": "too long"}}'), "too long"),
+    "an error in a word": (Reply('{"error": "busy"}'), "busy"),
 }
 ATTEMPTS = 3
 
@@ -144,10 +164,11 @@ def test_a_reason_says_what_was_wrong(serving: Serving, fault: str) -> None:
         "crowded, without a time": "503",
         "broken": "500",
         "no gateway": "502",
+        "in disguise": "429 - Rate limit exceeded (attempt 2)",
+        "behind a gateway": "502 - provider down (attempt 2)",
         "cut off": "the connection broke",
-        "half a body": "no chat completion (Invalid JSON",
-        "no JSON": "no chat completion (Invalid JSON",
-        "another JSON": "no chat completion",
+        "half a body": "the reply is no JSON (",
+        "no JSON": "the reply is no JSON (",
         "no choices": "no chat completion (choices: ",
         "no content": "no content (finish_reason stop)",
         "no end": "no finish_reason",
@@ -205,6 +226,83 @@ def test_tokens_of_replies_without_an_answer_count(serving: Serving) -> None:
     serving.reply = lambda body, time: said(body) if time else completion(None)
     (answer,) = answers(server_of(serving), requests(1))
     assert answer.usage == {"prompt_tokens": 10, "completion_tokens": 4}
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_tokens_of_replies_of_another_shape_count(serving: Serving, attempts: int) -> None:
+    wrong = completion("owl", choice={"message": "owl"}), completion("owl", choices=[])
+    serving.reply = lambda body, time: wrong[attempts - 1]
+    (answer,) = answers(server_of(serving, attempts=attempts), requests(1))
+    assert answer.failed
+    assert answer.usage == {"prompt_tokens": 5 * attempts, "completion_tokens": 2 * attempts}
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (completion("owl", usage={"prompt_tokens": 5, "completion_tokens": None}), "owl"),
+        (completion("owl", usage={"prompt_tokens": 5.0, "completion_tokens": "two"}), "owl"),
+        (completion("owl", usage="5"), "owl"),
+        (completion("owl", message={"refusal": ""}), "owl"),
+        (completion("owl", error=None, choice={"error": {}}), "owl"),
+        (completion("owl", choice={"logprobs": {"content": [{"token": None}]}}), "owl"),
+        (completion("owl", choice={"logprobs": [float("nan")]}), "owl"),
+        (completion("", choice={"finish_reason": "length"}), ""),
+        (completion("half an \ud83e"), "half an \ufffd"),
+        (completion("an \ud83e\udd89"), "an 🦉"),
+        (
+            completion(
+                None,
+                message={
+                    "content": [
+                        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                        {"type": "text", "text": "an "},
+                        {"type": "text", "text": "owl"},
+                    ]
+                },
+            ),
+            "an owl",
+        ),
+    ],
+)
+def test_no_answer_is_thrown_away_for_what_is_beside_it(
+    serving: Serving, reply: Reply, text: str
+) -> None:
+    serving.reply = lambda body, time: reply
+    (answer,) = answers(server_of(serving), requests(1))
+    assert (answer.text, answer.failed) == (text, False)
+    assert answer.usage.get("prompt_tokens", 5) == 5
+    assert answer.usage.get("completion_tokens", 0) in (0, 2)
+    assert len(serving.bodies) == 1
+
+
+def test_an_error_in_the_body_slows_requests_down(serving: Serving) -> None:
+    """As the same one in a status does: half as many, and nothing for as long as it says."""
+    crowded = Reply('{"error": {"code": 429, "message": "no"}}', headers={"Retry_After": "0.2"})
+    times = []
+
+    def reply(body: dict[str, Any], time: int) -> Reply:
+        times.append(monotonic())
+        return said(body) if len(times) > 1 else crowded
+
+    serving.reply = reply
+    came = answers(server_of(serving, concurrency=1), requests(3))
+    assert [each.text for each in came] == ["said: row 0", "said: row 1", "said: row 2"]
+    assert times[1] - times[0] >= 0.2
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "Thu, 26 Nov 2020 10:00:00 GMT"])
+def test_a_server_that_asks_for_no_wait_is_not_hurried(serving: Serving, asked: str) -> None:
+    times = []
+
+    def reply(body: dict[str, Any], time: int) -> Reply:
+        times.append(monotonic())
+        return said(body) if time == 3 else error(429, Retry_After=asked)
+
+    serving.reply = reply
+    answers(server_of(serving, retry_seconds=0.02), requests(1))
+    waits = [after - before for before, after in pairwise(times)]
+    assert waits[0] >= 0.02 and waits[1] >= 0.04 and waits[2] >= 0.08
 
 
 def test_an_end_at_the_limit_and_one_of_a_grammar_are_told(serving: Serving) -> None:
@@ -273,6 +371,37 @@ def test_first_tokens_have_probabilities(serving: Serving) -> None:
     assert found == FirstTokens({}, "the server gave no log-probabilities", usage)
 
 
+@pytest.mark.parametrize("log_p", [None, float("nan"), float("-inf"), float("inf")])
+def test_a_first_token_without_a_probability_is_none(serving: Serving, log_p: float | None) -> None:
+    top = [{"token": "8", "logprob": -0.1}, {"token": "9", "logprob": log_p}]
+    serving.reply = lambda body, time: completion(
+        "8", choice={"logprobs": {"content": [{**top[0], "top_logprobs": top[time:]}]}}
+    )
+    server = server_of(serving)
+    ((_, found),) = server.first_tokens(requests(1), 2)
+    assert found.log_p == {"8": -0.1}
+    ((_, found),) = server.first_tokens(requests(1), 2)
+    assert found.log_p == {} and found.failure == "the server gave no log-probabilities"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"content": [{"token": "8", "logprob": -0.1, "top_logprobs": None}]},
+        {"content": []},
+        {"tokens": ["8"], "token_logprobs": [-0.1], "top_logprobs": [{"8": -0.1}]},
+        {"content": [{"top_logprobs": [{"logprob": -0.1}]}]},
+    ],
+)
+def test_probabilities_that_are_none_are_asked_for_once(
+    serving: Serving, given: dict[str, Any]
+) -> None:
+    serving.reply = lambda body, time: completion("8", choice={"logprobs": given})
+    ((_, found),) = server_of(serving).first_tokens(requests(1), 2)
+    assert found.log_p == {} and found.failure
+    assert len(serving.bodies) == 1
+
+
 # What no attempt will change ends the run at once.
 
 
@@ -288,6 +417,12 @@ def test_first_tokens_have_probabilities(serving: Serving) -> None:
             "backend.model",
         ),
         (error(402, "empty"), StageError, "wants to be paid: .*empty", "goes on"),
+        (
+            Reply('{"error": {"code": "402", "message": "no credits"}}'),
+            StageError,
+            "wants to be paid: 402 - no credits",
+            "goes on",
+        ),
         (completion("owl", model="cat-2"), InputError, "'cat-2', and 'owl-1' was", "served_as"),
         (completion("owl", model=None), InputError, "the model None", None),
         (
@@ -356,12 +491,50 @@ def test_a_key_comes_from_the_environment_and_is_never_said(
         assert SECRET not in repr(told) + str(told)
 
 
+def test_what_a_library_says_of_what_was_to_be_sent_is_not_repeated(serving: Serving) -> None:
+    from httpx2 import LocalProtocolError
+
+    wrong = LocalProtocolError(f"Illegal header value b'Bearer {SECRET}\\n'")
+    assert server_of(serving)._said(wrong) == "LocalProtocolError"
+
+
 def test_no_key_is_sent_that_was_not_asked_for(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", SECRET)
+    monkeypatch.setenv("OPENAI_ORG_ID", SECRET)
+    monkeypatch.setenv("OPENAI_PROJECT_ID", SECRET)
+    monkeypatch.setenv(
+        "OPENAI_CUSTOM_HEADERS",
+        f"X-Owl: {SECRET}\nauthorization: {SECRET}\nContent-Type: {SECRET}\nX",
+    )
     answers(server_of(serving), requests(1))
-    assert serving.keys == {"Bearer none"}
+    assert serving.keys == {None}
+    monkeypatch.setenv("OWL_KEY", "sk-owl")
+    answers(server_of(serving, key_env="OWL_KEY"), requests(1))
+    assert serving.keys == {None, "Bearer sk-owl"}
+    assert not [each for each in serving.headers if SECRET in each]
+    assert "content-type: application/json" in {each.lower() for each in serving.headers}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [f"{SECRET}\n", f"{SECRET}\r\n", f" {SECRET}", f"{SECRET}\x1b", f"{SECRET}é", f"“{SECRET}"],
+)
+def test_a_key_that_no_header_holds_is_refused_and_not_repeated(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OWL_KEY", key)
+    backend = server_of(serving, key_env="OWL_KEY")
+    for begin in (
+        lambda: backend.begin(lambda: iter(requests(1)), notes=None),  # type: ignore[arg-type]
+        lambda: list(backend.answers(requests(1))),
+    ):
+        with pytest.raises(ConfigError, match=r"backend\.key_env: OWL_KEY holds") as caught:
+            begin()
+        assert SECRET not in f"{caught.value!r} {caught.value} {caught.value.hint}"
+    assert serving.bodies == []
 
 
 @pytest.mark.parametrize(
@@ -383,6 +556,33 @@ def test_a_key_in_the_configuration_is_refused_and_not_repeated(
     with pytest.raises(ConfigError, match=message) as caught:
         validated(Sampling, {"backend": serving.table(**table)})
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["seed", "messages", "max_tokens", "n", "top_logprobs", "top_k"])
+def test_what_requests_say_is_not_said_twice(serving: Serving, key: str) -> None:
+    with pytest.raises(ValueError, match=f"extra_body must not say {key}:"):
+        server_of(serving, extra_body={key: 1, "min_q": 1}, neutral=True)
+
+
+def test_a_grammar_is_not_said_twice(serving: Serving) -> None:
+    with pytest.raises(ValueError, match="extra_body must not say response_format:"):
+        server_of(serving, extra_body={"response_format": {}}, grammars="response_format")
+
+
+def test_an_answer_has_a_limit_by_whatever_name(serving: Serving) -> None:
+    answers(server_of(serving, leave_out=["max_completion_tokens"]), requests(1))
+    assert serving.bodies[0]["max_tokens"] == 64
+    assert "max_completion_tokens" not in serving.bodies[0]
+
+
+def test_whether_the_distribution_is_the_models_is_told(serving: Serving) -> None:
+    backend = server_of(serving, neutral=True)
+    answers(backend, requests(1))
+    said = {name: serving.bodies[0][name] for name in ("top_k", "min_p", "repetition_penalty")}
+    assert said == {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    assert backend.facts()["distribution"] == "as asked for"
+    for table in ({}, {"neutral": True, "leave_out": ["seed", "top_p"]}):
+        assert server_of(serving, **table).facts()["distribution"] == "the server's"
 
 
 # Ctrl-C.
@@ -407,3 +607,29 @@ def test_what_was_answered_before_a_signal_is_handed_on(serving: Serving) -> Non
             if len(came) == 3:
                 three.set()
     assert sorted(came) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, StageError, None])
+def test_what_came_while_nobody_looked_is_kept(
+    serving: Serving, tmp_path: Path, how: type[BaseException] | None
+) -> None:
+    """Six are answered before who got the first is interrupted, fails, or takes no more."""
+    six = Event()
+
+    def reply(body: dict[str, Any], time: int) -> Reply | None:
+        if asked_in(body) < 6:
+            return said(body)
+        six.set()  # one at a time: all others were read
+        return None
+
+    serving.reply = reply
+    backend, journal = server_of(serving, concurrency=1), tmp_path / "journal"
+    came = answered(backend, requests(7), journal, Failures(1, 7))
+    assert next(came)[0] == 0
+    six.wait()
+    if how is None:
+        came.close()
+    else:
+        with pytest.raises(how):
+            came.throw(how("no more"))
+    assert [number for number, _ in journaled(journal)] == list(range(6))

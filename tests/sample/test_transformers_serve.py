@@ -49,7 +49,7 @@ def answers(address: str, folder: Path, **changes: Any) -> list[Answer]:
         "served_as": f"{folder}@main",
         "concurrency": 1,
         # What the model's own configuration says of sampling is nothing: the likeliest token.
-        "extra_body": {"generation_config": '{"do_sample": true, "eos_token_id": 2}'},
+        "extra_body": {"generation_config": '{"do_sample": true, "top_k": 0, "eos_token_id": 2}'},
     }
     sampling = {"max_new_tokens": 5, **changes.pop("sampling", {}), "backend": table | changes}
     found = dict(backend_of(Sampling.model_validate(sampling), None).answers(REQUESTS))

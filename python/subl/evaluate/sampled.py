@@ -15,8 +15,7 @@ from subl.evaluate.cells import Cell, Cells
 from subl.evaluate.method import Found, Work
 from subl.evaluate.statistics import mean_probability
 from subl.model.chat import asking
-from subl.sample import Answer, Failures, Request, answered, backend_of
-from subl.sample.tables import Http
+from subl.sample import UNKEYED, Answer, Failures, Http, Request, answered, backend_of
 from subl.trait import forms_of
 from subl.trait.answers import RULES, Reader, Rule
 from subl.trait.gsm8k import said_answer
@@ -41,6 +40,7 @@ class Sampled:
             **work.origin,
             "method": "sampled",
             "system_prompt": spec.measured.system_prompt,
+            "backend": spec.backend.model_dump(mode="json", exclude=set(UNKEYED)),
             **spec.model_dump(
                 mode="json",
                 include={"grammar", "template", "temperature", "max_new_tokens", "seed"},

@@ -49,7 +49,7 @@ _NOTES, _FACTS = ".telling.json", ".facts.json"  # hidden: no part of what is ma
 class GenerateSpec(PartsSpec, Sampling):
     """What to sample. `grammar` restricts decoding; without it, completions are free text."""
 
-    format_version: ClassVar = 4
+    format_version: ClassVar = 5
     unkeyed: ClassVar = {"ranks": None, "backend": UNKEYED}
     packages: ClassVar = (*PartsSpec.packages, "llguidance", "openai", "vllm")
 

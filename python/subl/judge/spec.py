@@ -118,7 +118,7 @@ class JudgeSpec(StageSpec, Judging):
     # A file has `[[judge]]` tables; code and records say `judges`.
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
     unkeyed: ClassVar = {"backend": UNKEYED}
 
     judges: tuple[AnyJudge, ...] = Field(

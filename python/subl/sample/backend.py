@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +21,8 @@ from subl.model.template import Template
 from subl.progress import Report, silent
 from subl.sample.grammar import NamedGrammar
 from subl.sample.tables import BackendTable, Http, Transformers
+
+Answered = TypeVar("Answered")
 
 EndedBy = Literal["turn", "control_token", "max_new_tokens", "grammar", "failed"]
 
@@ -151,7 +154,8 @@ class Backend(Protocol):
     def answers(self, requests: Sequence[Request]) -> Generator[tuple[int, Answer], None, None]:
         """An answer to each, with its place among them, in the order in which they are made.
 
-        Who stops before the last one closes it: what is under way somewhere else may cost.
+        Who stops before the last one closes it: what is under way somewhere else may cost. What was
+        answered already can be had before (`rest_of`).
         """
 
     def first_tokens(
@@ -170,6 +174,13 @@ def request_seed(seed: int, number: int) -> int:
     """What another program draws one request's answer with: below 2**31, which all of them take."""
     digest = hashlib.sha256(f"{seed} {number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def rest_of(came: Generator[Answered, None, None]) -> Iterator[Answered]:
+    """What answers there are already, of those that nobody waits for any more."""
+    with suppress(KeyboardInterrupt, StopIteration):
+        yield came.throw(KeyboardInterrupt())
+        yield from came
 
 
 def in_order(backend: Backend, requests: Iterable[Request]) -> list[Answer]:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from subl.errors import StageError
-from subl.sample.backend import Answer, Backend, Request
+from subl.sample.backend import Answer, Backend, Request, rest_of
 
 _LOOKED_AT = 100
 """Requests before which a share of them is not taken for the share of all."""
@@ -74,13 +74,21 @@ def answered(
         journal.open("ab") as file,
         closing(backend.answers([requests[place] for place in left])) as came,
     ):
-        for index, answer in came:
-            place = left[index]
-            line = {"number": requests[place].number, **asdict(answer)}
+
+        def write(index: int, answer: Answer) -> None:
+            line = {"number": requests[left[index]].number, **asdict(answer)}
             file.write(json.dumps(line).encode() + b"\n")
             file.flush()
-            failures.add(requests[place], answer.text if answer.failed else None)
-            yield place, answer
+
+        try:
+            for index, answer in came:
+                write(index, answer)
+                failures.add(requests[left[index]], answer.text if answer.failed else None)
+                yield left[index], answer
+        except BaseException:  # here, or of whom they are for: such as a signal
+            for each in rest_of(came):
+                write(*each)
+            raise
 
 
 def journaled(journal: Path) -> list[tuple[int, Answer]]:

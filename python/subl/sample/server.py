@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -35,10 +36,10 @@ from subl.sample.grammar import of_grammar
 from subl.sample.pace import Pace
 from subl.sample.reply import CROWDED, TRANSIENT, Choice, FailedError, Reply, TransientError
 from subl.sample.reply import retry_after as seconds_to_wait
-from subl.sample.tables import Http
+from subl.sample.tables import NEUTRAL, Http
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import APIStatusError, AsyncOpenAI, Omit
 
 Read = TypeVar("Read")
 
@@ -65,15 +66,11 @@ class Server:
         """See `Backend.begin`; nothing is sent yet.
 
         Raises:
-            ConfigError: the key is not in the environment.
+            ConfigError: the key is not in the environment, or cannot be one.
         """
         libraries = ("openai", *(() if self._sampling.grammar is None else ("llguidance",)))
         require("api", *libraries, what='backend.kind = "http"')
-        name = self._table.key_env
-        if name is not None and not self._key():
-            raise ConfigError(
-                f"backend.key_env: the environment has no {name}", hint=f"export {name}=…"
-            )
+        self._key()
 
     def answers(self, requests: Sequence[Request]) -> Generator[tuple[int, Answer], None, None]:
         """See `Backend.answers`."""
@@ -117,25 +114,63 @@ class Server:
             "server": self._table.base_url,
             "server_model": self._table.name,
             "promise": "none" if "seed" in self._table.leave_out else "same seeds",
+            "distribution": self._distribution(),
         }
 
-    def _key(self) -> str:
-        """Read when it is needed: an object that holds it could be shown."""
-        return os.environ.get(self._table.key_env or "", "")
+    def _distribution(self) -> str:
+        """Whether the server may have made another of the model's, without saying so."""
+        said = self._table.neutral and not {"temperature", "top_p"} & set(self._table.leave_out)
+        return "as asked for" if said else "the server's"
+
+    def _key(self) -> str | None:
+        """Read when it is needed: an object that holds it could be shown.
+
+        What no header can hold is refused here: libraries say it, in ways of their own.
+        """
+        name = self._table.key_env
+        if name is None:
+            return None
+        key = os.environ.get(name, "")
+        if not key:
+            raise ConfigError(
+                f"backend.key_env: the environment has no {name}", hint=f"export {name}=…"
+            )
+        if not re.fullmatch("[!-~]+", key):
+            raise ConfigError(
+                f"backend.key_env: {name} holds white space, or another character that no key has",
+                hint="a newline at the end, of a file that it was read from?",
+            )
+        return key
 
     def _body(self, request: Request, max_tokens: int, more: dict[str, Any]) -> dict[str, Any]:
+        left_out = self._table.leave_out
+        limit = "max_tokens" if "max_completion_tokens" in left_out else "max_completion_tokens"
         body = {
             "model": self._table.model,
             "messages": [turn._asdict() for turn in request.turns],
             "temperature": self._sampling.temperature,
             "top_p": 1.0,
-            "max_completion_tokens": max_tokens,
+            limit: max_tokens,
             "seed": request_seed(self._sampling.seed, request.number),
+            **(NEUTRAL if self._table.neutral else {}),
             **more,
         }
-        for name in self._table.leave_out:
+        for name in left_out:
             body.pop(name, None)
         return {**body, **self._table.extra_body}
+
+    def _headers(self) -> dict[str, str | Omit]:
+        """Nothing that the client would take from the environment: who wants a key sent says so."""
+        from openai import Omit
+
+        custom = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+        unasked = [each.partition(":")[0].strip() for each in custom]
+        key = self._key()
+        return {
+            **dict.fromkeys([*unasked, "OpenAI-Organization", "OpenAI-Project"], Omit()),
+            "Authorization": Omit() if key is None else f"Bearer {key}",
+            "Content-Type": "application/json",
+        }
 
     def _grammar(self) -> dict[str, Any]:
         grammar = self._sampling.grammar
@@ -168,7 +203,7 @@ class Server:
             async with (
                 AsyncOpenAI(
                     base_url=self._table.base_url,
-                    api_key=self._key() or "none",  # a key is asked for
+                    api_key="none",  # it wants one; see `_headers`
                     max_retries=0,
                     timeout=self._table.timeout_seconds,
                 ) as client,
@@ -201,13 +236,15 @@ class Server:
                     each = came.get(timeout=_LOOK_UP_SECONDS)
                 except Empty:
                     continue
-                except BaseException:  # a signal: what was answered is handed on before it ends us
-                    while not came.empty() and (each := came.get()) is not None:
-                        yield each
-                    raise
                 if each is None:
                     break
                 yield each
+        except GeneratorExit:  # nobody takes more
+            raise
+        except BaseException:  # a signal, here or thrown in: what was answered comes before it
+            while not came.empty() and (each := came.get()) is not None:
+                yield each
+            raise
         finally:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(cancel)
@@ -231,9 +268,7 @@ class Server:
             try:
                 async with pace.turn() as turn:
                     try:
-                        reply = await self._post(client, body)
-                        usage.update(reply.tokens)
-                        found = read(reply.choices[0])
+                        found = read(await self._post(client, body, usage))
                     except TransientError as error:
                         wait = self._wait(attempt, error.wait)
                         if error.crowded:
@@ -243,7 +278,7 @@ class Server:
                     turn.faster()
                     return found, dict(usage)
             except FailedError as error:
-                return str(error), dict(usage)
+                return self._said(error), dict(usage)
             except TransientError as error:
                 if attempt < self._table.attempts and clock() + wait < end:
                     await asyncio.sleep(wait)
@@ -256,14 +291,15 @@ class Server:
                 return f"{error} (attempt {attempt})", dict(usage)
 
     def _wait(self, attempt: int, asked: float | None) -> float:
-        """Seconds before the next attempt; the randomness keeps requests from coming together."""
-        if asked is not None:
-            return asked
-        longest = min(self._table.retry_seconds * 2.0 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
-        return longest * random.uniform(0.5, 1.0)
+        """Seconds before the next attempt, no fewer than the server asks for: some ask for none.
 
-    async def _post(self, client: AsyncOpenAI, body: dict[str, Any]) -> Reply:
-        """One attempt.
+        The randomness keeps requests from coming together.
+        """
+        own = min(self._table.retry_seconds * 2.0 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
+        return max(own, asked or 0.0) * random.uniform(1.0, 1.5)
+
+    async def _post(self, client: AsyncOpenAI, body: dict[str, Any], usage: Counter[str]) -> Choice:
+        """One attempt, whose tokens are added to `usage`.
 
         Raises:
             SublError: no attempt at any request will do.
@@ -274,7 +310,12 @@ class Server:
 
         try:
             async with asyncio.timeout(self._table.timeout_seconds):
-                got = await client.post("/chat/completions", body=body, cast_to=httpx2.Response)
+                got = await client.post(
+                    "/chat/completions",
+                    body=body,
+                    cast_to=httpx2.Response,
+                    options={"headers": self._headers()},
+                )
         except (TimeoutError, APITimeoutError):
             raise TransientError(f"no reply in {self._table.timeout_seconds:g} s") from None
         except APIStatusError as error:
@@ -292,6 +333,10 @@ class Server:
             raise TransientError(reason, unreachable=unreachable) from None
         self._reached = True
         reply = Reply.of(got.content)
+        usage.update(reply.tokens)
+        if refusal := reply.refusal:
+            said = self._said(refusal.message)
+            raise self._meaning(refusal.status, refusal.code, said, got.headers)
         asked = self._table.name
         if reply.model != asked:
             raise InputError(
@@ -301,13 +346,17 @@ class Server:
                 if reply.model
                 else None,
             )
-        return reply
+        return reply.choice()
 
     def _refused(self, error: APIStatusError) -> Exception:
         """What a status that is no success means."""
-        status, said = error.status_code, self._said(error)
+        said = self._said(error)
         if " - " not in said:  # it quotes only what is where OpenAI says it
             said = self._said(f"{said} - {error.response.text.strip()}")
+        return self._meaning(error.status_code, error.code, said, error.response.headers)
+
+    def _meaning(self, status: int, code: Any, said: str, headers: Mapping[str, str]) -> Exception:
+        """What an error means, which says `said` to a person."""
         where, name = self._table.base_url, self._table.key_env
         if status in (401, 403):
             what = "asks for a key" if name is None else f"does not take the key in {name}"
@@ -317,19 +366,23 @@ class Server:
                 f"{where} has no model {self._table.model!r}, or is no such server: {said}",
                 hint="check backend.model and backend.base_url",
             )
-        if status == 402 or error.code == "insufficient_quota":
+        if status == 402 or code == "insufficient_quota":
             return StageError(
                 f"{where} wants to be paid: {said}",
                 hint="the same command goes on when it is",
             )
         if status in TRANSIENT:
-            wait = seconds_to_wait(error.response.headers)
+            wait = seconds_to_wait(headers)
             return TransientError(said, wait=wait, crowded=status in CROWDED)
         return FailedError(said)
 
     def _said(self, error: BaseException | str) -> str:
         """What an error says: servers repeat keys, and may send anything."""
+        import httpx2
+
         text = str(error) or type(error).__name__
+        if isinstance(error, httpx2.LocalProtocolError):  # it repeats what was to be sent
+            text = type(error).__name__
         if key := self._key():
             text = text.replace(key, "…")
         return "".join(each if each.isprintable() else " " for each in text)[:_QUOTED]

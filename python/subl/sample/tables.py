@@ -51,11 +51,19 @@ class Http(_Table):
         description="how the server takes a grammar: vLLM's `structured_outputs` (regex, "
         "json_schema), or OpenAI's `response_format` (json_schema); default: not at all",
     )
+    neutral: bool = Field(
+        False,
+        description="whether a request also says top_k = -1, min_p = 0 and repetition_penalty = 1: "
+        "a server that takes them (vLLM's, SGLang's) then does nothing else with the model's "
+        "distribution, whatever its generation_config.json says",
+    )
     extra_body: dict[str, Any] = Field(
-        {}, description="more that each request says; it is recorded"
+        {}, description="more that each request says, of nothing that it says anyway; recorded"
     )
     leave_out: tuple[Literal["seed", "temperature", "top_p", "max_completion_tokens"], ...] = Field(
-        (), description="what a request does not say because this server does not take it"
+        (),
+        description="what a request does not say because this server does not take it; without "
+        "max_completion_tokens it says max_tokens",
     )
     concurrency: int = Field(
         16,
@@ -99,14 +107,17 @@ class Http(_Table):
             )
         if self.key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_env):
             raise ValueError("key_env must be the name of an environment variable, not a key")
-        if said := _SAID & self.extra_body.keys():
-            raise ValueError(f"extra_body: {min(said)} is said by each request, or by none")
         return self
 
-
-_SAID = frozenset(
-    {"model", "messages", "temperature", "max_completion_tokens", "seed", "n", "stream"}
-)
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        said = {*_SAID, self.grammars, *(NEUTRAL if self.neutral else ())}
+        if twice := said & self.extra_body.keys():
+            raise ValueError(
+                f"extra_body must not say {min(twice)}: a request says it as the configuration "
+                "does, or answers would be others than it records"
+            )
+        return self
 
 
 class Vllm(_Table):
@@ -127,6 +138,15 @@ class Vllm(_Table):
 _TAKEN = frozenset(
     {"model", "tokenizer", "seed", "trust_remote_code", "load_format", "hf_overrides"}
 )
+
+_SAID = frozenset(
+    {"model", "messages", "seed", "temperature", "top_p", "max_completion_tokens", "max_tokens"}
+    | {"n", "stream", "logprobs", "top_logprobs"}
+)
+"""What requests say, or what would make another kind of answer of theirs."""
+
+NEUTRAL: dict[str, float] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""What leaves a model's distribution as it is."""
 
 BackendTable = Annotated[Transformers | Http | Vllm, Field(discriminator="kind")]
 
