@@ -545,7 +545,7 @@ def test_a_key_that_no_header_holds_is_refused_and_not_repeated(
         ({"base_url": f"owl.invalid/{SECRET}"}, "base_url must be http"),
         ({"key_env": SECRET}, "the name of an environment variable"),
         ({"api_key": SECRET}, "unknown key `backend.api_key`"),
-        ({"extra_body": {"seed": 7, "key": SECRET}}, "extra_body: seed is said by each request"),
+        ({"extra_body": {"seed": 7, "key": SECRET}}, "extra_body must not say seed"),
     ],
 )
 def test_a_key_in_the_configuration_is_refused_and_not_repeated(
