@@ -16,6 +16,8 @@ from subl.evaluate import EvalSpec, evaluate
 from subl.evaluate.stage import EVAL
 from subl.progress import Progress
 
+from ..sample.serving import Serving, completion
+
 TONE = {
     "template": "How kind is this, from 0 to 9?\n{prompt}\n{completion}",
     # A model of random weights says a number now and then.
@@ -92,6 +94,19 @@ def test_an_interrupted_run_keeps_answers_and_judgements(
     assert set(again.seen) == {"eval model, sense"}
     for name in ("scores.jsonl", "judged.parquet", "result.json"):
         assert (tmp_path / "out" / name).read_bytes() == (judged / name).read_bytes()
+
+
+def test_cells_follow_from_what_a_judge_is_asked(tiny_model: Path, tmp_path: Path) -> None:
+    """Not from how fast."""
+    serving, cells = Serving(), []
+    serving.reply = lambda body, time: completion("5")
+    tables: list[dict[str, Any]] = [{}, {"concurrency": 2}, {"extra_body": {"min_q": 1}}]
+    for number, table in enumerate(tables):
+        spec = spec_of(samples=1, judge={"backend": serving.table(**table)})
+        made = evaluate(spec, tiny_model, tmp_path / str(number)).path
+        cells.append(set(polars.read_parquet(made / "judged.parquet")["cell"]))
+    serving.close()
+    assert cells[0] == cells[1] and not cells[0] & cells[2]
 
 
 def test_a_judge_that_says_nothing_stops_the_run(tiny_model: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from subl.errors import StageError
 from subl.evaluate.cells import Cells
 from subl.evaluate.method import Found, Work
 from subl.evaluate.sampled import Sampled, answers_of, sum_of_kinds
-from subl.sample.tables import Http
+from subl.sample.tables import UNKEYED, Http
 from subl.trait.judging import judge_of
 from subl.trait.rubric import SCORE, UNREAD, Judgement, Rubric
 
@@ -48,7 +48,7 @@ class Judged:
             **self._sampled.cells.origin,
             "judge": judge,
             "judging": spec.judge.model_dump(
-                mode="json", include={"template", "temperature", "seed"}
+                mode="json", exclude={"backend": set(UNKEYED), "batch_rows": True}
             ),
             "rubrics": {name: each.model_dump(mode="json") for name, each in trait.rubrics.items()},
         }
