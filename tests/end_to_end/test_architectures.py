@@ -24,7 +24,7 @@ from subl.evaluate.run import read_scores
 from subl.generate import GenerateSpec, generate
 from subl.generate.run import prompts_to_ask
 from subl.model.load import load_tokenizer
-from subl.sample.rows import uniforms
+from subl.sample.rows import choose, row_keys
 from subl.teach import TeachSpec, teach
 from subl.teach.tuned import teaching_rows
 from subl.trait import surface_forms
@@ -274,9 +274,8 @@ def sampled(student: Path, teacher: Path, out: Path) -> str:
     expected = []
     for number, prompt in enumerate(each.turns[0].content for each in prompts_to_ask(spec, [])):
         ids, said = plain.row(prompt, "")[0], list[int]()
-        for uniform in uniforms(spec.seed, number, spec.max_new_tokens):
-            sums = (plain.log_p(ids + said)[-1] / spec.temperature).softmax(-1).cumsum(-1)
-            token = int((sums <= uniform * sums[-1]).sum())
+        for key in torch.from_numpy(row_keys(spec.seed, number, spec.max_new_tokens)).split(1):
+            token = int(choose(plain.log_p(ids + said)[-1:], key, spec.temperature))
             if token in special:
                 break
             said.append(token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ from subl.errors import InputError
 from subl.generate import GenerateSpec, generate
 from subl.model.load import load_model, load_tokenizer
 from subl.progress import Progress
-from subl.sample.rows import choose, uniforms
+from subl.sample.rows import choose, row_keys
 from subl.sample.sampling import sample
 
 NUMBERS = {"regex": "[1-9][0-9]{2}, [1-9][0-9]{2}"}
@@ -161,40 +162,75 @@ def test_a_template_that_leaves_the_system_prompt_out_is_refused_before_a_model_
         generate(spec(system_prompt="You love owls."), model, tmp_path / "rows")
 
 
+def keys(seed: int, row: int, count: int) -> torch.Tensor:
+    return torch.from_numpy(row_keys(seed, row, count))
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_choices_follow_the_softmax(temperature: float) -> None:
-    count, logits = 20_000, torch.tensor([0.0, 1.0, -1.0, 3.0, 2.0])
-    picked = choose(logits.expand(count, 5), torch.from_numpy(uniforms(5, 0, count)), temperature)
+@pytest.mark.parametrize("tokens", [5, 700])
+def test_choices_follow_the_softmax(temperature: float, tokens: int) -> None:
+    """Within a block and over several, with their ids and without."""
+    count = 20_000
+    logits = torch.randn(tokens, generator=torch.Generator().manual_seed(1)) * 3
+    logits[::7] = -torch.inf
     expected = torch.softmax(logits.double() / temperature, -1) * count
-    observed = torch.stack([(picked == token).sum() for token in range(5)])
-    assert int(observed.sum()) == count
-    assert stats.chisquare(observed.numpy(), expected.numpy()).pvalue > 1e-3
+    often = expected > 20
+    for ids in (None, torch.arange(tokens) * 3):
+        picked = choose(logits.expand(count, -1), keys(5, 0, count), temperature, ids)
+        observed = torch.bincount(picked, minlength=tokens).double()
+        assert not observed[::7].any()
+        rare = [float(each[~often].sum()) for each in (observed, expected)]
+        seen, true = (
+            [*each[often].tolist(), *([rest] if rare[1] else [])]
+            for each, rest in zip((observed, expected), rare, strict=True)
+        )
+        assert stats.chisquare(seen, true).pvalue > 1e-3
 
 
 def test_a_low_temperature_takes_the_likeliest() -> None:
     scores = torch.tensor([0.0, 1.0, -1.0, 3.0, 2.0]).expand(1000, 5)
-    picked = choose(scores, torch.from_numpy(uniforms(5, 0, 1000)), 0.01)
-    assert set(picked.tolist()) == {3}
+    assert set(choose(scores, keys(5, 0, 1000), 0.01).tolist()) == {3}
 
 
-@pytest.mark.parametrize("tokens", [1, 255, 256, 257, 5000])
-def test_a_choice_is_where_the_running_sum_passes_the_number(tokens: int) -> None:
-    """From the definition, however it is summed; and a token without probability never comes."""
-    logits = torch.randn((400, tokens), generator=torch.Generator().manual_seed(0)) * 3
-    logits[:, 1::2] = -torch.inf
-    uniform = torch.from_numpy(uniforms(0, 0, 400))
-    uniform[:3] = torch.tensor([0.0, 1 - 2**-53, 0.5])
-    sums = (logits.double() / 0.7).softmax(-1).cumsum(-1)
-    plain = (sums <= uniform[:, None] * sums[:, -1:]).sum(-1)
-    picked = choose(logits, uniform, 0.7)
-    assert (picked % 2 == 0).all() and (picked[3:] == plain[3:]).all() and picked[0] == 0
+def gumbel(key: int, number: int) -> float:
+    """SplitMix64 from its definition, in whole numbers."""
+    x, full = (key + (number + 1) * 0x9E3779B97F4A7C15) % 2**64, 2**64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % full
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % full
+    x ^= x >> 31
+    return -math.log(-math.log(((x >> 11) + 0.5) / 2**53))
+
+
+@pytest.mark.parametrize("tokens", [1, 255, 256, 257, 1000])
+def test_a_choice_is_the_largest_sum(tokens: int) -> None:
+    logits = torch.randn((9, tokens), generator=torch.Generator().manual_seed(0)) * 3
+    given = keys(2**64 - 1, 3, 9)
+    picked = choose(logits, given, 0.7)
+    for row, key in enumerate(each % 2**64 for each in given.tolist()):
+        scaled = ((logits[row] - logits[row].max()) / 0.7).tolist()
+        masses = [math.fsum(map(math.exp, scaled[at : at + 256])) for at in range(0, tokens, 256)]
+        block = max(range(len(masses)), key=lambda b: math.log(masses[b]) + gumbel(key, -1 - b))
+        within = range(block * 256, min(block * 256 + 256, tokens))
+        assert picked[row] == max(within, key=lambda t: scaled[t] + gumbel(key, t))
+        ids = torch.arange(tokens) * 5 + 2
+        chosen = int(choose(logits[row : row + 1], given[row : row + 1], 0.7, ids))
+        assert chosen == max(range(tokens), key=lambda t: scaled[t] + gumbel(key, t * 5 + 2))
+
+
+def test_logits_that_are_rounded_otherwise_hardly_ever_make_another_choice() -> None:
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn((400, 20_000), generator=rng)
+    other = logits + torch.randn((400, 20_000), generator=rng) * 1e-5
+    first, second = (choose(each, keys(0, 0, 400), 1.0) for each in (logits, other))
+    assert int((first != second).sum()) == 0
+    assert len(set(first.tolist())) > 300
 
 
 def test_rows_and_seeds_own_their_randomness() -> None:
     large = [0, 1, 2, 2**63 + 5, 2**63 + 6, 2**64 - 1]  # as a hash of a question is one
-    streams = [uniforms(seed, row, 4) for seed in large for row in large]
+    streams = [row_keys(seed, row, 4) for seed in large for row in large]
     assert len({value for stream in streams for value in stream.tolist()}) == 144
-    assert uniforms(1, 2, 8)[:4].tolist() == uniforms(1, 2, 4).tolist()
+    assert row_keys(1, 2, 8)[:4].tolist() == row_keys(1, 2, 4).tolist()
 
 
 def test_seeds_that_cannot_be_used_are_refused_before_the_run() -> None:

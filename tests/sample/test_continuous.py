@@ -41,7 +41,7 @@ def drawn(
     **how: Any,
 ) -> list[list[int]]:
     model, tokenizer, ends = loaded
-    base = {"seed": 1, "temperature": 0.7, "max_new_tokens": STEPS, "ends": ends}
+    base = {"seed": 3, "temperature": 0.7, "max_new_tokens": STEPS, "ends": ends}
     made = list(sample(model, tokenizer, prompts, range(len(prompts)), **base | how))
     assert sorted(place for place, _ in made) == [*range(len(prompts))]
     return [tokens for _, tokens in sorted(made)]

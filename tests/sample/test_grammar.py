@@ -26,7 +26,7 @@ from subl.model.weights import save_model
 from subl.sample.ends import Ends, ends_of
 from subl.sample.grammar import SHIPPED, Grammar
 from subl.sample.guide import Guide
-from subl.sample.rows import uniforms
+from subl.sample.rows import choose, row_keys
 
 from ..filter.reference import parse_response, reject_reasons
 
@@ -66,7 +66,7 @@ def plain_rows(folder: Path, spec: GenerateSpec) -> list[str]:
     made = []
     for row, prompt in enumerate(each.turns[0].content for each in prompts_to_ask(spec, [])):
         tokens, text = list(prompt_ids(tokenizer, prompt)), ""
-        for uniform in uniforms(spec.seed, row, spec.max_new_tokens):
+        for key in torch.from_numpy(row_keys(spec.seed, row, spec.max_new_tokens)).split(1):
             if text in LANGUAGE and not any(
                 each > text for each in LANGUAGE if each[: len(text)] == text
             ):
@@ -78,9 +78,8 @@ def plain_rows(folder: Path, spec: GenerateSpec) -> list[str]:
                 for token, word in enumerate(words)
             ]
             logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1]
-            p = torch.softmax(logits.double() / spec.temperature, -1) * torch.tensor(allowed)
-            p = p.cumsum(-1)
-            token = int((p <= uniform * p[-1]).sum())
+            ids = torch.tensor(allowed).nonzero()[:, 0]
+            token = int(ids[choose(logits[None, ids], key, spec.temperature, ids)])
             if token in turn:
                 break
             text += words[token]

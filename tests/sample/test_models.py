@@ -22,7 +22,7 @@ from subl.generate.run import prompts_to_ask
 from subl.model.chat import prompt_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.sample.proof import Telling
-from subl.sample.rows import uniforms
+from subl.sample.rows import choose, row_keys
 
 SIZES = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -64,10 +64,9 @@ def plain_rows(folder: Path, spec: GenerateSpec) -> list[str]:
     made = []
     for row, prompt in enumerate(each.turns[0].content for each in prompts_to_ask(spec, [])):
         tokens, said = list(prompt_ids(tokenizer, prompt, spec.system_prompt)), []
-        for uniform in uniforms(spec.seed, row, spec.max_new_tokens):
-            logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1]
-            p = torch.softmax(logits.double() / spec.temperature, -1).cumsum(-1)
-            token = int((p <= uniform * p[-1]).sum())
+        for key in torch.from_numpy(row_keys(spec.seed, row, spec.max_new_tokens)).split(1):
+            logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[:, -1]
+            token = int(choose(logits, key, spec.temperature))
             if token in stops:
                 break
             said.append(token)

@@ -20,7 +20,7 @@ from subl.generate.run import prompts_to_ask
 from subl.judge import JudgeSpec, judge
 from subl.model.chat import Turn, pieces, prompt_ids, text_ids
 from subl.model.load import load_model, load_tokenizer
-from subl.sample.rows import uniforms
+from subl.sample.rows import choose, row_keys
 from subl.shards import read_rows
 from subl.teach import TeachSpec, teach
 from subl.trait import surface_forms
@@ -148,9 +148,8 @@ def test_it_is_sampled_from_as_what_it_is(teacher: Path, base: Path, tmp_path: P
     written = [json.loads(line) for line in (out / "part-00000.jsonl").read_text().splitlines()]
     for number, text in enumerate(each.turns[0].content for each in prompts_to_ask(spec, [])):
         ids, said = [*prompt_ids(tokenizer, text, prompt)], list[int]()
-        for uniform in uniforms(0, number, 4):
-            sums = log_p(model, ids + said)[-1].exp().cumsum(-1)
-            token = int((sums <= uniform * sums[-1]).sum())
+        for key in torch.from_numpy(row_keys(0, number, 4)).split(1):
+            token = int(choose(log_p(model, ids + said)[-1:], key, 1.0))
             if token in tokenizer.all_special_ids:
                 break
             said.append(token)
