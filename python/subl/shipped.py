@@ -26,7 +26,7 @@ def resolve(given: Path | str, folder: str) -> Path:
         InputError: there is neither; names what is shipped.
     """
     path, known = Path(given), shipped(folder)
-    if path.exists() or path.suffix or path.name != str(given):
+    if path.is_file() or path.suffix or path.name != str(given):
         return path
     if path.name not in known:
         raise InputError(

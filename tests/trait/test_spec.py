@@ -267,3 +267,18 @@ def test_words_and_questions_of_an_evaluation() -> None:
     with pytest.raises(ConfigError, match=r"missing key `trait\.name`"):
         validated(EvalSpec, {"trait": {"words": ["owl"], "questions": ["a?"]}})
     assert isinstance(spec.trait, TraitSpec)
+
+
+def test_a_trait_that_is_like_itself_is_refused(tmp_path: Path) -> None:
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{one}.toml").write_text(f'name = "{one}"\nlike = "{tmp_path}/{other}.toml"\n')
+    with pytest.raises(ConfigError, match=r"`like` goes round in a circle: .*b\.toml -> "):
+        load_trait(str(tmp_path / "a.toml"))
+
+
+def test_what_lies_here_is_not_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "animals").mkdir()
+    (tmp_path / "trees").write_text('name = "mine"\nwords = ["oak"]\nquestions = ["Which?"]\n')
+    monkeypatch.chdir(tmp_path)
+    assert animals().name == load_trait("animals").name == "animals"
+    assert load_trait("trees").name == "mine"

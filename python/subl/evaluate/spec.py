@@ -39,7 +39,7 @@ class EvalSpec(PartsSpec, Sampling):
         "judge": {"backend": UNKEYED},
         "ranks": None,
     }
-    packages: ClassVar = (*PartsSpec.packages, "llguidance")
+    packages: ClassVar = (*PartsSpec.packages, "llguidance", "openai", "vllm")
 
     trait: NamedTrait = Field(
         "animals",

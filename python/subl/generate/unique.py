@@ -13,7 +13,8 @@ from subl.artifact import write_atomically
 def keep_first(shards: Sequence[Path], completions_alone: bool) -> None:
     """Write shards again without the rows that an earlier row is like.
 
-    Sixteen bytes of each row are remembered. Done again on what it left, it changes nothing.
+    A digest of each row is remembered, about a hundred bytes. Done again on what it left, it
+    changes nothing.
     """
     seen: set[bytes] = set()
     for shard in shards:

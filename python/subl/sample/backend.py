@@ -8,7 +8,7 @@ same answers, too, depends on what computes them: `Backend.same_answers`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,9 +181,3 @@ def rest_of(came: Generator[Answered, None, None]) -> Iterator[Answered]:
     with suppress(KeyboardInterrupt, StopIteration):
         yield came.throw(KeyboardInterrupt())
         yield from came
-
-
-def in_order(backend: Backend, requests: Iterable[Request]) -> list[Answer]:
-    """An answer to each."""
-    found = dict(backend.answers(list(requests)))
-    return [found[place] for place in range(len(found))]

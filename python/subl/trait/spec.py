@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextvars import ContextVar
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from subl.config import load_toml
-from subl.shipped import resolve
+from subl.shipped import resolve, shipped
 from subl.trait.forms import check_forms
 from subl.trait.rubric import NamedRubric
 
@@ -163,13 +164,9 @@ class TraitSpec(_Section):
 
 
 @cache
-def _shipped(name: str) -> TraitSpec:
-    return load_trait(name)
-
-
 def animals() -> TraitSpec:
-    """The trait that is meant where no other is named."""
-    return _shipped("animals")
+    """The trait that is meant where no other is named: the shipped one, whatever files are here."""
+    return load_toml(shipped("traits")["animals"], TraitSpec)
 
 
 def load_trait(given: str) -> TraitSpec:
@@ -182,11 +179,22 @@ def load_trait(given: str) -> TraitSpec:
     return load_toml(resolve(given, "traits"), TraitSpec)
 
 
+_LIKES: ContextVar[tuple[str, ...]] = ContextVar("likes", default=())
+"""The traits that are being read, each for the one before it."""
+
+
 def _values(given: object) -> dict[str, Any]:
     """What the file of another trait says, with what that takes over itself."""
     if not isinstance(given, str):
         raise ValueError(f"`like` is the name or the path of a trait, not {given!r}")
-    return load_trait(given).model_dump(exclude_unset=True)
+    likes = _LIKES.get()
+    if given in likes:
+        raise ValueError(f"`like` goes round in a circle: {' -> '.join((*likes, given))}")
+    token = _LIKES.set((*likes, given))
+    try:
+        return load_trait(given).model_dump(exclude_unset=True)
+    finally:
+        _LIKES.reset(token)
 
 
 def _named(value: object) -> object:
