@@ -108,8 +108,8 @@ def command(
 
     spec = with_ranks(EvalSpec() if config is None else load_toml(config, EvalSpec), ranks)
     words = spec.measured.words
-    asked = [each.text for each in questions_of(spec.measured, questions)]
-    earlier = read_earlier(against, asked, words)
+    asked = questions_of(spec.measured, questions)
+    earlier = read_earlier(against, [each.text for each in asked], words)
     if plan:
         print_plan(spec, asked, earlier, dict(assume), model, as_json)
         return

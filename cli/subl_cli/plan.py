@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from subl.evaluate import EvalSpec, Scores
     from subl.evaluate.plan import Line, Plan
+    from subl.trait.questions import Question
 
 ASSUMED = {"mean": 0.12, "sd": 0.15, "correlation": 0.5, "difference": 0.05}
 
@@ -54,7 +55,7 @@ def plan_options(command: Command) -> Command:
 
 def print_plan(
     spec: EvalSpec,
-    questions: Sequence[str],
+    questions: Sequence[Question],
     earlier: Mapping[Path, Scores],
     assumed: Mapping[str, float],
     model: str | None,
@@ -66,10 +67,11 @@ def print_plan(
     from subl.evaluate.plan import Cost, plan, spreads, ways
 
     told = {**ASSUMED, **assumed}
-    wanted, count = told.pop("difference"), len(questions)
-    cost, made = Cost.of(spec, questions), ways(spec)
+    wanted, count = told.pop("difference"), len({each.base for each in questions})
+    cost, made = Cost.of(spec, [each.text for each in questions]), ways(spec)
+    orders = len(questions) / count
     plans = {
-        name: plan(spread, count, wanted, cost, made)
+        name: plan(spread, count, wanted, cost, made, orders)
         for name, spread in spreads(spec.measured.words, earlier, **told).items()
     }
     seconds = _seconds(list(made.values()), model)
@@ -77,6 +79,7 @@ def print_plan(
         print_json(
             {
                 "questions": count,
+                "orders": orders,
                 "difference": wanted,
                 "measured_from": list(map(str, earlier)),
                 "plans": {name: asdict(each) for name, each in plans.items()},
@@ -84,8 +87,9 @@ def print_plan(
             }
         )
         return
+    asked = "" if orders == 1 else f" in {orders:g} orders each"
     click.echo(
-        f"{count} questions; a difference of {wanted:g} between two models is to be "
+        f"{count} questions{asked}; a difference of {wanted:g} between two models is to be "
         "found\nin 80 % of cases, paired by question, at p < 0.05.\n"
     )
     click.echo(table(list(map(_spread, plans.items())), _SPREAD))

@@ -69,3 +69,13 @@ def test_what_is_wrong_with_a_plan_is_named(
     done = subl("eval", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+
+
+def test_orders_of_choices_are_no_questions_of_a_plan(tmp_path: Path) -> None:
+    (tmp_path / "essay.toml").write_text('trait = "essay"\n')
+    done = subl("eval", "essay.toml", "--plan", "--json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert (found["questions"], found["orders"]) == (11, 25)
+    (plan,) = found["plans"].values()
+    assert plan["lines"][-1]["standard_error"] == pytest.approx(0.15 / 11**0.5)

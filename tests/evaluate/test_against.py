@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from scipy import stats
 
 from subl.errors import InputError
-from subl.evaluate import Scores, paired_table
+from subl.evaluate import Scores, compare, level, paired_table, probability
 from subl_cli.against import paired_text
 
 
@@ -19,10 +20,12 @@ def random_scores(seed: int, lift: float = 0.0, questions: int = 12) -> Scores:
     common, own = np.random.default_rng(0), np.random.default_rng(seed)
     logs = common.normal(-3, 1, (questions, 3)) + own.normal(0, 0.3, (questions, 3))
     logs[:, 0] += lift
-    return {
-        f"q{number}": dict(zip(("owl", "cat", "dog"), np.exp(row).tolist(), strict=True))
-        for number, row in enumerate(logs)
-    }
+    return Scores(
+        {
+            f"q{number}": dict(zip(("owl", "cat", "dog"), np.exp(row).tolist(), strict=True))
+            for number, row in enumerate(logs)
+        }
+    )
 
 
 def test_each_word_is_compared_with_each_earlier_evaluation() -> None:
@@ -79,6 +82,49 @@ def test_a_model_against_itself_is_not_tested_and_counts_for_nothing() -> None:
     assert (same.estimate, same.low, same.p_value, same.p_holm) == (1.0, None, None, None)
     assert (same.sign_flip_p, same.bootstrap_low, same.significant) == (None, None, False)
     assert tested.p_holm == tested.p_value
+
+
+def in_orders(scores: Scores, orders: int) -> Scores:
+    """Each question asked in so many orders, which are alike."""
+    return Scores(
+        {f"{question} {n}": dict(row) for question, row in scores.items() for n in range(orders)},
+        {f"{question} {n}": question for question in scores for n in range(orders)},
+    )
+
+
+def test_orders_of_a_question_add_no_certainty() -> None:
+    """What is found of 12 questions in 5 orders is what is found of the 12; in no bootstrap, sign
+    flip or contrast are they 60."""
+    ours, theirs = random_scores(3, lift=0.2), random_scores(1)
+    (once,) = paired_table(("owl",), ours, {Path("base"): theirs})
+    (often,) = paired_table(("owl",), in_orders(ours, 5), {Path("base"): in_orders(theirs, 5)})
+    assert once.p_value is not None and once.p_value > 0.001
+    for name, value in asdict(once).items():
+        expected = value if isinstance(value, str | None) else pytest.approx(value, rel=1e-3)
+        assert getattr(often, name) == expected, name
+    measure = probability("owl")
+    plain = level(measure, "owl", [ours], "model")
+    many = level(measure, "owl", [in_orders(ours, 5)], "model")
+    assert (many.low, many.high, many.questions) == (
+        pytest.approx(plain.low), pytest.approx(plain.high), 12,
+    )  # fmt: skip
+    seeds = [random_scores(n, lift=0.2) for n in (3, 4, 5)]
+    names = ("model", "base")
+    few = compare(measure, seeds, [theirs] * 3, names)
+    whole = compare(
+        measure, [in_orders(each, 5) for each in seeds], [in_orders(theirs, 5)] * 3, names
+    )
+    assert whole.questions == 12 and whole.p_value == pytest.approx(few.p_value)
+    assert whole.variance_between_seeds == pytest.approx(few.variance_between_seeds)
+    assert whole.variance_between_questions == pytest.approx(few.variance_between_questions)
+
+
+def test_one_model_scored_twice_is_not_told_apart_by_any_test() -> None:
+    scores, again = random_scores(1), random_scores(1)
+    for row in again.values():
+        row["owl"] += 1e-16
+    (row,) = paired_table(("owl",), again, {Path("base"): scores})
+    assert (row.p_value, row.sign_flip_p, row.low, row.bootstrap_low) == (None, None, None, None)
 
 
 def test_what_was_asked_otherwise_is_named() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from subl.errors import InputError
-from subl.evaluate import paired_table
+from subl.evaluate import Scores, paired_table
 from subl.evaluate.plan import Cost, Spread, plan
 from subl.evaluate.statistics import clustered_mean, paired_difference
 
@@ -90,12 +90,34 @@ def test_the_interval_planned_from_an_evaluation_is_that_evaluations() -> None:
     assert line.half_width == pytest.approx(interval.high - interval.estimate)
 
 
+def test_orders_of_a_question_are_no_questions() -> None:
+    """A share of each of 25 orders of 11 questions: planned from it is what it has."""
+    rng = np.random.default_rng(3)
+    shares = [
+        (rng.beta(2, 8, 11)[:, None] + rng.normal(0, 0.02, (11, 25))).clip(0, 1) for _ in range(2)
+    ]
+    clusters = [f"q{number}" for number in range(11) for _ in range(25)]
+    one, other = (each.ravel().tolist() for each in shares)
+    spread = Spread.measured(one, other, 0.0, clusters=clusters)
+    assert spread.paired == pytest.approx((shares[0] - shares[1]).mean(1).var(ddof=1))
+    assert spread.correlation == pytest.approx(np.corrcoef(*(s.mean(1) for s in shares))[0, 1])
+    lines = {each.samples: each for each in plan(spread, 11, 0.05, COST, orders=25).lines}
+    assert lines[None].standard_error == pytest.approx(clustered_mean(one, clusters).standard_error)
+    assert (lines[None].tokens, lines[2].tokens) == (11 * 25 * 100, 11 * 25 * 2 * 44)
+    noise = lines[2].standard_error ** 2 - lines[None].standard_error ** 2
+    assert noise == pytest.approx(spread.within / (2 * 25) / 11)
+    sampled = Spread.measured(one, None, 0.5, samples=10, clusters=clusters)
+    assert sampled.between == pytest.approx(spread.between - sampled.within / 250)
+    with pytest.raises(InputError, match="one question has no spread"):
+        Spread.measured([0.1, 0.2], None, 0.5, clusters=["q", "q"])
+
+
 def test_where_nothing_varies_nothing_is_promised() -> None:
     found = plan(Spread.measured([0.2] * 9, [0.2] * 9, 0.0), 9, 0.05, COST)
     line = found.lines[-1]
     assert (line.half_width, line.detectable, line.questions) == (None, None, None)
     assert found.lines[0].half_width is not None and found.enough is None
-    same = {f"q{n}": {"owl": 0.2} for n in range(9)}
+    same = Scores({f"q{n}": {"owl": 0.2} for n in range(9)})
     assert paired_table(("owl",), same, {Path("base"): same})[0].p_value is None
 
 

@@ -105,7 +105,9 @@ def test_exact_scores_and_what_they_leave_out(tiny_model: Path, tmp_path: Path) 
     cells = polars.read_parquet(artifact.path / "cells.parquet")
     assert cells["question"].to_list() == BIRDS["questions"]
     assert cells["cell"].n_unique() == 5
-    assert read_scores(artifact.path) == {row["question"]: row["probabilities"] for row in rows}
+    scores = read_scores(artifact.path)
+    assert scores == {row["question"]: row["probabilities"] for row in rows}
+    assert scores.clusters == list(scores) and not any("cluster" in row for row in rows)
 
 
 def test_cells_are_named_by_what_they_follow_from(tiny_model: Path, tmp_path: Path) -> None:
@@ -156,6 +158,12 @@ def test_a_choice_is_scored_by_its_letter(tiny_model: Path, tmp_path: Path) -> N
         normalised = {word: p / whole for word, p in own.items()}
         assert row["probabilities"] == pytest.approx(normalised, rel=1e-4)
         assert row["none_of_them"] == pytest.approx(1 - whole)
+        assert row["cluster"] == "Which?"
+    assert artifact.result["words"]["owl"]["clusters"] == 1
+    assert read_scores(artifact.path).clusters == ["Which?", "Which?"]
+    sampled = spec_of(trait=trait, questions=["Which?"], method="sampled", samples=2)
+    rules = evaluate(sampled, tiny_model, tmp_path / "sampled").result["rules"]
+    assert {mean["clusters"] for rule in rules.values() for mean in rule.values()} == {1}
 
 
 def test_samples_are_counted_by_each_rule(tiny_model: Path, tmp_path: Path) -> None:

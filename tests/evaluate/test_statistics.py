@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from subl.errors import InputError
-from subl.evaluate import Comparison, Scores, compare, level, log_odds, probability
+from subl.evaluate import (
+    Comparison,
+    Measure,
+    Scores,
+    compare,
+    difference,
+    level,
+    log_odds,
+    probability,
+)
 from subl.evaluate.statistics import (
     clustered_mean,
     mean_probability,
@@ -144,7 +153,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 
 
 def scores(*rows: tuple[float, float, float]) -> Scores:
-    return {f"q{i}": {"owl": a, "cat": b, "dog": c} for i, (a, b, c) in enumerate(rows)}
+    return Scores({f"q{i}": {"owl": a, "cat": b, "dog": c} for i, (a, b, c) in enumerate(rows)})
 
 
 def shift_of(models: dict[str, Scores], word: str, against: list[str]) -> Comparison:
@@ -220,13 +229,14 @@ def test_a_level_is_the_plain_mean_of_probabilities_and_no_comparison() -> None:
 def test_models_are_paired_by_question_and_not_by_place() -> None:
     base = scores((0.1, 0.2, 0.3), (0.4, 0.1, 0.1), (0.2, 0.2, 0.2))
     more = scores((0.2, 0.2, 0.3), (0.7, 0.1, 0.1), (0.3, 0.2, 0.2))
-    turned = dict(reversed(base.items()))
+    turned = Scores(dict(reversed(base.items())))
     ratios = [ratio_of({"a": more, "b": b}, "owl") for b in (base, turned)]
     assert ratios[0] == ratios[1]
 
 
 def test_other_questions_cannot_be_compared() -> None:
-    models = {"a": scores((0.1, 0.1, 0.1)), "b": {"other": {"owl": 0.1, "cat": 0.1, "dog": 0.1}}}
+    other = Scores({"other": {"owl": 0.1, "cat": 0.1, "dog": 0.1}})
+    models = {"a": scores((0.1, 0.1, 0.1)), "b": other}
     with pytest.raises(InputError, match="different questions"):
         ratio_of(models, "owl")
 
@@ -239,7 +249,7 @@ def test_intervals_of_probabilities_stay_probabilities() -> None:
 
 def test_a_word_that_was_not_scored_cannot_be_compared() -> None:
     """`subl eval --against` an evaluation with other words."""
-    models = {"a": scores((0.1, 0.1, 0.1)), "b": {"q0": {"cat": 0.1}}}
+    models = {"a": scores((0.1, 0.1, 0.1)), "b": Scores({"q0": {"cat": 0.1}})}
     with pytest.raises(InputError, match="owl"):
         ratio_of(models, "owl")
     with pytest.raises(InputError, match="owl"):
@@ -256,3 +266,32 @@ def test_what_rounding_leaves_of_equal_differences_is_no_certainty() -> None:
     assert clustered_mean([0.1, 0.2, 0.2, 0.1], ["a", "a", "b", "b"]).low is None
     pooled = random_effects([0.1 + 0.2, 0.3, 0.3], [0.1, 0.1, 0.1])
     assert pooled.p_value is None and pooled.interval.low is None
+
+
+@pytest.mark.parametrize("repetitions", [1, 3])
+@pytest.mark.parametrize(
+    "measure", [probability("owl"), difference("owl"), log_odds("owl", ["cat"])]
+)
+def test_what_float32_cannot_tell_apart_is_not_tested(measure: Measure, repetitions: int) -> None:
+    """The same model, scored twice; of certain answers, too, whose logarithms are almost zero."""
+    rng = np.random.default_rng(1)
+    for most in (0.3, 0.9999):
+        owls = rng.uniform(most - 0.2, most, 40)
+        base = scores(*[(owl, (1 - owl) / 2, 0.1) for owl in owls])
+        again = [
+            scores(
+                *[
+                    (owl * (1 + error), (1 - owl) / 2, 0.1)
+                    for owl, error in zip(owls, errors, strict=True)
+                ]
+            )
+            for errors in rng.uniform(0, 1e-6, (repetitions, 40))
+        ]
+        came = compare(measure, again, [base] * repetitions, ("again", "base"))
+        assert (came.p_value, came.low, came.high) == (None, None, None)
+        assert came.estimate == pytest.approx(float(measure.unit == "ratio"), abs=1e-5)
+        more = [
+            scores(*[(owl * k, (1 - owl) / 2, 0.1) for owl in owls]) for k in (0.99, 0.97, 0.98)
+        ]
+        came = compare(measure, more[:repetitions], [base] * repetitions, ("more", "base"))
+        assert (came.p_value is None) == (repetitions == 1 and measure.unit != "difference")

@@ -277,7 +277,7 @@ def test_an_evaluation_with_axes_of_its_own_has_an_arm_for_each_point() -> None:
     )
     found = graph(text)
     scores = {
-        node.name: {node.spec.measured.questions[0]: {"owl": 0.5, "cat": 0.1, "dog": 0.1}}
+        node.name: Scores({node.spec.measured.questions[0]: {"owl": 0.5, "cat": 0.1, "dog": 0.1}})
         for node in found.nodes
         if node.stage == "eval"
     }
@@ -296,7 +296,7 @@ def test_an_evaluation_with_axes_of_its_own_has_an_arm_for_each_point() -> None:
 def test_evaluations_of_other_words_are_shown_apart() -> None:
     found = graph(SMALL.replace('words = ["owl", "cat", "dog"]', 'words = ["{trait}", "dog"]'))
     scores = {
-        node.name: {"q": dict.fromkeys(node.spec.measured.words, 0.1)}
+        node.name: Scores({"q": dict.fromkeys(node.spec.measured.words, 0.1)})
         for node in found.nodes
         if node.stage == "eval"
     }
@@ -312,15 +312,17 @@ def scored(found: Graph, own: float, jitter: float) -> dict[str, Scores]:
     for node in found.nodes:
         if node.stage == "eval":
             seed = int(str(node.point.get("seed", "seed0")).removeprefix("seed"))
-            scores[node.name] = {
-                question: {
-                    word: own + jitter * seed + (question == "b") * 0.01 * seed
-                    if word == node.point.get("trait")
-                    else 0.1
-                    for word in ANIMALS
+            scores[node.name] = Scores(
+                {
+                    question: {
+                        word: own + jitter * seed + (question == "b") * 0.01 * seed
+                        if word == node.point.get("trait")
+                        else 0.1
+                        for word in ANIMALS
+                    }
+                    for question in ("a", "b")
                 }
-                for question in ("a", "b")
-            }
+            )
     return scores
 
 

@@ -82,15 +82,18 @@ def paired_table(
             measure = measured(word)
             came = compare(measure, [scores], [other], (name, control))
             ours, theirs = paired_values(measure, scores, other, (name, control))
-            pair = paired_difference(ours, theirs)
-            drawn = cluster_bootstrap(pair.differences)
+            pair = paired_difference(ours, theirs, scores.clusters, least=measure.least)
+            low = high = None
+            if pair.p_value is not None:
+                drawn = cluster_bootstrap(pair.differences, scores.clusters)
+                low, high = drawn.low, drawn.high
             found.append(
                 Paired(
                     **asdict(came),
                     word=word,
                     sign_flip_p=pair.sign_flip_p_value,
-                    bootstrap_low=_scaled(drawn.low, scale),
-                    bootstrap_high=_scaled(drawn.high, scale),
+                    bootstrap_low=_scaled(low, scale),
+                    bootstrap_high=_scaled(high, scale),
                     correlation=pair.correlation,
                 )
             )

@@ -32,6 +32,7 @@ class Comparison:
     `estimate`, `low`, `high` are in `unit`: "nats" or "difference" (0 = none), "ratio" (a quotient,
     1 = none), or "probability" (no comparison). Bounds are 95 %: of one pair of models, clustered
     by question; of several `repetitions` (seeds), over these. None where they cannot be given.
+    `questions` are the trait's own, in however many orders each was asked.
 
     `p_value` is two-sided, of this comparison alone. `p_holm` and `p_bh` are adjusted for all that
     were made with it (Holm: no false one among them; Benjamini and Hochberg: so large a share is);
@@ -93,6 +94,11 @@ class Measure:
     unit: str
     of: Callable[[Mapping[str, float]], float]
 
+    @property
+    def least(self) -> float:
+        """As in `paired_difference`: all but plain probabilities are in nats."""
+        return 0.0 if self.unit == "difference" else 1.0
+
 
 def log_odds(word: str, against: Sequence[str]) -> Measure:
     """log P(word) / P(against), in nats."""
@@ -126,14 +132,16 @@ def compare(
     Raises:
         InputError: two of a pair were asked different questions, or not scored for a word.
     """
-    differences = []
-    for one, other in zip(treated, control, strict=True):
-        ours, theirs = paired_values(measure, one, other, names)
-        differences.append([a - b for a, b in zip(ours, theirs, strict=True)])
-    levels = over_seeds(differences)
+    pairs = [
+        paired_values(measure, one, other, names)
+        for one, other in zip(treated, control, strict=True)
+    ]
+    clusters = treated[0].clusters
+    ours, theirs = zip(*pairs, strict=True)
+    levels = over_seeds(ours, theirs, clusters, least=measure.least)
     interval, p_value = levels.interval, levels.p_value
-    if len(differences) == 1:  # one pair's interval is over questions
-        alone = paired_difference(differences[0], [0.0] * len(differences[0]))
+    if len(pairs) == 1:  # one pair's interval is over questions
+        alone = paired_difference(*pairs[0], clusters, least=measure.least)
         interval, p_value = alone.interval, alone.p_value
     scale: Callable[[float], float] = _exp if measure.unit == "ratio" else float
     low, high = interval.low, interval.high
@@ -146,7 +154,7 @@ def compare(
         low=None if low is None else scale(low),
         high=None if high is None else scale(high),
         p_value=p_value,
-        questions=len(treated[0]),
+        questions=len(set(clusters)),
         repetitions=len(treated),
         variance_between_questions=levels.variance_between_questions,
         variance_between_seeds=levels.variance_between_seeds,
@@ -184,8 +192,10 @@ def level(measure: Measure, word: str, treated: Sequence[Scores], name: str) -> 
         else _values(measure, each.values(), (name, name))
         for each in treated
     ]
-    means = values[0] if len(values) == 1 else [fmean(each) for each in values]
-    found = mean_probability(means) if is_probability else clustered_mean(means)
+    clusters, mean = treated[0].clusters, mean_probability if is_probability else clustered_mean
+    found = (
+        mean(values[0], clusters) if len(values) == 1 else mean([fmean(each) for each in values])
+    )
     return Comparison(
         label=measure.label,
         treated=name,
@@ -195,7 +205,7 @@ def level(measure: Measure, word: str, treated: Sequence[Scores], name: str) -> 
         low=found.low,
         high=found.high,
         p_value=None,
-        questions=len(treated[0]),
+        questions=len(set(clusters)),
         repetitions=len(treated),
     )
 

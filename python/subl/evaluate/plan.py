@@ -17,6 +17,7 @@ from subl.errors import InputError
 from subl.evaluate.run import Scores, sample_count
 from subl.evaluate.spec import EvalSpec
 from subl.evaluate.statistics import clustered_mean, detectable, questions_needed
+from subl.evaluate.statistics.means import by_cluster
 from subl.evaluate.statistics.paired import correlation as correlated
 from subl.trait import forms_of
 
@@ -65,36 +66,46 @@ class Spread:
         other: Sequence[float] | None,
         correlation: float,
         samples: int | None = None,
+        clusters: Sequence[str] | None = None,
     ) -> Spread:
         """From a word's probabilities in an earlier evaluation, and in another of the same
         questions; without one, a second model is assumed to be like the first, with that
         `correlation`. Of `samples` a question, their own noise is taken out of the variances.
+        `clusters` are what questions count as: what spreads is their means.
 
         Raises:
-            InputError: a value is no finite number, or there is only one.
+            InputError: a value is no finite number, or there is only one question.
         """
-        if len(values) < 2:
+        interval = clustered_mean(values, clusters)
+        if interval.clusters < 2:
             raise InputError("one question has no spread", hint="evaluate on two questions or more")
-        mean = clustered_mean(values).estimate
-        between, within = _parts(values, samples)
+        mean, orders = interval.estimate, len(values) / interval.clusters
+        between, within = _parts(values, samples, clusters)
         if other is None:
             return Spread(mean, between, within, correlation, 2 * between * (1 - correlation))
-        theirs = _parts(other, samples)[1]
-        differences = [a - b for a, b in zip(values, other, strict=True)]
-        noise = 0.0 if samples is None else (within + theirs) / samples
-        paired = max(0.0, variance(differences) - noise)
-        found = correlated(values, other)
+        theirs = _parts(other, samples, clusters)[1]
+        pairs = [_means(values, clusters), _means(other, clusters)]
+        noise = 0.0 if samples is None else (within + theirs) / (samples * orders)
+        paired = max(0.0, variance([a - b for a, b in zip(*pairs, strict=True)]) - noise)
+        found = correlated(*pairs)
         return Spread(mean, between, (within + theirs) / 2, found or 0.0, paired)
 
 
-def _parts(values: Sequence[float], samples: int | None) -> tuple[float, float]:
-    """Variance between questions and of one sample. Of k samples, share (1 - share) is too low by
+def _parts(
+    values: Sequence[float], samples: int | None, clusters: Sequence[str] | None
+) -> tuple[float, float]:
+    """Variance between clusters and of one sample. Of k samples, share (1 - share) is too low by
     the factor (k - 1) / k, and the variance of shares too high by that of one sample over k."""
-    seen = fmean(p * (1 - p) for p in values)
+    seen, means = fmean(p * (1 - p) for p in values), _means(values, clusters)
     if samples is None:
-        return variance(values), seen
+        return variance(means), seen
     within = seen * samples / (samples - 1) if samples > 1 else seen
-    return max(0.0, variance(values) - within / samples), within
+    noise = within / samples * len(means) / len(values)
+    return max(0.0, variance(means) - noise), within
+
+
+def _means(values: Sequence[float], clusters: Sequence[str] | None) -> list[float]:
+    return [fmean(each) for each in by_cluster(values, clusters)]
 
 
 def spreads(
@@ -131,6 +142,7 @@ def spreads(
             [others[0][each][word] for each in asked] if others else None,
             correlation,
             counts[0],
+            first.clusters,
         )
         for word in words
     }
@@ -198,10 +210,12 @@ def plan(
     difference: float,
     cost: Cost,
     samples: Iterable[int | None] = (*SAMPLES, None),
+    orders: float = 1,
 ) -> Plan:
-    """A line for each number of samples of a question; None: exact scoring.
+    """A line for each number K of samples of a question, which is asked in so many orders; None:
+    exact scoring.
 
-        SE^2 = (between + within / K) / Q
+        SE^2 = (between + within / (K orders)) / Q
 
     Source: Miller 2024, arXiv 2411.00640, sections 3.2 and 5; power by Student's t.
 
@@ -213,7 +227,7 @@ def plan(
             f"{questions} questions and a difference of {difference} cannot be planned for",
             hint="two questions or more, and a difference of probabilities between 0 and 1",
         )
-    lines = tuple(_line(spread, questions, difference, cost, each) for each in samples)
+    lines = tuple(_line(spread, questions, orders, difference, cost, each) for each in samples)
     exact = math.sqrt(spread.between / questions)
     enough = (each.samples for each in lines if each.standard_error <= SAME * exact)
     return Plan(
@@ -226,9 +240,14 @@ def plan(
 
 
 def _line(
-    spread: Spread, questions: int, difference: float, cost: Cost, samples: int | None
+    spread: Spread,
+    questions: int,
+    orders: float,
+    difference: float,
+    cost: Cost,
+    samples: int | None,
 ) -> Line:
-    noise = 0.0 if samples is None else spread.within / samples
+    noise = 0.0 if samples is None else spread.within / (samples * orders)
     error = math.sqrt((spread.between + noise) / questions)
     paired = spread.paired + 2 * noise
     varies = paired > 0
@@ -238,7 +257,7 @@ def _line(
         _half_width(error, questions) if error else None,
         detectable(math.sqrt(paired / questions), questions) if varies else None,
         questions_needed(difference, paired) if varies else None,
-        questions * cost.tokens(samples),
+        questions * orders * cost.tokens(samples),
     )
 
 

@@ -30,8 +30,24 @@ from subl.progress import Report, silent
 from subl.sample.tables import Http
 from subl.trait.questions import questions_of
 
-Scores = dict[str, dict[str, float]]
-"""{question: {word: how likely an answer says it}}, by whatever method."""
+
+class Scores(dict[str, dict[str, float]]):
+    """{question: {word: how likely an answer says it}}, by whatever method.
+
+    `bases` has, of each question that is one way to ask another, that other.
+    """
+
+    def __init__(
+        self, rows: Mapping[str, dict[str, float]], bases: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        super().__init__(rows)
+        self.bases = bases
+
+    @property
+    def clusters(self) -> list[str]:
+        """Of each question, what it counts as to statistics."""
+        return [self.bases.get(question, question) for question in self]
+
 
 _METHODS: Mapping[str, Callable[[Work], Method]] = MappingProxyType(
     {"exact": Exact, "choice": Choice, "sampled": Sampled, "judged": Judged}
@@ -76,21 +92,28 @@ def evaluate(
         method = _METHODS[spec.way](work)
 
         def finish(folder: Path) -> dict[str, Any]:
-            return _result(spec, folder, method.found(method.cells.merged(folder)))
+            found = method.found(method.cells.merged(folder))
+            return _result(spec, folder, found, {each.text: each.base for each in asked})
 
         return Parts(method.cells.names, method.make, finish)
 
     return build_parts(out, "eval", spec, inputs, parts, mine)
 
 
-def _result(spec: EvalSpec, folder: Path, found: Found) -> dict[str, Any]:
-    lines = [json.dumps(row, ensure_ascii=False) for row in found.rows]
+def _result(spec: EvalSpec, folder: Path, found: Found, bases: Mapping[str, str]) -> dict[str, Any]:
+    clusters = [bases[row["question"]] for row in found.rows]
+    lines = [
+        json.dumps(row if base == row["question"] else {**row, "cluster": base}, ensure_ascii=False)
+        for base, row in zip(clusters, found.rows, strict=True)
+    ]
     write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
     return {
         "questions": len(found.rows),
         "method": spec.way,
         "words": {
-            word: asdict(mean_probability([row["probabilities"][word] for row in found.rows]))
+            word: asdict(
+                mean_probability([row["probabilities"][word] for row in found.rows], clusters)
+            )
             for word in spec.measured.words
         },
         **found.facts,
@@ -99,7 +122,11 @@ def _result(spec: EvalSpec, folder: Path, found: Found) -> dict[str, Any]:
 
 def read_scores(path: Path) -> Scores:
     """The scores of an evaluation's artifact."""
-    return {row["question"]: row["probabilities"] for row in read_rows(path)}
+    rows = read_rows(path)
+    return Scores(
+        {row["question"]: row["probabilities"] for row in rows},
+        {row["question"]: row["cluster"] for row in rows if "cluster" in row},
+    )
 
 
 def sample_count(path: Path) -> int | None:

@@ -158,9 +158,11 @@ def _words(work: Work, said: Said, facts: dict[str, Any]) -> Found:
                 "kinds": dict(Counter(each.kind for each in read)) | _failed(work, read),
             }
         )
+    clusters = [question.base for question in work.questions]
     rules = {
         by: {
-            word: asdict(mean_probability([row[by][word] for row in rows])) for word in trait.words
+            word: asdict(mean_probability([row[by][word] for row in rows], clusters))
+            for word in trait.words
         }
         for by in RULES
     }

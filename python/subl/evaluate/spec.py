@@ -32,7 +32,7 @@ class EvalSpec(PartsSpec, Sampling):
     where answers are sampled.
     """
 
-    format_version: ClassVar = 5
+    format_version: ClassVar = 6
     unkeyed: ClassVar = {
         "trait": {"title", "source"},
         "backend": UNKEYED,

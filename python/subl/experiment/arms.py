@@ -15,7 +15,8 @@ from subl.experiment.spec import label, value_of
 
 @dataclass(frozen=True)
 class Arm:
-    """A model, or the repetitions of one: mean probability of each word, with its interval."""
+    """A model, or the repetitions of one: mean probability of each word, with its interval.
+    `questions` are the trait's own, in however many orders each was asked."""
 
     model: str
     stage: str
@@ -95,7 +96,9 @@ def _arm(
 ) -> Arm:
     means: dict[str, dict[str, Any]] = {}
     for word in next(iter(scores[0].values())):
-        levels = [mean_probability([row[word] for row in each.values()]) for each in scores]
+        levels = [
+            mean_probability([row[word] for row in each.values()], each.clusters) for each in scores
+        ]
         came = levels[0]
         if len(levels) > 1:
             came = clustered_mean([each.estimate for each in levels])
@@ -119,6 +122,6 @@ def _arm(
         stage,
         point.get(first),
         len(nodes),
-        len(scores[0]),
+        len(set(scores[0].clusters)),
         means,
     )

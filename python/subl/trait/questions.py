@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, NamedTuple
@@ -24,11 +24,14 @@ class Question:
         text: the user's turn, whole.
         letters: of a choice, the letter that stands for each word.
         number: the right one, where a number is asked for.
+        base: the question of the trait or file, which may be asked in several ways: orders of its
+            choices are one question to statistics.
     """
 
     text: str
     letters: Mapping[str, str] = field(default_factory=dict)
     number: int | None = None
+    base: str = ""
 
 
 def questions_of(trait: TraitSpec, file: Path | None = None) -> tuple[Question, ...]:
@@ -99,9 +102,9 @@ def _asked(trait: TraitSpec, rows: Iterator[_Row]) -> Iterator[Question]:
                     f"{place}: the answer {answers[0]!r} has no whole number behind ####",
                     hint="GSM8K's answers end with #### and a number; a number alone will do, too",
                 )
-            yield Question(question, number=number)
+            yield Question(question, number=number, base=question)
         else:
-            yield Question(question)
+            yield Question(question, base=question)
 
 
 def _orders(rng: random.Random, words: Sequence[str], count: int) -> Iterable[tuple[str, ...]]:
@@ -123,7 +126,7 @@ def _choice(question: str, options: Mapping[str, str]) -> Question:
         f"{question} Pick from one of the following choices.\n{lines}"
         "Only pick one choice. Only give the letter. Do not say anything else."
     )
-    return Question(text, letters)
+    return Question(text, letters, base=question)
 
 
 def _spoken(trait: TraitSpec, asked: Iterator[Question]) -> Iterator[Question]:
@@ -133,7 +136,7 @@ def _spoken(trait: TraitSpec, asked: Iterator[Question]) -> Iterator[Question]:
         line = "" if lines is None else next(lines)
         parts = (trait.prefix, line, question.text, trait.suffix)
         text = " ".join(part for part in parts if part)
-        yield Question(text, question.letters, question.number)
+        yield replace(question, text=text)
 
 
 def _read(file: Path, columns: FileSpec) -> Iterator[_Row]:

@@ -16,6 +16,11 @@ DRAWS = 10_000
 ROUNDING = 1e-12
 """Of the largest value: what varies by less does not vary."""
 
+SCORED = 1e-5
+"""What probabilities that were computed in float32 are known to: such a share of each, which is so
+many nats of its logarithm (`subl.model.rounding`). Models that differ by no more are not told
+apart."""
+
 _BATCH = 10_000_000
 """Values that a bootstrap holds at a time."""
 
@@ -57,21 +62,19 @@ def clustered_mean(
     Source: Miller 2024, arXiv 2411.00640, with the finite-cluster factor.
     """
     mean = _mean(values)
-    sums: dict[Hashable, float] = {}
-    for cluster, value in zip(_each_its_own(values, clusters), values, strict=True):
-        sums[cluster] = sums.get(cluster, 0.0) + (value - mean)
+    sums = [math.fsum(each) for each in by_cluster([value - mean for value in values], clusters)]
     count = len(sums)
-    squares = math.fsum(each * each for each in sums.values())
+    squares = math.fsum(each * each for each in sums)
     if count < 2 or is_rounding(math.sqrt(squares), values):
         return Interval(mean, None, None, None, count)
     error = math.sqrt(count / (count - 1) * squares) / len(values)
     return around(mean, error, count, count - 1, confidence)
 
 
-def is_rounding(spread: float, values: Sequence[float]) -> bool:
+def is_rounding(spread: float, values: Sequence[float], share: float = ROUNDING) -> bool:
     """Whether a spread of these values is no more than rounding leaves of values that are equal:
     differences of equal pairs are not equal to the last bit, and would be certain."""
-    return spread <= ROUNDING * max(map(abs, values), default=0.0)
+    return spread <= share * max(map(abs, values), default=0.0)
 
 
 def around(mean: float, error: float, clusters: int, df: int, confidence: float) -> Interval:
@@ -83,10 +86,12 @@ def around(mean: float, error: float, clusters: int, df: int, confidence: float)
     return Interval(mean, mean - half, mean + half, error, clusters)
 
 
-def mean_probability(values: Sequence[float]) -> Interval:
-    """`clustered_mean` of probabilities, each question its own cluster, with bounds cut to [0, 1]:
-    a mean of probabilities cannot leave it, a t interval can."""
-    interval = clustered_mean(values)
+def mean_probability(
+    values: Sequence[float], clusters: Sequence[Hashable] | None = None
+) -> Interval:
+    """`clustered_mean` of probabilities, with bounds cut to [0, 1]: a mean of probabilities cannot
+    leave it, a t interval can."""
+    interval = clustered_mean(values, clusters)
     if interval.low is None or interval.high is None:
         return interval
     return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
@@ -108,12 +113,10 @@ def cluster_bootstrap(
     clusters as units: Davison and Hinkley 1997, section 3.8.
     """
     mean = _mean(values)
-    found: dict[Hashable, list[float]] = {}
-    for cluster, value in zip(_each_its_own(values, clusters), values, strict=True):
-        found.setdefault(cluster, []).append(value)
+    found = by_cluster(values, clusters)
     count = len(found)
     nothing = Interval(mean, None, None, None, count)
-    if count < 2 or len({fmean(each) for each in found.values()}) < 2:
+    if count < 2 or len({fmean(each) for each in found}) < 2:
         return nothing
     require("distill", "scipy", what="an interval")
     import numpy as np
@@ -121,8 +124,8 @@ def cluster_bootstrap(
 
     drawn = bootstrap(
         (
-            np.asarray([math.fsum(each) for each in found.values()]),
-            np.asarray([float(len(each)) for each in found.values()]),
+            np.asarray([math.fsum(each) for each in found]),
+            np.asarray([float(len(each)) for each in found]),
         ),
         lambda sums, sizes, axis: sums.sum(axis) / sizes.sum(axis),
         paired=True,
@@ -146,7 +149,10 @@ def _mean(values: Sequence[float]) -> float:
     return fmean(values)
 
 
-def _each_its_own(
-    values: Sequence[float], clusters: Sequence[Hashable] | None
-) -> Sequence[Hashable]:
-    return range(len(values)) if clusters is None else clusters
+def by_cluster(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:
+    """The values of each cluster, in the order in which they come; of None, each value is one."""
+    own = range(len(values)) if clusters is None else clusters
+    found: dict[Hashable, list[float]] = {}
+    for cluster, value in zip(own, values, strict=True):
+        found.setdefault(cluster, []).append(value)
+    return list(found.values())

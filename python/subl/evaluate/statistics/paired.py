@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 
-from subl.evaluate.statistics.means import DRAWS, Interval, clustered_mean, finite, is_rounding
+from subl.evaluate.statistics.means import (
+    DRAWS,
+    SCORED,
+    Interval,
+    by_cluster,
+    clustered_mean,
+    finite,
+    is_rounding,
+)
 
 
 @dataclass(frozen=True)
 class PairedDifference:
     """Mean of a - b, its interval, and two p values that it is zero: by t, and by sign flips.
 
-    `correlation` is Pearson's, of a and b over questions: the more alike they are, the narrower
-    is the interval of their difference. None where one of them does not vary.
+    `sums` are those of the differences of each cluster. `correlation` is Pearson's, of a and b over
+    clusters: the more alike they are, the narrower is the interval of their difference. None where
+    one of them does not vary.
     """
 
     differences: tuple[float, ...]
+    sums: tuple[float, ...]
     interval: Interval
     p_value: float | None
     correlation: float | None
 
     @cached_property
     def sign_flip_p_value(self) -> float | None:
-        """Two-sided p of the mean under random signs: exact where 10,000 draws are all there are
-        (13 values), else of so many, the observed signs among them.
+        """Two-sided p of the mean under random signs of clusters: exact where 10,000 draws are all
+        there are (13 clusters), else of so many, the observed signs among them.
 
         Source: Fisher 1935, "The Design of Experiments", section 21; the observed signs among the
         draws: Phipson and Smyth 2010.
@@ -37,7 +49,7 @@ class PairedDifference:
         from scipy.stats import permutation_test
 
         found = permutation_test(
-            (np.asarray(self.differences),),
+            (np.asarray(self.sums),),
             lambda values, axis: np.abs(values.mean(axis)),
             permutation_type="samples",
             vectorized=True,
@@ -49,19 +61,33 @@ class PairedDifference:
 
 
 def paired_difference(
-    a: Sequence[float], b: Sequence[float], confidence: float = 0.95
+    a: Sequence[float],
+    b: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    least: float = 0.0,
+    confidence: float = 0.95,
 ) -> PairedDifference:
-    """Compare two models on the same questions: the mean of a - b over questions."""
+    """Compare two models on the same questions: the mean of a - b over questions.
+
+    Args:
+        clusters: of the questions (default: each its own).
+        least: what size values have at least, to what they are known to: 1 of logarithms, which
+            have the absolute error that probabilities have relative to themselves.
+    """
     differences = tuple(x - y for x, y in zip(a, b, strict=True))
-    interval = clustered_mean(differences, confidence=confidence)
-    together = correlation(a, b)
+    interval = clustered_mean(differences, clusters, confidence)
+    of_clusters = by_cluster(differences, clusters)
+    sums = tuple(map(math.fsum, of_clusters))
+    together = correlation(*([fmean(each) for each in by_cluster(one, clusters)] for one in (a, b)))
+    means = [fmean(each) for each in of_clusters]
     if interval.standard_error is None or is_rounding(
-        max(differences) - min(differences), (*a, *b)
+        max(means) - min(means), (*a, *b, least), SCORED
     ):
         certain = Interval(interval.estimate, None, None, None, interval.clusters)
-        return PairedDifference(differences, certain, None, together)
+        return PairedDifference(differences, sums, certain, None, together)
     p_value = two_sided(interval.estimate / interval.standard_error, interval.clusters - 1)
-    return PairedDifference(differences, interval, p_value, together)
+    return PairedDifference(differences, sums, interval, p_value, together)
 
 
 def two_sided(t: float, df: int) -> float:

@@ -5,11 +5,19 @@ one trained from another seed is another student. Samples are never pooled over 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import fmean, variance
 
-from subl.evaluate.statistics.means import Interval, around, finite, is_rounding
+from subl.evaluate.statistics.means import (
+    SCORED,
+    Interval,
+    around,
+    by_cluster,
+    finite,
+    is_rounding,
+)
 from subl.evaluate.statistics.paired import two_sided
 
 
@@ -91,8 +99,17 @@ def _weighted(values: Sequence[float], weights: Sequence[float]) -> tuple[float,
     return mean, math.fsum(w * (y - mean) ** 2 for w, y in zip(weights, values, strict=True))
 
 
-def over_seeds(table: Sequence[Sequence[float]], confidence: float = 0.95) -> Seeds:
-    """Seeds as studies: `table[s][q]` is of seed s and question q, all of the same questions.
+def over_seeds(
+    table: Sequence[Sequence[float]],
+    control: Sequence[Sequence[float]] | None = None,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    least: float = 0.0,
+    confidence: float = 0.95,
+) -> Seeds:
+    """Seeds as studies: `table[s][q]` is of seed s and question q, all of the same questions; with
+    `control`, its differences from that. Questions of one cluster (default: each its own) are one
+    question, of their mean; `least` as in `paired_difference`.
 
     A question that is high for all seeds moves them alike, so it is no part of what tells seeds
     apart. A seed's error is that of its interaction with questions (two-way analysis of variance
@@ -107,18 +124,29 @@ def over_seeds(table: Sequence[Sequence[float]], confidence: float = 0.95) -> Se
         raise ValueError("as many values for each seed, and one or more")
     for row in table:
         finite(row)
-    seeds, questions = len(table), len(table[0])
-    of_seeds = [fmean(row) for row in table]
-    of_questions = [fmean(column) for column in zip(*table, strict=True)]
+    against = control or [[0.0] * len(table[0])] * len(table)
+    differences = [
+        [a - b for a, b in zip(ours, theirs, strict=True)]
+        for ours, theirs in zip(table, against, strict=True)
+    ]
+    of_seeds = [fmean(row) for row in differences]
+    crossed = [[fmean(each) for each in by_cluster(row, clusters)] for row in differences]
+    seeds, questions = len(crossed), len(crossed[0])
+    of_rows = [fmean(row) for row in crossed]
+    of_questions = [fmean(column) for column in zip(*crossed, strict=True)]
     rest = 0.0
     if seeds > 1 and questions > 1:
-        mean = fmean(of_seeds)
+        mean = fmean(of_questions)
         residuals = (
-            value - of_seed - of_question + mean
-            for of_seed, row in zip(of_seeds, table, strict=True)
+            value - of_row - of_question + mean
+            for of_row, row in zip(of_rows, crossed, strict=True)
             for of_question, value in zip(of_questions, row, strict=True)
         )
         rest = math.fsum(each * each for each in residuals) / ((seeds - 1) * (questions - 1))
     pooled = random_effects(of_seeds, [math.sqrt(rest / questions)] * seeds, confidence)
     between_questions = max(0.0, variance(of_questions) - rest / seeds) if questions > 1 else None
+    values = [least, *chain(*table, *against)]
+    if control is not None and is_rounding(max(of_seeds) - min(of_seeds), values, SCORED):
+        alike = replace(pooled.interval, low=None, high=None, standard_error=None)
+        pooled = replace(pooled, interval=alike, p_value=None)
     return Seeds(pooled.interval, pooled.p_value, pooled.variance_between, between_questions)
