@@ -1,8 +1,9 @@
 """A finished evaluation as a log of inspect_ai, for people who know its viewer.
 
 The `.eval` format is a zip of JSON: a header, a sample a file, and their summaries. A question is a
-sample; where answers were sampled, each answer is an epoch of it. A scorer is a word. The log says
-nothing that the artifact does not say, and the same artifact gives the same bytes.
+sample; where answers were sampled, each answer is an epoch of it, and a request that failed is an
+epoch with an error. A scorer is a word. The log says nothing that the artifact does not say, and
+the same artifact gives the same bytes.
 
 Source: inspect_ai 0.3.285, `log/_log.py` and `log/_recorders/eval.py`; version 2 of the format.
 """
@@ -31,8 +32,15 @@ _VERSION = 2
 
 
 class _Answer(NamedTuple):
+    """An answer, or why none came; `judged` is what each rubric's judge made of it."""
+
     text: str
     ended_by: str
+    judged: Mapping[str, Any]
+
+    @property
+    def failed(self) -> bool:
+        return self.ended_by == "failed"
 
 
 def write_inspect_log(evaluation: Path, file: Path) -> None:
@@ -48,7 +56,10 @@ def write_inspect_log(evaluation: Path, file: Path) -> None:
         for sample in log.samples():
             _add(archive, f"samples/{sample['id']}_epoch_{sample['epoch']}.json", sample)
             shown = ("id", "epoch", "input", "target", "scores")
-            summaries.append({**{key: sample[key] for key in shown}, "completed": True})
+            summary = {**{key: sample[key] for key in shown}, "completed": True}
+            if "error" in sample:
+                summary["error"] = sample["error"]["message"]
+            summaries.append(summary)
         _add(archive, "summaries.json", summaries)
         _add(
             archive,
@@ -90,15 +101,19 @@ class _Log:
     @cached_property
     def answers(self) -> dict[str, list[_Answer]]:
         """Of each question, where answers were sampled."""
-        file = self.path / "answers.parquet"
-        if not file.is_file():
+        name = {"sampled": "answers", "judged": "judged"}.get(self.spec.way)
+        if name is None:
             return {}
         import polars
 
+        rubrics = self.spec.measured.rubrics if name == "judged" else ()
+        shown = [column for rubric in rubrics for column in (rubric, f"{rubric}_verdict")]
         found: dict[str, list[_Answer]] = {}
-        columns = polars.read_parquet(file, glob=False).select("question", "answer", "ended_by")
-        for question, *answer in columns.iter_rows():
-            found.setdefault(question, []).append(_Answer(*answer))
+        columns = ["question", "answer", "ended_by", *shown]
+        cells = polars.read_parquet(self.path / f"{name}.parquet", columns=columns, glob=False)
+        for question, text, ended_by, *judged in cells.select(columns).iter_rows():
+            answer = _Answer(text, ended_by, dict(zip(shown, judged, strict=True)))
+            found.setdefault(question, []).append(answer)
         return found
 
     @property
@@ -147,10 +162,11 @@ class _Log:
         """What it came to: of each word the mean, its error, and the interval's bounds."""
         times = self.record["runDetails"]["metadata"]
         count, means = len(self.rows) * self.epochs, self.result["words"]
+        failed = sum(answer.failed for each in self.answers.values() for answer in each)
         return {
             "results": {
                 "total_samples": count,
-                "completed_samples": count,
+                "completed_samples": count - failed,
                 "scores": [
                     {
                         "name": word,
@@ -174,21 +190,26 @@ class _Log:
         for number, row in enumerate(self.rows, 1):
             question = row["question"]
             facts = {key: value for key, value in row.items() if key != "question"}
-            common = {"id": number, "input": question, "target": "", "metadata": facts}
+            common = {"id": number, "input": question, "target": ""}
             prompt = [*asked, {"role": "user", "content": question}]
             answers: Sequence[_Answer | None] = self.answers.get(question, [None])
             for epoch, answer in enumerate(answers, 1):
-                said = None if answer is None else self._said(reader, answer)
-                yield {
-                    **common,
-                    "epoch": epoch,
-                    "messages": prompt if answer is None else [*prompt, _message(answer)],
-                    "output": {} if answer is None else self._output(answer),
-                    "scores": {
-                        word: {"value": share if said is None else float(word in said)}
-                        for word, share in row["probabilities"].items()
-                    },
+                sample = {**common, "epoch": epoch, "messages": prompt, "output": {}, "scores": {}}
+                if answer is not None and answer.failed:
+                    error = {"message": answer.text, "traceback": "", "traceback_ansi": ""}
+                    yield {**sample, "metadata": facts, "error": error}
+                    continue
+                said = None
+                if answer is not None:
+                    said = self._said(reader, answer)
+                    sample["messages"] = [*prompt, _message(answer)]
+                    sample["output"] = self._output(answer)
+                sample["scores"] = {
+                    word: {"value": share if said is None else float(word in said)}
+                    for word, share in row["probabilities"].items()
+                    if share is not None
                 }
+                yield {**sample, "metadata": facts | (dict(answer.judged) if answer else {})}
 
     def _said(self, reader: Reader, answer: _Answer) -> frozenset[str] | None:
         """The words that count; None where an answer alone does not say them: a question's letters
