@@ -106,7 +106,7 @@ def command(
     from subl.evaluate import EvalSpec, paired_table, read_earlier, read_scores
     from subl.trait.questions import questions_of
 
-    spec = with_ranks(EvalSpec() if config is None else load_toml(config, EvalSpec), ranks)
+    spec = with_ranks(EvalSpec() if config is None else load_toml(config, EvalSpec), ranks, mine)
     words = spec.measured.words
     asked = questions_of(spec.measured, questions)
     earlier = read_earlier(against, [each.text for each in asked], words)

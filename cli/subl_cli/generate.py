@@ -81,7 +81,7 @@ def command(
     from subl.generate.stage import expected
     from subl.sample import check_model
 
-    spec = with_ranks(load_toml(config, GenerateSpec), ranks)
+    spec = with_ranks(load_toml(config, GenerateSpec), ranks, mine)
     if dry_run:
         check_files(spec.prompts, bool(prompts))
         check_model(spec.backend, [] if model is None else ["model"])

@@ -20,6 +20,8 @@ PartsT = TypeVar("PartsT", bound="PartsSpec")
 MODELS = Path("models")
 """Where models that are no local folder are added."""
 
+_LOOK_AGAIN_SECONDS = 0.5
+
 
 class Shipped(click.Path):
     """A file, or the name of one of a folder that comes with subl; completion offers both."""
@@ -84,9 +86,22 @@ def ranks_option(command: Command) -> Command:
     )(command)
 
 
-def with_ranks(spec: PartsT, ranks: int | None) -> PartsT:
-    """The configuration with the number of ranks that the command line gives, if it gives one."""
-    return spec if ranks is None else spec.model_copy(update={"ranks": ranks})
+def with_ranks(spec: PartsT, ranks: int | None, mine: Slice) -> PartsT:
+    """The configuration with the number of ranks that the command line gives, if it gives one.
+
+    Raises:
+        ConfigError: several are to make one slice, which is for one process or tasks of srun.
+    """
+    from subl.artifact import WHOLE
+    from subl.errors import ConfigError
+
+    spec = spec if ranks is None else spec.model_copy(update={"ranks": ranks})
+    if spec.ranks > 1 and mine != WHOLE:
+        raise ConfigError(
+            f"{spec.ranks} ranks beside --slice {mine.index}/{mine.count}",
+            hint="give --ranks 1 and a slice to each process, or no --slice",
+        )
+    return spec
 
 
 def slice_option(command: Command) -> Command:
@@ -117,13 +132,22 @@ def slice_option(command: Command) -> Command:
 def model_folder(source: str, report: Report) -> Path:
     """The folder behind a model option; adds it to `models/` the first time.
 
-    Among ranks, the first does: the others take part in what it makes of it.
+    Among ranks, whoever comes first does, and the others wait for it.
     """
+    import os
+    import time
+
+    from subl.cluster.placement import placement
+    from subl.errors import BusyError
     from subl.model.source import resolve
 
-    if not first_rank():
-        return Path(source)
-    return resolve(source, MODELS, report)
+    while True:
+        try:
+            return resolve(source, MODELS, report)
+        except BusyError:
+            if placement(os.environ, Path()).alone:
+                raise
+        time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def make(

@@ -266,6 +266,44 @@ def test_unfinished_work_of_another_key_is_not_touched(tmp_path: Path, source: P
     assert not make_notes(tmp_path / "out", source).reused
 
 
+@pytest.mark.parametrize(
+    "name", [".cells/part-00000.parquet", ".answers-00000.jsonl", ".answer.said", ".tokens/1"]
+)
+def test_unfinished_work_that_is_hidden_is_work(tmp_path: Path, source: Path, name: str) -> None:
+    partial = tmp_path / "out.partial"
+
+    def interrupted() -> None:
+        shutil.rmtree(partial / "copy")
+        (partial / name).parent.mkdir(exist_ok=True)
+        (partial / name).write_text("hello")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_notes(tmp_path / "out", source, halfway=interrupted)
+    with pytest.raises(OutputError, match='text: "hello" then, "something else" now'):
+        make_notes(tmp_path / "out", source, OTHER)
+    (partial / "spec.json").unlink()
+    with pytest.raises(OutputError, match="subl did not make it"):
+        make_notes(tmp_path / "out", source)
+    assert (partial / name).read_text() == "hello"
+
+
+def test_where_nothing_was_made_another_configuration_may_begin(
+    tmp_path: Path, source: Path
+) -> None:
+    partial = tmp_path / "out.partial"
+
+    def interrupted() -> None:
+        shutil.rmtree(partial / "copy")
+        for name in (".lock-0-of-2", ".seen.json", ".0123456789abcdef.tmp"):
+            (partial / name).touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_notes(tmp_path / "out", source, halfway=interrupted)
+    assert make_notes(tmp_path / "out", source, OTHER).result == {"files": 2}
+
+
 def test_work_that_fails_leaves_no_artifact(tmp_path: Path, source: Path) -> None:
     def fail() -> None:
         raise RuntimeError("no luck")

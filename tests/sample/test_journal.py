@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from subl.errors import StageError
+from subl.errors import BusyError, StageError
 from subl.model.chat import asking
 from subl.progress import Report, silent
 from subl.sample import Answer, Failures, FirstTokens, Request, Requests, answered
@@ -110,3 +110,16 @@ def test_what_can_be_made_again_is_not_written(tmp_path: Path) -> None:
     same.same_answers = True
     assert len(list(answered(same, REQUESTS, tmp_path / "journal", NEVER))) == 8
     assert not (tmp_path / "journal").exists()
+
+
+def test_a_journal_is_of_one_process_at_a_time(tmp_path: Path) -> None:
+    """Who came second cut off what the first wrote, after it had read what was there."""
+    journal, second = tmp_path / "journal", Backwards()
+    first = answered(Backwards(), REQUESTS, journal, NEVER)
+    next(first)
+    with pytest.raises(BusyError, match="journal"):
+        next(answered(second, REQUESTS, journal, NEVER))
+    assert second.asked == [] and usage_of(journal) == {"prompt_tokens": 3}
+    first.close()
+    assert len(dict(answered(second, REQUESTS, journal, NEVER))) == 8
+    assert second.asked == [106, 105, 104, 103, 102, 101, 100]

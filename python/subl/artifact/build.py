@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from subl.artifact.digest import (
     json_digest,
     record_text,
 )
-from subl.artifact.files import sync, write_atomically
+from subl.artifact.files import is_temporary, sync, write_atomically
 from subl.artifact.inputs import check_unchanged, input_digest, known_input_digest
 from subl.artifact.spec import StageSpec, without
 from subl.artifact.statement import Inputs, read_statement, spec_record, stage_of, statement
@@ -112,15 +112,14 @@ def build(
         plan = plan.closed()
     if (done := _finished(out, plan)) is not None:
         return done
-    with _locked(partial):
+    with locked(partial):
         if (done := _finished(out, plan)) is not None:  # made while we waited for the lock
             return done
         if _complete(partial, plan):  # killed while it was being published
             _publish(partial, out)
             return open_artifact(out)
-        plan = _claim(partial, plan, learned)
+        plan, started = _claim(partial, plan, learned=learned)
         plan.files.note(partial)
-        started = datetime.now(UTC)
         try:
             came = work(partial)
         except OSError as error:
@@ -173,7 +172,7 @@ def beginning(
     they make there `build` goes on with. None if the artifact is there.
 
     Raises:
-        OutputError: as `build`.
+        OutputError: as `build`; `BusyError` if another process makes it alone, or finishes it.
     """
     partial = out.with_name(f"{out.name}.partial")
     seen.recall(out)
@@ -182,12 +181,14 @@ def beginning(
     if _finished(out, plan) is not None:
         yield None
         return
-    with _locked(partial, how=fcntl.LOCK_SH | fcntl.LOCK_NB):
+    if _left_in(partial) and (held := _read_spec(partial / "spec.json")) is not None:
+        _check_same(partial, plan, held)  # so that who is busy makes the same
+    with locked(partial, how=fcntl.LOCK_SH):
         if _finished(out, plan) is not None:
             yield None
             return
-        with _locked(partial, _CLAIM, fcntl.LOCK_EX):  # which nobody holds for long
-            plan = _claim(partial, plan, None)
+        with locked(partial, f"{_LOCK}-claim", wait=True):  # which nobody holds for long
+            plan, _ = _claim(partial, plan, alone=False)
             plan.files.note(partial)
         yield partial
 
@@ -320,58 +321,103 @@ def _finished(out: Path, plan: _Plan) -> Artifact | None:
     return found
 
 
-_LOCK, _CLAIM = ".lock", ".claim"
+_LOCK = ".lock"
+"""What the names of all locks in a partial directory begin with."""
 
 
 @contextmanager
-def _locked(
-    partial: Path, name: str = _LOCK, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB
+def locked(
+    partial: Path,
+    name: str = _LOCK,
+    *,
+    how: int = fcntl.LOCK_EX,
+    wait: bool = False,
+    what: str | None = None,
 ) -> Iterator[None]:
-    """Hold the partial directory for this process; the kernel lets go when it dies."""
+    """Hold a lock of the partial directory for this process; the kernel lets go when it dies.
+
+    Args:
+        what: it is held for; for the message.
+
+    Raises:
+        BusyError: another process holds it.
+    """
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(partial / name, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = _opened(partial, name)
     except OSError as error:
         raise OutputError(f"cannot write to {partial}: {error.strerror}") from error
     try:
         try:
-            fcntl.flock(descriptor, how)
+            fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BusyError(
-                f"another process is writing {partial}", hint="wait for it, or stop it"
+                f"another process is writing {what or partial}", hint="wait for it, or stop it"
             ) from error
         yield
-        if partial.exists() and {path.name for path in partial.iterdir()} <= {_LOCK, _CLAIM}:
-            # Somebody else finished the work while we asked for it.
-            for path in partial.iterdir():
-                path.unlink()
-            partial.rmdir()
+        with suppress(OSError):  # others do the same, or are back at it
+            if all(path.name.startswith(_LOCK) for path in partial.iterdir()):
+                # Somebody else finished the work while we asked for it.
+                for path in partial.iterdir():
+                    path.unlink(missing_ok=True)
+                partial.rmdir()
     finally:
         os.close(descriptor)
 
 
+def _opened(partial: Path, name: str) -> int:
+    def opened() -> int:
+        partial.mkdir(parents=True, exist_ok=True)
+        return os.open(partial / name, os.O_RDWR | os.O_CREAT, 0o644)
+
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError, FileExistsError):  # it was removed in between
+            return opened()
+    return opened()
+
+
+_TRIES = 10
+
+
+def _left_in(partial: Path) -> bool:
+    """Whether there is anything but locks, records, and what a killed write leaves. Much of what
+    stages go on with is hidden."""
+    try:
+        names = {path.name for path in partial.iterdir() if not is_temporary(path)}
+    except OSError:  # there is none; or who locks it says what is wrong
+        return False
+    return any(not name.startswith(_LOCK) for name in names - {"spec.json", seen.RECORD})
+
+
 def _claim(
-    partial: Path, plan: _Plan, learned: Callable[[Path], Mapping[str, str]] | None
-) -> _Plan:
-    """Make the partial directory this plan's, with what the same work left in it."""
+    partial: Path,
+    plan: _Plan,
+    *,
+    learned: Callable[[Path], Mapping[str, str]] | None = None,
+    alone: bool = True,
+) -> tuple[_Plan, datetime]:
+    """Make the partial directory this plan's, with what the same work left in it; when that began.
+
+    Args:
+        alone: nobody else works in it, so that a `spec.json` with nothing beside it binds nobody.
+    """
     file = partial / "spec.json"
-    left = [path for path in partial.iterdir() if not path.name.startswith(".")]
-    if left:
-        held = _read_spec(file)
-        if held is None:
-            raise OutputError(
-                f"{partial} exists and subl did not make it", hint="choose another output with -o"
-            )
-        if left != [file]:
-            _check_same(partial, plan, held)
-        if learned is not None and left != [file]:  # and on the same inputs, as they are now
+    held, left, started = _read_spec(file), _left_in(partial), datetime.now(UTC)
+    if held is None and (left or file.exists()):
+        raise OutputError(
+            f"{partial} exists and subl did not make it", hint="choose another output with -o"
+        )
+    if held is not None and (left or not alone):
+        _check_same(partial, plan, held)
+        if learned is not None:  # and on the same inputs, as they are now
             held["inputs"] |= learned(partial)
             plan = plan.compared_to(held)
             _check_same(partial, plan, held)
+        if "started" in held:  # which it is not in what is published
+            started = datetime.fromisoformat(held["started"])
     for name in ("result.json", "statement.json"):  # of a run killed before the last rename
         (partial / name).unlink(missing_ok=True)
-    _write_json(file, plan.record)
-    return plan
+    _write_json(file, {**plan.record, "started": started.isoformat()})
+    return plan, started
 
 
 def _check_same(partial: Path, plan: _Plan, held: Mapping[str, Any]) -> None:
@@ -420,14 +466,14 @@ def _publish(partial: Path, out: Path) -> None:
                 import shutil
 
                 shutil.rmtree(path)
-            elif path not in (partial / ".lock", partial / seen.RECORD):
+            elif path not in (partial / _LOCK, partial / seen.RECORD):
                 path.unlink()
         folders[:] = [name for name in folders if not name.startswith(".")]
         sync(folder)
     for name in files_of(partial):
         sync(f"{partial}/{name}")
     partial.rename(out)
-    (out / ".lock").unlink()  # after the rename: nobody can take the lock of what is published
+    (out / _LOCK).unlink()  # after the rename: nobody can take the lock of what is published
     sync(out.parent)
 
 

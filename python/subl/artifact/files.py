@@ -10,6 +10,13 @@ from typing import BinaryIO
 
 from subl.errors import OutputError
 
+_TEMPORARY = ".tmp"
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is one that has not got its name yet, or never will."""
+    return path.name.startswith(".") and path.suffix == _TEMPORARY
+
 
 def sync(path: Path | str) -> None:
     """Have the kernel put a file or directory on the disk."""
@@ -38,7 +45,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     Until then its name is a random one: a fixed one, such as `path` with another ending, may be
     that of somebody's file.
     """
-    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
+    temporary = path.with_name(f".{os.urandom(8).hex()}{_TEMPORARY}")
     try:
         with temporary.open("xb") as file:
             yield file

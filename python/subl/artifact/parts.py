@@ -3,17 +3,19 @@
 Where the files of an artifact can be made one by one, each process makes those of its slice into
 the same partial directory. They hold its lock together, so that nobody finishes what another works
 on; who finds all files there finishes it, as `build` does. So ranks of one machine, tasks of srun
-and of a job array, and one process that goes on with what they left are one and the same.
+and of a job array, and one process that goes on with what they left are one and the same. Each
+slice has a lock of its own, for one process at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subl.artifact.build import Artifact, Made, beginning, build
+from subl.artifact.build import Artifact, Made, beginning, build, locked
 from subl.artifact.spec import StageSpec
 from subl.errors import BusyError, UnfinishedError
 
@@ -24,6 +26,15 @@ class Slice:
 
     index: int = 0
     count: int = 1
+
+    @property
+    def lock(self) -> str:
+        """Of who makes it."""
+        return f".lock-{self.index}-of-{self.count}"
+
+    def share(self, index: int, count: int) -> Slice:
+        """The `index`-th of `count` slices of this slice."""
+        return Slice(self.index + self.count * index, self.count * count)
 
     def __str__(self) -> str:
         return f"slice {self.index} of {self.count}"
@@ -67,6 +78,7 @@ def build_parts(
 
     Raises:
         UnfinishedError: the slice is made, and others are not yet.
+        BusyError: another process makes the slice, or all of it.
     """
 
     def work(folder: Path) -> dict[str, Any] | Made:
@@ -77,19 +89,41 @@ def build_parts(
 
     if mine.count == 1:
         return build(out, kind, spec, inputs, work)
-    left = 0
-    with beginning(out, kind, spec, inputs) as partial:
-        if partial is not None:
+    partial = out.with_name(f"{out.name}.partial")
+    with ExitStack() as held:
+        try:
+            is_there = held.enter_context(beginning(out, kind, spec, inputs)) is None
+        except BusyError:  # one process makes or finishes it
             all_parts = parts(partial)
+            if _missing(all_parts, out, partial, mine):
+                raise
+        else:
+            if is_there:
+                return build(out, kind, spec, inputs, work)
+            all_parts = parts(partial)
+            if all_parts.missing(partial, mine):
+                held.enter_context(locked(partial, mine.lock, what=f"{mine} of {out}"))
             if missing := all_parts.missing(partial, mine):
                 all_parts.make(partial, missing)
-            left = len(all_parts.missing(partial))
+    # Looked at when nothing is held here any more: the last of several to look sees all parts.
+    left = len(_missing(all_parts, out, partial))
     try:
         if not left:
             return build(out, kind, spec, inputs, work)
     except BusyError:  # others are at it, and one of them finishes it
         pass
+    rest = f"{left} of its {len(all_parts.names)} files are still to come"
     raise UnfinishedError(
-        f"{mine} of {out} is made; {left} of its {len(all_parts.names)} files are still to come",
+        f"{mine} of {out} is made; {rest if left else 'another process finishes it'}",
         hint="who makes the last of them finishes it, and one process can go on with what is left",
     )
+
+
+def _missing(parts: Parts, out: Path, partial: Path, mine: Slice = WHOLE) -> list[int]:
+    """Numbers of the parts of a slice that are still to come, seen from outside.
+
+    Who finishes all writes the statement before it removes hidden parts and renames the directory.
+    """
+    missing = parts.missing(partial, mine)
+    is_stated = any((folder / "statement.json").is_file() for folder in (partial, out))
+    return [] if is_stated else missing

@@ -38,7 +38,7 @@ def make(
     """See `Stage.make`.
 
     Args:
-        mine: which of its files this process makes.
+        mine: which of its files this process makes, or tasks of srun share.
 
     Raises:
         UnfinishedError: the slice of this process is made; others make the rest.
@@ -48,7 +48,7 @@ def make(
     where = placement(os.environ, out.absolute().parent)
     if not where.alone:
         os.environ["LOCAL_RANK"] = str(where.local_rank)  # which device is this process's
-        mine = Slice(where.rank, where.ranks)
+        mine = mine.share(where.rank, where.ranks)
     elif spec.ranks > 1 and mine == WHOLE and not (out / "statement.json").is_file():
         _by_ranks(stage, spec, given, out, name, report)
         return replace(stage.make(spec, given, out, name, report, **how), reused=False)

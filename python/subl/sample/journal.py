@@ -6,14 +6,16 @@ is given those, and only the others are asked for, those that failed among them.
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections import Counter
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
-from subl.errors import StageError
+from subl.errors import BusyError, StageError
 from subl.sample.backend import Answer, Backend, Request, rest_of
 
 _LOOKED_AT = 100
@@ -59,46 +61,63 @@ def answered(
 
     Raises:
         StageError: see `Failures`.
+        BusyError: another process asks for them.
     """
     if backend.same_answers:
         yield from backend.answers(requests)
         return
-    known = {number: each for number, each in journaled(journal) if not each.failed}
-    left = []
-    for place, request in enumerate(requests):
-        if request.number in known:
-            yield place, known[request.number]
-        else:
-            left.append(place)
-    with (
-        journal.open("ab") as file,
-        closing(backend.answers([requests[place] for place in left])) as came,
-    ):
+    with _alone_in(journal) as file:
+        known = {number: each for number, each in _read(file) if not each.failed}
+        left = []
+        for place, request in enumerate(requests):
+            if request.number in known:
+                yield place, known[request.number]
+            else:
+                left.append(place)
 
         def write(index: int, answer: Answer) -> None:
             line = {"number": requests[left[index]].number, **asdict(answer)}
             file.write(json.dumps(line).encode() + b"\n")
             file.flush()
 
+        with closing(backend.answers([requests[place] for place in left])) as came:
+            try:
+                for index, answer in came:
+                    write(index, answer)
+                    failures.add(requests[left[index]], answer.text if answer.failed else None)
+                    yield left[index], answer
+            except BaseException:  # here, or of whom they are for: such as a signal
+                for each in rest_of(came):
+                    write(*each)
+                raise
+
+
+@contextmanager
+def _alone_in(journal: Path) -> Iterator[BinaryIO]:
+    """The journal, to be added to by this process alone; a line that was cut off is removed."""
+    with journal.open("a+b") as file:
         try:
-            for index, answer in came:
-                write(index, answer)
-                failures.add(requests[left[index]], answer.text if answer.failed else None)
-                yield left[index], answer
-        except BaseException:  # here, or of whom they are for: such as a signal
-            for each in rest_of(came):
-                write(*each)
-            raise
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(
+                f"another process asks for what {journal} is of", hint="wait for it, or stop it"
+            ) from error
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        yield file
 
 
 def journaled(journal: Path) -> list[tuple[int, Answer]]:
-    """Whatever was answered, by the requests' numbers; a line that was cut off is removed."""
+    """Whatever was answered, by the requests' numbers; a line that was cut off does not count."""
     if not journal.exists():
         return []
-    with journal.open("r+b") as file:
-        whole = file.read()
-        file.truncate(whole.rfind(b"\n") + 1)
-    lines = [json.loads(line) for line in whole.split(b"\n")[:-1]]
+    with journal.open("rb") as file:
+        return _read(file)
+
+
+def _read(file: BinaryIO) -> list[tuple[int, Answer]]:
+    file.seek(0)
+    lines = [json.loads(line) for line in file.read().split(b"\n")[:-1]]
     return [(line.pop("number"), Answer(**line)) for line in lines]
 
 
