@@ -97,7 +97,7 @@ def test_too_many_failures_stop_the_run_with_examples(tmp_path: Path) -> None:
 def test_a_share_is_taken_of_the_requests_so_far() -> None:
     failures = Failures(0.02, 100_000)
     for number in range(1000):
-        failures.add(REQUESTS[0], "no" if number % 100 == 0 else None)
+        failures.add(REQUESTS[0].name, "no" if number % 100 == 0 else None)
     early = Failures(0.02, 100_000)
     for _ in range(2):
         early.add(REQUESTS[0], "no")

@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subl.artifact import input_digest, write_atomically
+from subl.artifact import input_digest, json_digest, write_atomically
 from subl.errors import StageError
 from subl.evaluate.cells import Cells
 from subl.evaluate.method import Found, Work
-from subl.evaluate.sampled import Sampled, answers_of, sum_of_kinds
+from subl.evaluate.sampled import Sampled, answers_of, facts_of, sum_of_kinds
 from subl.sample.tables import UNKEYED, Http
-from subl.trait.judging import judge_of
-from subl.trait.rubric import SCORE, UNREAD, Judgement, Rubric
+from subl.trait.bench import Asked, Bench, Said, Tally
+from subl.trait.judging import Load, loader
+from subl.trait.rubric import SCORE, Judgement, Rubric
 
 if TYPE_CHECKING:
     import polars
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 _GIVES_UP_AFTER = 0.1
 """The share of answers before which a judge must have said something that can be read."""
-
-_EXAMPLES, _SHOWN = 3, 200
 
 
 class Judged:
@@ -54,7 +53,7 @@ class Judged:
         }
         columns = dict(self._sampled.cells.columns)
         for name in trait.rubrics:
-            columns |= {name: polars.Float64, f"{name}_verdict": polars.String}
+            columns |= dict.fromkeys(_columns(name), polars.String) | {name: polars.Float64}
         cells = self._sampled.cells
         self.cells = Cells("judged", cells.cells, cells.part, origin, columns)
 
@@ -63,60 +62,75 @@ class Judged:
         answers = self._sampled.cells
         if missing := [each for each in numbers if not (folder / answers.names[each]).exists()]:
             self._sampled.make(folder, missing)
+        load = loader(self._work.judge)
         for name, rubric in self._work.spec.measured.rubrics.items():
-            self._judge(folder, numbers, name, rubric)
+            self._judge(folder, numbers, name, rubric, load)
         for number in numbers:
             values = _rows(folder / answers.names[number])
             for name in self._work.spec.measured.rubrics:
                 given = json.loads(_file(folder, name, number).read_bytes())
-                for row, (score, verdict) in zip(values, given, strict=True):
-                    row |= {name: score, f"{name}_verdict": verdict}
+                for row, said in zip(values, given, strict=True):
+                    row |= dict(zip(_columns(name), said, strict=True))
             self.cells.write(folder, number, values)
 
-    def _judge(self, folder: Path, numbers: Sequence[int], name: str, rubric: Rubric) -> None:
+    def _judge(
+        self, folder: Path, numbers: Sequence[int], name: str, rubric: Rubric, load: Load
+    ) -> None:
         """Ask one rubric about the answers of these parts."""
-        work = replace(self._work, task=f"{self._work.task}, {name}")
-        left = [number for number in numbers if not _file(folder, name, number).exists()]
-        if not left:
+        if all(_file(folder, name, number).exists() for number in numbers):
             return
-        questions = {number: self._questions(folder, number, rubric) for number in left}
-        total, done = sum(map(len, questions.values())), 0
-        work.told(done, total, "answers")
-        judge = judge_of(rubric.answer, work.spec.judge, work.judge)
-        every = [text for some in questions.values() for text in some]
-        notes = folder / f".{name}.notes"
-        judge.begin(lambda: iter(every), notes, work.report)
-        unread: list[str] = []
-        read = False
-        for number, some in questions.items():
-            texts = list(dict.fromkeys(some))  # what was said twice is judged once
-            given: dict[str, Judgement] = {}
-            for place, judged in judge.judged(texts):
-                given[texts[place]] = judged.judgement
-                if judged.judgement.verdict not in UNREAD:
-                    read = True
-                elif len(unread) < _EXAMPLES:
-                    unread.append(judged.said[:_SHOWN])
-                done += some.count(texts[place])
-                work.told(done, total, "answers")
-            if not read and done >= _GIVES_UP_AFTER * total:
-                examples = "".join(f"\n  {each!r}" for each in unread)
-                raise StageError(
-                    f"the judge of {name} gave no answer that can be read to the first {done} of "
-                    f"{total} answers:{examples}",
-                    hint="ask a model that does as the rubric says",
-                )
-            write_atomically(
-                _file(folder, name, number), json.dumps([list(given[each]) for each in some])
-            )
-        notes.unlink(missing_ok=True)
+        work = replace(self._work, task=f"{self._work.task}, {name}")
+        asked = {number: self._asked(folder, number, rubric) for number in numbers}
+        every = [each.question for some in asked.values() for each in some if each is not None]
+        done, came = 0, 0
+        bench = Bench(
+            name,
+            rubric.answer,
+            work.spec.judge,
+            work.judge,
+            load,
+            total=len(every),
+            unit="answers",
+            give_up_after=_GIVES_UP_AFTER,
+        )
 
-    def _questions(self, folder: Path, number: int, rubric: Rubric) -> list[str]:
-        """What is asked about each answer of a part."""
+        def told() -> None:
+            nonlocal came
+            came += 1
+            work.told(min(done + came, len(every)), len(every), "answers")
+
+        work.told(0, len(every), "answers")
+        # Ranks that have other answers have other notes.
+        notes = folder / f".{name}-{json_digest(every)[:12]}.notes"
+        if every:
+            bench.begin(lambda: iter(every), notes, work.report)
+        for number, some in asked.items():
+            file, journal = _file(folder, name, number), _file(folder, name, number, ".said")
+            there = [each for each in some if each is not None]
+            rows: list[list[Any]] | None = None
+            bench.part()
+            if file.exists():
+                given = [Judgement(*said[:2]) for said in json.loads(file.read_bytes())]
+                kept = [each for each, about in zip(given, some, strict=True) if about is not None]
+                bench.take([each.question for each in there], kept, journal)
+            else:
+                made = json.dumps(bench.facts(), sort_keys=True) if there else None
+                said = iter(bench.ask(there, journal, told))
+                rows = [_NOTHING if each is None else _row(next(said), made) for each in some]
+            done, came = done + len(there), 0
+            work.told(done, len(every), "answers")
+            bench.check(done)
+            if rows is not None:
+                write_atomically(file, json.dumps(rows))
+
+    def _asked(self, folder: Path, number: int, rubric: Rubric) -> list[Asked | None]:
+        """What is asked about each answer of a part; nothing about one that never came."""
         cells = self._sampled.cells
         rows = _rows(folder / cells.names[number])
         return [
-            rubric.asked(question, row["answer"])
+            None
+            if row["ended_by"] == "failed"
+            else Asked(f"an answer to {question!r}", rubric.asked(question, row["answer"]))
             for (question, _), row in zip(cells.of(number), rows, strict=True)
         ]
 
@@ -126,25 +140,45 @@ class Judged:
         answers_of(self._work, cells)  # some came to every question
         kinds = [self._kind(row) for row in cells.to_dicts()]
         rows: list[dict[str, Any]] = []
-        untold: list[str] = []
         for number, question in enumerate(self._work.questions):
             counts = Counter(kinds[number * size : (number + 1) * size])
             told = counts[word] + counts["other"]
-            row = {"question": question.text, "samples": size, "kinds": dict(counts)}
-            if told:
-                rows.append({**row, "probabilities": {word: counts[word] / told}})
-            else:
-                untold.append(question.text)
-        if not rows:
+            share = counts[word] / told if told else None
+            rows.append(
+                {
+                    "question": question.text,
+                    "samples": size,
+                    "probabilities": {word: share},
+                    "kinds": dict(counts),
+                }
+            )
+        untold = [row["question"] for row in rows if row["probabilities"][word] is None]
+        if len(untold) == len(rows):
             raise StageError(
                 f"of no answer can it be told whether it is {word}: "
                 + ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).items()),
                 hint="judged.parquet in the partial folder has what each answer was",
             )
-        facts = {"samples": size, **json.loads(cells["made"][0]), "kinds": sum_of_kinds(rows)}
+        facts = {
+            **facts_of(self._work, cells),
+            "kinds": sum_of_kinds(rows),
+            "judges": {
+                name: self._figures(cells, name) for name in self._work.spec.measured.rubrics
+            },
+        }
         return Found(
             rows, facts | ({"questions_without_counted_answers": untold} if untold else {})
         )
+
+    def _figures(self, cells: polars.DataFrame, name: str) -> dict[str, Any]:
+        """What a rubric's judge said of all answers, for `result.json`."""
+        tally, facts = Tally(), {}
+        for score, verdict, read, usage, made in (
+            cells.select(_columns(name)).drop_nulls(f"{name}_verdict").iter_rows()
+        ):
+            tally.add(Said(Judgement(score, verdict), read, json.loads(usage)))
+            facts = json.loads(made)
+        return {**tally.figures(self._work.spec.judge.backend), **facts}
 
     def _kind(self, row: dict[str, Any]) -> str:
         """The word, `other`, or why neither can be told of this answer."""
@@ -167,8 +201,22 @@ def _folder(work: Work) -> Path:
     return work.judge
 
 
-def _file(folder: Path, rubric: str, number: int) -> Path:
-    return folder / f".{rubric}-{number:05d}.json"
+def _columns(rubric: str) -> list[str]:
+    """Of a rubric in cells: its score or null, why, how the answer was read, what it took to ask
+    (as JSON, where it was), and how the judge was asked (as JSON)."""
+    return [rubric, *(f"{rubric}_{each}" for each in ("verdict", "read", "usage", "made"))]
+
+
+_NOTHING = [None] * len(_columns(""))
+"""What stands in a rubric's columns where there was nothing to judge."""
+
+
+def _row(said: Said, made: str | None) -> list[Any]:
+    return [*said.judgement, said.read, json.dumps(dict(said.usage)), made]
+
+
+def _file(folder: Path, rubric: str, number: int, suffix: str = ".json") -> Path:
+    return folder / f".{rubric}-{number:05d}{suffix}"
 
 
 def _rows(part: Path) -> list[dict[str, Any]]:

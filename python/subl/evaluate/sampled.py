@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +16,10 @@ from subl.evaluate.method import Found, Work
 from subl.evaluate.statistics import mean_probability
 from subl.model.chat import asking
 from subl.sample import UNKEYED, Answer, Failures, Http, Request, answered, backend_of
+from subl.sample.journal import journaled
 from subl.trait import forms_of
 from subl.trait.answers import RULES, Reader, Rule
+from subl.trait.bench import spent
 from subl.trait.gsm8k import said_answer
 from subl.trait.questions import Question
 
@@ -46,7 +48,7 @@ class Sampled:
                 include={"grammar", "template", "temperature", "max_new_tokens", "seed"},
             ),
         }
-        columns = {"answer": polars.String, "ended_by": polars.String, "made": polars.String}
+        columns = dict.fromkeys(("answer", "ended_by", "made", "usage"), polars.String)
         asked = [
             (question.text, sample) for question in work.questions for sample in range(spec.samples)
         ]
@@ -55,8 +57,17 @@ class Sampled:
     def make(self, folder: Path, numbers: Sequence[int]) -> None:
         """See `Method.make`."""
         for number, answers, made in self.answered(folder, numbers):
+            usage: defaultdict[int, Counter[str]] = defaultdict(Counter)
+            for request, answer in journaled(_journal(folder, number)):
+                usage[request].update(answer.usage)  # also of those that failed
             values = [
-                {"answer": each.text, "ended_by": each.ended_by, "made": made} for each in answers
+                {
+                    "answer": answer.text,
+                    "ended_by": answer.ended_by,
+                    "made": made,
+                    "usage": json.dumps(usage[request_number(*cell)]),
+                }
+                for cell, answer in zip(self.cells.of(number), answers, strict=True)
             ]
             self.cells.write(folder, number, values)
 
@@ -80,8 +91,7 @@ class Sampled:
         for number in numbers:
             answers: dict[int, Answer] = {}
             requests = list(self._requests(self.cells.of(number)))
-            journal = folder / f".answers-{number:05d}.jsonl"
-            for place, answer in answered(backend, requests, journal, failures):
+            for place, answer in answered(backend, requests, _journal(folder, number), failures):
                 answers[place] = answer
                 done += 1
                 if not done % work.spec.batch_rows or done == total:
@@ -90,7 +100,7 @@ class Sampled:
 
     def found(self, cells: polars.DataFrame) -> Found:
         """See `Method.found`."""
-        facts = {"samples": self._work.spec.samples, **json.loads(cells["made"][0])}
+        facts = facts_of(self._work, cells)
         said = answers_of(self._work, cells)
         if self._work.spec.measured.answers == "number":
             return _numbers(self._work, said, facts)
@@ -103,6 +113,20 @@ class Sampled:
                 asking(question, self._work.spec.measured.system_prompt),
                 request_number(question, sample),
             )
+
+
+def _journal(folder: Path, number: int) -> Path:
+    """Of the answers of a part."""
+    return folder / f".answers-{number:05d}.jsonl"
+
+
+def facts_of(work: Work, cells: polars.DataFrame) -> dict[str, Any]:
+    """How answers were sampled, and what that took, for `result.json`."""
+    made = json.loads(cells["made"][0])
+    usage: Counter[str] = Counter()
+    for each in cells["usage"]:
+        usage.update(json.loads(each))
+    return {"samples": work.spec.samples, **made, **spent(usage, work.spec.backend)}
 
 
 def request_number(question: str, sample: int) -> int:

@@ -118,8 +118,8 @@ class JudgeSpec(StageSpec, Judging):
     # A file has `[[judge]]` tables; code and records say `judges`.
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
 
-    format_version: ClassVar = 2
-    unkeyed: ClassVar = {"backend": UNKEYED}
+    format_version: ClassVar = 3
+    unkeyed: ClassVar = {"backend": UNKEYED, "give_up_after": None}
 
     judges: tuple[AnyJudge, ...] = Field(
         validation_alias="judge", min_length=1, description="`[[judge]]` tables"

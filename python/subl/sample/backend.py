@@ -24,6 +24,9 @@ from subl.sample.tables import BackendTable, Http, Transformers
 
 Answered = TypeVar("Answered")
 
+NO_LOG_P = "the server gave no log-probabilities"
+"""Why there are no first tokens, where there are never any."""
+
 EndedBy = Literal["turn", "control_token", "max_new_tokens", "grammar", "failed"]
 
 

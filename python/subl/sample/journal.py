@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from subl.errors import BusyError, StageError
 from subl.sample.backend import Answer, Backend, Request, rest_of
@@ -33,7 +33,7 @@ class Failures:
         self._asked = self._failed = 0
         self._examples: list[str] = []
 
-    def add(self, request: Request, failure: str | None) -> None:
+    def add(self, name: str, failure: str | None) -> None:
         """One more was asked for, and failed for this reason or not.
 
         Raises:
@@ -43,7 +43,7 @@ class Failures:
         if failure is None:
             return
         self._failed += 1
-        self._examples = [*self._examples, f"{request.name}: {failure}"][:_EXAMPLES]
+        self._examples = [*self._examples, f"{name}: {failure}"][:_EXAMPLES]
         if self._failed > self._share * max(self._asked, self._least):
             raise StageError(
                 f"{self._failed} of {self._asked} requests have failed, and backend.failed_share "
@@ -66,8 +66,8 @@ def answered(
     if backend.same_answers:
         yield from backend.answers(requests)
         return
-    with _alone_in(journal) as file:
-        known = {number: each for number, each in _read(file) if not each.failed}
+    with alone_in(journal) as file:
+        known = {number: each for number, each in _answers(lines_in(file)) if not each.failed}
         left = []
         for place, request in enumerate(requests):
             if request.number in known:
@@ -76,15 +76,13 @@ def answered(
                 left.append(place)
 
         def write(index: int, answer: Answer) -> None:
-            line = {"number": requests[left[index]].number, **asdict(answer)}
-            file.write(json.dumps(line).encode() + b"\n")
-            file.flush()
+            write_line(file, {"number": requests[left[index]].number, **asdict(answer)})
 
         with closing(backend.answers([requests[place] for place in left])) as came:
             try:
                 for index, answer in came:
                     write(index, answer)
-                    failures.add(requests[left[index]], answer.text if answer.failed else None)
+                    failures.add(requests[left[index]].name, answer.text if answer.failed else None)
                     yield left[index], answer
             except BaseException:  # here, or of whom they are for: such as a signal
                 for each in rest_of(came):
@@ -93,7 +91,7 @@ def answered(
 
 
 @contextmanager
-def _alone_in(journal: Path) -> Iterator[BinaryIO]:
+def alone_in(journal: Path) -> Iterator[BinaryIO]:
     """The journal, to be added to by this process alone; a line that was cut off is removed."""
     with journal.open("a+b") as file:
         try:
@@ -107,17 +105,32 @@ def _alone_in(journal: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def journaled(journal: Path) -> list[tuple[int, Answer]]:
-    """Whatever was answered, by the requests' numbers; a line that was cut off does not count."""
+def write_line(file: BinaryIO, line: dict[str, Any]) -> None:
+    """One more, which is there if the process is killed behind it."""
+    file.write(json.dumps(line).encode() + b"\n")
+    file.flush()
+
+
+def lines_of(journal: Path) -> list[dict[str, Any]]:
+    """Whatever was written; a line that was cut off does not count."""
     if not journal.exists():
         return []
     with journal.open("rb") as file:
-        return _read(file)
+        return lines_in(file)
 
 
-def _read(file: BinaryIO) -> list[tuple[int, Answer]]:
+def lines_in(file: BinaryIO) -> list[dict[str, Any]]:
+    """The same, of an open journal."""
     file.seek(0)
-    lines = [json.loads(line) for line in file.read().split(b"\n")[:-1]]
+    return [json.loads(line) for line in file.read().split(b"\n")[:-1]]
+
+
+def journaled(journal: Path) -> list[tuple[int, Answer]]:
+    """Whatever was answered, by the requests' numbers."""
+    return _answers(lines_of(journal))
+
+
+def _answers(lines: Sequence[dict[str, Any]]) -> list[tuple[int, Answer]]:
     return [(line.pop("number"), Answer(**line)) for line in lines]
 
 

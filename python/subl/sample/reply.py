@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from subl.sample.backend import EndedBy
+from subl.sample.backend import NO_LOG_P, EndedBy
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -119,7 +119,7 @@ class Choice(BaseModel):
                 before = found.get(each.token, -np.inf)
                 found[each.token] = float(np.logaddexp(before, each.logprob))
         if not found:
-            raise FailedError("the server gave no log-probabilities")
+            raise FailedError(NO_LOG_P)
         return found
 
     def _check(self) -> None:

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from subl.errors import InputError
 from subl.model.chat import asking
 from subl.model.template import Template
 from subl.progress import Report, silent
 from subl.sample import Backend, FirstTokens, Request, Sampling, backend_of
+from subl.sample.backend import NO_LOG_P
 from subl.sample.tables import BackendTable, Http, Transformers
 from subl.trait.rubric import (
     FAILED,
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 
 FIRST_TOKENS = 20
 """As many as servers give."""
+
+EXACT, FIRST, TEXT = "exact probabilities", "first tokens", "text"
+"""How an answer was read."""
 
 _LOOKED_AT_ONCE = 256
 
@@ -114,11 +119,12 @@ def judge_of(
 
 
 class Judged(NamedTuple):
-    """What a judge's answer came to; what it was, for a person to see; and counts that add up over
-    answers, such as tokens that a server charges for."""
+    """What a judge's answer came to; what it was, for a person to see; how it was read; and counts
+    that add up over answers, such as tokens that a server charges for."""
 
     judgement: Judgement
     said: str
+    read: str
     usage: Mapping[str, int] = MappingProxyType({})
 
 
@@ -176,12 +182,17 @@ class ExactJudge:
             places = range(start, min(start + self._batch, len(questions)))
             for place, found in zip(places, scorer.score(self._model, places), strict=True):
                 mass = sum(found.values())
+                if not math.isfinite(mass):
+                    raise InputError(
+                        "the judge's probabilities are no numbers: nothing can be read from them",
+                        hint="its weights may be damaged; does another program get text out of it?",
+                    )
                 said = f"all answers that the rubric knows have {mass:.3g} of the probability"
-                yield place, Judged(self._answer.expected(found), said)
+                yield place, Judged(self._answer.expected(found), said, EXACT)
 
     def facts(self) -> dict[str, Any]:
         """See `Judge.facts`."""
-        return {"read": "exact probabilities"}
+        return {}
 
     def _scorer(self, questions: Sequence[str]) -> Scorer:
         from subl.trait.exact import Scorer
@@ -204,6 +215,7 @@ class BackendJudge:
     def __init__(self, backend: Backend, answer: AnyAnswer, *, probabilities: bool) -> None:
         self._backend, self._answer = backend, answer
         self._probabilities = probabilities
+        self._gave_some = False
 
     def begin(self, questions: Questions, notes: Path, report: Report = silent) -> None:
         """See `Judge.begin`."""
@@ -215,18 +227,20 @@ class BackendJudge:
         texts = list(range(len(requests)))
         used: dict[int, Mapping[str, int]] = {}
         if self._probabilities and not isinstance(self._answer, TagAnswer):
-            texts, given = [], False
+            texts, has_none = [], False
             for place, found in self._backend.first_tokens(requests, FIRST_TOKENS):
-                given |= found.failure is None
+                self._gave_some |= found.failure is None
+                has_none |= found.failure == NO_LOG_P
                 judged = _of_first_tokens(self._answer, found)
                 if judged is None:
                     texts.append(place)
                     used[place] = found.usage
                 else:
                     yield place, judged
-            # Who gives none has none. What only a probability answers is asked for each time.
-            self._probabilities = given or isinstance(self._answer, ProbabilityAnswer)
+            # Who has none is not asked again; what failed for another reason says nothing of that.
+            self._probabilities = self._gave_some or not has_none
         if isinstance(self._answer, ProbabilityAnswer):
+            self._probabilities = True  # nothing else answers it
             return
         for number, answer in self._backend.answers([requests[place] for place in texts]):
             place = texts[number]
@@ -234,7 +248,7 @@ class BackendJudge:
                 Judgement(None, FAILED) if answer.failed else self._answer.parsed(answer.text)
             )
             usage = Counter(used.get(place, {})) + Counter(answer.usage)
-            yield place, Judged(judgement, answer.text, usage)
+            yield place, Judged(judgement, answer.text, TEXT, usage)
 
     def facts(self) -> dict[str, Any]:
         """See `Judge.facts`."""
@@ -246,13 +260,13 @@ def _of_first_tokens(answer: NumberAnswer | ProbabilityAnswer, found: FirstToken
     if found.failure is not None:
         if isinstance(answer, NumberAnswer):
             return None
-        return Judged(Judgement(None, FAILED), found.failure, found.usage)
+        return Judged(Judgement(None, FAILED), found.failure, FIRST, found.usage)
     judgement = answer.of_first_token({t: math.exp(p) for t, p in found.log_p.items()})
     if judgement is None:
         return None
     likeliest = sorted(found.log_p, key=found.log_p.__getitem__, reverse=True)[:3]
     said = f"begins with {', '.join(map(repr, likeliest))}, or less likely tokens"
-    return Judged(judgement, said, found.usage)
+    return Judged(judgement, said, FIRST, found.usage)
 
 
 def _request(question: str) -> Request:
