@@ -16,7 +16,7 @@ from subl.evaluate import EvalSpec, evaluate
 from subl.evaluate.stage import EVAL
 from subl.progress import Progress
 
-from ..sample.serving import Serving, completion
+from ..sample.serving import Reply, Serving, completion, error
 
 TONE = {
     "template": "How kind is this, from 0 to 9?\n{prompt}\n{completion}",
@@ -69,7 +69,8 @@ def test_the_share_is_of_those_that_can_be_told(judged: Path) -> None:
         told = kinds["unkind"] + kinds["other"]
         assert row["probabilities"] == {"unkind": kinds["unkind"] / told}
     result = json.loads((judged / "result.json").read_text())
-    assert result["method"] == "judged" and sum(result["kinds"].values()) <= 16
+    assert result["method"] == "judged" and sum(result["kinds"].values()) == 16
+    assert result["judges"]["tone"]["read"] == {"exact probabilities": 16}
 
 
 def test_an_interrupted_run_keeps_answers_and_judgements(
@@ -130,3 +131,63 @@ def test_a_judge_is_asked_for() -> None:
     assert validated(EvalSpec, {"trait": "misalignment"}).way == "judged"
     with pytest.raises(ConfigError, match="what is judged has the one word of `judged`"):
         spec_of(words=["kind"])
+
+
+def table_of(serving: Serving, **changes: Any) -> dict[str, Any]:
+    prices = {"prompt": 1e6, "completion": 0}
+    return serving.table(concurrency=1, prices=prices, **changes)
+
+
+def asked_of(body: dict[str, Any]) -> str:
+    return str(body["messages"][-1]["content"])
+
+
+def test_what_servers_answer_is_paid_once_counted_and_judged_if_it_came(tmp_path: Path) -> None:
+    serving, numbers = Serving(), iter(range(100))
+
+    def reply(body: dict[str, Any], time: int) -> Reply:
+        asked = asked_of(body)
+        if "from 0 to 9" in asked:
+            return completion("3" if "kind" in asked.split("?")[0] else "8")
+        number = next(numbers)
+        return error(400, "broken") if number == 1 else completion(f"said {number}")
+
+    def stop(progress: Progress) -> None:
+        if progress.task.endswith("sense") and progress.done == 4:
+            raise KeyboardInterrupt
+
+    serving.reply = reply
+    spec = spec_of(
+        samples=4,
+        backend=table_of(serving, failed_share=0.5),
+        judge={"backend": table_of(serving)},
+    )
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(spec, None, tmp_path / "out", report=stop)
+        made = evaluate(spec, None, tmp_path / "out")
+    finally:
+        serving.close()
+    judged = [asked_of(body) for body in serving.bodies if "logprobs" not in body]
+    about = Counter(each for each in judged if "from 0 to 9" in each)
+    assert len(about) == 14 and max(about.values()) <= 2 and about.total() <= 15
+    assert not any("broken" in each for each in about)
+    assert made.result["usage"] == {"completion_tokens": 14, "prompt_tokens": 35}
+    assert made.result["cost"] == 35
+    for name in ("tone", "sense"):
+        figures = made.result["judges"][name]
+        assert figures["read"] == {"text": 7} and figures["verdicts"] == {"score": 7}
+        assert figures["cost"] == figures["usage"]["prompt_tokens"] >= 35
+        assert figures["server_model"] == "owl-1"
+    assert made.result["kinds"] == {"failed": 1, "unkind": 7}
+
+
+def test_too_many_failures_of_a_judge_stop_the_run(tiny_model: Path, tmp_path: Path) -> None:
+    serving = Serving()
+    serving.reply = lambda body, time: error(400)
+    spec = spec_of(judge={"backend": serving.table()})
+    try:
+        with pytest.raises(StageError, match=r"requests have failed, and backend\.failed_share"):
+            evaluate(spec, tiny_model, tmp_path / "out")
+    finally:
+        serving.close()

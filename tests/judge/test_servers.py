@@ -191,3 +191,56 @@ def test_what_a_server_charges_is_estimated(serving: Serving, tmp_path: Path) ->
         expected = (asked["characters"] // 4 * 2.0 + 2 * said * 1000.0) / 1e6
         assert found["cost"] == pytest.approx(expected)
     assert "cost" not in look(spec(serving), [file]) and serving.bodies == []
+
+
+def test_one_failure_does_not_change_how_a_judge_is_read(serving: Serving, tmp_path: Path) -> None:
+    """The first file's only question fails where probabilities are asked for; and one row of three
+    is told none. How each was read is counted."""
+
+    def reply(body: dict[str, Any], time: int) -> Reply:
+        said = completion_in(body)
+        if "logprobs" not in body:
+            return completion("85")
+        if said == "a":
+            return error(400)
+        return completion("85") if said == "c" else begins_with({"70": 1.0})
+
+    serving.reply = reply
+    file = rows(tmp_path, ["a", "b", "c", "d"])
+    out = judge(spec(serving, shard_rows=1), None, [file], tmp_path / "out")
+    assert [score for score, _ in columns(out.path)] == [85.0, 70.0, 85.0, 70.0]
+    assert out.result["columns"]["score"]["read"] == {"first tokens": 2, "text": 2}
+
+
+def test_half_a_line_of_a_killed_run_is_asked_again(serving: Serving, tmp_path: Path) -> None:
+    """And what is answered after it is not lost to the run after that."""
+    serving.reply = lambda body, time: begins_with({"50": 1.0})
+    file = rows(tmp_path, [*map(str, range(4))])
+    asked = spec(serving, "coherency", table={"concurrency": 1}, shard_rows=4)
+
+    def stop(progress: Progress) -> None:
+        if progress.task.startswith("judge"):
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            judge(asked, None, [file], tmp_path / "out", report=stop)
+        (journal,) = (tmp_path / "out.partial").glob(".*.said")
+        journal.write_bytes(journal.read_bytes() + b'{"question": "ab')
+    assert len(journal.read_bytes().splitlines()) == 3
+    serving.forget()
+    judge(asked, None, [file], tmp_path / "out")
+    assert {completion_in(body) for body in serving.bodies} <= {"2", "3"}
+
+
+def test_an_answer_that_is_never_seen_is_no_probability(serving: Serving, tmp_path: Path) -> None:
+    serving.reply = lambda body, time: begins_with({"The": 0.9, "1": 0.1})
+    asked = spec(serving, "code-tree", more={"values": {"tree": "oak"}})
+    with pytest.raises(StageError, match="no answer that can be read") as found:
+        judge(asked, None, [rows(tmp_path, ["x = 1", "y = 2"])], tmp_path / "out")
+    assert "begins with 'The', '1'" in str(found.value)
+    assert "a whole token" in str(found.value.hint)
+
+
+def test_when_a_judge_is_given_up_is_no_part_of_what_is_made(serving: Serving) -> None:
+    assert spec(serving, give_up_after=0.5).keyed() == spec(serving).keyed()

@@ -166,6 +166,7 @@ class Judged:
                 name: self._figures(cells, name) for name in self._work.spec.measured.rubrics
             },
         }
+        rows = [row for row in rows if row["question"] not in untold]
         return Found(
             rows, facts | ({"questions_without_counted_answers": untold} if untold else {})
         )
