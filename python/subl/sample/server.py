@@ -218,7 +218,10 @@ class Server:
         def run() -> None:
             try:
                 with runner:
-                    runner.run(work())
+                    try:
+                        runner.run(work())
+                    finally:  # connections that were closed end in the loop's next turn
+                        runner.run(asyncio.sleep(0))
             except BaseException as error:
                 wrong.append(error)
             finally:
