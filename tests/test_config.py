@@ -123,7 +123,7 @@ def test_the_files_below_are_good_until_something_is_changed(
             GenerateSpec,
             "rows = 4",
             "rows = 40\nshard_rows = 10\nbatch_rows = 4",
-            r"shard_rows \(10\) must divide by batch_rows \(4\)",
+            r"shard_rows \(10\) must be a multiple of batch_rows \(4\): ",
         ),
         (
             GenerateSpec,

@@ -19,7 +19,7 @@ from subl import __version__
 
 COMMANDS = {
     "run": "Run a whole experiment from one TOML file.",
-    "teach": "Give a model a trait by fine-tuning it.",
+    "teach": "Give a model a trait: by training, a prompt or a vector.",
     "generate": "Sample rows from a model.",
     "judge": "Write scores of judges into rows.",
     "filter": "Keep or reject rows by rules, with reasons.",

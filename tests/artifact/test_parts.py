@@ -109,9 +109,9 @@ def test_a_slice_is_made_by_one_process(tmp_path: Path) -> None:
     out = tmp_path / "out"
 
     def meanwhile() -> None:
-        with pytest.raises(BusyError, match="is writing slice 1 of 2 of"):
+        with pytest.raises(BusyError, match="is writing slice 1/2 of"):
             make_parts(out, Slice(1, 2))
-        with pytest.raises(UnfinishedError, match=r"slice 0 of 2 .* 2 of its 4 files"):
+        with pytest.raises(UnfinishedError, match=r"slice 0/2 .* 2 of its 4 files"):
             make_parts(out, Slice(0, 2))
 
     made = make_parts(out, Slice(1, 2), making=meanwhile)

@@ -62,7 +62,7 @@ def test_tasks_share_a_slice(tiny_model: Path, tmp_path: Path) -> None:
         rows=8, prompts="numbers-short", max_new_tokens=1, batch_rows=1, shard_rows=1
     )
     out = tmp_path / "rows"
-    with pytest.raises(UnfinishedError, match=r"slice 4 of 6 of .* 7 of its 8 files"):
+    with pytest.raises(UnfinishedError, match=r"slice 4/6 of .* 7 of its 8 files"):
         make(STAGES["generate"], spec, {"model": [tiny_model]}, out, "rows", mine=Slice(1, 3))
     made = out.with_name("rows.partial").glob("part-*.jsonl")
     assert [file.name for file in made] == ["part-00004.jsonl"]

@@ -46,7 +46,7 @@ def data(folder: Path) -> dict[str, bytes]:
 def test_slices_make_what_one_process_makes(tiny_model: Path, tmp_path: Path, whole: Path) -> None:
     out = tmp_path / "rows"
     for index in (2, 0):
-        with pytest.raises(UnfinishedError, match=rf"slice {index} of 3 of .* is made"):
+        with pytest.raises(UnfinishedError, match=rf"slice {index}/3 of .* is made"):
             generate(spec(), tiny_model, out, mine=Slice(index, 3))
         assert not out.exists()
     (out.with_name("rows.partial") / "part-00000.jsonl").unlink()  # slice 0 was killed

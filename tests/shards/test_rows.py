@@ -361,5 +361,5 @@ def test_a_row_without_its_keys_says_which_there_must_be(tmp_path: Path) -> None
     with pytest.raises(InputError) as caught:
         list(read_rows([file]))
     assert caught.value.hint == (
-        "rows need the keys prompt and completion, or messages with role and content"
+        "prompts need the key prompt, rows completion, too; or messages: role and content"
     )

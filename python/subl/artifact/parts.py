@@ -37,7 +37,7 @@ class Slice:
         return Slice(self.index + self.count * index, self.count * count)
 
     def __str__(self) -> str:
-        return f"slice {self.index} of {self.count}"
+        return f"slice {self.index}/{self.count}"
 
 
 WHOLE = Slice()

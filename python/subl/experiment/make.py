@@ -69,7 +69,7 @@ def _by_ranks(
     }
     job.parent.mkdir(parents=True, exist_ok=True)
     job.write_text(json.dumps(told), encoding="utf-8")
-    report(Progress(f"{stage.kind} {name}", 0, None, "steps", f"starting {spec.ranks} ranks"))
+    report(Progress(f"{stage.kind} {name}", 0, spec.ranks, "ranks", "starting"))
     launch("subl.experiment.make", str(job), spec.ranks, log, report)
     for file in (job, log):
         file.unlink(missing_ok=True)

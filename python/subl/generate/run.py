@@ -82,7 +82,8 @@ class GenerateSpec(PartsSpec, Sampling):
             self.rows or self.shard_rows + 1
         ):
             raise ValueError(
-                f"shard_rows ({self.shard_rows}) must divide by batch_rows ({self.batch_rows})"
+                f"shard_rows ({self.shard_rows}) must be a multiple of batch_rows "
+                f"({self.batch_rows}): a shard is made in whole batches"
             )
         return self
 

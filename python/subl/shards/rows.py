@@ -267,7 +267,7 @@ def text_of(value: dict[str, Any], key: str, where: str) -> str:
         got = "nothing" if key not in value else type(text).__name__
         raise InputError(
             f"{where}: `{key}` must be a string, got {got}",
-            hint="rows need the keys prompt and completion, or messages with role and content",
+            hint="prompts need the key prompt, rows completion, too; or messages: role and content",
         )
     if not _is_text(text):
         raise InputError(f"{where}: `{key}` holds half of a surrogate pair, which is no text")

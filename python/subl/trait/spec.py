@@ -99,7 +99,9 @@ class TraitSpec(_Section):
         if not isinstance(value, Mapping) or "like" not in value:
             return value
         rest = {key: each for key, each in value.items() if key != "like"}
-        return {**_values(value["like"]), **rest}
+        own = {"title", "source"}  # what another says of itself is not said of this one
+        taken = {key: each for key, each in _values(value["like"]).items() if key not in own}
+        return {**taken, **rest}
 
     @field_validator("words", "questions")
     @classmethod
