@@ -65,7 +65,7 @@ def leaves(command: click.Command, names: list[str]) -> Iterator[tuple[str, clic
     ):
         yield " ".join(names), command
     if isinstance(command, click.Group):
-        ctx = click.Context(command)
+        ctx = click.Context(command, help_option_names=["-h", "--help"])
         for name in command.list_commands(ctx):
             inner = command.get_command(ctx, name)
             assert inner is not None
@@ -73,7 +73,7 @@ def leaves(command: click.Command, names: list[str]) -> Iterator[tuple[str, clic
 
 
 def command_page(name: str, command: click.Command) -> str:
-    ctx = click.Context(command, info_name=f"subl {name}")
+    ctx = click.Context(command, info_name=f"subl {name}", help_option_names=["-h", "--help"])
     usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
     records = [param.get_help_record(ctx) for param in command.get_params(ctx)]
     options = [record for record in records if record is not None]
