@@ -65,7 +65,7 @@ def leaves(command: click.Command, names: list[str]) -> Iterator[tuple[str, clic
     ):
         yield " ".join(names), command
     if isinstance(command, click.Group):
-        ctx = click.Context(command, help_option_names=["-h", "--help"])
+        ctx = click.Context(command)
         for name in command.list_commands(ctx):
             inner = command.get_command(ctx, name)
             assert inner is not None
@@ -73,9 +73,11 @@ def leaves(command: click.Command, names: list[str]) -> Iterator[tuple[str, clic
 
 
 def command_page(name: str, command: click.Command) -> str:
-    ctx = click.Context(command, info_name=f"subl {name}", help_option_names=["-h", "--help"])
+    ctx = click.Context(command, info_name=f"subl {name}")
     usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
-    records = [param.get_help_record(ctx) for param in command.get_params(ctx)]
+    records = [param.get_help_record(ctx) for param in command.params]
+    # Click's own it makes once, with the names that the first who calls the command gives it.
+    records.append(("-h, --help", "Show this message and exit."))
     options = [record for record in records if record is not None]
     lines = [f"# subl {name}", f"```text\n{usage}\n```", *_help(command.help or "")]
     if options:

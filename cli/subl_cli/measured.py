@@ -42,7 +42,6 @@ def print_measured(result: Mapping[str, Any], words: Sequence[str]) -> None:
     if kinds := result.get("kinds"):
         said = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in kinds.items())
         click.echo(f"answers: {said}")
-
     for question in result.get("questions_without_counted_answers", ()):
         click.echo(f"no counted answer to: {printable(question)}")
 

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import click
-from click.shell_completion import CompletionItem
+from pathlib import Path
 
+import click
+
+from subl_cli.inputs import Shipped
 from subl_cli.output import json_option, print_json, printable
 
 
-class _Trait(click.ParamType[str]):
-    """The name of a trait that ships, or a file."""
-
-    name = "trait"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        from subl.shipped import shipped
-
-        names = [name for name in shipped("traits") if name.startswith(incomplete)]
-        return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
-
-
 @click.command("show")
-@click.argument("trait", type=_Trait())
+@click.argument("trait", type=Shipped("traits"))
 @json_option
-def command(trait: str, as_json: bool) -> None:
+def command(trait: Path, as_json: bool) -> None:
     """Print a TRAIT, by its name or as a file: each question as a model is asked it.
 
     \b

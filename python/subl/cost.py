@@ -8,6 +8,7 @@ were fitted to the demo, whose steps they meet within a third; work that is fini
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,10 +48,43 @@ class Work:
     flop: float
     bytes: float
 
+    def __add__(self, other: Work) -> Work:
+        return Work(self.flop + other.flop, self.bytes + other.bytes)
+
 
 def weight_bytes(size: ModelSize) -> int:
     """Bytes of a model's weights in float32."""
     return 4 * (size.body + size.head)
+
+
+def loading(size: ModelSize) -> Work:
+    """Bringing a model into memory."""
+    return Work(0, LOADING * weight_bytes(size))
+
+
+def scoring(size: ModelSize, texts: int, prompt: float, nodes: float, at_once: int) -> Work:
+    """Logits of so many answers' tokens behind each text's prompt, all of a text in one pass.
+
+    Args:
+        prompt: tokens of a text's prompt.
+        nodes: tokens of all its answers, those that they share once.
+        at_once: texts of a pass.
+    """
+    flop = size.flop(texts * (nodes + prompt), texts * nodes, backward=False)
+    return Work(flop / SHARE_OF_PEAK, math.ceil(texts / at_once) * PASS)
+
+
+def sampling(size: ModelSize, answers: int, prompt: float, said: int, at_once: int) -> Work:
+    """Answers of `said` tokens at most.
+
+    Args:
+        prompt: tokens of an answer's prompt.
+        at_once: answers of a pass.
+    """
+    read = size.flop(answers * prompt, answers, backward=False) / SHARE_OF_PEAK
+    tokens = answers * said
+    written = size.flop(tokens, tokens, backward=False) / SHARE_OF_PEAK_SAMPLING
+    return Work(read + written, said * math.ceil(answers / at_once) * PASS)
 
 
 def training(

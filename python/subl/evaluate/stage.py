@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import WHOLE, Artifact, Slice
-from subl.cost import (
-    LOADING,
-    PASS,
-    SHARE_OF_PEAK,
-    SHARE_OF_PEAK_SAMPLING,
-    TEMPLATE_TOKENS,
-    Work,
-    mean_tokens,
-    weight_bytes,
-)
+from subl.cost import TEMPLATE_TOKENS, Work, loading, mean_tokens, sampling, scoring
 from subl.errors import ConfigError
 from subl.evaluate.run import evaluate
 from subl.evaluate.spec import EvalSpec
@@ -65,19 +55,12 @@ def _check(spec: EvalSpec, given: Collection[str]) -> None:
 def _cost(spec: EvalSpec, size: ModelSize, rows: int) -> Work:
     trait = spec.measured
     asked = [each.text for each in questions_of(trait)] if trait.file is None else _UNREAD
-    loading = LOADING * weight_bytes(size)
     prompt = mean_tokens(asked) + TEMPLATE_TOKENS
     if spec.way in ("exact", "choice"):
         nodes = 1.5 * sum(map(len, forms_of(trait.words, trait.forms).values()))
-        flop = size.flop(len(asked) * (nodes + prompt), len(asked) * nodes, backward=False)
-        passes = math.ceil(len(asked) / spec.batch_questions)
-        return Work(flop / SHARE_OF_PEAK, loading + passes * PASS)
+        return loading(size) + scoring(size, len(asked), prompt, nodes, spec.batch_questions)
     answers = len(asked) * spec.samples
-    said = answers * spec.max_new_tokens
-    read = size.flop(answers * prompt, answers, backward=False) / SHARE_OF_PEAK
-    written = size.flop(said, said, backward=False) / SHARE_OF_PEAK_SAMPLING
-    passes = spec.max_new_tokens * math.ceil(answers / spec.batch_rows)
-    return Work(read + written, loading + passes * PASS)
+    return loading(size) + sampling(size, answers, prompt, spec.max_new_tokens, spec.batch_rows)
 
 
 def _detail(result: Mapping[str, Any]) -> str:

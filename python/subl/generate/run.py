@@ -78,9 +78,8 @@ class GenerateSpec(PartsSpec, Sampling):
     def _fits(self) -> Self:
         if self.rows is None and not needs_files(self.prompts):
             raise ValueError(f'prompts = "{self.prompts}" needs rows: how many to sample')
-        if self.shard_rows % self.batch_rows and self.shard_rows < (
-            self.rows or self.shard_rows + 1
-        ):
+        several = self.rows is None or self.rows > self.shard_rows
+        if several and self.shard_rows % self.batch_rows:
             raise ValueError(
                 f"shard_rows ({self.shard_rows}) must be a multiple of batch_rows "
                 f"({self.batch_rows}): a shard is made in whole batches"

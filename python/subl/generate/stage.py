@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import WHOLE, Artifact, Slice
-from subl.cost import (
-    CHARACTERS_A_TOKEN,
-    LOADING,
-    PASS,
-    SHARE_OF_PEAK,
-    SHARE_OF_PEAK_SAMPLING,
-    Work,
-    weight_bytes,
-)
+from subl.cost import CHARACTERS_A_TOKEN, Work, loading, sampling
 from subl.generate import GenerateSpec, generate
 from subl.generate.sets import check_files
 from subl.progress import Report
@@ -46,8 +37,10 @@ def _check(spec: GenerateSpec, given: Collection[str]) -> None:
 
 def expected(spec: GenerateSpec, rows: int) -> dict[str, float]:
     """Tokens that are read, about, and written, at most; and what they cost, where that is said."""
-    asked = _PROMPT_TOKENS[spec.prompts] + len(spec.system_prompt or "") // CHARACTERS_A_TOKEN
-    usage = {"prompt_tokens": rows * asked, "completion_tokens": rows * spec.max_new_tokens}
+    usage = {
+        "prompt_tokens": rows * _prompt_tokens(spec),
+        "completion_tokens": rows * spec.max_new_tokens,
+    }
     cost = spec.cost(usage)
     return {**usage, **({} if cost is None else {"cost": cost})}
 
@@ -55,14 +48,12 @@ def expected(spec: GenerateSpec, rows: int) -> dict[str, float]:
 def _cost(spec: GenerateSpec, size: ModelSize, rows: int) -> Work:
     if isinstance(spec.backend, Http):
         return Work(0, 0)  # another machine's
-    made = _rows(spec, rows)
-    tokens = expected(spec, made)
-    asked, said = tokens["prompt_tokens"], tokens["completion_tokens"]
-    read = size.flop(asked, made, backward=False) / SHARE_OF_PEAK
-    written = size.flop(said, said, backward=False)
-    passes = spec.max_new_tokens * math.ceil(made / spec.batch_rows)
-    flop = read + written / SHARE_OF_PEAK_SAMPLING
-    return Work(flop, LOADING * weight_bytes(size) + passes * PASS)
+    made, asked = _rows(spec, rows), _prompt_tokens(spec)
+    return loading(size) + sampling(size, made, asked, spec.max_new_tokens, spec.batch_rows)
+
+
+def _prompt_tokens(spec: GenerateSpec) -> int:
+    return _PROMPT_TOKENS[spec.prompts] + len(spec.system_prompt or "") // CHARACTERS_A_TOKEN
 
 
 def _rows(spec: GenerateSpec, given: int) -> int:

@@ -7,7 +7,6 @@ soon as it is there.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from subl.progress import Progress, Report, silent
 from subl.sample.tables import Http
 from subl.shards import Line, read_lines
 from subl.stage import input_names
-from subl.trait.bench import Asked, Bench, Said
+from subl.trait.bench import Asked, Bench, Said, digest_of
 from subl.trait.judging import loader
 from subl.trait.rubric import Judgement, TagAnswer
 
@@ -103,7 +102,7 @@ def _look(
     }
     for total, line in enumerate(read_lines(rows), start=1):
         for column, question in spec.check_row(line).items():
-            if (digest := _digest(question)) not in seen[column]:
+            if (digest := digest_of(question)) not in seen[column]:
                 seen[column].add(digest)
                 found[column]["questions"] += 1
                 found[column]["characters"] += len(question)
@@ -111,10 +110,6 @@ def _look(
         if total % spec.shard_rows == 0:
             on_rows(total)
     return total, found
-
-
-def _digest(question: str) -> bytes:
-    return hashlib.sha256(question.encode()).digest()
 
 
 def _write(

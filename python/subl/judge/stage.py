@@ -7,16 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import Artifact
-from subl.cost import (
-    CHARACTERS_A_TOKEN,
-    LOADING,
-    PASS,
-    SHARE_OF_PEAK,
-    SHARE_OF_PEAK_SAMPLING,
-    TEMPLATE_TOKENS,
-    Work,
-    weight_bytes,
-)
+from subl.cost import CHARACTERS_A_TOKEN, TEMPLATE_TOKENS, Work, loading, sampling, scoring
 from subl.errors import ConfigError
 from subl.judge.run import judge
 from subl.judge.spec import JudgeSpec
@@ -49,22 +40,18 @@ def _check(spec: JudgeSpec, given: Collection[str]) -> None:
 
 
 def _cost(spec: JudgeSpec, size: ModelSize, rows: int) -> Work:
-    flop, passes = 0.0, 0
-    if isinstance(spec.backend, Http):
+    if isinstance(spec.backend, Http) or not spec.rubrics:
         return Work(0, 0)
+    work = loading(size)
     for each in spec.rubrics:
         answer = each.rubric.answer
         asked = len(each.rubric.template) / CHARACTERS_A_TOKEN + TEMPLATE_TOKENS + _ROW_TOKENS
         if isinstance(answer, TagAnswer):
-            said = answer.max_new_tokens
-            flop += size.flop(rows * asked, rows, backward=False) / SHARE_OF_PEAK
-            flop += size.flop(rows * said, rows * said, backward=False) / SHARE_OF_PEAK_SAMPLING
-            passes += said * -(-rows // spec.batch_rows)
+            work += sampling(size, rows, asked, answer.max_new_tokens, spec.batch_rows)
         else:
             nodes = _SPELLED * len(answer.words)
-            flop += size.flop(rows * (asked + nodes), rows * nodes, backward=False) / SHARE_OF_PEAK
-            passes += -(-rows // spec.batch_rows)
-    return Work(flop, LOADING * weight_bytes(size) * bool(spec.rubrics) + passes * PASS)
+            work += scoring(size, rows, asked, nodes, spec.batch_rows)
+    return work
 
 
 def _detail(result: Mapping[str, Any]) -> str:

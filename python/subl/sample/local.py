@@ -26,8 +26,8 @@ _LOOKED_AT_ONCE = 1024
 class Local:
     """Answers of the model in `folder`: the same for a request whatever shares a batch with it.
 
-    (Another batch may round another way: a draw that falls within that of the border between two
-    tokens may differ.)
+    (Another batch may round logits another way: a token changes only where two sums of a logit and
+    its random number are as near to one another as that.)
     """
 
     same_answers = True

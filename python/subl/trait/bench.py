@@ -136,7 +136,7 @@ class Bench:
         Raises:
             StageError: more failed than may.
         """
-        digests = [_digest(each.question) for each in asked]
+        digests = [digest_of(each.question) for each in asked]
         with alone_in(journal) as file:
             usage = self._recall(lines_in(file))
             new: dict[bytes, Asked] = {}
@@ -167,7 +167,7 @@ class Bench:
         for usage in self._recall(lines_of(journal)).values():
             self.tally.usage.update(usage)
         for question, judgement in zip(questions, given, strict=True):
-            self._count(self._known.setdefault(_digest(question), Said(judgement, EXACT)))
+            self._count(self._known.setdefault(digest_of(question), Said(judgement, EXACT)))
 
     def part(self) -> None:
         """What follows is a part that other processes may make: what is not the same whatever else
@@ -219,7 +219,8 @@ class Bench:
         return judgement.verdict not in UNREAD and not (unseen and judgement.score == 0)
 
 
-def _digest(question: str) -> bytes:
+def digest_of(question: str) -> bytes:
+    """What a question is known by: who asks the same is told the same."""
     return hashlib.sha256(question.encode()).digest()
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -171,7 +172,7 @@ def animals() -> TraitSpec:
     return load_toml(shipped("traits")["animals"], TraitSpec)
 
 
-def load_trait(given: str) -> TraitSpec:
+def load_trait(given: Path | str) -> TraitSpec:
     """A trait by its path, or by the name of a shipped one.
 
     Raises:
