@@ -83,7 +83,7 @@ def command(
 def _figures(columns: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """How many rows of each column are what."""
     return [
-        (name, f"{count:,}", what if what not in "10" else f"= {what}")
+        (name, f"{count:,}", what if what not in ("0", "1") else f"= {what}")
         for name, found in columns.items()
         for what, count in found.get("verdicts", found).items()
     ]

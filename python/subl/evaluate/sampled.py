@@ -15,7 +15,7 @@ from subl.evaluate.cells import Cell, Cells
 from subl.evaluate.method import Found, Work
 from subl.evaluate.statistics import mean_probability
 from subl.model.chat import asking
-from subl.sample import UNKEYED, Answer, Failures, Http, Request, answered, backend_of
+from subl.sample import UNKEYED, Answer, Failures, Request, answered, backend_of
 from subl.sample.journal import journaled
 from subl.trait import forms_of
 from subl.trait.answers import RULES, Reader, Rule
@@ -86,8 +86,7 @@ class Sampled:
         notes = folder / ".telling.json"  # of an interrupted run with the same key
         backend.begin(lambda: self._requests(self.cells.cells), notes, work.report)
         made = json.dumps(backend.facts(), sort_keys=True)
-        table = work.spec.backend
-        failures = Failures(table.failed_share if isinstance(table, Http) else 0.0, total)
+        failures = Failures(work.spec.failed_share, total)
         for number in numbers:
             answers: dict[int, Answer] = {}
             requests = list(self._requests(self.cells.of(number)))

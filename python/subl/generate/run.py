@@ -42,6 +42,7 @@ from subl.sample import (
     check_model,
     usage_of,
 )
+from subl.sample.tables import cost_of
 
 _NOTES, _FACTS = ".telling.json", ".facts.json"  # hidden: no part of what is made
 
@@ -230,7 +231,7 @@ class _Run:
         for each in told:
             usage.update(each["usage"])
         figures: dict[str, Any] = {"failed": len(failed), "usage": dict(usage)}
-        cost = self._spec.cost(usage)
+        cost = cost_of(self._spec.backend, usage)
         return figures if cost is None else {**figures, "cost": cost}
 
     def _requests(self) -> Iterator[tuple[Request, Prompt]]:

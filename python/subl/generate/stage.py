@@ -12,6 +12,7 @@ from subl.generate import GenerateSpec, generate
 from subl.generate.sets import check_files
 from subl.progress import Report
 from subl.sample import Http, check_model
+from subl.sample.tables import cost_of
 from subl.stage import Given, Input, Stage
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def expected(spec: GenerateSpec, rows: int) -> dict[str, float]:
         "prompt_tokens": rows * _prompt_tokens(spec),
         "completion_tokens": rows * spec.max_new_tokens,
     }
-    cost = spec.cost(usage)
+    cost = cost_of(spec.backend, usage)
     return {**usage, **({} if cost is None else {"cost": cost})}
 
 

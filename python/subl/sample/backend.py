@@ -8,7 +8,7 @@ same answers, too, depends on what computes them: `Backend.same_answers`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from subl.model.chat import Turn
 from subl.model.template import Template
 from subl.progress import Report, silent
 from subl.sample.grammar import NamedGrammar
-from subl.sample.tables import BackendTable, Http, Transformers
+from subl.sample.tables import BackendTable, Http, Transformers, check_template
 
 Answered = TypeVar("Answered")
 
@@ -105,21 +105,11 @@ class Sampling(BaseModel):
         """Of requests that may fail."""
         return self.backend.failed_share if isinstance(self.backend, Http) else 0.0
 
-    def cost(self, usage: Mapping[str, int]) -> float | None:
-        """Of these tokens, in the currency of the server's prices; None where there are none."""
-        if not isinstance(self.backend, Http) or self.backend.prices is None:
-            return None
-        return round(self.backend.prices.cost(usage), 6)
-
     @model_validator(mode="after")
     def _goes_with_the_backend(self) -> Self:
+        check_template(self.backend, self.template)
         if not isinstance(self.backend, Http):
             return self
-        if self.template != Template():
-            raise ValueError(
-                "template: a server has its own (vLLM and transformers serve take "
-                "backend.extra_body = { chat_template_kwargs = { … } })"
-            )
         ways = {"structured_outputs": ("regex", "json_schema"), "response_format": ("json_schema",)}
         if self.grammar is not None and self.grammar.kind not in ways.get(
             self.backend.grammars or "", ()

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from subl.model.template import Template
+
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -163,3 +165,23 @@ UNKEYED = frozenset(
     }
 )
 """Of a table: what says how answers are got, not which."""
+
+
+def cost_of(table: BackendTable, usage: Mapping[str, int]) -> float | None:
+    """Of these tokens, in the currency of a server's prices; None where there are none."""
+    if not isinstance(table, Http) or table.prices is None:
+        return None
+    return round(table.prices.cost(usage), 6)
+
+
+def check_template(table: BackendTable, template: Template) -> None:
+    """Refuse a chat template's variables beside a server, which renders with its own.
+
+    Raises:
+        ValueError: says where they go instead.
+    """
+    if isinstance(table, Http) and template != Template():
+        raise ValueError(
+            "template: a server has its own (vLLM and transformers serve take "
+            "backend.extra_body = { chat_template_kwargs = { … } })"
+        )

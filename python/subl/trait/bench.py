@@ -18,7 +18,7 @@ from subl.errors import StageError
 from subl.progress import Report, silent
 from subl.sample import Failures
 from subl.sample.journal import alone_in, lines_in, lines_of, write_line
-from subl.sample.tables import BackendTable, Http
+from subl.sample.tables import BackendTable, Http, cost_of
 from subl.trait.judging import (
     EXACT,
     FIRST,
@@ -82,9 +82,9 @@ class Tally:
 
 def spent(usage: Mapping[str, int], table: BackendTable) -> dict[str, Any]:
     """For `result.json`: tokens, and their cost where `table` has prices; of no server nothing."""
-    prices = table.prices if isinstance(table, Http) else None
     found: dict[str, Any] = {"usage": dict(sorted(usage.items()))} if usage else {}
-    return found if prices is None else {**found, "cost": round(prices.cost(usage), 6)}
+    cost = cost_of(table, usage)
+    return found if cost is None else {**found, "cost": cost}
 
 
 class Bench:

@@ -26,7 +26,7 @@ from subl.model.template import Template
 from subl.progress import Report, silent
 from subl.sample import Backend, FirstTokens, Request, Sampling, backend_of
 from subl.sample.backend import NO_LOG_P
-from subl.sample.tables import BackendTable, Http, Transformers
+from subl.sample.tables import BackendTable, Transformers, check_template
 from subl.trait.rubric import (
     FAILED,
     AnyAnswer,
@@ -70,8 +70,7 @@ class Judging(BaseModel):
 
     @model_validator(mode="after")
     def _goes_with_the_backend(self) -> Self:
-        if isinstance(self.backend, Http) and self.template != Template():
-            raise ValueError("template: a server has its own")
+        check_template(self.backend, self.template)
         return self
 
     def sampling(self, answer: AnyAnswer) -> Sampling:
