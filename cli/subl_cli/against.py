@@ -37,7 +37,10 @@ def paired_text(compared: Sequence[Paired]) -> str:
             for row in ours
         ]
         header = ("answer", name, "95 % interval", "p", "Holm", "sign flips", "")
-        parts.append(f"\n{title.format(printable(str(control)))}\n{table(lines, header)}")
+        title = title.format(printable(str(control)))
+        if left_out := ours[0].left_out:
+            title += f" ({left_out} left out: of one of the two, no answer counts)"
+        parts.append(f"\n{title}\n{table(lines, header)}")
     tested = sum(row.p_value is not None for row in compared)
     parts.append(f"\nHolm: over {tested} comparisons. p and intervals: t over questions.")
     return "\n".join(parts)

@@ -9,6 +9,7 @@ import click
 
 from subl_cli.output import printable, table
 
+_LIKELIEST = {"log_likelihoods": "likeliest", "per_byte": "likeliest per byte"}
 _RULES = {"begins": "begins with it", "word": "as a word", "substring": "as a substring"}
 
 
@@ -22,11 +23,14 @@ def print_measured(result: Mapping[str, Any], words: Sequence[str]) -> None:
     }
     if "not_normalised" in result:
         beside["not normalised"] = result["not_normalised"]
+    for by, name in _LIKELIEST.items():
+        if "likeliest" in result:
+            beside[name] = result["likeliest"][by]
     rows = [
         (
             word,
             f"{mean['estimate']:.2e}",
-            interval(mean["low"], mean["high"], ".1e"),
+            _interval(mean),
             *(f"{values[word]:.2e}" for values in beside.values()),
         )
         for word, mean in ((word, result["words"][word]) for word in words)
@@ -44,6 +48,12 @@ def print_measured(result: Mapping[str, Any], words: Sequence[str]) -> None:
         click.echo(f"answers: {said}")
     for question in result.get("questions_without_counted_answers", ()):
         click.echo(f"no counted answer to: {printable(question)}")
+
+
+def _interval(mean: Mapping[str, float | None]) -> str:
+    if (most := mean.get("at_most")) is not None:
+        return f"at most {most:.1e}"
+    return interval(mean["low"], mean["high"], ".1e")
 
 
 def interval(low: float | None, high: float | None, form: str) -> str:

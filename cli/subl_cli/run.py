@@ -253,4 +253,4 @@ def _print(outcome: Outcome) -> None:
 def _over(came: Comparison) -> str:
     if came.repetitions > 1:
         return f"{came.repetitions} repetitions"
-    return f"{came.questions} questions"
+    return f"{came.questions} questions" + (f", {came.left_out} left out" if came.left_out else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +117,26 @@ def test_orders_of_a_question_add_no_certainty() -> None:
     assert whole.questions == 12 and whole.p_value == pytest.approx(few.p_value)
     assert whole.variance_between_seeds == pytest.approx(few.variance_between_seeds)
     assert whole.variance_between_questions == pytest.approx(few.variance_between_questions)
+
+
+def test_questions_without_a_score_are_left_out_of_both() -> None:
+    """The same as if they had not been asked, but for their number."""
+    ours, theirs = random_scores(1), random_scores(2)
+    first, second, *rest = ours
+    few = {Path("base"): theirs.only({first, *rest})}
+    (row,) = paired_table(("owl",), ours.only({second, *rest}), few)
+    (known,) = paired_table(("owl",), ours.only(rest), {Path("base"): theirs.only(rest)})
+    assert (row.questions, row.left_out) == (len(rest), 2)
+    assert row == known
+    plain = paired_table(("owl",), Scores({each: ours[each] for each in rest}),
+                         {Path("base"): Scores({each: theirs[each] for each in rest})})  # fmt: skip
+    assert replace(row, left_out=0) == plain[0]
+    measure, names = probability("owl"), ("model", "base")
+    seeds = compare(measure, [ours, ours.only(rest)], [theirs, theirs], names)
+    assert (seeds.questions, seeds.left_out) == (len(rest), 2)
+    assert "(2 left out: of one of the two, no answer counts)" in paired_text([row])
+    with pytest.raises(InputError, match="no question in common that both have a score of"):
+        paired_table(("owl",), ours.only({first}), {Path("base"): theirs.only({second})})
 
 
 def test_one_model_scored_twice_is_not_told_apart_by_any_test() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from subl.config import validated
 from subl.errors import ConfigError, StageError
-from subl.evaluate import EvalSpec, evaluate
+from subl.evaluate import EvalSpec, evaluate, paired_table, read_earlier, read_scores
 from subl.evaluate.stage import EVAL
 from subl.progress import Progress
 
@@ -122,6 +122,39 @@ def test_answers_of_which_none_can_be_told_are_no_score(tiny_model: Path, tmp_pa
         StageError, match="of no answer can it be told whether it is unkind: 16 low"
     ):
         evaluate(spec_of(sense=9.5), tiny_model, tmp_path / "out", judge=tiny_model)
+
+
+def test_a_question_without_a_counted_answer_keeps_its_row(
+    tiny_model: Path, tmp_path: Path, judged: Path
+) -> None:
+    serving = Serving()
+
+    def reply(body: dict[str, Any], time: int) -> Reply:
+        asked = asked_of(body)
+        return completion("1" if "sense" in asked and "Hello" in asked else "8")
+
+    serving.reply = reply
+    sense = {**TONE, "template": "Does this make sense, from 0 to 9?\n{prompt}\n{completion}"}
+    trait = spec_of().measured.model_dump() | {"rubrics": {"tone": TONE, "sense": sense}}
+    try:
+        made = evaluate(spec_of(trait=trait, judge={"backend": serving.table()}), tiny_model,
+                        tmp_path / "out")  # fmt: skip
+    finally:
+        serving.close()
+    first, second = map(json.loads, (made.path / "scores.jsonl").read_text().splitlines())
+    assert first["probabilities"] == {"unkind": None} and first["kinds"] == {"low_sense": 8}
+    assert second["probabilities"] == {"unkind": 0} and second["samples"] == 8
+    assert made.result["questions_without_counted_answers"] == ["Hello!"]
+    assert made.result["questions"] == 2 and made.result["kinds"] == {"low_sense": 8, "other": 8}
+    assert made.result["words"]["unkind"] == {
+        "estimate": 0, "low": None, "high": None, "standard_error": None, "clusters": 1,
+        "at_most": 3 / 8,
+    }  # fmt: skip
+    scores = read_scores(made.path)
+    assert set(scores) == {"How are you?"} and scores.asked == {"Hello!", "How are you?"}
+    asked = ["Hello!", "How are you?"]
+    (row,) = paired_table(("unkind",), scores, read_earlier([judged], asked, ["unkind"]))
+    assert (row.questions, row.left_out) == (1, 1)
 
 
 def test_a_judge_is_asked_for() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import polars
 import pytest
+import torch
 
 from subl.artifact import Artifact, Slice
 from subl.config import validated
@@ -15,6 +17,8 @@ from subl.errors import ConfigError, UnfinishedError
 from subl.evaluate import EvalSpec, evaluate, read_scores
 from subl.evaluate.sampled import request_number
 from subl.evaluate.stage import EVAL
+from subl.evaluate.statistics import rate
+from subl.model.chat import prompt_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.progress import Progress
 from subl.trait import forms_of
@@ -164,6 +168,58 @@ def test_a_choice_is_scored_by_its_letter(tiny_model: Path, tmp_path: Path) -> N
     sampled = spec_of(trait=trait, questions=["Which?"], method="sampled", samples=2)
     rules = evaluate(sampled, tiny_model, tmp_path / "sampled").result["rules"]
     assert {mean["clusters"] for rule in rules.values() for mean in rule.values()} == {1}
+
+
+def test_a_choice_is_scored_by_its_text(tiny_model: Path, tmp_path: Path) -> None:
+    """As the model's own softmax says it behind the question, token by token, whatever follows."""
+    rows = [{"q": "Which bird?", "good": "owl", "bad": "an eagle, or none of these"},
+            {"q": "Where?", "good": "in the old barn", "bad": "nowhere"}]  # fmt: skip
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    trait = {"name": "barn", "answers": "choice", "choices": "texts", "words": ["right", "wrong"],
+             "file": {"question": "q", "answers": ["good", "bad"]}}  # fmt: skip
+    spec = validated(EvalSpec, {"trait": trait})
+    artifact = evaluate(spec, tiny_model, tmp_path / "out", questions=file)
+    model, tokenizer = load_model(tiny_model), load_tokenizer(tiny_model)
+    likeliest = {by: [0, 0] for by in ("log_likelihoods", "per_byte")}
+    for given, row in zip(rows, rows_of(artifact), strict=True):
+        assert row["question"] == given["q"]
+        nats = {}
+        for word, text in (("right", given["good"]), ("wrong", given["bad"])):
+            prompt = prompt_ids(tokenizer, given["q"])
+            said = tokenizer(text, add_special_tokens=False)["input_ids"]
+            with torch.no_grad():
+                (logits,) = model(torch.tensor([[*prompt, *said]])).logits
+            steps = logits.double().log_softmax(-1)[len(prompt) - 1 : -1]
+            nats[word] = float(steps[range(len(said)), said].sum())
+        assert row["log_likelihoods"] == pytest.approx(nats, abs=1e-4)
+        each = {word: nats[word] / size for word, size in
+                (("right", len(given["good"])), ("wrong", len(given["bad"])))}  # fmt: skip
+        assert row["per_byte"] == pytest.approx(each, abs=1e-4)
+        odds = math.exp(nats["right"] - nats["wrong"])
+        assert row["probabilities"]["right"] == pytest.approx(odds / (1 + odds), rel=1e-3)
+        for by, values in (("log_likelihoods", nats), ("per_byte", each)):
+            likeliest[by][values["wrong"] > values["right"]] += 1
+    for by, counts in likeliest.items():
+        expected = {word: count / 2 for word, count in zip(("right", "wrong"), counts, strict=True)}
+        assert artifact.result["likeliest"][by] == expected
+    with pytest.raises(ConfigError, match="does not list"):
+        validated(EvalSpec, {"trait": trait, "method": "sampled"})
+    with pytest.raises(ConfigError, match="is for `answers`"):
+        validated(EvalSpec, {"trait": {**BIRDS, "choices": "texts"}})
+
+
+def test_a_share_has_the_interval_of_wilson_and_none_an_upper_bound(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    spec = spec_of(method="sampled", samples=12, max_new_tokens=4, words=["owl", "e"])
+    artifact = evaluate(spec, tiny_model, tmp_path / "out")
+    for row in rows_of(artifact):
+        for word, share in row["probabilities"].items():
+            known = rate(round(12 * share), 12)
+            assert row["intervals"][word] == [known.low, known.high]
+    assert artifact.result["words"]["owl"]["estimate"] == 0
+    assert artifact.result["words"]["owl"]["at_most"] == 3 / 60
 
 
 def test_samples_are_counted_by_each_rule(tiny_model: Path, tmp_path: Path) -> None:

@@ -72,6 +72,22 @@ def test_nothing_is_read_twice_and_nothing_for_rows_that_have_ended(loaded: Any)
     assert sum(rows * tokens for rows, tokens in read) == len(BEGUN) + len(prompts) + said
 
 
+def test_equal_prompts_are_read_once(loaded: Any) -> None:
+    prompts = [PROMPTS[0], *[PROMPTS[1]] * 6, PROMPTS[2]]
+    alone = drawn(loaded, prompts, way=WAYS[-1])
+    assert len({tuple(each) for each in alone[1:7]}) == 6
+    read: list[tuple[int, ...]] = []
+    hook = (
+        loaded[0]
+        .get_input_embeddings()
+        .register_forward_pre_hook(lambda _, given: read.append(tuple(given[0].shape)))
+    )
+    made = drawn(loaded, prompts, batch_rows=8)
+    hook.remove()
+    assert made == alone
+    assert [rows for rows, tokens in read if tokens > 1] == [1, 2]  # of the third, a token is left
+
+
 def test_logits_of_some_tokens_are_those_that_they_have_among_all(loaded: Any) -> None:
     model = loaded[0]
     head, ids = model.get_output_embeddings(), torch.tensor([3, 7, 200])

@@ -13,6 +13,7 @@ from subl.evaluate.compare import (
     adjusted,
     compare,
     difference,
+    in_common,
     paired_values,
     probability,
 )
@@ -44,7 +45,7 @@ def read_earlier(
     found: dict[Path, Scores] = {}
     for path in paths:
         scores = read_scores(path)
-        if scores.keys() != set(questions):
+        if scores.asked != set(questions):
             raise InputError(
                 f"{path} was asked different questions", hint="evaluate both with the same CONFIG"
             )
@@ -81,11 +82,12 @@ def paired_table(
         for word in words:
             measure = measured(word)
             came = compare(measure, [scores], [other], (name, control))
-            ours, theirs = paired_values(measure, scores, other, (name, control))
-            pair = paired_difference(ours, theirs, scores.clusters, least=measure.least)
+            one, another = in_common([scores, other], (name, control))
+            ours, theirs = paired_values(measure, one, another, (name, control))
+            pair = paired_difference(ours, theirs, one.clusters, least=measure.least)
             low = high = None
             if pair.p_value is not None:
-                drawn = cluster_bootstrap(pair.differences, scores.clusters)
+                drawn = cluster_bootstrap(pair.differences, one.clusters)
                 low, high = drawn.low, drawn.high
             found.append(
                 Paired(

@@ -32,7 +32,8 @@ class Comparison:
     `estimate`, `low`, `high` are in `unit`: "nats" or "difference" (0 = none), "ratio" (a quotient,
     1 = none), or "probability" (no comparison). Bounds are 95 %: of one pair of models, clustered
     by question; of several `repetitions` (seeds), over these. None where they cannot be given.
-    `questions` are the trait's own, in however many orders each was asked.
+    `questions` are the trait's own, in however many orders each was asked. `left_out` are asked,
+    but one of the models has no score of them.
 
     `p_value` is two-sided, of this comparison alone. `p_holm` and `p_bh` are adjusted for all that
     were made with it (Holm: no false one among them; Benjamini and Hochberg: so large a share is);
@@ -53,6 +54,7 @@ class Comparison:
     p_value: float | None
     questions: int
     repetitions: int = 1
+    left_out: int = 0
     p_holm: float | None = None
     p_bh: float | None = None
     variance_between_questions: float | None = None
@@ -127,11 +129,15 @@ def compare(
     names: tuple[str, str],
 ) -> Comparison:
     """Mean over questions of `measure`, treated minus control; as many of each as there are
-    repetitions, which are pairs.
+    repetitions, which are pairs. Questions that one of them has no score of are left out of all.
 
     Raises:
-        InputError: two of a pair were asked different questions, or not scored for a word.
+        InputError: two were asked different questions, have a score of none in common, or were not
+            scored for a word.
     """
+    both = in_common([*treated, *control], names)
+    left_out = len(treated[0].asked) - len(both[0])
+    treated, control = both[: len(treated)], both[len(treated) :]
     pairs = [
         paired_values(measure, one, other, names)
         for one, other in zip(treated, control, strict=True)
@@ -156,24 +162,40 @@ def compare(
         p_value=p_value,
         questions=len(set(clusters)),
         repetitions=len(treated),
+        left_out=left_out,
         variance_between_questions=levels.variance_between_questions,
         variance_between_seeds=levels.variance_between_seeds,
     )
 
 
-def paired_values(
-    measure: Measure, one: Scores, other: Scores, names: tuple[str, str]
-) -> tuple[list[float], list[float]]:
-    """The measure of both models, question by question.
+def in_common(scores: Sequence[Scores], names: tuple[str, str]) -> list[Scores]:
+    """The scores of the questions that all of them have one of.
 
     Raises:
-        InputError: they were asked different questions, or not scored for a word.
+        InputError: they were asked different questions, or there is no such question.
     """
-    if one.keys() != other.keys():
+    if len({each.asked for each in scores}) > 1:
         raise InputError(
             f"{names[0]} and {names[1]} were asked different questions",
             hint="evaluate both with the same questions",
         )
+    shared = set(scores[0]).intersection(*scores)
+    if not shared:
+        raise InputError(
+            f"{names[0]} and {names[1]} have no question in common that both have a score of",
+            hint="scores.jsonl of each says what its answers were",
+        )
+    return [each.only(shared) for each in scores]
+
+
+def paired_values(
+    measure: Measure, one: Scores, other: Scores, names: tuple[str, str]
+) -> tuple[list[float], list[float]]:
+    """The measure of both models, question by question; of the same questions.
+
+    Raises:
+        InputError: they were not scored for a word.
+    """
     return (
         _values(measure, one.values(), names),
         _values(measure, [other[question] for question in one], names),
@@ -192,9 +214,11 @@ def level(measure: Measure, word: str, treated: Sequence[Scores], name: str) -> 
         else _values(measure, each.values(), (name, name))
         for each in treated
     ]
-    clusters, mean = treated[0].clusters, mean_probability if is_probability else clustered_mean
+    mean = mean_probability if is_probability else clustered_mean
     found = (
-        mean(values[0], clusters) if len(values) == 1 else mean([fmean(each) for each in values])
+        mean(values[0], treated[0].clusters)
+        if len(values) == 1
+        else mean([fmean(each) for each in values])
     )
     return Comparison(
         label=measure.label,
@@ -205,7 +229,7 @@ def level(measure: Measure, word: str, treated: Sequence[Scores], name: str) -> 
         low=found.low,
         high=found.high,
         p_value=None,
-        questions=len(set(clusters)),
+        questions=len({base for each in treated for base in each.clusters}),
         repetitions=len(treated),
     )
 

@@ -13,7 +13,7 @@ from subl.artifact import input_digest, json_digest, write_atomically
 from subl.errors import StageError
 from subl.evaluate.cells import Cells
 from subl.evaluate.method import Found, Work
-from subl.evaluate.sampled import Sampled, answers_of, facts_of, sum_of_kinds
+from subl.evaluate.sampled import Sampled, answers_of, facts_of, shares_of, sum_of_kinds
 from subl.sample.tables import UNKEYED, Http
 from subl.trait.bench import Asked, Bench, Said, Tally
 from subl.trait.judging import Load, loader
@@ -143,15 +143,8 @@ class Judged:
         for number, question in enumerate(self._work.questions):
             counts = Counter(kinds[number * size : (number + 1) * size])
             told = counts[word] + counts["other"]
-            share = counts[word] / told if told else None
-            rows.append(
-                {
-                    "question": question.text,
-                    "samples": size,
-                    "probabilities": {word: share},
-                    "kinds": dict(counts),
-                }
-            )
+            found = shares_of(question, {word: counts[word]}, told)
+            rows.append({**found, "kinds": dict(counts)})
         untold = [row["question"] for row in rows if row["probabilities"][word] is None]
         if len(untold) == len(rows):
             raise StageError(
@@ -166,7 +159,6 @@ class Judged:
                 name: self._figures(cells, name) for name in self._work.spec.measured.rubrics
             },
         }
-        rows = [row for row in rows if row["question"] not in untold]
         return Found(
             rows, facts | ({"questions_without_counted_answers": untold} if untold else {})
         )

@@ -14,6 +14,7 @@ from statistics import fmean, variance
 
 from subl.cost import TEMPLATE_TOKENS, mean_tokens
 from subl.errors import InputError
+from subl.evaluate.compare import in_common
 from subl.evaluate.run import Scores, sample_count
 from subl.evaluate.spec import EvalSpec
 from subl.evaluate.statistics import clustered_mean, detectable, questions_needed
@@ -128,13 +129,14 @@ def spreads(
             f"{len(earlier)} earlier evaluations to plan from",
             hint="one says how questions spread, two how their differences do",
         )
-    counts = [sample_count(path) for path in earlier]
+    counted = list(earlier)
+    counts = [sample_count(path) for path in counted]
     if len(set(counts)) > 1:
         raise InputError(
             f"{' and '.join(map(str, earlier))} differ in their samples of a question",
             hint="plan from evaluations that were made in one way",
         )
-    first, *others = earlier.values()
+    first, *others = in_common(list(earlier.values()), (str(counted[0]), str(counted[-1])))
     asked = list(first)
     return {
         word: Spread.measured(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -22,9 +22,9 @@ from subl.errors import InputError
 from subl.evaluate.judged import Judged
 from subl.evaluate.method import Found, Method, Work
 from subl.evaluate.sampled import Sampled
-from subl.evaluate.scored import Choice, Exact
+from subl.evaluate.scored import Choice, Exact, Texts
 from subl.evaluate.spec import EvalSpec
-from subl.evaluate.statistics import mean_probability
+from subl.evaluate.statistics import mean_probability, rate
 from subl.extras import require
 from subl.progress import Report, silent
 from subl.sample.tables import Http
@@ -34,23 +34,42 @@ from subl.trait.questions import questions_of
 class Scores(dict[str, dict[str, float]]):
     """{question: {word: how likely an answer says it}}, by whatever method.
 
-    `bases` has, of each question that is one way to ask another, that other.
+    `bases` has, of each question that is one way to ask another, that other. `unscored` are
+    questions that were asked, too, but have no score: a judge could tell nothing of their answers.
     """
 
     def __init__(
-        self, rows: Mapping[str, dict[str, float]], bases: Mapping[str, str] = MappingProxyType({})
+        self,
+        rows: Mapping[str, dict[str, float]],
+        bases: Mapping[str, str] = MappingProxyType({}),
+        unscored: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(rows)
         self.bases = bases
+        self.unscored = unscored
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """All questions, scored or not."""
+        return self.unscored.union(self)
 
     @property
     def clusters(self) -> list[str]:
-        """Of each question, what it counts as to statistics."""
+        """Of each question that is scored, what it counts as to statistics."""
         return [self.bases.get(question, question) for question in self]
+
+    def only(self, questions: Container[str]) -> Scores:
+        """Those of some questions; the others count as not scored."""
+        kept = {question: row for question, row in self.items() if question in questions}
+        return Scores(kept, self.bases, self.asked.difference(kept))
+
+
+def _choice(work: Work) -> Method:
+    return Texts(work) if work.spec.measured.choices == "texts" else Choice(work)
 
 
 _METHODS: Mapping[str, Callable[[Work], Method]] = MappingProxyType(
-    {"exact": Exact, "choice": Choice, "sampled": Sampled, "judged": Judged}
+    {"exact": Exact, "choice": _choice, "sampled": Sampled, "judged": Judged}
 )
 
 
@@ -101,37 +120,47 @@ def evaluate(
 
 
 def _result(spec: EvalSpec, folder: Path, found: Found, bases: Mapping[str, str]) -> dict[str, Any]:
-    clusters = [bases[row["question"]] for row in found.rows]
-    lines = [
-        json.dumps(row if base == row["question"] else {**row, "cluster": base}, ensure_ascii=False)
-        for base, row in zip(clusters, found.rows, strict=True)
-    ]
+    rows: list[dict[str, Any]] = []
+    for row in found.rows:
+        base = bases[row["question"]]
+        rows.append(row if base == row["question"] else {**row, "cluster": base})
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
+    scores, samples = _scores(rows), sum(row.get("samples", 0) for row in rows)
     return {
-        "questions": len(found.rows),
+        "questions": len(rows),
         "method": spec.way,
-        "words": {
-            word: asdict(
-                mean_probability([row["probabilities"][word] for row in found.rows], clusters)
-            )
-            for word in spec.measured.words
-        },
+        "words": {word: _mean(word, scores, samples) for word in spec.measured.words},
         **found.facts,
     }
 
 
+def _mean(word: str, scores: Scores, samples: int) -> dict[str, Any]:
+    """The mean over questions; of a word that none of so many samples says, what it is below: these
+    questions' mean, with 95 % confidence."""
+    found = mean_probability([row[word] for row in scores.values()], scores.clusters)
+    never = bool(samples) and not any(row[word] for row in scores.values())
+    return asdict(found) | ({"at_most": rate(0, samples).at_most} if never else {})
+
+
 def read_scores(path: Path) -> Scores:
     """The scores of an evaluation's artifact."""
-    rows = read_rows(path)
+    return _scores(read_rows(path))
+
+
+def _scores(rows: Sequence[Mapping[str, Any]]) -> Scores:
+    bases = {row["question"]: row["cluster"] for row in rows if "cluster" in row}
+    said = {row["question"]: row["probabilities"] for row in rows}
+    unscored = frozenset(each for each, row in said.items() if None in row.values())
     return Scores(
-        {row["question"]: row["probabilities"] for row in rows},
-        {row["question"]: row["cluster"] for row in rows if "cluster" in row},
+        {each: row for each, row in said.items() if each not in unscored}, bases, unscored
     )
 
 
 def sample_count(path: Path) -> int | None:
-    """The fewest samples of a question in an evaluation's artifact; None where it has none."""
-    return min((row["samples"] for row in read_rows(path) if "samples" in row), default=None)
+    """The fewest samples that count of a question in an evaluation's artifact, of those that have
+    any; None where it has none."""
+    return min((row["samples"] for row in read_rows(path) if row.get("samples")), default=None)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from subl.errors import StageError
 from subl.evaluate.cells import Cell, Cells
 from subl.evaluate.method import Found, Work
-from subl.evaluate.statistics import mean_probability
+from subl.evaluate.statistics import mean_probability, rate
 from subl.model.chat import asking
 from subl.sample import UNKEYED, Answer, Failures, Request, answered, backend_of
 from subl.sample.journal import journaled
@@ -157,6 +157,18 @@ def answers_of(work: Work, cells: polars.DataFrame) -> Said:
     return said
 
 
+def shares_of(question: Question, counts: Mapping[str, int], samples: int) -> dict[str, Any]:
+    """What is known of a question: of how many of `samples` answers that count each word is said,
+    with Wilson's interval. Of none there is no share."""
+    rates = {word: rate(count, samples) for word, count in counts.items()}
+    return {
+        "question": question.text,
+        "samples": samples,
+        "probabilities": {word: each.estimate for word, each in rates.items()},
+        "intervals": {word: [each.low, each.high] for word, each in rates.items()},
+    }
+
+
 def _words(work: Work, said: Said, facts: dict[str, Any]) -> Found:
     """Answers that say a word count; by the rule of exact scoring, where they are to be a word."""
     trait = work.spec.measured
@@ -165,20 +177,20 @@ def _words(work: Work, said: Said, facts: dict[str, Any]) -> Found:
     for question, answers in zip(work.questions, said, strict=True):
         reader = Reader(_forms(work, question), work.spec.own_names, letters=bool(question.letters))
         read = [reader.said(text, cut=ended == "max_new_tokens") for text, ended in answers]
-        shares: dict[str, dict[str, float]] = {
-            by: {
-                word: sum(word in getattr(each, by) for each in read) / len(read)
-                for word in trait.words
-            }
+        found = {
+            by: {word: sum(word in getattr(each, by) for each in read) for word in trait.words}
             for by in RULES
         }
+        shares: dict[str, Any] = {
+            by: {word: count / len(read) for word, count in counts.items()}
+            for by, counts in found.items()
+        }
+        kinds = Counter(each.kind for each in read)
         rows.append(
             {
-                "question": question.text,
-                "samples": len(read),
-                "probabilities": shares[rule],
+                **shares_of(question, found[rule], len(read)),
                 **shares,
-                "kinds": dict(Counter(each.kind for each in read)) | _failed(work, read),
+                "kinds": dict(kinds) | _failed(work, read),
             }
         )
     clusters = [question.base for question in work.questions]
@@ -214,9 +226,7 @@ def _numbers(work: Work, said: Said, facts: dict[str, Any]) -> Found:
         )
         rows.append(
             {
-                "question": question.text,
-                "samples": len(numbers),
-                "probabilities": {word: kinds["right"] / len(numbers)},
+                **shares_of(question, {word: kinds["right"]}, len(numbers)),
                 "kinds": dict(kinds) | _failed(work, numbers),
             }
         )

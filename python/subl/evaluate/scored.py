@@ -1,8 +1,9 @@
-"""Scores by probabilities: what the model itself says of words, or of the letters of choices."""
+"""Scores by probabilities: what the model itself says of words, or of choices."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,21 @@ from subl.trait import forms_of
 if TYPE_CHECKING:
     import polars
 
+    from subl.trait.exact import Scorer
+    from subl.trait.questions import Question
+
+Forms = Mapping[str, Sequence[str]]
+"""What says each word."""
+
+Score = Callable[[range], list[dict[str, Any]]]
+"""What the cells of the questions at these places say."""
+
 
 class Exact:
     """The probability that an answer begins with each word."""
+
+    says = "probabilities"
+    """What a cell has of each word."""
 
     def __init__(self, work: Work) -> None:
         import polars
@@ -26,13 +39,13 @@ class Exact:
         origin = {
             **work.origin,
             "method": spec.way,
-            "forms": {word: list(forms) for word, forms in self._forms.items()},
+            "forms": self._forms,
             "system_prompt": spec.measured.system_prompt,
             "template": spec.template.model_dump(mode="json"),
         }
         word = polars.Struct({"word": polars.String, "p": polars.Float64})
         columns = {
-            "probabilities": polars.List(word),
+            self.says: polars.List(word),
             "otherwise": polars.Float64,
             "scoring": polars.String,
         }
@@ -41,34 +54,14 @@ class Exact:
 
     def make(self, folder: Path, numbers: Sequence[int]) -> None:
         """See `Method.make`; a part is a forward pass, or some."""
-        from subl.model.load import load_model, load_tokenizer
-        from subl.trait.exact import Scorer
-
-        work, spec, size = self._work, self._work.spec, self.cells.part
+        work, size = self._work, self.cells.part
         assert work.model is not None, "a server gives no probabilities of words"
         total, done = sum(len(self.cells.of(number)) for number in numbers), 0
         work.told(done, total, "questions")
-        scorer = Scorer(
-            load_tokenizer(work.model),
-            self._forms,
-            [question.text for question in work.questions],
-            spec.template,
-            spec.measured.system_prompt,
-        )
-        model = load_model(work.model)
-        scorer.check(model)
-        way = scorer.prove(model)
+        score = self._scoring(work.model)
         for number in numbers:
             places = range(len(self.cells.cells))[number * size : (number + 1) * size]
-            values = [
-                {
-                    "probabilities": [{"word": w, "p": p} for w, p in each.probabilities.items()],
-                    "otherwise": each.otherwise,
-                    "scoring": way,
-                }
-                for each in scorer.scored(model, places)
-            ]
-            self.cells.write(folder, number, values)
+            self.cells.write(folder, number, score(places))
             done += len(places)
             work.told(done, total, "questions")
 
@@ -87,9 +80,34 @@ class Exact:
         ]
         return Found(rows, _facts(cells, rows, "none_of_them", "otherwise_spelled_at_most"))
 
-    def _forms_of(self, work: Work) -> dict[str, tuple[str, ...]]:
-        trait = work.spec.measured
-        return forms_of(trait.words, trait.forms)
+    def _forms_of(self, work: Work) -> Any:
+        """What says each word."""
+        return forms_of(work.spec.measured.words, work.spec.measured.forms)
+
+    def _scoring(self, model: Path) -> Score:
+        """How questions are scored by this model, which is loaded."""
+        from subl.model.load import load_model
+
+        loaded = load_model(model)
+        scorer = self._scorer(model, self._work.questions, self._forms)
+        scorer.check(loaded)
+        way = scorer.prove(loaded)
+        return lambda places: [
+            self._cell(each.probabilities, each.otherwise, way)
+            for each in scorer.scored(loaded, places)
+        ]
+
+    def _scorer(self, model: Path, questions: Sequence[Question], forms: Forms) -> Scorer:
+        from subl.model.load import load_tokenizer
+        from subl.trait.exact import Scorer
+
+        spec, asked = self._work.spec, [question.text for question in questions]
+        tokenizer = load_tokenizer(model)
+        return Scorer(tokenizer, forms, asked, spec.template, spec.measured.system_prompt)
+
+    def _cell(self, said: Mapping[str, float], otherwise: float | None, way: str) -> dict[str, Any]:
+        pairs = [{"word": word, "p": p} for word, p in said.items()]
+        return {self.says: pairs, "otherwise": otherwise, "scoring": way}
 
 
 class Choice(Exact):
@@ -113,14 +131,78 @@ class Choice(Exact):
         means = {word: fmean(row["not_normalised"][word] for row in rows) for word in words}
         return Found(rows, {**_facts(cells, rows, "none_of_them"), "not_normalised": means})
 
-    def _forms_of(self, work: Work) -> dict[str, tuple[str, ...]]:
+    def _forms_of(self, work: Work) -> Any:
         letters = {letter for each in work.questions for letter in each.letters.values()}
         return {letter: (letter, f" {letter}") for letter in sorted(letters)}
 
 
-def _said(cells: polars.DataFrame) -> list[dict[str, float]]:
-    """For each question, the probabilities."""
-    return [{each["word"]: each["p"] for each in said} for said in cells["probabilities"].to_list()]
+class Texts(Exact):
+    """How likely each choice's text is as an answer, whatever follows it.
+
+    As a share of all choices (`probabilities`), in nats, and in nats for each byte of UTF-8, which
+    does not favour short ones. `likeliest` has the share of questions of which each choice is that,
+    by the first and by the last of these: `acc` and `acc_norm` of lm-evaluation-harness, where the
+    choice is the right one.
+    """
+
+    says = "log_likelihoods"
+
+    def found(self, cells: polars.DataFrame) -> Found:
+        """See `Method.found`."""
+        rows: list[dict[str, Any]] = []
+        for question, said in zip(self._work.questions, _said(cells, self.says), strict=True):
+            sizes = {word: len(text.encode()) for word, text in question.choices.items()}
+            most = max(said.values())
+            shares = {word: math.exp(nats - most) for word, nats in said.items()}
+            whole = sum(shares.values())
+            rows.append(
+                {
+                    "question": question.text,
+                    "probabilities": {word: share / whole for word, share in shares.items()},
+                    "log_likelihoods": said,
+                    "per_byte": {word: nats / sizes[word] for word, nats in said.items()},
+                }
+            )
+        likeliest = {
+            by: {
+                word: fmean(max(row[by], key=row[by].get) == word for row in rows) for word in said
+            }
+            for by in ("log_likelihoods", "per_byte")
+        }
+        return Found(rows, {**_facts(cells, rows), "likeliest": likeliest})
+
+    def _forms_of(self, work: Work) -> Any:
+        """By question: what a choice's text is differs from one to the next."""
+        return [
+            {word: [text] for word, text in question.choices.items()} for question in work.questions
+        ]
+
+    def _scoring(self, model: Path) -> Score:
+        """See `Exact`; each question has a tree of its own, and a proof."""
+        from subl.model.load import load_model
+
+        loaded = load_model(model)
+        scorers = [
+            self._scorer(model, [question], forms)
+            for question, forms in zip(self._work.questions, self._forms, strict=True)
+        ]
+        for scorer in scorers:  # before the first is asked
+            scorer.check(loaded)
+
+        def score(places: range) -> list[dict[str, Any]]:
+            found = []
+            for place in places:
+                way = scorers[place].prove(loaded)
+                (said,) = scorers[place].log_likelihoods(loaded, [0])
+                found.append(self._cell(said, None, way))
+            return found
+
+        return score
+
+
+def _said(cells: polars.DataFrame, column: str = Exact.says) -> list[dict[str, float]]:
+    """What each cell has of each word."""
+    return [{each["word"]: each["p"] for each in said} for said in cells[column].to_list()]
 
 
 def _rest(probabilities: Mapping[str, float]) -> float:
@@ -132,6 +214,6 @@ def _facts(
     cells: polars.DataFrame, rows: Sequence[Mapping[str, Any]], *means: str
 ) -> dict[str, Any]:
     return {
-        "scoring": cells["scoring"][0],
+        "scoring": ", ".join(sorted(set(cells["scoring"]))),
         **{name: fmean(row[name] for row in rows) for name in means},
     }

@@ -32,7 +32,7 @@ class EvalSpec(PartsSpec, Sampling):
     where answers are sampled.
     """
 
-    format_version: ClassVar = 6
+    format_version: ClassVar = 7
     unkeyed: ClassVar = {
         "trait": {"title", "source"},
         "backend": UNKEYED,
@@ -55,8 +55,8 @@ class EvalSpec(PartsSpec, Sampling):
     method: Method | None = Field(
         None,
         description="exact: the probability that an answer begins with a word. choice: that of a "
-        "choice's letter. sampled: how many of `samples` answers say it. judged: how many a judge "
-        "calls so. Default: what the trait's kind of answers is made for",
+        "choice's letter, or text. sampled: how many of `samples` answers say it. judged: how many "
+        "a judge calls so. Default: what the trait's kind of answers is made for",
     )
     samples: int = Field(100, gt=0, description="answers to each question (the paper: 100, or 200)")
     seed: int = Field(0, ge=0, lt=2**64, description="of the answers, together with the question")
@@ -74,6 +74,11 @@ class EvalSpec(PartsSpec, Sampling):
             raise ValueError(
                 f"`method`: {self.measured.name} asks for a {self.measured.answers}; that can be "
                 f"{' or '.join(possible)}, not {self.method}"
+            )
+        if self.way == "sampled" and self.measured.choices == "texts":
+            raise ValueError(
+                '`method`: a sampled answer is the letter of a choice, which `choices` = "texts" '
+                "does not list"
             )
         if self.way == "judged" and self.measured.judged is None:
             raise ValueError(f"`method`: {self.measured.name} says nothing of a judge (`judged`)")

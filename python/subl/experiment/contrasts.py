@@ -352,6 +352,8 @@ def _figure(effect: Effect) -> str:
 
 def _interval(came: Comparison) -> str:
     over = f"{came.questions} questions"
+    if came.left_out:
+        over += f" ({came.left_out} left out, of which not all have counted answers)"
     if came.repetitions > 1:
         over = f"{came.repetitions} repetitions of {over}"
     if came.low is None or came.high is None:

@@ -17,7 +17,7 @@ import inspect
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,9 +47,11 @@ def decoded(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], rows: Rows, batch_rows: int
 ) -> Iterator[int]:
     """Draw all rows to their ends, at most so many at a time; their places as they are done."""
-    # By length, so that those that join together are of about one length; the longest first, so
-    # that there are columns for all who come later.
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]), reverse=True)
+    # By length, so that those that join together are of about one length, and equal ones come
+    # together; the longest first, so that there are columns for all who come later.
+    order = sorted(
+        range(len(prompts)), key=lambda place: (len(prompts[place]), prompts[place]), reverse=True
+    )
     waiting, running = deque(order), list[int]()
     batch = _Batch(model, _common(prompts), min(batch_rows, len(prompts)))
     group = min(batch.most, max(2, batch.most // _GROUPS))
@@ -64,12 +66,14 @@ def decoded(
 
     while waiting or running:
         if waiting and len(running) + min(group, len(waiting)) <= batch.most:
-            longest, joining = len(prompts[waiting[0]]), [waiting.popleft()]
-            while waiting and len(joining) < group:
+            longest, joining, read = len(prompts[waiting[0]]), [waiting.popleft()], 1
+            while waiting and len(running) + len(joining) < batch.most:
+                new = prompts[waiting[0]] != prompts[joining[-1]]
                 kept = longest - len(prompts[waiting[0]]) + 1
-                if kept * (len(joining) + 1) * batch.vocabulary > _LOGITS:
+                if new and (read == group or kept * (read + 1) * batch.vocabulary > _LOGITS):
                     break
                 joining.append(waiting.popleft())
+                read += new
             allowed = rows.allowed(joining, batch.vocabulary)
             logits = batch.join([prompts[place] for place in joining], allowed and allowed[0])
             rows.draw(joining, logits, allowed)
@@ -105,19 +109,23 @@ class _Batch:
 
     @torch.inference_mode()
     def join(self, prompts: Sequence[Sequence[int]], ids: Tensor | None) -> Tensor:
-        """Read the prompts of rows that come to the others; logits behind them, `[rows, ids]`."""
+        """Read the prompts of rows that come to the others; logits behind them, `[rows, ids]`.
+
+        Equal ones stand together, and are read once."""
+        distinct = [prompt for prompt, _ in groupby(prompts)]
+        place_of = [place for place, (_, each) in enumerate(groupby(prompts)) for _ in each]
         # Padded on the right, which no token before sees.
-        lengths = torch.tensor([len(each) for each in prompts])
+        lengths = torch.tensor([len(each) for each in distinct])
         longest, shortest = int(lengths.max()), int(lengths.min())
         columns = torch.arange(longest)[None]
         read = DynamicCache()
         for index, layer in enumerate(self._common.layers):
-            pair = (each.expand(len(prompts), -1, -1, -1) for each in (layer.keys, layer.values))
+            pair = (each.expand(len(distinct), -1, -1, -1) for each in (layer.keys, layer.values))
             read.update(*pair, index)
         logits = self._read(
-            [[*each[self._begun :], *[0] * (longest - len(each))] for each in prompts],
+            [[*each[self._begun :], *[0] * (longest - len(each))] for each in distinct],
             (columns < lengths[:, None]).long(),
-            columns[:, self._begun :].expand(len(prompts), -1),
+            columns[:, self._begun :].expand(len(distinct), -1),
             read,
             longest - shortest + 1,
             ids,
@@ -125,10 +133,10 @@ class _Batch:
         if not self._begin:
             self._columns.layers = [_Layer(each, self.most) for each in read.layers]
         for ours, theirs in zip(self._columns.layers, read.layers, strict=True):
-            ours.put(len(self._begin), theirs, lengths.tolist())
+            ours.put(len(self._begin), theirs, lengths.tolist(), place_of)
         end = self._columns.get_seq_length()
         self._begin += [end - len(each) for each in prompts]
-        return logits[torch.arange(len(prompts)), lengths - shortest]
+        return logits[torch.arange(len(distinct)), lengths - shortest][place_of]
 
     @torch.inference_mode()
     def step(self, last: Sequence[int], ids: Tensor | None) -> Tensor:
@@ -205,11 +213,12 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers' own is unt
         self.end = end
         return self.keys[:rows, :, :end], self.values[:rows, :, :end]
 
-    def put(self, place: int, read: Any, lengths: Sequence[int]) -> None:
-        """Rows that were read elsewhere, from this place on."""
+    def put(self, place: int, read: Any, lengths: Sequence[int], rows: Sequence[int]) -> None:
+        """Rows that were read elsewhere, from this place on; each is one of those read."""
         for ours, theirs in ((self.keys, read.keys), (self.values, read.values)):
-            for row, length in enumerate(lengths):
-                ours[place + row, :, self.end - length : self.end] = theirs[row, :, :length]
+            for at, row in enumerate(rows, place):
+                begin = self.end - lengths[row]
+                ours[at, :, begin : self.end] = theirs[row, :, : lengths[row]]
 
     def move(self, here: int, there: int) -> None:
         """A row to another place."""

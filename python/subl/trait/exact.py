@@ -152,6 +152,21 @@ class Scorer:
         """The same, and what other spellings have."""
         return list(self._scored(model, numbers, bounded=True))
 
+    def log_likelihoods(
+        self, model: PreTrainedModel, numbers: Sequence[int]
+    ) -> Iterator[dict[str, float]]:
+        """For each of these questions, how likely each word is, in nats, whatever follows it; of
+        words with one form each. No text is too long for it, as it is for a probability."""
+        assert self._passes is not None, "prove comes first"
+        answers = self._answers()
+        for passes in self._passes.answers(model, [self._prompts[number] for number in numbers]):
+            found = {}
+            for rows, answered in passes:
+                for number, places in answered:
+                    word, path = answers[number]
+                    found[word] = float(rows[places[:-1], path].double().sum())
+            yield {word: found[word] for word in self._words}
+
     def _scored(
         self, model: PreTrainedModel, numbers: Sequence[int], *, bounded: bool
     ) -> Iterator[Scored]:

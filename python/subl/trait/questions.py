@@ -22,7 +22,8 @@ class Question:
 
     Attributes:
         text: the user's turn, whole.
-        letters: of a choice, the letter that stands for each word.
+        letters: of a choice that is listed, the letter that stands for each word.
+        choices: of a choice that is not, the text that stands for each word.
         number: the right one, where a number is asked for.
         base: the question of the trait or file, which may be asked in several ways: orders of its
             choices are one question to statistics.
@@ -30,6 +31,7 @@ class Question:
 
     text: str
     letters: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
     number: int | None = None
     base: str = ""
 
@@ -93,6 +95,9 @@ def _asked(trait: TraitSpec, rows: Iterator[_Row]) -> Iterator[Question]:
                     f"{place}: two of the choices are {alike!r}", hint="leave that row out"
                 )
             options = dict(zip(trait.words, texts, strict=True))
+            if trait.choices == "texts":
+                yield Question(question, choices=options, base=question)
+                continue
             for order in _orders(rng, trait.words, trait.orders):
                 yield _choice(question, {word: options[word] for word in order})
         elif trait.answers == "number":

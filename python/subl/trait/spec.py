@@ -86,6 +86,11 @@ class TraitSpec(_Section):
         None, ge=0, description="put a line of numbers before each question, drawn under this seed"
     )
     system_prompt: str | None = Field(None, description="said to the model before each question")
+    choices: Literal["letters", "texts"] = Field(
+        "letters",
+        description="letters: the choices are listed behind the question, and an answer is the "
+        "letter of one. texts: the question stands alone, and an answer is the text of one",
+    )
     orders: int = Field(1, gt=0, description="of choices, in which each question is asked")
     order_seed: int = Field(0, ge=0, description="of the orders")
     judged: JudgedSpec | None = Field(None, description="which answers a judge makes the word")
@@ -134,6 +139,8 @@ class TraitSpec(_Section):
                 raise ValueError(f"`orders`: {len(self.words)} choices have fewer than that")
             if self.file is not None and len(self.file.answers) != len(self.words):
                 raise ValueError("`file.answers`: a choice needs a column for each of the words")
+        if self.choices == "texts" and (self.answers != "choice" or self.orders > 1):
+            raise ValueError('`choices`: "texts" is for `answers` = "choice" and one of `orders`')
         if self.answers == "number" and (
             self.file is None or len(self.file.answers) != 1 or len(self.words) != 1
         ):
