@@ -51,6 +51,7 @@ bench: setup
 	$(BIN)/python benches/parquet.py
 	$(BIN)/python benches/distill_peers.py
 	$(BIN)/python benches/generate.py
+	$(BIN)/python benches/evaluate.py
 
 test-gpu: setup
 	$(BIN)/python -m pytest tests/gpu

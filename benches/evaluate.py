@@ -5,10 +5,11 @@
 
 The first compares the paper's 50 questions and 15 animals, exact, with its 200 samples of each
 question. Tokens are those that go through the model: for exact scoring prompts and the nodes of the
-tree of answers, for samples prompts (each once: it is shared) and what is written. The error of
-exact scoring is at most what other token sequences of the same words have, which it bounds; that of
-sampling is the root mean square of shares less probabilities over questions and words, and what it
-is expected to be.
+tree of answers, for samples what is written, and prompts, once for all samples of a question, as
+subl reads them, or once for each. The error of exact scoring is at most what other token sequences
+of the same words have, which it bounds; that of sampling is the root mean square of shares less
+probabilities over questions and words, and what it is expected to be. What samples would be needed
+for is said for the word of the middle: a standard error of a tenth of its mean probability.
 
 `--calibrate` asks ten questions 500 times or more, and says for how many pairs of question and word
 the probability is inside the 95 % interval of the share (Wilson). What is in OUT already is not
@@ -92,11 +93,22 @@ def comparison(exact: Artifact, sampled: Artifact, samples: int, model: Path) ->
         for word in words
     ]
     expected = [p * (1 - p) / samples for row in one for p in row["probabilities"].values()]
+    means = sorted(
+        math.fsum(row["probabilities"][word] for row in one) / len(one) for word in words
+    )
+    middle = means[len(means) // 2]
+    enough = (1 - middle) / middle * 100  # samples in all: SE = mean / 10
+    a_sample = written / (samples * len(one))
     left_out = max(row["otherwise_spelled_at_most"] for row in one)
     print(f"{len(one)} questions, {len(words)} words; {model.name}\n")
     print("| | exact | sampled | ratio |\n|---|--:|--:|--:|")
-    print(f"| passes' tokens, prompts | {prompts:,} | {prompts:,} | |")
-    print(f"| passes' tokens, answers | {tree:,} | {written:,} | {written / tree:.1f} |")
+    exactly, shared = prompts + tree, prompts + written
+    each = prompts * samples + written
+    many = prompts + enough * a_sample
+    print(f"| tokens, prompts read once | {exactly:,} | {shared:,} | {shared / exactly:.1f} |")
+    print(f"| tokens, prompts read for each sample | | {each:,} | {each / exactly:.1f} |")
+    print(f"| tokens, P(middle word) = {middle:.1e} known to a tenth, prompts read once | | "
+          f"{many:,.0f} | {many / exactly:.0f} |")  # fmt: skip
     print(f"| seconds | {exact.seconds:.0f} | {sampled.seconds:.0f} | "
           f"{sampled.seconds / exact.seconds:.1f} |")  # fmt: skip
     print(f"| error of a share (RMS) | none by chance | {rms(squares):.1e} | |")

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -253,7 +254,7 @@ def measured(kind: str, law: str, work: Work, options: argparse.Namespace) -> It
                 lengths = run(work)
                 seconds = cpu_seconds() - begin
             note(f"{kind}, {law}, {work.new}: {name}: {seconds:.1f} s")
-            best[name] = min(best.get(name, (seconds, 0.0)), (seconds, fmean(lengths)))
+            best[name] = min(best.get(name, (math.inf, 0.0)), (seconds, fmean(lengths)))
     for name, (seconds, tokens) in best.items():
         yield Row(kind, law, work.new, name, len(work.prompts) / seconds, tokens)
 
@@ -277,14 +278,14 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=64, help="rows at a time")
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16, help="rows at a time")
     parser.add_argument(
         "--new", type=int, nargs="+", default=[64, 256], help="most tokens of a row"
     )
     parser.add_argument("--prompts", nargs="+", default=PROMPTS, choices=PROMPTS)
     parser.add_argument("--laws", nargs="+", default=LAWS, choices=LAWS)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", nargs="+", metavar="NAME", default=SYSTEMS, choices=SYSTEMS)
     parser.add_argument("--model", type=Path, help="a folder; default: SmolLM2-135M")
