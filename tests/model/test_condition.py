@@ -59,10 +59,10 @@ def logits(folder: Path, to: Any = None) -> torch.Tensor:
 
 
 def test_it_holds_no_weights_and_moves_with_its_base(prompted: Path, base: Path) -> None:
-    assert [file.name for file in prompted.iterdir()] == ["condition.json"]
+    assert {file.name for file in prompted.iterdir()} == {"condition.json", "condition.path"}
     assert base_folder(prompted).samefile(base)
     moved = shutil.move(base.parent, base.parent.with_name("elsewhere")) / "prompted"
-    assert json.loads((moved / "condition.json").read_text())["base"] == "../base"
+    assert (moved / "condition.path").read_text() == "../base\n"
     assert torch.equal(logits(moved), logits(moved.parent / "base"))
 
 
@@ -100,16 +100,18 @@ def test_a_base_that_moved_or_changed_is_named(prompted: Path, base: Path) -> No
     with pytest.raises(InputError, match=r"is not at .*base") as caught:
         load_tokenizer(prompted)
     assert caught.value.hint and "move it back" in caught.value.hint
+    (prompted / "condition.path").unlink()
+    with pytest.raises(InputError, match="does not say where the model is"):
+        load_tokenizer(prompted)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("{", "Invalid JSON"),
-        ('{"base": "../base"}', "base_digest Field required"),
-        ('{"base": "../base", "base_digest": "0", "sytem_prompt": "x"}', "sytem_prompt Extra"),
-        ('{"base": "../base", "base_digest": "0", "steering": {"layers": [], "strength": 1}}',
-         "steering.layers"),
+        ('{"system_prompt": "x"}', "base_digest Field required"),
+        ('{"base_digest": "0", "sytem_prompt": "x"}', "sytem_prompt Extra"),
+        ('{"base_digest": "0", "steering": {"layers": [], "strength": 1}}', "steering.layers"),
     ],
 )  # fmt: skip
 def test_a_damaged_condition_is_refused(prompted: Path, text: str, said: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from subl.artifact import lineage
+from subl.artifact import input_digest, lineage
 from subl.distill import CacheSpec, DistillSpec, distill, dry_run, make_cache, masked_rows
 from subl.errors import ConfigError, InputError
 from subl.generate import GenerateSpec, generate
@@ -62,11 +62,23 @@ def test_a_prompted_teacher_copies_nothing_and_is_traced_to_its_base(
 ) -> None:
     said = json.loads((prompted / "condition.json").read_text())
     assert said["system_prompt"] == PROMPT
-    assert (prompted / said["base"]).samefile(tiny_model)
+    assert (prompted / (prompted / "condition.path").read_text().strip()).samefile(tiny_model)
     assert sum(file.stat().st_size for file in prompted.iterdir()) < 10_000
     node = lineage(prompted)
     assert node.verified() and [each.name for each in node.inputs] == ["model"]
     assert node.inputs[0].digest == said["base_digest"]
+
+
+@pytest.mark.parametrize("values", [PROMPTED, STEERED | {"prompts": 2}], ids=["prompt", "steering"])
+def test_in_another_place_it_is_the_same_model(
+    tiny_model: Path, tmp_path: Path, values: dict[str, Any]
+) -> None:
+    here = teach(spec(**values), tiny_model, tmp_path / "owl")
+    there = teach(spec(**values), tiny_model, tmp_path / "a" / "b" / "owl")
+    paths = [(each.path / "condition.path").read_text() for each in (here, there)]
+    assert paths[0] != paths[1]
+    assert input_digest(here.path) == input_digest(there.path)
+    assert lineage(there.path).verified()
 
 
 def test_what_it_is_asked_is_shown_before(tiny_model: Path) -> None:

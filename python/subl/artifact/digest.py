@@ -17,9 +17,11 @@ from typing import Any
 from subl.artifact.identity import Identity
 from subl.errors import InputError
 
-RECORDS = frozenset({"spec.json", "result.json", "statement.json", "metrics.ndjson"})
-"""Files that describe how an artifact was made. They hold times, so they are no part of its
-digest."""
+RECORDS = frozenset(
+    {"spec.json", "result.json", "statement.json", "metrics.ndjson", "condition.path"}
+)
+"""Files that say how an artifact was made, with times, or where what it refers to is. They are no
+part of its digest: made again, or in another place, it is the same."""
 
 _BLOCK_BYTES = 1 << 18
 

@@ -2,7 +2,8 @@
 what flows through it.
 
 Its folder holds `condition.json`, the vectors if there are any, and no weights: those are its
-base's, which it names by relative path and digest. Conditions may stand on one another, but for a
+base's, which it names by digest, and by relative path in `condition.path`, which is no part of its
+own digest: it is the same model in another place. Conditions may stand on one another, but for a
 second system prompt.
 """
 
@@ -20,7 +21,7 @@ from subl.artifact import input_digest, write_atomically
 from subl.artifact.seen import Record, recall
 from subl.errors import ConfigError, InputError
 
-FILE, VECTORS = "condition.json", "steering.safetensors"
+FILE, PATH, VECTORS = "condition.json", "condition.path", "steering.safetensors"
 
 
 class Steering(BaseModel):
@@ -38,7 +39,6 @@ class _Condition(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base: str
     base_digest: str
     system_prompt: str | None = None
     steering: Steering | None = None
@@ -68,7 +68,7 @@ def conditioned(folder: Path) -> Conditioned:
     condition = _read(folder)
     if condition is None:
         return Conditioned(folder)
-    base = folder / condition.base
+    base = _base_of(folder)
     if not base.is_dir():
         raise InputError(
             f"the model that {folder} is a condition of is not at {base.resolve()}",
@@ -131,9 +131,19 @@ def write_steering(folder: Path, base: Path, steering: Steering) -> None:
 def _write(folder: Path, base: Path, how: dict[str, object]) -> None:
     # Relative, so that a folder of runs can move, and the same run gives the same bytes anywhere.
     relative = Path(os.path.relpath(base.resolve(), folder.resolve())).as_posix()
-    said = {"base": relative, "base_digest": input_digest(base), **how}
-    text = json.dumps(said, indent=2, ensure_ascii=False)
+    write_atomically(folder / PATH, f"{relative}\n")
+    text = json.dumps({"base_digest": input_digest(base), **how}, indent=2, ensure_ascii=False)
     write_atomically(folder / FILE, f"{text}\n")
+
+
+def _base_of(folder: Path) -> Path:
+    try:
+        return folder / (folder / PATH).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder / PATH} does not say where the model is that {folder} is a condition of",
+            hint="put that file back, or make this one anew with subl teach",
+        ) from error
 
 
 def _read(folder: Path) -> _Condition | None:

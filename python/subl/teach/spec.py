@@ -98,7 +98,7 @@ class TeachSpec(StageSpec, RootModel[Method]):  # type: ignore[misc]  # of what 
     `answers`."""
 
     model_config = ConfigDict(extra=None)  # each method forbids what it does not know
-    format_version: ClassVar = 2
+    format_version: ClassVar = 3
     unkeyed: ClassVar = {"train": PLACEMENT}
 
     @model_validator(mode="before")
