@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,10 @@ def tree(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def never_called() -> None:
@@ -447,6 +453,26 @@ def test_the_statement_is_in_toto_v1_with_slsa_provenance_v1(tmp_path: Path, sou
     ]
     assert details["builder"]["id"] and details["builder"]["version"]["subl"]
     assert details["metadata"]["startedOn"] <= details["metadata"]["finishedOn"]
+
+
+def test_a_pause_between_interrupted_runs_is_no_time_of_work(tmp_path: Path, source: Path) -> None:
+    """An hour of work ends an hour before somebody goes on."""
+    with pytest.raises(KeyboardInterrupt):
+        make_notes(tmp_path / "out", source, halfway=interrupt)
+    partial = tmp_path / "out.partial"
+    spec = json.loads((partial / "spec.json").read_text())
+    begun = datetime.fromisoformat(spec["started"]) - timedelta(hours=2)
+    (partial / "spec.json").write_text(json.dumps({**spec, "started": begun.isoformat()}))
+    for file in partial.rglob("*"):
+        then = file.stat().st_mtime - 3600
+        os.utime(file, (then, then))
+    made = make_notes(tmp_path / "out", source)
+    assert made.seconds == pytest.approx(3600, abs=300)
+    record = read_statement(made.path)
+    assert record is not None
+    times = record["predicate"]["runDetails"]["metadata"]
+    assert times["startedOn"] == begun.isoformat()
+    assert times["subl_pausedSeconds"] == pytest.approx(3600, abs=300)
 
 
 def test_the_subjects_are_all_files_by_their_sha256(tmp_path: Path, source: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -32,13 +33,21 @@ from subl.artifact.digest import (
 from subl.artifact.files import is_temporary, sync, write_atomically
 from subl.artifact.inputs import check_unchanged, input_digest, known_input_digest
 from subl.artifact.spec import StageSpec, without
-from subl.artifact.statement import Inputs, read_statement, spec_record, stage_of, statement
+from subl.artifact.statement import (
+    PAUSED,
+    Inputs,
+    read_statement,
+    spec_record,
+    stage_of,
+    statement,
+)
 from subl.errors import BusyError, InputError, OutputError
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished artifact. `digest` names its data, `key` names what it was made from."""
+    """A finished artifact. `digest` names its data, `key` names what it was made from; `seconds`
+    were worked on it, pauses between interrupted runs apart."""
 
     path: Path
     kind: str
@@ -118,7 +127,7 @@ def build(
         if _complete(partial, plan):  # killed while it was being published
             _publish(partial, out)
             return open_artifact(out)
-        plan, started = _claim(partial, plan, learned=learned)
+        plan, started, paused = _claim(partial, plan, learned=learned)
         plan.files.note(partial)
         try:
             came = work(partial)
@@ -156,6 +165,7 @@ def build(
             outputs={name: made.outputs.get(name) or file_digest(partial / name) for name in names},
             rows=made.rows,
             started=started,
+            paused=paused,
             finished=datetime.now(UTC),
         )
         _write_json(partial / "statement.json", stated)
@@ -188,7 +198,7 @@ def beginning(
             yield None
             return
         with locked(partial, f"{_LOCK}-claim", wait=True):  # which nobody holds for long
-            plan, _ = _claim(partial, plan, alone=False)
+            plan, _, _ = _claim(partial, plan, alone=False)
             plan.files.note(partial)
         yield partial
 
@@ -288,7 +298,7 @@ def open_artifact(path: Path) -> Artifact:
     seconds = (
         datetime.fromisoformat(metadata["finishedOn"])
         - datetime.fromisoformat(metadata["startedOn"])
-    ).total_seconds()
+    ).total_seconds() - metadata.get(PAUSED, 0)
     return Artifact(
         path=path,
         kind=stage_of(record)[0],
@@ -394,14 +404,15 @@ def _claim(
     *,
     learned: Callable[[Path], Mapping[str, str]] | None = None,
     alone: bool = True,
-) -> tuple[_Plan, datetime]:
-    """Make the partial directory this plan's, with what the same work left in it; when that began.
+) -> tuple[_Plan, datetime, float]:
+    """Make the partial directory this plan's, with what the same work left in it; when that began,
+    and the seconds since in which nobody worked on it.
 
     Args:
         alone: nobody else works in it, so that a `spec.json` with nothing beside it binds nobody.
     """
     file = partial / "spec.json"
-    held, left, started = _read_spec(file), _left_in(partial), datetime.now(UTC)
+    held, left, started, paused = _read_spec(file), _left_in(partial), datetime.now(UTC), 0.0
     if held is None and (left or file.exists()):
         raise OutputError(
             f"{partial} exists and subl did not make it", hint="choose another output with -o"
@@ -414,10 +425,17 @@ def _claim(
             _check_same(partial, plan, held)
         if "started" in held:  # which it is not in what is published
             started = datetime.fromisoformat(held["started"])
+            paused = held["paused"] + (_idle_seconds(partial) if alone else 0.0)
     for name in ("result.json", "statement.json"):  # of a run killed before the last rename
         (partial / name).unlink(missing_ok=True)
-    _write_json(file, {**plan.record, "started": started.isoformat()})
-    return plan, started
+    _write_json(file, {**plan.record, "started": started.isoformat(), "paused": paused})
+    return plan, started, paused
+
+
+def _idle_seconds(partial: Path) -> float:
+    """Since anything was written there."""
+    written = max(path.lstat().st_mtime for path in partial.rglob("*"))
+    return max(0.0, time.time() - written)
 
 
 def _check_same(partial: Path, plan: _Plan, held: Mapping[str, Any]) -> None:

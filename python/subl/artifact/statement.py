@@ -27,6 +27,9 @@ from subl.errors import InputError
 _TYPE = "https://in-toto.io/Statement/v1"
 _BUILD_TYPE = "urn:subl:"
 
+PAUSED = "subl_pausedSeconds"
+"""A field of our own in SLSA's `metadata`, named as it asks for."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -48,10 +51,12 @@ def statement(
     outputs: Mapping[str, str],
     rows: Mapping[str, int],
     started: datetime,
+    paused: float,
     finished: datetime,
 ) -> dict[str, Any]:
     """The statement of one finished stage. `packages`: whose versions it names; `outputs`:
-    {relative path: hex sha256}; `rows`: how many rows there are in those that have rows."""
+    {relative path: hex sha256}; `rows`: how many rows there are in those that have rows; `paused`:
+    seconds between start and finish in which nobody worked on it."""
     return {
         "_type": _TYPE,
         "subject": [
@@ -79,6 +84,7 @@ def statement(
                     "invocationId": key,
                     "startedOn": started.isoformat(),
                     "finishedOn": finished.isoformat(),
+                    **({PAUSED: round(paused, 1)} if paused >= 1 else {}),
                 },
                 "byproducts": [{"name": "host", "annotations": host()}],
             },
