@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from subl.artifact import Slice
-from subl.errors import UnfinishedError
+from subl.errors import BusyError, UnfinishedError
 from subl.experiment.kinds import STAGES
 from subl.experiment.make import make
 from subl.generate import GenerateSpec, generate
+from subl.progress import Progress
 
 SPEC = {
     "rows": 22,
@@ -84,11 +85,16 @@ def test_slices_that_work_at_the_same_time_finish_once(
 
 
 def test_ranks_of_one_machine_make_the_same(tiny_model: Path, tmp_path: Path, whole: Path) -> None:
-    heard = []
+    heard: list[Progress] = []
     out = tmp_path / "rows"
-    made = make(
-        STAGES["generate"], spec(ranks=2), {"model": [tiny_model]}, out, "rows", heard.append
-    )
+
+    def told(progress: Progress) -> None:
+        if not heard:  # somebody else begins the same right now
+            with pytest.raises(BusyError, match="another process is writing .*rows"):
+                make(STAGES["generate"], spec(ranks=2), {"model": [tiny_model]}, out, "rows")
+        heard.append(progress)
+
+    made = make(STAGES["generate"], spec(ranks=2), {"model": [tiny_model]}, out, "rows", told)
     ours, theirs = data(made.path), data(whole)
     assert json.loads(ours.pop("spec.json"))["spec"]["ranks"] == 2
     theirs.pop("spec.json")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from subl.artifact import WHOLE, Artifact, PartsSpec, Slice, StageSpec
+from subl.artifact.build import locked
 from subl.artifact.seen import rereading, rereads
 from subl.cluster.launch import launch, stopped_by_signals
 from subl.cluster.placement import placement
@@ -67,12 +68,13 @@ def _by_ranks(
         "name": name,
         "rereads": rereads(),
     }
-    job.parent.mkdir(parents=True, exist_ok=True)
-    job.write_text(json.dumps(told), encoding="utf-8")
-    report(Progress(f"{stage.kind} {name}", 0, spec.ranks, "ranks", "starting"))
-    launch("subl.experiment.make", str(job), spec.ranks, log, report)
-    for file in (job, log):
-        file.unlink(missing_ok=True)
+    # One process at a time starts ranks: they share these files.
+    with locked(out.with_name(f"{out.name}.partial"), ".lock-ranks", what=str(out)):
+        job.write_text(json.dumps(told), encoding="utf-8")
+        report(Progress(f"{stage.kind} {name}", 0, spec.ranks, "ranks", "starting"))
+        launch("subl.experiment.make", str(job), spec.ranks, log, report)
+        for file in (job, log):
+            file.unlink(missing_ok=True)
 
 
 def _work(report: Report) -> dict[str, Any]:
