@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def build_parts(
         UnfinishedError: the slice is made, and others are not yet.
         BusyError: another process makes the slice, or all of it.
     """
+
+    parts = cache(parts)  # what inputs hold is counted once
 
     def work(folder: Path) -> dict[str, Any] | Made:
         all_parts = parts(folder)

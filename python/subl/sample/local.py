@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import write_atomically
+from subl.artifact.build import locked
 from subl.progress import Progress, Report, silent
 from subl.sample.backend import Answer, FirstTokens, Request, Requests, Sampling
 from subl.sample.prompts import Prompts
@@ -57,8 +58,10 @@ class Local:
         self._model = load_model(self._folder)
         rendered = self._prompts.answered(first)
         self._ends = ends_of(self._model, self._prompts.tokenizer, rendered)
-        if not notes.exists():
-            write_atomically(notes, json.dumps(self._look_at(requests(), report)))
+        # Of ranks that begin together one looks, and the others wait for what it finds.
+        with locked(notes.parent, f".lock-{notes.name}", wait=True):
+            if not notes.exists():
+                write_atomically(notes, json.dumps(self._look_at(requests(), report)))
         telling = json.loads(notes.read_bytes())
         self._way = right_way(self._model, telling, self._sampling.max_new_tokens, self._sample)
 
@@ -94,6 +97,9 @@ class Local:
         """See `Backend.facts`."""
         assert self._way is not None, "begin comes first"
         return {"promise": "same rows", "decoding": self._way.name}
+
+    def close(self) -> None:
+        """See `Backend.close`; there is nothing to end."""
 
     def _look_at(self, requests: Iterator[Request], report: Report) -> list[Sequence[int]]:
         """Refuse prompts that the model cannot read; those that tell how it is to be decoded.

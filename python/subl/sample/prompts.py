@@ -22,19 +22,22 @@ class Prompts:
         self._chat = Chat(self.tokenizer, template)
 
     def ids(self, requests: Sequence[Request]) -> list[list[int]]:
-        """The tokens that ask for each answer.
+        """The tokens that ask for each answer; those of equal turns are made once.
 
         Raises:
             InputError: names the request.
         """
-        rendered = []
+        rendered: dict[tuple[Turn, ...], str] = {}
         for request in requests:
-            try:
-                rendered.append(self._chat.asked(request.turns))
-            except InputError as error:
-                raise InputError(f"{request.name}: {error.message}", error.hint) from error
-        ids: list[list[int]] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        return ids
+            if request.turns not in rendered:
+                try:
+                    rendered[request.turns] = self._chat.asked(request.turns)
+                except InputError as error:
+                    raise InputError(f"{request.name}: {error.message}", error.hint) from error
+        texts = list(rendered.values())
+        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else ()
+        of_turns: dict[tuple[Turn, ...], list[int]] = dict(zip(rendered, ids, strict=True))
+        return [of_turns[request.turns] for request in requests]
 
     def answered(self, request: Request) -> list[Piece]:
         """The request with an answer, `ANSWER`, as the template renders it."""
