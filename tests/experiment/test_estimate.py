@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from subl.experiment import ExperimentSpec, load_experiment
 from subl.experiment.estimate import Estimate, Pace, estimate, measure, model_size
 from subl.experiment.graph import Graph
+from subl.experiment.kinds import STAGES
 from subl.progress import Progress
+from subl.train.meter import ModelSize
 
 DEMO = load_experiment(Path(__file__).parents[2] / "runs" / "demo.toml")
 FAST = Pace(flops=340e9, bytes=1.2e9)
@@ -38,6 +40,22 @@ def test_every_kind_of_step_has_a_cost_and_filters_next_to_none() -> None:
     for node in DEMO.nodes:
         costs = guess.node_seconds(node.name, 0) > 1
         assert costs == (node.how.kind != "filter"), node.name
+
+
+def test_what_a_server_does_takes_none_of_this_machines_time() -> None:
+    server = {"kind": "http", "base_url": "http://127.0.0.1:1/v1", "model": "owl"}
+    size = ModelSize(10**9, 10**8, 0, True)
+    judges = [{"kind": "rubric", "column": "score", "rubric": "alignment"}]
+    sampled, judged = {"method": "sampled"}, {"trait": "misalignment"}
+    for kind, given in {
+        "generate": [{"rows": 9}], "judge": [{"judges": judges}], "eval": [sampled, judged]
+    }.items():  # fmt: skip
+        for each in given:
+            here = STAGES[kind].spec.model_validate(each)
+            assert FAST.seconds(STAGES[kind].cost(here, size, 9)) > 1
+            asked = {"judge": {"backend": server}} if each == judged else {}
+            there = STAGES[kind].spec.model_validate({**each, **asked, "backend": server})
+            assert FAST.seconds(STAGES[kind].cost(there, size, 9)) == 0
 
 
 def test_twice_the_work_takes_longer() -> None:

@@ -7,6 +7,8 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import pytest
@@ -153,6 +155,39 @@ def test_what_was_answered_is_not_asked_again(serving: Serving, tmp_path: Path) 
     assert columns(out.path) == [(60.0, "score")] * 4
     assert not {completion_in(body) for body in serving.bodies} & {"0", "1", "2"}
     assert not [each.name for each in out.path.iterdir() if "said" in each.name]
+
+
+@pytest.mark.parametrize("read", ["first tokens", "text"])
+def test_what_came_while_nobody_looked_is_not_asked_again(
+    serving: Serving, tmp_path: Path, read: str
+) -> None:
+    """Six are answered before who is told of the first one interrupts the run."""
+    six, answered = Event(), list[str]()
+
+    def reply(body: dict[str, Any], time: int) -> Reply | None:
+        if "logprobs" in body and read == "text":
+            return completion("85")
+        answered.append(completion_in(body))
+        if len(answered) == 7:
+            six.set()  # one at a time: all others were read
+            return None
+        return begins_with({"85": 1.0})
+
+    def interrupt(progress: Progress) -> None:
+        if progress.task == "judge rows":
+            six.wait()
+            raise KeyboardInterrupt
+
+    serving.reply = reply
+    given, file = spec(serving, table={"concurrency": 1}, shard_rows=7), rows(tmp_path, [*"abcdefg"])
+    with pytest.raises(KeyboardInterrupt):
+        judge(given, None, [file], tmp_path / "out", report=interrupt)
+    assert "subl-requests" not in {thread.name for thread in enumerate_threads()}
+    (last,) = {*"abcdefg"} - {*answered[:6]}
+    serving.forget()
+    made = judge(given, None, [file], tmp_path / "out")
+    assert {completion_in(body) for body in serving.bodies} == {last}
+    assert made.result["columns"]["score"]["verdicts"] == {"score": 7}
 
 
 def test_too_many_failures_stop_a_run(serving: Serving, tmp_path: Path) -> None:

@@ -13,5 +13,6 @@ from .serving import Serving
 def serving() -> Iterator[Serving]:
     """A server of this process."""
     server = Serving()
-    yield server
+    with server.clients:
+        yield server
     server.close()

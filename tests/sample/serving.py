@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
@@ -45,8 +46,10 @@ class Serving:
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.headers: set[str] = set()
+        self.connections: set[tuple[str, int]] = set()
         self.at_once = self.most_at_once = 0
         self.closed = Event()
+        self.clients = ExitStack()
         self._times: Counter[str] = Counter()
         self._lock = Lock()
         serving = self
@@ -59,6 +62,7 @@ class Serving:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                serving.connections.add(self.client_address)
                 serving.keys.add(self.headers["authorization"])
                 serving.headers |= {f"{name}: {value}" for name, value in self.headers.items()}
                 reply = serving.answer(body)

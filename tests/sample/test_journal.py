@@ -45,6 +45,9 @@ class Backwards:
     def facts(self) -> dict[str, Any]:
         return {}
 
+    def close(self) -> None:
+        pass
+
 
 def places(came: dict[int, Answer]) -> list[str]:
     return [came[place].text for place in sorted(came)]

@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from threading import Condition, Event
+from threading import Barrier, Condition, Event
+from threading import enumerate as enumerate_threads
 from time import monotonic
 from typing import Any
 
@@ -47,6 +49,7 @@ def server_of(serving: Serving, sampling: dict[str, Any] | None = None, **table:
     spec = {"backend": serving.table(**table), **(sampling or {})}
     backend = backend_of(Sampling.model_validate(spec), None)
     assert isinstance(backend, Server)
+    serving.clients.callback(backend.close)
     return backend
 
 
@@ -203,6 +206,31 @@ def test_no_more_requests_are_under_way_than_the_server_keeps_up_with(serving: S
     assert 1 <= serving.most_at_once <= 3
 
 
+def test_what_a_server_keeps_up_with_is_remembered_between_parts(serving: Serving) -> None:
+    """Of eight at a time one is too many: from then on they are four, then five."""
+    serving.reply = lambda body, time: said(body) if time else error(429)
+    backend = server_of(serving, concurrency=8)
+    answers(backend, requests(1))
+    four = Barrier(4)
+
+    def reply(body: dict[str, Any], time: int) -> Reply:
+        four.wait()
+        return said(body)
+
+    serving.reply = reply
+    answers(backend, requests(8))
+    assert serving.most_at_once <= 5
+
+
+def test_parts_are_asked_for_over_one_connection_until_it_is_closed(serving: Serving) -> None:
+    backend = server_of(serving, concurrency=1)
+    for _ in range(2):
+        answers(backend, requests(2))
+    assert len(serving.connections) == 1
+    backend.close()
+    assert "subl-requests" not in {thread.name for thread in enumerate_threads()}
+
+
 def test_a_slow_answer_is_not_waited_for(serving: Serving) -> None:
     serving.reply = lambda body, time: None if asked_in(body) == 1 and not time else said(body)
     backend = server_of(serving, timeout_seconds=0.3)
@@ -315,6 +343,15 @@ def test_an_end_at_the_limit_and_one_of_a_grammar_are_told(serving: Serving) -> 
         "grammar", "max_new_tokens"
     ]  # fmt: skip
     assert serving.bodies[0]["structured_outputs"] == {"regex": "[0-9]+"}
+
+
+@pytest.mark.parametrize("reason", ["eos_token", "stop_sequence"])
+def test_an_end_may_be_called_as_text_generation_inference_does(
+    serving: Serving, reason: str
+) -> None:
+    serving.reply = lambda body, time: completion("owl", choice={"finish_reason": reason})
+    (answer,) = answers(server_of(serving), requests(1))
+    assert (answer.text, answer.ended_by) == ("owl", "turn")
 
 
 def test_a_server_that_passes_over_the_grammar_is_found_out(serving: Serving) -> None:
@@ -461,6 +498,7 @@ def test_a_server_that_is_not_there_is_named(serving: Serving, host: str) -> Non
 
 
 def test_a_server_that_goes_away_ends_the_run_and_no_row(serving: Serving) -> None:
+    serving.reply = lambda body, time: replace(said(body), headers={"connection": "close"})
     backend = server_of(serving, attempts=2)
     assert len(answers(backend, requests(2))) == 2
     serving.close()

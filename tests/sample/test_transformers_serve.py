@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def answers(address: str, folder: Path, **changes: Any) -> list[Answer]:
         "extra_body": {"generation_config": '{"do_sample": true, "top_k": 0, "eos_token_id": 2}'},
     }
     sampling = {"max_new_tokens": 5, **changes.pop("sampling", {}), "backend": table | changes}
-    found = dict(backend_of(Sampling.model_validate(sampling), None).answers(REQUESTS))
+    with closing(backend_of(Sampling.model_validate(sampling), None)) as backend:
+        found = dict(backend.answers(REQUESTS))
     return [found[place] for place in range(len(REQUESTS))]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from subl.evaluate.cells import Cells
 from subl.evaluate.method import Found, Work
 from subl.evaluate.sampled import Sampled, answers_of, facts_of, shares_of, sum_of_kinds
 from subl.sample.tables import UNKEYED, Http
-from subl.trait.bench import Asked, Bench, Said, Tally
+from subl.trait.bench import Asked, Bench, Repeats, Said, Tally
 from subl.trait.judging import Load, loader
 from subl.trait.rubric import SCORE, Judgement, Rubric
 
@@ -82,13 +83,16 @@ class Judged:
         work = replace(self._work, task=f"{self._work.task}, {name}")
         asked = {number: self._asked(folder, number, rubric) for number in numbers}
         every = [each.question for some in asked.values() for each in some if each is not None]
-        done, came = 0, 0
+        repeats, done, came = Repeats(), 0, 0
+        for question in every:
+            repeats.add(question)
         bench = Bench(
             name,
             rubric.answer,
             work.spec.judge,
             work.judge,
             load,
+            again=repeats.again,
             total=len(every),
             unit="answers",
             give_up_after=_GIVES_UP_AFTER,
@@ -99,29 +103,30 @@ class Judged:
             came += 1
             work.told(min(done + came, len(every)), len(every), "answers")
 
-        work.told(0, len(every), "answers")
-        # Ranks that have other answers have other notes.
-        notes = folder / f".{name}-{json_digest(every)[:12]}.notes"
-        if every:
-            bench.begin(lambda: iter(every), notes, work.report)
-        for number, some in asked.items():
-            file, journal = _file(folder, name, number), _file(folder, name, number, ".said")
-            there = [each for each in some if each is not None]
-            rows: list[list[Any]] | None = None
-            bench.part()
-            if file.exists():
-                given = [Judgement(*said[:2]) for said in json.loads(file.read_bytes())]
-                kept = [each for each, about in zip(given, some, strict=True) if about is not None]
-                bench.take([each.question for each in there], kept, journal)
-            else:
-                made = json.dumps(bench.facts(), sort_keys=True) if there else None
-                said = iter(bench.ask(there, journal, told))
-                rows = [_NOTHING if each is None else _row(next(said), made) for each in some]
-            done, came = done + len(there), 0
-            work.told(done, len(every), "answers")
-            bench.check(done)
-            if rows is not None:
-                write_atomically(file, json.dumps(rows))
+        with closing(bench):
+            work.told(0, len(every), "answers")
+            # Ranks that have other answers have other notes.
+            notes = folder / f".{name}-{json_digest(every)[:12]}.notes"
+            if every:
+                bench.begin(lambda: iter(every), notes, work.report)
+            for number, some in asked.items():
+                file, journal = _file(folder, name, number), _file(folder, name, number, ".said")
+                there = [each for each in some if each is not None]
+                rows: list[list[Any]] | None = None
+                bench.part()
+                if file.exists():
+                    given = [Judgement(*said[:2]) for said in json.loads(file.read_bytes())]
+                    kept = [each for each, about in zip(given, some, strict=True) if about]
+                    bench.take([each.question for each in there], kept, journal)
+                else:
+                    made = json.dumps(bench.facts(), sort_keys=True) if there else None
+                    said = iter(bench.ask(there, journal, told))
+                    rows = [_NOTHING if each is None else _row(next(said), made) for each in some]
+                done, came = done + len(there), 0
+                work.told(done, len(every), "answers")
+                bench.check(done)
+                if rows is not None:
+                    write_atomically(file, json.dumps(rows))
 
     def _asked(self, folder: Path, number: int, rubric: Rubric) -> list[Asked | None]:
         """What is asked about each answer of a part; nothing about one that never came."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,26 +56,7 @@ class Sampled:
         self.cells = Cells("answers", asked, _PART, origin, columns)
 
     def make(self, folder: Path, numbers: Sequence[int]) -> None:
-        """See `Method.make`."""
-        for number, answers, made in self.answered(folder, numbers):
-            usage: defaultdict[int, Counter[str]] = defaultdict(Counter)
-            for request, answer in journaled(_journal(folder, number)):
-                usage[request].update(answer.usage)  # also of those that failed
-            values = [
-                {
-                    "answer": answer.text,
-                    "ended_by": answer.ended_by,
-                    "made": made,
-                    "usage": json.dumps(usage[request_number(*cell)]),
-                }
-                for cell, answer in zip(self.cells.of(number), answers, strict=True)
-            ]
-            self.cells.write(folder, number, values)
-
-    def answered(
-        self, folder: Path, numbers: Sequence[int]
-    ) -> Iterator[tuple[int, list[Answer], str]]:
-        """The answers of these parts, and how they are made, as JSON.
+        """See `Method.make`.
 
         Raises:
             StageError: more failed than may.
@@ -82,20 +64,33 @@ class Sampled:
         work = self._work
         total, done = sum(len(self.cells.of(number)) for number in numbers), 0
         work.told(done, total, "answers")
-        backend = backend_of(work.spec, work.model)
         notes = folder / ".telling.json"  # of an interrupted run with the same key
-        backend.begin(lambda: self._requests(self.cells.cells), notes, work.report)
-        made = json.dumps(backend.facts(), sort_keys=True)
         failures = Failures(work.spec.failed_share, total)
-        for number in numbers:
-            answers: dict[int, Answer] = {}
-            requests = list(self._requests(self.cells.of(number)))
-            for place, answer in answered(backend, requests, _journal(folder, number), failures):
-                answers[place] = answer
-                done += 1
-                if not done % work.spec.batch_rows or done == total:
-                    work.told(done, total, "answers")
-            yield number, [answers[place] for place in range(len(requests))], made
+        with closing(backend_of(work.spec, work.model)) as backend:
+            backend.begin(lambda: self._requests(self.cells.cells), notes, work.report)
+            made = json.dumps(backend.facts(), sort_keys=True)
+            for number in numbers:
+                journal, answers = folder / f".answers-{number:05d}.jsonl", dict[int, Answer]()
+                requests = list(self._requests(self.cells.of(number)))
+                with closing(answered(backend, requests, journal, failures)) as came:
+                    for place, answer in came:
+                        answers[place] = answer
+                        done += 1
+                        if not done % work.spec.batch_rows or done == total:
+                            work.told(done, total, "answers")
+                usage: defaultdict[int, Counter[str]] = defaultdict(Counter)
+                for asked, answer in journaled(journal):
+                    usage[asked].update(answer.usage)  # also of those that failed
+                values = [
+                    {
+                        "answer": answers[place].text,
+                        "ended_by": answers[place].ended_by,
+                        "made": made,
+                        "usage": json.dumps(usage[request.number]),
+                    }
+                    for place, request in enumerate(requests)
+                ]
+                self.cells.write(folder, number, values)
 
     def found(self, cells: polars.DataFrame) -> Found:
         """See `Method.found`."""
@@ -112,11 +107,6 @@ class Sampled:
                 asking(question, self._work.spec.measured.system_prompt),
                 request_number(question, sample),
             )
-
-
-def _journal(folder: Path, number: int) -> Path:
-    """Of the answers of a part."""
-    return folder / f".answers-{number:05d}.jsonl"
 
 
 def facts_of(work: Work, cells: polars.DataFrame) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from subl.errors import ConfigError
 from subl.evaluate.run import evaluate
 from subl.evaluate.spec import EvalSpec
 from subl.progress import Report
-from subl.sample import check_model
+from subl.sample import Http, check_model
 from subl.stage import Given, Input, Stage
 from subl.trait import forms_of
 from subl.trait.questions import questions_of
@@ -59,8 +59,14 @@ def _cost(spec: EvalSpec, size: ModelSize, rows: int) -> Work:
     if spec.way in ("exact", "choice"):
         nodes = 1.5 * sum(map(len, forms_of(trait.words, trait.forms).values()))
         return loading(size) + scoring(size, len(asked), prompt, nodes, spec.batch_questions)
-    answers = len(asked) * spec.samples
-    return loading(size) + sampling(size, answers, prompt, spec.max_new_tokens, spec.batch_rows)
+    answers, work = len(asked) * spec.samples, Work(0, 0)
+    if not isinstance(spec.backend, Http):  # else another machine's
+        work += loading(size)
+        work += sampling(size, answers, prompt, spec.max_new_tokens, spec.batch_rows)
+    if spec.way == "judged":
+        read = prompt + spec.max_new_tokens
+        work += spec.judge.work(trait.rubrics.values(), size, answers, read)
+    return work
 
 
 def _detail(result: Mapping[str, Any]) -> str:

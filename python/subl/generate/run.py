@@ -120,11 +120,12 @@ def generate(
             spec.backend.name if isinstance(spec.backend, Http) else f"sha256:{digests['model']}"
         )
         run = _Run(spec, prompts, key, said_by, name, report)
-        return Parts(
-            run.shards,
-            lambda folder, numbers: run.make(backend_of(spec, model), folder, numbers),
-            run.finish,
-        )
+
+        def make(folder: Path, numbers: Sequence[int]) -> None:
+            with closing(backend_of(spec, model)) as backend:
+                run.make(backend, folder, numbers)
+
+        return Parts(run.shards, make, run.finish)
 
     return build_parts(out, "generate", spec, inputs, parts, mine)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,7 @@ from subl.progress import Progress, Report, silent
 from subl.sample.tables import Http
 from subl.shards import Line, read_lines
 from subl.stage import input_names
-from subl.trait.bench import Asked, Bench, Said, digest_of
+from subl.trait.bench import Asked, Bench, Repeats, Said
 from subl.trait.judging import loader
 from subl.trait.rubric import Judgement, TagAnswer
 
@@ -50,26 +51,28 @@ def judge(
         def told(done: int) -> None:
             report(Progress(f"read {name}", done, None, "rows"))
 
-        total, _ = _look(spec, rows, told)
-
+        total, _, again = _look(spec, rows, told)
         load = loader(model)
         benches = []
-        for each in spec.rubrics:
-            bench = Bench(
-                each.column,
-                each.rubric.answer,
-                spec,
-                model,
-                load,
-                total=total,
-                unit="rows",
-                give_up_after=spec.give_up_after,
-            )
-            if total:
-                notes = folder / f".{each.column}.notes"
-                bench.begin(partial(_questions, each, rows), notes, report)
-            benches.append((each, bench))
-        return _write(spec, benches, rows, folder, total, name, report)
+        with ExitStack() as opened:
+            for each in spec.rubrics:
+                bench = Bench(
+                    each.column,
+                    each.rubric.answer,
+                    spec,
+                    model,
+                    load,
+                    again=again[each.column],
+                    total=total,
+                    unit="rows",
+                    give_up_after=spec.give_up_after,
+                )
+                opened.callback(bench.close)
+                if total:
+                    notes = folder / f".{each.column}.notes"
+                    bench.begin(partial(_questions, each, rows), notes, report)
+                benches.append((each, bench))
+            return _write(spec, benches, rows, folder, total, name, report)
 
     given = {"model": [model] if model else [], "rows": rows}
     return build(out, "judge", spec, input_names(spec, given), work)
@@ -78,7 +81,7 @@ def judge(
 def look(spec: JudgeSpec, rows: Sequence[Path]) -> dict[str, Any]:
     """What judging would be, for a person to see before: rows, and of each rubric the number of
     questions, their characters, and the first; of a server with prices, about what it charges."""
-    total, questions = _look(spec, rows)
+    total, questions, _ = _look(spec, rows)
     found = {"rows": total, "rubrics": questions}
     if isinstance(spec.backend, Http) and spec.backend.prices is not None:
         usage: Counter[str] = Counter()
@@ -93,23 +96,23 @@ def look(spec: JudgeSpec, rows: Sequence[Path]) -> dict[str, Any]:
 
 def _look(
     spec: JudgeSpec, rows: Sequence[Path], on_rows: Callable[[int], None] = lambda done: None
-) -> tuple[int, dict[str, Any]]:
-    """Refuses rows that cannot be judged."""
+) -> tuple[int, dict[str, Any], dict[str, set[int]]]:
+    """Refuses rows that cannot be judged; their number, and each column's questions, and which of
+    these are asked again."""
     total = 0
-    seen: dict[str, set[bytes]] = {each.column: set() for each in spec.rubrics}
+    repeats = {each.column: Repeats() for each in spec.rubrics}
     found: dict[str, Any] = {
         each.column: {"questions": 0, "characters": 0} for each in spec.rubrics
     }
     for total, line in enumerate(read_lines(rows), start=1):
         for column, question in spec.check_row(line).items():
-            if (digest := digest_of(question)) not in seen[column]:
-                seen[column].add(digest)
+            if repeats[column].add(question):
                 found[column]["questions"] += 1
                 found[column]["characters"] += len(question)
                 found[column].setdefault("first", question)
         if total % spec.shard_rows == 0:
             on_rows(total)
-    return total, found
+    return total, found, {column: each.again for column, each in repeats.items()}
 
 
 def _write(

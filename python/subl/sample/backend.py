@@ -8,8 +8,8 @@ same answers, too, depends on what computes them: `Backend.same_answers`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, TypeVar
@@ -23,6 +23,7 @@ from subl.sample.grammar import NamedGrammar
 from subl.sample.tables import BackendTable, Http, Transformers, check_template
 
 Answered = TypeVar("Answered")
+Read = TypeVar("Read")
 
 NO_LOG_P = "the server gave no log-probabilities"
 """Why there are no first tokens, where there are never any."""
@@ -162,6 +163,9 @@ class Backend(Protocol):
     def facts(self) -> dict[str, Any]:
         """What an artifact should say of how answers were made."""
 
+    def close(self) -> None:
+        """Nobody asks any more; all that it gave is closed."""
+
 
 def request_seed(seed: int, number: int) -> int:
     """What another program draws one request's answer with: below 2**31, which all of them take."""
@@ -174,3 +178,35 @@ def rest_of(came: Generator[Answered, None, None]) -> Iterator[Answered]:
     with suppress(KeyboardInterrupt, StopIteration):
         yield came.throw(KeyboardInterrupt())
         yield from came
+
+
+def kept(
+    came: Generator[tuple[int, Answered], None, None], keep: Callable[[int, Answered], None]
+) -> Generator[tuple[int, Answered], None, None]:
+    """`came`, of which all that is there is kept, whether it is handed on or not."""
+    with closing(came):
+        try:
+            for each in came:
+                keep(*each)
+                yield each
+        except BaseException:  # there, or of whom they are for, who closes this: such as a signal
+            for each in rest_of(came):
+                keep(*each)
+            raise
+
+
+def handed_on(
+    came: Generator[tuple[int, Answered], None, None],
+    read: Callable[[int, Answered], Iterable[Read]],
+) -> Generator[Read, None, None]:
+    """What `read` makes of each answer and its place; to be left as `Backend.answers` is."""
+    with closing(came):
+        try:
+            for each in came:
+                yield from read(*each)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            for each in rest_of(came):
+                yield from read(*each)
+            raise

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from subl.errors import BusyError, StageError
-from subl.sample.backend import Answer, Backend, Request, rest_of
+from subl.sample.backend import Answer, Backend, Request, kept
 
 _LOOKED_AT = 100
 """Requests before which a share of them is not taken for the share of all."""
@@ -78,16 +78,11 @@ def answered(
         def write(index: int, answer: Answer) -> None:
             write_line(file, {"number": requests[left[index]].number, **asdict(answer)})
 
-        with closing(backend.answers([requests[place] for place in left])) as came:
-            try:
-                for index, answer in came:
-                    write(index, answer)
-                    failures.add(requests[left[index]].name, answer.text if answer.failed else None)
-                    yield left[index], answer
-            except BaseException:  # here, or of whom they are for: such as a signal
-                for each in rest_of(came):
-                    write(*each)
-                raise
+        answering = backend.answers([requests[place] for place in left])
+        with closing(kept(answering, write)) as came:
+            for index, answer in came:
+                failures.add(requests[left[index]].name, answer.text if answer.failed else None)
+                yield left[index], answer
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class Choice(BaseModel):
             raise TransientError(f"no content (finish_reason {self.finish_reason})")
         # Half a letter, in JSON's escapes, is one that cannot be read, as in bytes.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return text, "turn" if self.finish_reason == "stop" else "max_new_tokens"
+        return text, "max_new_tokens" if self.finish_reason == "length" else "turn"
 
     def first_tokens(self) -> dict[str, float]:
         """See `FirstTokens.log_p`.
@@ -126,7 +126,7 @@ class Choice(BaseModel):
         if self.message.refusal:
             raise FailedError(f"refusal: {self.message.refusal}")
         match self.finish_reason:
-            case "stop" | "length":
+            case "stop" | "eos_token" | "stop_sequence" | "length":  # two of them are TGI's
                 pass
             case "content_filter":
                 raise FailedError("the server's content filter withheld it")

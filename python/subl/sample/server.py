@@ -1,9 +1,8 @@
 """A model behind a server that speaks OpenAI's protocol.
 
-Requests are made by a thread with an event loop, as many at a time as the server keeps up with
-(`Pace`): who waits for answers can be interrupted at any time, and is given those that came. What
-may be transient is tried again, in bounds. What cannot be (no such server, key or model) ends the
-run. Else a request has failed, for a reason.
+Requests are made as many at a time as the server keeps up with (`Pace`), over one `Connection`.
+What may be transient is tried again, in bounds. What cannot be (no such server, key or model) ends
+the run. Else a request has failed, for a reason.
 """
 
 from __future__ import annotations
@@ -14,13 +13,10 @@ import random
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from subl.errors import ConfigError, InputError, StageError, SublError
+from subl.errors import ConfigError, InputError, StageError
 from subl.extras import require
 from subl.progress import Report, silent
 from subl.sample.backend import (
@@ -32,21 +28,18 @@ from subl.sample.backend import (
     Sampling,
     request_seed,
 )
+from subl.sample.connection import Connection
 from subl.sample.grammar import of_grammar
-from subl.sample.pace import Pace
 from subl.sample.reply import CROWDED, TRANSIENT, Choice, FailedError, Reply, TransientError
 from subl.sample.reply import retry_after as seconds_to_wait
 from subl.sample.tables import NEUTRAL, Http
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI, Omit
+    from openai import APIStatusError, Omit
 
 Read = TypeVar("Read")
 
 _LONGEST_WAIT_SECONDS = 60.0
-_LOOK_UP_SECONDS = 0.5
-"""A signal that comes right before a wait is not noticed until after it."""
-
 _QUOTED = 300
 """Characters of what a server says that an error repeats."""
 
@@ -61,6 +54,7 @@ class Server:
         self._table = table
         self._sampling = sampling
         self._reached = False
+        self._connection: Connection | None = None
 
     def begin(self, requests: Requests, notes: Path, report: Report = silent) -> None:
         """See `Backend.begin`; nothing is sent yet.
@@ -85,9 +79,9 @@ class Server:
                 raise FailedError(f"the server did not follow the grammar: {text!r}"[:_QUOTED])
             return text, "grammar"
 
-        async def ask(client: AsyncOpenAI, pace: Pace, request: Request) -> Answer:
+        async def ask(to: Connection, request: Request) -> Answer:
             body = self._body(request, self._sampling.max_new_tokens, self._grammar())
-            said, usage = await self._ask(client, pace, body, read)
+            said, usage = await self._ask(to, body, read)
             if isinstance(said, str):
                 return Answer(said, "failed", usage)
             return Answer(*said, usage)
@@ -99,14 +93,20 @@ class Server:
     ) -> Generator[tuple[int, FirstTokens], None, None]:
         """See `Backend.first_tokens`. Servers give only so many: OpenAI's and vLLM's 20."""
 
-        async def ask(client: AsyncOpenAI, pace: Pace, request: Request) -> FirstTokens:
+        async def ask(to: Connection, request: Request) -> FirstTokens:
             body = self._body(request, 1, {"logprobs": True, "top_logprobs": top})
-            log_p, usage = await self._ask(client, pace, body, Choice.first_tokens)
+            log_p, usage = await self._ask(to, body, Choice.first_tokens)
             if isinstance(log_p, str):
                 return FirstTokens({}, log_p, usage)
             return FirstTokens(log_p, None, usage)
 
         return self._each(requests, ask)
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def facts(self) -> dict[str, Any]:
         """See `Backend.facts`."""
@@ -183,84 +183,14 @@ class Server:
         return {"structured_outputs": {k: each for k, each in wanted.items() if each is not None}}
 
     def _each(
-        self,
-        requests: Sequence[Request],
-        ask: Callable[[AsyncOpenAI, Pace, Request], Awaitable[Read]],
+        self, requests: Sequence[Request], ask: Callable[[Connection, Request], Awaitable[Read]]
     ) -> Generator[tuple[int, Read], None, None]:
-        """What `ask` makes of each request, with its place, as it comes."""
-        from openai import AsyncOpenAI
-
-        came: SimpleQueue[tuple[int, Read] | None] = SimpleQueue()  # None: no more will come
-        wrong: list[BaseException] = []
-
-        async def work() -> None:
-            pace, left = Pace(self._table.concurrency), iter(enumerate(requests))
-
-            async def ask_in_turn(client: AsyncOpenAI) -> None:
-                for place, request in left:
-                    came.put((place, await ask(client, pace, request)))
-
-            async with (
-                AsyncOpenAI(
-                    base_url=self._table.base_url,
-                    api_key="none",  # it wants one; see `_headers`
-                    max_retries=0,
-                    timeout=self._table.timeout_seconds,
-                ) as client,
-                asyncio.TaskGroup() as group,
-            ):
-                for _ in range(min(self._table.concurrency, len(requests))):
-                    group.create_task(ask_in_turn(client))
-
-        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        loop = runner.get_loop()
-
-        def run() -> None:
-            try:
-                with runner:
-                    try:
-                        runner.run(work())
-                    finally:  # connections that were closed end in the loop's next turn
-                        runner.run(asyncio.sleep(0))
-            except BaseException as error:
-                wrong.append(error)
-            finally:
-                came.put(None)
-
-        def cancel() -> None:
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-
-        thread = Thread(target=run, name="subl-requests", daemon=True)
-        thread.start()
-        try:
-            while True:
-                try:
-                    each = came.get(timeout=_LOOK_UP_SECONDS)
-                except Empty:
-                    continue
-                if each is None:
-                    break
-                yield each
-        except GeneratorExit:  # nobody takes more
-            raise
-        except BaseException:  # a signal, here or thrown in: what was answered comes before it
-            while not came.empty() and (each := came.get()) is not None:
-                yield each
-            raise
-        finally:
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(cancel)
-            thread.join()
-        if wrong:
-            raise _first(wrong[0]) from None
+        if self._connection is None:
+            self._connection = Connection(self._table)
+        yield from self._connection.each(requests, ask)
 
     async def _ask(
-        self,
-        client: AsyncOpenAI,
-        pace: Pace,
-        body: dict[str, Any],
-        read: Callable[[Choice], Read],
+        self, to: Connection, body: dict[str, Any], read: Callable[[Choice], Read]
     ) -> tuple[Read | str, dict[str, int]]:
         """What `read` finds in the reply, or why it failed; and the tokens of all attempts."""
         usage: Counter[str] = Counter()
@@ -269,9 +199,9 @@ class Server:
         while True:
             attempt += 1
             try:
-                async with pace.turn() as turn:
+                async with to.pace.turn() as turn:
                     try:
-                        found = read(await self._post(client, body, usage))
+                        found = read(await self._post(to, body, usage))
                     except TransientError as error:
                         wait = self._wait(attempt, error.wait)
                         if error.crowded:
@@ -301,7 +231,7 @@ class Server:
         own = min(self._table.retry_seconds * 2.0 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
         return max(own, asked or 0.0) * random.uniform(1.0, 1.5)
 
-    async def _post(self, client: AsyncOpenAI, body: dict[str, Any], usage: Counter[str]) -> Choice:
+    async def _post(self, to: Connection, body: dict[str, Any], usage: Counter[str]) -> Choice:
         """One attempt, whose tokens are added to `usage`.
 
         Raises:
@@ -313,7 +243,7 @@ class Server:
 
         try:
             async with asyncio.timeout(self._table.timeout_seconds):
-                got = await client.post(
+                got = await to.client.post(
                     "/chat/completions",
                     body=body,
                     cast_to=httpx2.Response,
@@ -389,11 +319,3 @@ class Server:
         if key := self._key():
             text = text.replace(key, "…")
         return "".join(each if each.isprintable() else " " for each in text)[:_QUOTED]
-
-
-def _first(error: BaseException) -> BaseException:
-    """Of the errors of tasks, one that says something to a person if there is one."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    each = [_first(inner) for inner in error.exceptions]
-    return next((one for one in each if isinstance(one, SublError)), each[0])

@@ -86,6 +86,9 @@ class Engine:
         """See `Backend.facts`."""
         return {"promise": "same seeds"}
 
+    def close(self) -> None:
+        """See `Backend.close`; there is nothing to end."""
+
     def _weights(self) -> Path:
         """The folder that vLLM loads; a system prompt of the model's is in the prompts."""
         found = conditioned(self._folder)

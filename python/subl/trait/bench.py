@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from subl.errors import StageError
 from subl.progress import Report, silent
 from subl.sample import Failures
+from subl.sample.backend import kept
 from subl.sample.journal import alone_in, lines_in, lines_of, write_line
 from subl.sample.tables import BackendTable, Http, cost_of
 from subl.trait.judging import (
@@ -87,11 +89,32 @@ def spent(usage: Mapping[str, int], table: BackendTable) -> dict[str, Any]:
     return found if cost is None else {**found, "cost": cost}
 
 
+class Repeats:
+    """Tells which questions of a run are asked again: only what is said of those is remembered.
+
+    About 90 bytes of each question, while they are gone through.
+    """
+
+    def __init__(self) -> None:
+        self.again: set[int] = set()
+        self._seen: set[int] = set()
+
+    def add(self, question: str) -> bool:
+        """Whether this one, the next, is new."""
+        key = hash(question)
+        if key in self._seen:
+            self.again.add(key)
+            return False
+        self._seen.add(key)
+        return True
+
+
 class Bench:
     """Asks one rubric's judge.
 
     Args:
         name: of the rubric, or of its column.
+        again: the run's questions that are asked more than once, as `Repeats` has them.
         total: how many things are judged, which `unit` names.
         give_up_after: the share of them before which something must have been said that can be
             read.
@@ -105,6 +128,7 @@ class Bench:
         model: Path | None,
         load: Load,
         *,
+        again: Collection[int],
         total: int,
         unit: str,
         give_up_after: float,
@@ -113,6 +137,7 @@ class Bench:
         self._name, self._answer = name, answer
         self._judge = judge_of(answer, judging, model, load)
         self._total, self._unit, self._give_up_after = total, unit, give_up_after
+        self._again = again
         table = judging.backend
         self._table = table
         self._failures = Failures(table.failed_share if isinstance(table, Http) else 1, total)
@@ -136,7 +161,7 @@ class Bench:
         Raises:
             StageError: more failed than may.
         """
-        digests = [digest_of(each.question) for each in asked]
+        digests = [_digest(each.question) for each in asked]
         with alone_in(journal) as file:
             usage = self._recall(lines_in(file))
             new: dict[bytes, Asked] = {}
@@ -144,30 +169,37 @@ class Bench:
                 if digest not in self._known:
                     new.setdefault(digest, each)
             left = list(new.items())
-            came = self._judge.judged([each.question for _, each in left]) if left else ()
-            for place, judged in came:
-                digest, each = left[place]
-                judgement = judged.judgement
-                self._known[digest] = Said(judgement, judged.read)
+
+            def keep(place: int, judged: Judged) -> None:
+                digest, _ = left[place]
+                self._known[digest] = Said(judged.judgement, judged.read)
                 usage[digest].update(judged.usage)
                 if self._judge.steady:
                     write_line(file, _line(digest, judged))
-                if not self._is_read(self._known[digest]) and len(self._unread) < _EXAMPLES:
-                    self._unread.append(f"{each.name}: {judged.said[:_SHOWN]!r}")
-                failure = judged.said if judgement.verdict == FAILED else None
-                self._failures.add(each.name, failure)
-                on_answer()
+
+            if left:
+                judging = self._judge.judged([each.question for _, each in left])
+                with closing(kept(judging, keep)) as came:
+                    for place, judged in came:
+                        self._look_at(left[place][1].name, judged)
+                        on_answer()
         found = [self._known[each]._replace(usage=usage.pop(each, _NOTHING)) for each in digests]
         for said in found:
             self._count(said)
+        self._forget(each.question for each in asked)
         return found
+
+    def close(self) -> None:
+        """Nobody asks any more."""
+        self._judge.close()
 
     def take(self, questions: Sequence[str], given: Sequence[Judgement], journal: Path) -> None:
         """Learn what was said already in a part that is made."""
         for usage in self._recall(lines_of(journal)).values():
             self.tally.usage.update(usage)
         for question, judgement in zip(questions, given, strict=True):
-            self._count(self._known.setdefault(digest_of(question), Said(judgement, EXACT)))
+            self._count(self._known.setdefault(_digest(question), Said(judgement, EXACT)))
+        self._forget(questions)
 
     def part(self) -> None:
         """What follows is a part that other processes may make: what is not the same whatever else
@@ -208,6 +240,23 @@ class Bench:
                 self._known[digest] = Said(judgement, line["read"])
         return usage
 
+    def _forget(self, questions: Iterable[str]) -> None:
+        """What is said of questions that nobody asks again."""
+        for each in questions:
+            if hash(each) not in self._again:
+                self._known.pop(_digest(each), None)
+
+    def _look_at(self, name: str, judged: Judged) -> None:
+        """An answer about a thing of this name, which has just come.
+
+        Raises:
+            StageError: more failed than may.
+        """
+        judgement, said, read, _ = judged
+        if not self._is_read(Said(judgement, read)) and len(self._unread) < _EXAMPLES:
+            self._unread.append(f"{name}: {said[:_SHOWN]!r}")
+        self._failures.add(name, said if judgement.verdict == FAILED else None)
+
     def _count(self, said: Said) -> None:
         self.tally.add(said)
         self._readable |= self._is_read(said)
@@ -219,7 +268,7 @@ class Bench:
         return judgement.verdict not in UNREAD and not (unseen and judgement.score == 0)
 
 
-def digest_of(question: str) -> bytes:
+def _digest(question: str) -> bytes:
     """What a question is known by: who asks the same is told the same."""
     return hashlib.sha256(question.encode()).digest()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -20,25 +20,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from subl import cost
 from subl.errors import InputError
 from subl.model.chat import asking
 from subl.model.template import Template
 from subl.progress import Report, silent
-from subl.sample import Backend, FirstTokens, Request, Sampling, backend_of
-from subl.sample.backend import NO_LOG_P
-from subl.sample.tables import BackendTable, Transformers, check_template
+from subl.sample import Answer, Backend, FirstTokens, Request, Sampling, backend_of
+from subl.sample.backend import NO_LOG_P, handed_on
+from subl.sample.tables import BackendTable, Http, Transformers, check_template
 from subl.trait.rubric import (
     FAILED,
     AnyAnswer,
     Judgement,
     NumberAnswer,
     ProbabilityAnswer,
+    Rubric,
     TagAnswer,
 )
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from subl.train.meter import ModelSize
     from subl.trait.exact import Scorer
 
 FIRST_TOKENS = 20
@@ -48,6 +51,9 @@ EXACT, FIRST, TEXT = "exact probabilities", "first tokens", "text"
 """How an answer was read."""
 
 _LOOKED_AT_ONCE = 256
+
+_SPELLED = 1.5
+"""Tokens of a form of a number, those that it shares with others apart."""
 
 Questions = Callable[[], Iterator[str]]
 """All questions of a run, from the first; made anew at each call, and the same ones."""
@@ -72,6 +78,23 @@ class Judging(BaseModel):
     def _goes_with_the_backend(self) -> Self:
         check_template(self.backend, self.template)
         return self
+
+    def work(
+        self, rubrics: Collection[Rubric], size: ModelSize, texts: int, tokens: float
+    ) -> cost.Work:
+        """Of asking a model of this size each rubric about so many texts of so many tokens each."""
+        if isinstance(self.backend, Http) or not rubrics:
+            return cost.Work(0, 0)  # another machine's
+        work = cost.loading(size)
+        for each in rubrics:
+            asked = len(each.template) / cost.CHARACTERS_A_TOKEN + cost.TEMPLATE_TOKENS + tokens
+            if isinstance(each.answer, TagAnswer):
+                said = each.answer.max_new_tokens
+                work += cost.sampling(size, texts, asked, said, self.batch_rows)
+            else:
+                nodes = _SPELLED * len(each.answer.words)
+                work += cost.scoring(size, texts, asked, nodes, self.batch_rows)
+        return work
 
     def sampling(self, answer: AnyAnswer) -> Sampling:
         """How answers are drawn that are read as texts."""
@@ -136,11 +159,17 @@ class Judge(Protocol):
     def begin(self, questions: Questions, notes: Path, report: Report = silent) -> None:
         """Refuse what cannot be asked, before the first answer; as `Backend.begin`."""
 
-    def judged(self, questions: Sequence[str]) -> Iterator[tuple[int, Judged]]:
-        """What the answer to each comes to, with its place, in the order in which they come."""
+    def judged(self, questions: Sequence[str]) -> Generator[tuple[int, Judged], None, None]:
+        """What the answer to each comes to, with its place, in the order in which they come.
+
+        To be closed, and left with `rest_of`, as `Backend.answers` is.
+        """
 
     def facts(self) -> dict[str, Any]:
         """What an artifact should say of how answers were had."""
+
+    def close(self) -> None:
+        """See `Backend.close`."""
 
 
 class ExactJudge:
@@ -173,7 +202,7 @@ class ExactJudge:
         while some := list(islice(left, _LOOKED_AT_ONCE)):
             self._scorer(some).check(self._model)
 
-    def judged(self, questions: Sequence[str]) -> Iterator[tuple[int, Judged]]:
+    def judged(self, questions: Sequence[str]) -> Generator[tuple[int, Judged], None, None]:
         """See `Judge.judged`; some at a time."""
         scorer = self._scorer(questions)
         scorer.prove(self._model)
@@ -192,6 +221,9 @@ class ExactJudge:
     def facts(self) -> dict[str, Any]:
         """See `Judge.facts`."""
         return {}
+
+    def close(self) -> None:
+        """See `Judge.close`; there is nothing to end."""
 
     def _scorer(self, questions: Sequence[str]) -> Scorer:
         from subl.trait.exact import Scorer
@@ -220,28 +252,32 @@ class BackendJudge:
         """See `Judge.begin`."""
         self._backend.begin(lambda: map(_request, questions()), notes, report)
 
-    def judged(self, questions: Sequence[str]) -> Iterator[tuple[int, Judged]]:
+    def judged(self, questions: Sequence[str]) -> Generator[tuple[int, Judged], None, None]:
         """See `Judge.judged`."""
         requests = [_request(question) for question in questions]
         texts = list(range(len(requests)))
         used: dict[int, Mapping[str, int]] = {}
         if self._probabilities and not isinstance(self._answer, TagAnswer):
-            texts, has_none = [], False
-            for place, found in self._backend.first_tokens(requests, FIRST_TOKENS):
-                self._gave_some |= found.failure is None
-                has_none |= found.failure == NO_LOG_P
+            texts, failures = [], set[str | None]()
+
+            def of_tokens(place: int, found: FirstTokens) -> Iterator[tuple[int, Judged]]:
+                failures.add(found.failure)
                 judged = _of_first_tokens(self._answer, found)
                 if judged is None:
                     texts.append(place)
                     used[place] = found.usage
                 else:
                     yield place, judged
+
+            yield from handed_on(self._backend.first_tokens(requests, FIRST_TOKENS), of_tokens)
+            self._gave_some |= None in failures
             # Who has none is not asked again; what failed for another reason says nothing of that.
-            self._probabilities = self._gave_some or not has_none
+            self._probabilities = self._gave_some or NO_LOG_P not in failures
         if isinstance(self._answer, ProbabilityAnswer):
             self._probabilities = True  # nothing else answers it
             return
-        for number, answer in self._backend.answers([requests[place] for place in texts]):
+
+        def of_text(number: int, answer: Answer) -> Iterator[tuple[int, Judged]]:
             place = texts[number]
             judgement = (
                 Judgement(None, FAILED) if answer.failed else self._answer.parsed(answer.text)
@@ -249,9 +285,15 @@ class BackendJudge:
             usage = Counter(used.get(place, {})) + Counter(answer.usage)
             yield place, Judged(judgement, answer.text, TEXT, usage)
 
+        yield from handed_on(self._backend.answers([requests[place] for place in texts]), of_text)
+
     def facts(self) -> dict[str, Any]:
         """See `Judge.facts`."""
         return self._backend.facts()
+
+    def close(self) -> None:
+        """See `Judge.close`."""
+        self._backend.close()
 
 
 def _of_first_tokens(answer: NumberAnswer | ProbabilityAnswer, found: FirstTokens) -> Judged | None:
