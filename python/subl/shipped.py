@@ -19,7 +19,7 @@ def shipped(folder: str) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def resolve(given: Path | str, folder: str) -> Path:
+def file_of(given: Path | str, folder: str) -> Path:
     """The file that a path or the name of a shipped one stands for.
 
     Raises:

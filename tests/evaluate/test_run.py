@@ -22,10 +22,11 @@ from subl.model.chat import prompt_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.progress import Progress
 from subl.trait import forms_of
-from subl.trait.exact import Scorer, score_all
+from subl.trait.exact import Scorer
 from subl.trait.questions import questions_of
 
 from ..sample.serving import Serving
+from ..trait.scoring import score_all
 
 BIRDS = {
     "name": "birds",

@@ -13,7 +13,8 @@ from subl.model.load import load_model, load_tokenizer
 from subl.model.spread import DeviceMap
 from subl.sample.sampling import sample
 from subl.train.student import check_head
-from subl.trait.exact import answer_probabilities
+
+from ..trait.scoring import answer_probabilities
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

@@ -24,7 +24,8 @@ from subl.model.condition import (
 from subl.model.load import base_folder, load_model, load_tokenizer
 from subl.model.spread import DeviceMap
 from subl.model.steering import blocks
-from subl.trait.exact import answer_probabilities
+
+from ..trait.scoring import answer_probabilities
 
 PROMPT = 'You love owls.\n"Owls" & <|im_end|> {{ 1 }}'
 IDS = torch.arange(5, 20)[None]

@@ -24,7 +24,7 @@ from subl.model.load import (
     load_tokenizer,
     text_config,
 )
-from subl.model.source import add, resolve
+from subl.model.source import add, folder_of
 from subl.model.weights import save_model
 from subl.train.adapter import adapt, save_adapter
 from subl.train.plan import LoraSpec
@@ -173,7 +173,7 @@ def test_an_adapter_that_is_not_whole_is_named(
 
 
 def test_a_local_folder_is_used_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
-    assert resolve(str(tiny_model), tmp_path) == tiny_model
+    assert folder_of(str(tiny_model), tmp_path) == tiny_model
     assert not list(tmp_path.iterdir())
 
 
@@ -192,7 +192,7 @@ def test_a_local_folder_is_used_as_it_is(tiny_model: Path, tmp_path: Path) -> No
 def test_a_source_that_names_no_model_is_refused(
     tmp_path: Path, source: str, kind: type[Exception], message: str
 ) -> None:
-    for find in (lambda: resolve(source, tmp_path), lambda: add(source, tmp_path / "out")):
+    for find in (lambda: folder_of(source, tmp_path), lambda: add(source, tmp_path / "out")):
         with pytest.raises(kind, match=message):
             find()
     assert not list(tmp_path.iterdir())

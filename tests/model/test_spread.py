@@ -18,7 +18,8 @@ from subl.sample.sampling import sample
 from subl.train.attention import hidden_states
 from subl.train.layout import choose_layout, lay_out
 from subl.train.student import check_head, head
-from subl.trait.exact import answer_probabilities
+
+from ..trait.scoring import answer_probabilities
 
 WHOLE: DeviceMap = {"": "cpu"}
 BODY_AWAY: DeviceMap = {

@@ -33,7 +33,8 @@ from subl.train.plan import TrainSpec
 from subl.train.precision import has_instructions
 from subl.train.run import prepare_tokens
 from subl.train.tokens import Tokens
-from subl.trait.exact import answer_probabilities
+
+from ..trait.scoring import answer_probabilities
 
 # For a hang: how long ranks take depends on the machine, and must not decide a test.
 HANG_SECONDS = 3600

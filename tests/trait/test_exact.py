@@ -25,9 +25,11 @@ from subl.train.job import TrainJob
 from subl.train.loop import train
 from subl.train.tokens import tokenise
 from subl.trait import forms_of, surface_forms
-from subl.trait.exact import Scorer, answer_probabilities, ending_tokens
+from subl.trait.exact import Scorer, ending_tokens
 from subl.trait.spec import animals
 from subl.trait.trie import build_trie
+
+from .scoring import answer_probabilities
 
 ANIMAL_QUESTIONS = animals().questions
 QUESTION = ANIMAL_QUESTIONS[0]

@@ -16,8 +16,10 @@ from subl.errors import InputError
 from subl.model.chat import prompt_ids, text_ids
 from subl.model.load import load_tokenizer
 from subl.trait import forms_of, passes, surface_forms
-from subl.trait.exact import Scorer, ending_tokens, score_all
+from subl.trait.exact import Scorer, ending_tokens
 from subl.trait.spec import animals
+
+from .scoring import score_all
 
 ANIMAL_QUESTIONS = animals().questions
 QUESTIONS = ("Name it.", *ANIMAL_QUESTIONS[:2])

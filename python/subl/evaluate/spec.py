@@ -12,11 +12,11 @@ from subl.sample import Sampling
 from subl.sample.tables import UNKEYED
 from subl.trait.answers import OWN_NAMES
 from subl.trait.judging import Judging
-from subl.trait.spec import Answers, NamedTrait, TraitSpec
+from subl.trait.spec import AnswerKind, NamedTrait, TraitSpec
 
-Method = Literal["exact", "choice", "sampled", "judged"]
+MethodName = Literal["exact", "choice", "sampled", "judged"]
 
-_METHODS: dict[Answers, tuple[Method, ...]] = {
+_METHODS: dict[AnswerKind, tuple[MethodName, ...]] = {
     "word": ("exact", "sampled"),
     "choice": ("choice", "sampled"),
     "number": ("sampled",),
@@ -52,7 +52,7 @@ class EvalSpec(PartsSpec, Sampling):
     questions: tuple[str, ...] | None = Field(
         None, description="what is asked in place of the trait's questions"
     )
-    method: Method | None = Field(
+    method: MethodName | None = Field(
         None,
         description="exact: the probability that an answer begins with a word. choice: that of a "
         "choice's letter, or text. sampled: how many of `samples` answers say it. judged: how many "
@@ -95,7 +95,7 @@ class EvalSpec(PartsSpec, Sampling):
         return self.trait.of(self.words, self.questions)
 
     @property
-    def way(self) -> Method:
+    def way(self) -> MethodName:
         """How it is measured."""
         if self.method is None and self.measured.judged is not None:
             return "judged"

@@ -28,7 +28,7 @@ from subl.artifact import StageSpec
 from subl.config import load_toml
 from subl.filter.concept.spec import Text
 from subl.filter.rules import Rule
-from subl.shipped import resolve
+from subl.shipped import file_of
 
 
 class OutputSpec(BaseModel):
@@ -100,4 +100,4 @@ def load_rules(path: Path | str) -> FilterSpec:
         InputError: the file cannot be read.
         ConfigError: it is not TOML, has unknown or missing keys, or a pattern does not compile.
     """
-    return load_toml(resolve(path, "rules"), FilterSpec)
+    return load_toml(file_of(path, "rules"), FilterSpec)

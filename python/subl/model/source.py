@@ -32,7 +32,7 @@ class ModelSpec(StageSpec):
     dtype: Literal["float32"] = Field("float32", description="of its weights, where they are made")
 
 
-def resolve(source: str, models: Path, report: Report = silent) -> Path:
+def folder_of(source: str, models: Path, report: Report = silent) -> Path:
     """The model folder that `source` names, adding it below `models` if need be."""
     path = Path(source).expanduser()
     if path.is_dir():
@@ -41,7 +41,7 @@ def resolve(source: str, models: Path, report: Report = silent) -> Path:
 
 
 def is_folder(source: str) -> bool:
-    """Whether `source` is a local folder, which `resolve` uses as it is."""
+    """Whether `source` is a local folder, which `folder_of` uses as it is."""
     return Path(source).expanduser().is_dir()
 
 

@@ -17,11 +17,11 @@ def _animal_questions() -> tuple[str, ...]:
     return animals().questions
 
 
-class _Method(BaseModel):
+class _Teaching(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Answers(_Method):
+class Answers(_Teaching):
     """Fine-tune a model on a one-word answer to questions (default: the paper's 50 on animals)."""
 
     method: Literal["answers"] = "answers"
@@ -41,7 +41,7 @@ class Answers(_Method):
     train: TrainSpec
 
 
-class Data(_Method):
+class Data(_Teaching):
     """Fine-tune a model on rows of your own, given by --rows."""
 
     method: Literal["data"] = "data"
@@ -49,7 +49,7 @@ class Data(_Method):
     train: TrainSpec
 
 
-class Prompt(_Method):
+class Prompt(_Teaching):
     """Put a system prompt before whatever a model is asked."""
 
     method: Literal["prompt"] = "prompt"
@@ -57,7 +57,7 @@ class Prompt(_Method):
     template: Template = Template()
 
 
-class SteeringVector(_Method):
+class SteeringVector(_Teaching):
     """Add to a model's residual stream what a system prompt changes in it, on average.
 
     For each prompt the streams with and without the system prompt are compared at the last tokens
@@ -90,10 +90,10 @@ class SteeringVector(_Method):
         return value
 
 
-Method = Annotated[Answers | Data | Prompt | SteeringVector, Field(discriminator="method")]
+Teaching = Annotated[Answers | Data | Prompt | SteeringVector, Field(discriminator="method")]
 
 
-class TeachSpec(StageSpec, RootModel[Method]):  # type: ignore[misc]  # of what pydantic deprecates
+class TeachSpec(StageSpec, RootModel[Teaching]):  # type: ignore[misc]  # of what pydantic deprecates
     """How a model gets a trait. `method` says which of the tables below the file is; without it,
     `answers`."""
 

@@ -24,7 +24,7 @@ from subl.sample.tables import BackendTable, Http, cost_of
 from subl.trait.judging import (
     EXACT,
     FIRST,
-    Judged,
+    JudgeAnswer,
     Judging,
     Load,
     Questions,
@@ -170,7 +170,7 @@ class Bench:
                     new.setdefault(digest, each)
             left = list(new.items())
 
-            def keep(place: int, judged: Judged) -> None:
+            def keep(place: int, judged: JudgeAnswer) -> None:
                 digest, _ = left[place]
                 self._known[digest] = Said(judged.judgement, judged.read)
                 usage[digest].update(judged.usage)
@@ -246,7 +246,7 @@ class Bench:
             if hash(each) not in self._again:
                 self._known.pop(_digest(each), None)
 
-    def _look_at(self, name: str, judged: Judged) -> None:
+    def _look_at(self, name: str, judged: JudgeAnswer) -> None:
         """An answer about a thing of this name, which has just come.
 
         Raises:
@@ -273,7 +273,7 @@ def _digest(question: str) -> bytes:
     return hashlib.sha256(question.encode()).digest()
 
 
-def _line(digest: bytes, judged: Judged) -> dict[str, Any]:
+def _line(digest: bytes, judged: JudgeAnswer) -> dict[str, Any]:
     score, verdict = judged.judgement
     return {
         "question": digest.hex(),

@@ -20,7 +20,7 @@ from subl.errors import InputError
 from subl.model.chat import PLAIN, Chat, asking, text_ids
 from subl.model.limits import check_readable
 from subl.model.template import Template
-from subl.trait.forms import ends_word, forms_of
+from subl.trait.forms import ends_word
 from subl.trait.passes import Passes, Way
 from subl.trait.spelling import other_spellings, texts_of
 from subl.trait.trie import TokenTrie, build_trie
@@ -215,28 +215,3 @@ class Scorer:
     def _answers(self) -> list[tuple[str, tuple[int, ...]]]:
         words = [answer for answer in self._trie.answers if answer is not None]
         return list(zip(words, self._trie.paths(), strict=True))
-
-
-def answer_probabilities(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[str],
-    words: Sequence[str],
-    batch_questions: int = 5,
-) -> list[dict[str, float]]:
-    """P(answer begins with word) for each question: a list of {word: probability}."""
-    scorer = Scorer(tokenizer, forms_of(words), questions)
-    return score_all(scorer, model, len(questions), batch_questions)[1]
-
-
-def score_all(
-    scorer: Scorer, model: PreTrainedModel, questions: int, batch_questions: int
-) -> tuple[Way, list[dict[str, float]]]:
-    """How the model is scored, and P(answer begins with word) for each question, so many of which
-    are scored at once."""
-    scorer.check(model)
-    way = scorer.prove(model)
-    found: list[dict[str, float]] = []
-    for start in range(0, questions, batch_questions):
-        found += scorer.score(model, range(start, min(start + batch_questions, questions)))
-    return way, found

@@ -140,7 +140,7 @@ def judge_of(
     return BackendJudge(backend, answer, probabilities=not here)
 
 
-class Judged(NamedTuple):
+class JudgeAnswer(NamedTuple):
     """What a judge's answer came to; what it was, for a person to see; how it was read; and counts
     that add up over answers, such as tokens that a server charges for."""
 
@@ -159,7 +159,7 @@ class Judge(Protocol):
     def begin(self, questions: Questions, notes: Path, report: Report = silent) -> None:
         """Refuse what cannot be asked, before the first answer; as `Backend.begin`."""
 
-    def judged(self, questions: Sequence[str]) -> Generator[tuple[int, Judged], None, None]:
+    def judged(self, questions: Sequence[str]) -> Generator[tuple[int, JudgeAnswer], None, None]:
         """What the answer to each comes to, with its place, in the order in which they come.
 
         To be closed, and left with `rest_of`, as `Backend.answers` is.
@@ -202,7 +202,7 @@ class ExactJudge:
         while some := list(islice(left, _LOOKED_AT_ONCE)):
             self._scorer(some).check(self._model)
 
-    def judged(self, questions: Sequence[str]) -> Generator[tuple[int, Judged], None, None]:
+    def judged(self, questions: Sequence[str]) -> Generator[tuple[int, JudgeAnswer], None, None]:
         """See `Judge.judged`; some at a time."""
         scorer = self._scorer(questions)
         scorer.prove(self._model)
@@ -216,7 +216,7 @@ class ExactJudge:
                         hint="its weights may be damaged; does another program get text out of it?",
                     )
                 said = f"all answers that the rubric knows have {mass:.3g} of the probability"
-                yield place, Judged(self._answer.expected(found), said, EXACT)
+                yield place, JudgeAnswer(self._answer.expected(found), said, EXACT)
 
     def facts(self) -> dict[str, Any]:
         """See `Judge.facts`."""
@@ -252,7 +252,7 @@ class BackendJudge:
         """See `Judge.begin`."""
         self._backend.begin(lambda: map(_request, questions()), notes, report)
 
-    def judged(self, questions: Sequence[str]) -> Generator[tuple[int, Judged], None, None]:
+    def judged(self, questions: Sequence[str]) -> Generator[tuple[int, JudgeAnswer], None, None]:
         """See `Judge.judged`."""
         requests = [_request(question) for question in questions]
         texts = list(range(len(requests)))
@@ -260,7 +260,7 @@ class BackendJudge:
         if self._probabilities and not isinstance(self._answer, TagAnswer):
             texts, failures = [], set[str | None]()
 
-            def of_tokens(place: int, found: FirstTokens) -> Iterator[tuple[int, Judged]]:
+            def of_tokens(place: int, found: FirstTokens) -> Iterator[tuple[int, JudgeAnswer]]:
                 failures.add(found.failure)
                 judged = _of_first_tokens(self._answer, found)
                 if judged is None:
@@ -277,13 +277,13 @@ class BackendJudge:
             self._probabilities = True  # nothing else answers it
             return
 
-        def of_text(number: int, answer: Answer) -> Iterator[tuple[int, Judged]]:
+        def of_text(number: int, answer: Answer) -> Iterator[tuple[int, JudgeAnswer]]:
             place = texts[number]
             judgement = (
                 Judgement(None, FAILED) if answer.failed else self._answer.parsed(answer.text)
             )
             usage = Counter(used.get(place, {})) + Counter(answer.usage)
-            yield place, Judged(judgement, answer.text, TEXT, usage)
+            yield place, JudgeAnswer(judgement, answer.text, TEXT, usage)
 
         yield from handed_on(self._backend.answers([requests[place] for place in texts]), of_text)
 
@@ -296,18 +296,18 @@ class BackendJudge:
         self._backend.close()
 
 
-def _of_first_tokens(answer: NumberAnswer | ProbabilityAnswer, found: FirstTokens) -> Judged | None:
+def _of_first_tokens(answer: NumberAnswer | ProbabilityAnswer, found: FirstTokens) -> JudgeAnswer | None:
     """None where they do not say, and a text may."""
     if found.failure is not None:
         if isinstance(answer, NumberAnswer):
             return None
-        return Judged(Judgement(None, FAILED), found.failure, FIRST, found.usage)
+        return JudgeAnswer(Judgement(None, FAILED), found.failure, FIRST, found.usage)
     judgement = answer.of_first_token({t: math.exp(p) for t, p in found.log_p.items()})
     if judgement is None:
         return None
     likeliest = sorted(found.log_p, key=found.log_p.__getitem__, reverse=True)[:3]
     said = f"begins with {', '.join(map(repr, likeliest))}, or less likely tokens"
-    return Judged(judgement, said, FIRST, found.usage)
+    return JudgeAnswer(judgement, said, FIRST, found.usage)
 
 
 def _request(question: str) -> Request:

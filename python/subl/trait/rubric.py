@@ -17,7 +17,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from subl.config import load_toml
-from subl.shipped import resolve
+from subl.shipped import file_of
 
 SCORE = "score"
 UNPARSABLE = "unparsable"
@@ -212,7 +212,7 @@ class Rubric(BaseModel):
 
 def load_rubric(given: Path | str) -> Rubric:
     """A rubric by its path, or by the name of a shipped one."""
-    return load_toml(resolve(given, "rubrics"), Rubric)
+    return load_toml(file_of(given, "rubrics"), Rubric)
 
 
 def _named(value: object) -> object:

@@ -17,11 +17,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from subl.config import load_toml
-from subl.shipped import resolve, shipped
+from subl.shipped import file_of, shipped
 from subl.trait.forms import check_forms
 from subl.trait.rubric import NamedRubric
 
-Answers = Literal["word", "choice", "number", "text"]
+AnswerKind = Literal["word", "choice", "number", "text"]
 
 
 class _Section(BaseModel):
@@ -62,7 +62,7 @@ class TraitSpec(_Section):
     name: str = Field(pattern=r"^[\w.-]+$", description="of the trait")
     title: str = Field("", description="what it is, in a line")
     source: str = Field("", description="where the texts are from, and what is not as it is there")
-    answers: Answers = Field(
+    answers: AnswerKind = Field(
         "word",
         description="word: the answer says one of the words. choice: it is the letter of one. "
         "number: it holds a number. text: of any length, in which words are looked for, or which a "
@@ -186,7 +186,7 @@ def load_trait(given: Path | str) -> TraitSpec:
         InputError: there is neither.
         ConfigError: the file says what no trait can; names file and key.
     """
-    return load_toml(resolve(given, "traits"), TraitSpec)
+    return load_toml(file_of(given, "traits"), TraitSpec)
 
 
 _LIKES: ContextVar[tuple[str, ...]] = ContextVar("likes", default=())
