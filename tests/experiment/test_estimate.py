@@ -47,10 +47,10 @@ def test_what_a_server_does_takes_none_of_this_machines_time() -> None:
     size = ModelSize(10**9, 10**8, 0, True)
     judges = [{"kind": "rubric", "column": "score", "rubric": "alignment"}]
     sampled, judged = {"method": "sampled"}, {"trait": "misalignment"}
-    for kind, given in {
+    for kind, ways in {
         "generate": [{"rows": 9}], "judge": [{"judges": judges}], "eval": [sampled, judged]
     }.items():  # fmt: skip
-        for each in given:
+        for each in ways:
             here = STAGES[kind].spec.model_validate(each)
             assert FAST.seconds(STAGES[kind].cost(here, size, 9)) > 1
             asked = {"judge": {"backend": server}} if each == judged else {}

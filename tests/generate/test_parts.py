@@ -90,7 +90,7 @@ def test_ranks_of_one_machine_make_the_same(tiny_model: Path, tmp_path: Path, wh
 
     def told(progress: Progress) -> None:
         if not heard:  # somebody else begins the same right now
-            with pytest.raises(BusyError, match="another process is writing .*rows"):
+            with pytest.raises(BusyError, match=r"another process is writing .*rows"):
                 make(STAGES["generate"], spec(ranks=2), {"model": [tiny_model]}, out, "rows")
         heard.append(progress)
 

@@ -179,7 +179,10 @@ def test_what_came_while_nobody_looked_is_not_asked_again(
             raise KeyboardInterrupt
 
     serving.reply = reply
-    given, file = spec(serving, table={"concurrency": 1}, shard_rows=7), rows(tmp_path, [*"abcdefg"])
+    given, file = (
+        spec(serving, table={"concurrency": 1}, shard_rows=7),
+        rows(tmp_path, [*"abcdefg"]),
+    )
     with pytest.raises(KeyboardInterrupt):
         judge(given, None, [file], tmp_path / "out", report=interrupt)
     assert "subl-requests" not in {thread.name for thread in enumerate_threads()}

@@ -254,15 +254,15 @@ class BackendJudge:
 
     def judged(self, questions: Sequence[str]) -> Generator[tuple[int, JudgeAnswer], None, None]:
         """See `Judge.judged`."""
-        requests = [_request(question) for question in questions]
+        kind, requests = self._answer, [_request(question) for question in questions]
         texts = list(range(len(requests)))
         used: dict[int, Mapping[str, int]] = {}
-        if self._probabilities and not isinstance(self._answer, TagAnswer):
+        if self._probabilities and not isinstance(kind, TagAnswer):
             texts, failures = [], set[str | None]()
 
             def of_tokens(place: int, found: FirstTokens) -> Iterator[tuple[int, JudgeAnswer]]:
                 failures.add(found.failure)
-                judged = _of_first_tokens(self._answer, found)
+                judged = _of_first_tokens(kind, found)
                 if judged is None:
                     texts.append(place)
                     used[place] = found.usage
@@ -273,15 +273,13 @@ class BackendJudge:
             self._gave_some |= None in failures
             # Who has none is not asked again; what failed for another reason says nothing of that.
             self._probabilities = self._gave_some or NO_LOG_P not in failures
-        if isinstance(self._answer, ProbabilityAnswer):
+        if isinstance(kind, ProbabilityAnswer):
             self._probabilities = True  # nothing else answers it
             return
 
         def of_text(number: int, answer: Answer) -> Iterator[tuple[int, JudgeAnswer]]:
             place = texts[number]
-            judgement = (
-                Judgement(None, FAILED) if answer.failed else self._answer.parsed(answer.text)
-            )
+            judgement = Judgement(None, FAILED) if answer.failed else kind.parsed(answer.text)
             usage = Counter(used.get(place, {})) + Counter(answer.usage)
             yield place, JudgeAnswer(judgement, answer.text, TEXT, usage)
 
@@ -296,7 +294,9 @@ class BackendJudge:
         self._backend.close()
 
 
-def _of_first_tokens(answer: NumberAnswer | ProbabilityAnswer, found: FirstTokens) -> JudgeAnswer | None:
+def _of_first_tokens(
+    answer: NumberAnswer | ProbabilityAnswer, found: FirstTokens
+) -> JudgeAnswer | None:
     """None where they do not say, and a text may."""
     if found.failure is not None:
         if isinstance(answer, NumberAnswer):
