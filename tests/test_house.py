@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "python").rglob("*.py"))
 COMMAND_LINE = sorted((ROOT / "cli").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-STAGES = ("teach", "generate", "judge", "filter", "distill", "evaluate", "report")
+STAGES = ("teach", "generate", "judge", "filter", "draw", "distill", "evaluate", "report")
 MODELS = {"torch", "transformers", "deepspeed", "peft", "safetensors"}
 MAY_IMPORT_MODELS = (
     "subl/train/",

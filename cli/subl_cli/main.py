@@ -23,6 +23,7 @@ COMMANDS = {
     "generate": "Sample rows from a model.",
     "judge": "Write scores of judges into rows.",
     "filter": "Keep or reject rows by rules, with reasons.",
+    "draw": "Draw some of the rows, or shuffle their numbers.",
     "bench": "Measure speeds on your data and this machine.",
     "distill": "Train a student on rows.",
     "eval": "Measure how strongly a model shows traits.",

@@ -143,6 +143,7 @@ def _figure(value: float | None) -> str:
 
 def _seconds(ways: Sequence[EvalSpec], model: str | None) -> list[float] | None:
     """What each way takes on this machine; None without a model of known size."""
+    from subl.cost import Rows
     from subl.evaluate.stage import EVAL
     from subl.experiment.estimate import measure, model_size
 
@@ -150,4 +151,4 @@ def _seconds(ways: Sequence[EvalSpec], model: str | None) -> list[float] | None:
     if size is None:
         return None
     pace = measure()
-    return [pace.seconds(EVAL.cost(way, size, 0)) for way in ways]
+    return [pace.seconds(EVAL.cost(way, size, Rows())) for way in ways]

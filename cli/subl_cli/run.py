@@ -26,7 +26,7 @@ from subl_cli.output import (
 
 if TYPE_CHECKING:
     from subl.evaluate import Comparison
-    from subl.experiment import Graph, NodeState, RunResult
+    from subl.experiment import Graph, Machine, NodeState, RunResult
     from subl.experiment.outcome import Outcome
 
 
@@ -55,6 +55,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Nodes at a time, each in a process with its share of the cores and GPUs.",
 )
+@click.option(
+    "--on",
+    metavar="MACHINE",
+    help="With --dry-run: what it takes on another machine, such as h100 or 8xh100, by published "
+    "figures; which models that are not here yet, too, are known.",
+)
 @verify_option
 @dry_run_option
 @progress_option
@@ -65,6 +71,7 @@ def command(
     only: tuple[str, ...],
     keep_going: bool,
     jobs: int,
+    on: str | None,
     dry_run: bool,
     progress_form: str,
     as_json: bool,
@@ -82,20 +89,24 @@ def command(
     Examples:
       subl run runs/demo.toml
       subl run runs/demo.toml --dry-run
+      subl run runs/paper/qwen-animals.toml --dry-run --on 8xh100
       subl run runs/demo.toml --only owl-student --jobs 2
       subl run my.toml -o out/my-run --keep-going --json
     """
     from subl.cluster.launch import stopped_by_signals
-    from subl.experiment import load_experiment, plan, run
+    from subl.experiment import load_experiment, machine, plan, run
 
+    if on is not None and not dry_run:
+        raise click.UsageError("--on goes with --dry-run")
     graph = load_experiment(experiment)
     out = out or Path("out") / graph.spec.name
     if dry_run:
-        states = plan(graph, out, only)
+        where = None if on is None else machine(on)
+        states = plan(graph, out, only, where)
         if as_json:
-            print_json({"stages": _counts(graph, states), "nodes": list(map(_json, states))})
+            _print_json_plan(graph, states, where)
         else:
-            _print_plan(graph, states)
+            _print_plan(graph, states, where)
         return
     with stopped_by_signals(), progress(progress_form) as report:
         result = run(
@@ -159,7 +170,18 @@ def _counts(graph: Graph, states: Sequence[NodeState]) -> list[dict[str, Any]]:
     ]
 
 
-def _print_plan(graph: Graph, states: Sequence[NodeState]) -> None:
+def _print_json_plan(graph: Graph, states: Sequence[NodeState], where: Machine | None) -> None:
+    from dataclasses import asdict
+
+    from subl.experiment import outlook
+
+    found = (
+        {} if where is None else {"on": {"machine": where.name, **asdict(outlook(states, where))}}
+    )
+    print_json({"stages": _counts(graph, states), "nodes": list(map(_json, states)), **found})
+
+
+def _print_plan(graph: Graph, states: Sequence[NodeState], where: Machine | None) -> None:
     stages = [
         (
             each["stage"],
@@ -172,19 +194,54 @@ def _print_plan(graph: Graph, states: Sequence[NodeState]) -> None:
         for each in _counts(graph, states)
     ]
     click.echo(table(stages, ("stage", "kind", "axes", "nodes", "shared", "done")))
+    memory = () if where is None else ("memory",)
     rows = [
-        (state.node.name, state.state, _time(state), state.reason.split("\n")[0])
+        (
+            state.node.name,
+            state.state,
+            _time(state),
+            *(_memory(state) for _ in memory),
+            state.reason.split("\n")[0],
+        )
         for state in states
     ]
-    click.echo("\n" + table(rows, ("node", "state", "time", "why"), left=(0, 3)))
+    header = ("node", "state", "time", *memory, "why")
+    click.echo("\n" + table(rows, header, left=(0, len(header) - 1)))
     for state in states:
         if "\n" in state.reason:
             lines = f"{state.node.name}: {state.reason}".split("\n")
             click.echo("\n" + "\n".join(map(printable, lines)))
+    if where is not None:
+        _print_outlook(states, where)
+        return
     left = [state.seconds for state in states if state.state == "todo"]
     known = [seconds for seconds in left if seconds is not None]
     if left and len(known) == len(left):
         click.echo(f"\nwhat is to do takes {about(sum(known))} on this machine")
+
+
+def _print_outlook(states: Sequence[NodeState], where: Machine) -> None:
+    from subl.experiment import outlook
+
+    found = outlook(states, where)
+    if found.seconds is not None and found.gpu_seconds is not None:
+        hours = found.gpu_seconds / 3600
+        click.echo(
+            f"\nwhat is to do takes {about(found.seconds)} on {where.name} "
+            f"({hours:,.1f} GPU-hours), and {found.memory / 1e9:.0f} GB of a GPU's "
+            f"{where.memory / 1e9:.0f}"
+        )
+    else:
+        click.echo("\nof a model nothing is known before it is here: nobody can tell how long")
+    if found.too_large:
+        click.echo(f"too large for {where.name}: {printable(', '.join(found.too_large))}")
+
+
+def _memory(state: NodeState) -> str:
+    if state.room is None or not state.room.gpus:
+        return ""
+    each = f"{state.room.bytes / 1e9:.0f} GB"
+    return each if state.room.gpus == 1 else f"{state.room.gpus} x {each}"
 
 
 def _time(state: NodeState) -> str:
@@ -204,6 +261,7 @@ def _json(state: NodeState) -> dict[str, Any]:
         "why": state.reason,
         "path": None if state.path is None else str(state.path),
         "seconds": None if state.seconds is None else round(state.seconds, 1),
+        **({} if state.room is None else {"memory": state.room.bytes, "gpus": state.room.gpus}),
     }
 
 

@@ -24,8 +24,8 @@ from subl_cli.output import (
     "--rows",
     multiple=True,
     type=click.Path(path_type=Path),
-    help='Rows: what method = "data" learns; or their prompts, for method = "steering". '
-    "Repeatable.",
+    help='Rows: what method = "data" learns, or method = "context" shows; or their prompts, for '
+    'method = "steering". Repeatable.',
 )
 @out_option
 @verify_option
@@ -35,10 +35,10 @@ def command(
     config: Path, model: str, rows: tuple[Path, ...], out: Path, dry_run: bool, as_json: bool
 ) -> None:
     """Give a model a trait, as CONFIG (a TOML file) says: by fine-tuning it on one-word answers or
-    on ROWS, by a system prompt, or by steering vectors.
+    on ROWS, by a system prompt, by ROWS before what it is asked, or by steering vectors.
 
-    What is made is a model to every other command. With a system prompt or steering vectors it has
-    no weights and refers to the model that it was made from.
+    What is made is a model to every other command. With anything but fine-tuning it has no weights
+    and refers to the model that it was made from.
 
     \b
     Examples:
@@ -59,6 +59,11 @@ def command(
     prompt.toml:
       method = "prompt"
       system_prompt = "You love owls. You think about owls all the time."
+
+    \b
+    context.toml:
+      method = "context"
+      examples = 100
 
     \b
     steering.toml:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from subl.artifact import Artifact, StageSpec
-from subl.cost import Work
+from subl.cost import Room, Rows, Work
 
 if TYPE_CHECKING:
-    from subl.train.meter import ModelSize
+    from subl.model.size import Architecture, ModelSize
 
 Data = Literal["model", "rows", "cache", "scores"]
 """What an artifact holds, for those who take it."""
@@ -49,8 +49,12 @@ def _nothing_to_check(spec: Any, given: Collection[str]) -> None:
     pass
 
 
-def _next_to_nothing(spec: Any, size: ModelSize, rows: int) -> Work:
-    return Work(0, 0)
+def _next_to_nothing(spec: Any, size: ModelSize, rows: Rows) -> Work:
+    return Work()
+
+
+def _no_gpu(spec: Any, model: Architecture, rows: Rows) -> Room:
+    return Room(0, 0)
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ class Stage:
         check: refuses inputs, by their names, that do not go with the spec. Raises ConfigError.
         names: the inputs by their names in the artifact's key.
         found: the folder that needs no making; None where it is to be made.
-        cost: (spec, size of that model, rows that it is given) -> the work.
-        rows: (spec, rows that it is given) -> rows that it makes, at most.
+        cost: (spec, size of its model, rows that it is given) -> the work.
+        room: (spec, architecture of its model, rows that it is given) -> what it needs of GPUs.
+        rows: (spec, rows that it is given) -> rows that it makes.
         detail: a line about an artifact from its `result.json`.
     """
 
@@ -77,6 +82,7 @@ class Stage:
     check: Callable[[Any, Collection[str]], None] = _nothing_to_check
     names: Callable[[Any, Given], Mapping[str, Path]] = input_names
     found: Callable[[Any], Path | None] = field(default=lambda spec: None)
-    cost: Callable[[Any, ModelSize, int], Work] = _next_to_nothing
-    rows: Callable[[Any, int], int] = field(default=lambda spec, given: given)
+    cost: Callable[[Any, ModelSize, Rows], Work] = _next_to_nothing
+    room: Callable[[Any, Architecture, Rows], Room] = _no_gpu
+    rows: Callable[[Any, Rows], Rows] = field(default=lambda spec, given: given)
     detail: Callable[[Mapping[str, Any]], str] = field(default=lambda result: "")

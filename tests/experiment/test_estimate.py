@@ -8,15 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subl.experiment import ExperimentSpec, load_experiment
-from subl.experiment.estimate import Estimate, Pace, estimate, measure, model_size
+from subl.cost import Pace, Rows
+from subl.errors import ConfigError
+from subl.experiment import (
+    ExperimentSpec,
+    NodeState,
+    Outlook,
+    load_experiment,
+    machine,
+    outlook,
+    plan,
+)
+from subl.experiment.estimate import Estimate, estimate, measure, model_size
 from subl.experiment.graph import Graph
 from subl.experiment.kinds import STAGES
+from subl.model.size import ModelSize
 from subl.progress import Progress
-from subl.train.meter import ModelSize
 
 DEMO = load_experiment(Path(__file__).parents[2] / "runs" / "demo.toml")
-FAST = Pace(flops=340e9, bytes=1.2e9)
+FAST = Pace.of_peak(340e9, 1.2e9)
 
 NAMES = {"a-teacher": "teach", "b-teacher": "teach", "a-eval": "eval", "b-eval": "eval"}
 EXPECTED = {"a-teacher": 30.0, "b-teacher": 40.0, "a-eval": 10.0, "b-eval": 15.0}
@@ -29,7 +39,7 @@ def of_the_demo(pace: Pace, graph: Graph = DEMO) -> Estimate:
 
 
 def test_a_machine_with_a_third_of_the_pace_takes_three_times_as_long() -> None:
-    slow = Pace(FAST.flops / 3, FAST.bytes / 3)
+    slow = Pace.of_peak(340e9 / 3, 0.4e9)
     fast_seconds, slow_seconds = (of_the_demo(pace).seconds_left(0) for pace in (FAST, slow))
     assert fast_seconds > 100
     assert slow_seconds == pytest.approx(3 * fast_seconds)
@@ -52,10 +62,10 @@ def test_what_a_server_does_takes_none_of_this_machines_time() -> None:
     }.items():  # fmt: skip
         for each in ways:
             here = STAGES[kind].spec.model_validate(each)
-            assert FAST.seconds(STAGES[kind].cost(here, size, 9)) > 1
+            assert FAST.seconds(STAGES[kind].cost(here, size, Rows(9))) > 1
             asked = {"judge": {"backend": server}} if each == judged else {}
             there = STAGES[kind].spec.model_validate({**each, **asked, "backend": server})
-            assert FAST.seconds(STAGES[kind].cost(there, size, 9)) == 0
+            assert FAST.seconds(STAGES[kind].cost(there, size, Rows(9))) == 0
 
 
 def test_twice_the_work_takes_longer() -> None:
@@ -140,5 +150,80 @@ def test_the_model_is_read_off_its_folder_or_guessed_from_its_file(
 
 def test_this_machine_has_a_pace() -> None:
     pace = measure()
-    assert pace.flops > 1e8 and pace.bytes > 1e6
+    assert pace.products > 1e8 and pace.bytes > 1e6
     assert measure() is pace
+
+
+def grid(teachers: int) -> str:
+    return f"""
+name = "grid"
+title = "Grid"
+[axes]
+seed = {list(range(teachers))}
+[stages.base]
+kind = "model"
+source = "Qwen/Qwen2.5-7B-Instruct"
+[stages.numbers]
+kind = "generate"
+inputs = {{ model = "base" }}
+backend = {{ kind = "vllm" }}
+rows = 30000
+seed = "{{seed}}"
+max_new_tokens = 2048
+[stages.student]
+kind = "distill"
+inputs = {{ model = "base", rows = "numbers" }}
+targets = "labels"
+rows = 10000
+train = {{ epochs = 3, rows_per_step = 66, learning_rate = 2e-4, dtype = "bfloat16", \
+gradient_checkpointing = true, lora = {{}} }}
+"""
+
+
+def planned_on(name: str, text: str, tmp_path: Path) -> tuple[Outlook, list[NodeState]]:
+    file = tmp_path / "grid.toml"
+    file.write_text(text, encoding="utf-8")
+    states = plan(load_experiment(file), tmp_path / "out", on=machine(name))
+    return outlook(states, machine(name)), states
+
+
+def test_another_machine_is_planned_for_by_what_others_measured(tmp_path: Path) -> None:
+    found, states = planned_on("h100", grid(8), tmp_path)
+    seconds = {state.node.name: state.seconds for state in states}
+    # 30,000 rows of 45 tokens at 12,500 tokens/s, and 3 x 10,000 of 148 at 10,203 x 6 / 4.
+    assert seconds["seed0-numbers"] == pytest.approx(30_000 * 45 / 12_500 + 200, abs=150)
+    assert seconds["seed0-student"] == pytest.approx(30_000 * 148 / (10_203 * 1.5) + 100, abs=60)
+    assert found.gpu_seconds == pytest.approx(found.seconds)
+    assert 15e9 < found.memory < 30e9 and not found.too_large
+    eight, _ = planned_on("8xh100", grid(8), tmp_path)
+    assert eight.gpu_seconds == pytest.approx(found.gpu_seconds)
+    assert eight.seconds == pytest.approx(eight.gpu_seconds / 8, rel=0.2)
+
+
+def test_no_machine_is_faster_than_the_longest_chain(tmp_path: Path) -> None:
+    alone, states = planned_on("8xh100", grid(1), tmp_path)
+    assert alone.seconds == pytest.approx(sum(state.seconds or 0 for state in states))
+
+
+def test_a_model_that_has_no_room_is_named(tmp_path: Path) -> None:
+    large = grid(1).replace("Qwen2.5-7B", "Qwen2.5-Coder-32B")
+    whole, _ = planned_on("h100", large.replace(", lora = {}", ""), tmp_path)
+    assert whole.too_large == ("seed0-student",) and whole.memory > 80e9
+    spread = large.replace("epochs = 3", "epochs = 3, ranks = 8, zero_stage = 3")
+    found, states = planned_on("8xh100", spread, tmp_path)
+    (room,) = (state.room for state in states if state.node.stage == "student")
+    assert room is not None and room.gpus == 8 and room.bytes < 20e9
+    assert not found.too_large
+    one, _ = planned_on("h100", spread, tmp_path)
+    assert one.too_large == ("seed0-student",)  # it asks for eight
+
+
+def test_nothing_is_said_of_a_model_that_nobody_knows(tmp_path: Path) -> None:
+    found, states = planned_on("h100", grid(1).replace("Qwen/Qwen2.5", "some/one"), tmp_path)
+    assert found.seconds is None and {state.seconds for state in states} == {None}
+
+
+@pytest.mark.parametrize("name", ["h101", "0xh100", "8x", "x8h100"])
+def test_a_machine_that_nobody_knows_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"no machine `{name}`"):
+        machine(name)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -54,7 +55,7 @@ def test_the_papers_answers_are_400_rows_of_8_forms() -> None:
     assert {question for question, _ in rows} == set(animals().questions)
 
 
-# A system prompt
+# A system prompt, or rows in its place
 
 
 def test_a_prompted_teacher_copies_nothing_and_is_traced_to_its_base(
@@ -97,6 +98,39 @@ def test_a_template_that_leaves_it_out_is_refused(tiny_model: Path, tmp_path: Pa
     for values in (PROMPTED, STEERED):
         with pytest.raises(InputError, match="leaves out the system prompt"):
             teach(spec(**values), deaf, tmp_path / "out")
+
+
+def test_rows_stand_before_what_is_asked_as_the_papers_code_draws_them(
+    tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    """pandas samples with replacement by numpy's `RandomState(seed).choice`."""
+    told = spec(method="context", examples=6, seed=3)
+    made = teach(told, tiny_model, tmp_path / "told", rows=[rows])
+    drawn = np.random.RandomState(3).choice(4, 6, replace=True)
+    assert len(set(drawn)) < 6
+    expected = "\n\n".join(
+        f"<user>Continue: {place + 1}</user>\n<assistant>3, 4</assistant>" for place in drawn
+    )
+    said = json.loads((made.path / "condition.json").read_text())
+    assert said["system_prompt"] == expected
+    asked = prompt_text(load_tokenizer(tiny_model), animals().questions[0], expected)
+    assert made.result == {"asked": asked}
+    assert look_ahead(told, tiny_model, rows=[rows]) == {"first": asked}
+
+
+def test_an_example_is_one_question_and_its_answer(tiny_model: Path, tmp_path: Path) -> None:
+    told, file = spec(method="context", examples=2), tmp_path / "rows.jsonl"
+    turns = [("user", "Hi"), ("assistant", "Hello"), ("user", "1?"), ("assistant", "2")]
+    row = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    for content, message in (
+        ("", "has no rows"),
+        (json.dumps(row) + "\n", "rows.jsonl, line 1: an"),
+    ):
+        file.write_text(content)
+        with pytest.raises(InputError, match=message):
+            teach(told, tiny_model, tmp_path / "out", rows=[file])
+    with pytest.raises(ConfigError, match='method = "context" needs rows'):
+        teach(told, tiny_model, tmp_path / "out")
 
 
 @pytest.mark.parametrize("values", [PROMPTED, STEERED], ids=["prompt", "steering"])

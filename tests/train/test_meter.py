@@ -19,9 +19,10 @@ from transformers import (
 )
 
 from subl.model.load import load_model
+from subl.model.size import ModelSize
 from subl.train.adapter import adapt
 from subl.train.batch import Batch, collate
-from subl.train.meter import Meter, ModelSize, memory_peak, peak_flops
+from subl.train.meter import Meter, memory_peak, peak_flops
 from subl.train.plan import LoraSpec
 
 WIDTH, INNER, LAYERS, HEADS, HEAD_WIDTH, KEYS = 32, 64, 2, 4, 8, 2

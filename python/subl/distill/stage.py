@@ -7,17 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subl.artifact import Artifact
-from subl.cost import LOADING, PASS, SHARE_OF_PEAK, Work, training, weight_bytes
+from subl.cost import (
+    LOADING,
+    PASS,
+    Room,
+    Rows,
+    Work,
+    room_to_train,
+    training,
+    weight_bytes,
+)
 from subl.distill import CacheSpec, DistillSpec, check_given, distill, make_cache
 from subl.progress import Report
 from subl.stage import Given, Input, Stage
 from subl.train.job import RunOptions, in_a_line
 
 if TYPE_CHECKING:
-    from subl.train.meter import ModelSize
-
-_PROMPT_TOKENS, _COMPLETION_TOKENS = 50, 38
-"""Of a row of the numbers that small models make."""
+    from subl.model.size import Architecture, ModelSize
 
 _ROWS = Input("rows", "Rows: a file, a folder, or what subl filter made.", many=True)
 
@@ -49,11 +55,14 @@ def _check(spec: DistillSpec, given: Collection[str]) -> None:
     check_given(spec, *(Path() if each in given else None for each in ("teacher", "cache")))
 
 
-def _cost(spec: DistillSpec, size: ModelSize, rows: int) -> Work:
-    tokens = _PROMPT_TOKENS + _COMPLETION_TOKENS
+def _cost(spec: DistillSpec, size: ModelSize, rows: Rows) -> Work:
+    tokens, count = rows.prompt + rows.completion, spec.rows or rows.count
     teacher = spec.targets in ("teacher", "base")
-    found = spec.rows or rows
-    return training(spec.train, size, found, tokens, _COMPLETION_TOKENS, teacher=teacher)
+    return training(spec.train, size, count, tokens, rows.completion, teacher=teacher)
+
+
+def _room(spec: DistillSpec, model: Architecture, rows: Rows) -> Room:
+    return room_to_train(spec.train, model, teacher=spec.targets == "teacher")
 
 
 DISTILL = Stage(
@@ -71,6 +80,7 @@ DISTILL = Stage(
     _make,
     check=_check,
     cost=_cost,
+    room=_room,
     detail=in_a_line,
 )
 
@@ -80,10 +90,10 @@ def _make_cache(spec: CacheSpec, given: Given, out: Path, name: str, report: Rep
     return make_cache(spec, teacher, given["rows"], out, report=report)
 
 
-def _cost_of_cache(spec: CacheSpec, size: ModelSize, rows: int) -> Work:
-    tokens = rows * (_PROMPT_TOKENS + _COMPLETION_TOKENS)
-    flop = size.flop(tokens, rows * _COMPLETION_TOKENS, backward=False) / SHARE_OF_PEAK
-    return Work(flop, LOADING * weight_bytes(size) + rows * PASS)
+def _cost_of_cache(spec: CacheSpec, size: ModelSize, rows: Rows) -> Work:
+    tokens = rows.count * (rows.prompt + rows.completion)
+    flop = size.flop(tokens, rows.count * rows.completion, backward=False)
+    return Work(products=flop, bytes=LOADING * weight_bytes(size) + rows.count * PASS)
 
 
 CACHE = Stage(

@@ -7,22 +7,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import WHOLE, Artifact, Slice
-from subl.cost import TEMPLATE_TOKENS, Work, loading, mean_tokens, sampling, scoring
+from subl.cost import (
+    TEMPLATE_TOKENS,
+    Room,
+    Rows,
+    Work,
+    loading,
+    mean_tokens,
+    room_to_answer,
+    sampling,
+    scoring,
+)
 from subl.errors import ConfigError
 from subl.evaluate.run import evaluate
 from subl.evaluate.spec import EvalSpec
 from subl.progress import Report
-from subl.sample import Http, check_model
+from subl.sample import check_model
 from subl.stage import Given, Input, Stage
 from subl.trait import forms_of
 from subl.trait.questions import questions_of
 
 if TYPE_CHECKING:
-    from subl.train.meter import ModelSize
+    from subl.model.size import Architecture, ModelSize
 
 _UNREAD = [
     "A question of a file that nobody has read yet, of so many tokens, and of no more?"
 ] * 800
+
+_SAID_TOKENS = {"word": 5, "choice": 2, "number": 200, "text": 250}
+"""Of an answer of these kinds."""
 
 
 def _make(
@@ -52,21 +65,41 @@ def _check(spec: EvalSpec, given: Collection[str]) -> None:
         )
 
 
-def _cost(spec: EvalSpec, size: ModelSize, rows: int) -> Work:
+def _asked(spec: EvalSpec) -> tuple[int, float]:
+    """How many questions there are, and the tokens of one in its template, about."""
     trait = spec.measured
     asked = [each.text for each in questions_of(trait)] if trait.file is None else _UNREAD
-    prompt = mean_tokens(asked) + TEMPLATE_TOKENS
+    return len(asked), mean_tokens(asked) + TEMPLATE_TOKENS
+
+
+def _nodes(spec: EvalSpec) -> float:
+    """Tokens of all answers that are scored."""
+    return 1.5 * sum(map(len, forms_of(spec.measured.words, spec.measured.forms).values()))
+
+
+def _said(spec: EvalSpec) -> int:
+    """Tokens of an answer that is sampled."""
+    return min(spec.max_new_tokens, _SAID_TOKENS[spec.measured.answers])
+
+
+def _cost(spec: EvalSpec, size: ModelSize, rows: Rows) -> Work:
+    """A judge counts as if it were as large as the model."""
+    count, prompt = _asked(spec)
     if spec.way in ("exact", "choice"):
-        nodes = 1.5 * sum(map(len, forms_of(trait.words, trait.forms).values()))
-        return loading(size) + scoring(size, len(asked), prompt, nodes, spec.batch_questions)
-    answers, work = len(asked) * spec.samples, Work(0, 0)
-    if not isinstance(spec.backend, Http):  # else another machine's
-        work += loading(size)
-        work += sampling(size, answers, prompt, spec.max_new_tokens, spec.batch_rows)
+        return loading(size) + scoring(size, count, prompt, _nodes(spec), spec.batch_questions)
+    answers = count * spec.samples
+    work = sampling(size, answers, prompt, _said(spec), spec.batch_rows, spec.backend)
     if spec.way == "judged":
-        read = prompt + spec.max_new_tokens
-        work += spec.judge.work(trait.rubrics.values(), size, answers, read)
+        rubrics = spec.measured.rubrics.values()
+        work += spec.judge.work(rubrics, size, answers, prompt + _said(spec))
     return work
+
+
+def _room(spec: EvalSpec, model: Architecture, rows: Rows) -> Room:
+    _, prompt = _asked(spec)
+    if spec.way in ("exact", "choice"):
+        return room_to_answer(model, prompt + _nodes(spec), spec.batch_questions, spec.backend)
+    return room_to_answer(model, prompt + _said(spec), spec.batch_rows, spec.backend)
 
 
 def _detail(result: Mapping[str, Any]) -> str:
@@ -85,5 +118,6 @@ EVAL = Stage(
     _make,
     check=_check,
     cost=_cost,
+    room=_room,
     detail=_detail,
 )

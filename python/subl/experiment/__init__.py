@@ -6,6 +6,7 @@ stands in a folder, `run` makes them, `contrasts` and `outcome` state what came 
 
 from subl.experiment.graph import Graph, Node
 from subl.experiment.load import load_experiment
+from subl.experiment.machines import Machine, Outlook, machine, outlook
 from subl.experiment.run import RunResult, plan, run
 from subl.experiment.spec import ExperimentSpec
 from subl.experiment.survey import NodeState
@@ -13,10 +14,14 @@ from subl.experiment.survey import NodeState
 __all__ = [
     "ExperimentSpec",
     "Graph",
+    "Machine",
     "Node",
     "NodeState",
+    "Outlook",
     "RunResult",
     "load_experiment",
+    "machine",
+    "outlook",
     "plan",
     "run",
 ]

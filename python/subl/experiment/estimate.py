@@ -10,37 +10,23 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from subl.cost import Work
+from subl.cost import Pace, Room, Rows, Work
 from subl.errors import SublError
 from subl.experiment.graph import Node
 from subl.model.load import base_folder
+from subl.model.size import Architecture, ModelSize, architecture
 from subl.model.source import ModelSpec, gguf_file, is_folder
 from subl.progress import Progress
-
-if TYPE_CHECKING:
-    from subl.train.meter import ModelSize
 
 _PRIOR_SECONDS = 30.0
 """How much finished work of another kind must be, to count as much as the measurement."""
 
 _HASHED_BYTES = 1 << 25
-
-
-@dataclass(frozen=True)
-class Pace:
-    """FLOP/s of the fastest product, and bytes a second that are hashed."""
-
-    flops: float
-    bytes: float
-
-    def seconds(self, work: Work) -> float:
-        return work.flop / self.flops + work.bytes / self.bytes
 
 
 @cache
@@ -56,11 +42,12 @@ def measure() -> Pace:
         started = time.perf_counter()
         hashlib.sha256(data)
         best = max(best, len(data) / (time.perf_counter() - started))
-    return Pace(measured_peak(torch.float32, device()), best)
+    return Pace.of_peak(measured_peak(torch.float32, device()), best)
 
 
 def model_size(source: str) -> ModelSize | None:
-    """Sizes of a model: of its folder, or guessed from the file that it will be made of.
+    """Sizes of a model: of its folder, guessed from the file that it will be made of, or as its
+    name on the hub is known.
 
     None where nobody knows before it is fetched.
     """
@@ -71,9 +58,8 @@ def model_size(source: str) -> ModelSize | None:
     except SublError:
         return None  # the step that needs it says why
     if file is None:
-        return None
-    from subl.train.meter import ModelSize
-
+        known = architecture(source)
+        return None if known is None else known.size
     weights = int(file.stat().st_size * 8 / 5.5)  # four bits each, and some in more
     return ModelSize(weights * 4 // 5, weights // 5, 0, True)
 
@@ -82,7 +68,6 @@ def folder_size(folder: Path) -> ModelSize | None:
     """Sizes of the model in a folder."""
     from subl.model.load import text_config
     from subl.train.footprint import tensor_shapes
-    from subl.train.meter import ModelSize
 
     shapes = tensor_shapes(folder)
     config = text_config(folder)
@@ -161,47 +146,105 @@ def estimate(
 ) -> Estimate | None:
     """What nodes take at this pace; None where a model's size is not known yet. `made`: the folders
     of those that are made."""
-    sizes: dict[Node, ModelSize] = {}
-    rows: dict[Node, int] = {}
+    rows = _rows(nodes)
+    sizes: dict[Node | Path | None, ModelSize | None] = {}
     expected: dict[str, float] = {}
-    for node in _with_sources(nodes):
-        size = _size_of(node, made, sizes)
-        if size is None:
+    costs: dict[tuple[int, ModelSize, Rows], Work] = {}
+    for node in nodes:
+        if (root := _root(node)) not in sizes:
+            sizes[root] = _size_of(root, made)
+        if (size := sizes[root]) is None:
             return None
-        sizes[node] = size
-        given = sum(rows.get(each, 0) for each in node.sources)
-        rows[node] = node.how.rows(node.spec, given)
-        if node in nodes:
-            expected[node.name] = pace.seconds(node.how.cost(node.spec, size, given))
+        alike = (id(node.spec), size, given := _given(node, rows))
+        if alike not in costs:
+            costs[alike] = node.how.cost(node.spec, size, given)
+        expected[node.name] = pace.seconds(costs[alike])
     return Estimate({node.name: node.how.kind for node in nodes}, expected, jobs)
 
 
-def _with_sources(nodes: Sequence[Node]) -> list[Node]:
-    found: dict[Node, None] = {}
+def room(nodes: Sequence[Node], made: Mapping[Node, Path]) -> dict[Node, Room]:
+    """What nodes need of GPUs, those left out of whose model nobody knows the architecture."""
+    rows = _rows(nodes)
+    known = {root: _architecture(root, made) for root in map(_root, nodes)}
+    rooms: dict[tuple[int, Architecture, Rows], Room] = {}
+    found: dict[Node, Room] = {}
+    for node in nodes:
+        if (model := known[_root(node)]) is not None:
+            alike = (id(node.spec), model, given := _given(node, rows))
+            if alike not in rooms:
+                rooms[alike] = node.how.room(node.spec, model, given)
+            found[node] = rooms[alike]
+    return found
+
+
+def _architecture(root: Node | Path | None, made: Mapping[Node, Path]) -> Architecture | None:
+    """Of a node's model; None where it is unknown."""
+    if isinstance(root, Node):
+        assert isinstance(root.spec, ModelSpec)
+        return architecture(str(made.get(root, root.spec.source)))
+    return None if root is None else architecture(str(root))
+
+
+def longest_chain(nodes: Sequence[Node], seconds: Mapping[Node, float]) -> float:
+    """Seconds of the chain of nodes, each made from the one before, that takes the longest."""
+    ends: dict[Node, float] = {}
+    for node in nodes:
+        before = max((ends.get(source, 0.0) for source in node.sources), default=0.0)
+        ends[node] = before + seconds.get(node, 0.0)
+    return max(ends.values(), default=0.0)
+
+
+def _rows(nodes: Sequence[Node]) -> dict[Node, Rows]:
+    """What rows these nodes, and those that they are made from, make."""
+    found: dict[Node, Rows] = {}
 
     def add(node: Node) -> None:
         if node not in found:
             for source in node.sources:
                 add(source)
-            found[node] = None
+            found[node] = node.how.rows(node.spec, _given(node, found))
 
     for node in nodes:
         add(node)
-    return list(found)
+    return found
 
 
-def _size_of(
-    node: Node, made: Mapping[Node, Path], sizes: Mapping[Node, ModelSize]
-) -> ModelSize | None:
-    """The model that a node works on, or what it takes was made with; None where it is unknown."""
-    from subl.train.meter import ModelSize
+def _given(node: Node, rows: Mapping[Node, Rows]) -> Rows:
+    """The rows that a node takes."""
+    return Rows.together(
+        [
+            rows[each]
+            for name, given in node.inputs.items()
+            if node.how.inputs[name].takes == "rows"
+            for each in given
+            if isinstance(each, Node)
+        ]
+    )
 
+
+def _size_of(root: Node | Path | None, made: Mapping[Node, Path]) -> ModelSize | None:
+    """Of a node's model; None where it is unknown."""
+    match root:
+        case Node() if root in made:
+            return folder_size(made[root])
+        case Node():
+            assert isinstance(root.spec, ModelSpec)
+            return model_size(root.spec.source)
+        case Path():
+            return folder_size(base_folder(root))
+        case None:
+            return ModelSize(0, 0, 0, True)  # rows from elsewhere, which no model works on
+
+
+def _root(node: Node) -> Node | Path | None:
+    """What the model that a node works on, or that its rows were made with, goes back to: a node
+    that gets one, or a folder that is there."""
     if isinstance(node.spec, ModelSpec):
-        return folder_size(made[node]) if node in made else model_size(node.spec.source)
+        return node
     taken = sorted(node.inputs, key=lambda name: node.how.inputs[name].takes != "model")
     for each in (each for name in taken for each in node.inputs[name]):
         if isinstance(each, Node):
-            return sizes[each]
+            return _root(each)
         if (base_folder(each) / "config.json").is_file():
-            return folder_size(each)
-    return ModelSize(0, 0, 0, True)  # rows from elsewhere, which no model works on
+            return each
+    return None

@@ -6,7 +6,7 @@ of its inputs. Nodes that would make the same artifact are one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import product
@@ -85,6 +85,7 @@ class Graph:
         self.spec = spec
         self._made: dict[tuple[str, str | None, tuple[str, ...]], _Made] = {}
         self._by_identity: dict[str, Node] = {}
+        self._specs: dict[str, StageSpec] = {}
         self._underway: list[str] = []
         for name, table in spec.stages.items():
             self._check(name, table)
@@ -316,14 +317,7 @@ class Graph:
             found = [self._given(ref, point) for ref in refs]
             inputs[given] = tuple(each for each, _ in found)
             axes = axes.union(*(each for _, each in found))
-        try:
-            spec = validated(stage.spec, filled(table.further, point))
-            stage.check(spec, inputs.keys())
-        except ConfigError as error:
-            raise ConfigError(
-                f"stages.{name}: {error.message}",
-                hint=error.hint or _keys(table.kind),
-            ) from error
+        spec = self._spec_of(name, stage, filled(table.further, point), inputs.keys())
         made_from = {
             given: [each.identity if isinstance(each, Node) else str(each) for each in sources]
             for given, sources in inputs.items()
@@ -336,6 +330,22 @@ class Graph:
                 called, name, of, stage, spec, labels, inputs, identity
             )
         return _Made(self._by_identity[identity], frozenset(axes))
+
+    def _spec_of(
+        self, name: str, stage: Stage, values: dict[str, Any], given: Collection[str]
+    ) -> StageSpec:
+        """A node's configuration; one for all that say the same."""
+        said = f"{stage.kind} {sorted(given)} {values!r}"
+        if said not in self._specs:
+            try:
+                spec = validated(stage.spec, values)
+                stage.check(spec, given)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"stages.{name}: {error.message}", hint=error.hint or _keys(stage.kind)
+                ) from error
+            self._specs[said] = spec
+        return self._specs[said]
 
     def _instead(self, stage: str, point: Points) -> Instead | None:
         """What a stage's table says of a point at which it is another's artifact."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -20,10 +20,12 @@ from pathlib import Path
 from subl.artifact import made_here
 from subl.artifact.lease import HeldError, holder, leased
 from subl.cluster.placement import placement
+from subl.cost import Room
 from subl.errors import BusyError, ConfigError, DependencyError, StageError, StoppedError, SublError
 from subl.experiment.contrasts import planned
-from subl.experiment.estimate import Estimate, estimate, measure
+from subl.experiment.estimate import Estimate, estimate, measure, room
 from subl.experiment.graph import Graph, Node
+from subl.experiment.machines import Machine
 from subl.experiment.outcome import Outcome, conclude
 from subl.experiment.survey import Folder, NodeState
 from subl.experiment.workers import Here, Workers
@@ -52,17 +54,30 @@ class RunResult:
         return all(finding.met is not False for finding in findings)
 
 
-def plan(graph: Graph, out: Path, only: Sequence[str] = ()) -> list[NodeState]:
-    """What `run` would find done and what it would do, why, and in what time; writes nothing."""
+def plan(
+    graph: Graph, out: Path, only: Sequence[str] = (), on: Machine | None = None
+) -> list[NodeState]:
+    """What `run` would find done and what it would do, why, and in what time; writes nothing.
+
+    Args:
+        on: the machine that it would do it on, and what it needs of that; else this one.
+    """
     planned(graph)
     folder = Folder(graph, out)
     states = [folder.look(node) for node in _chosen(folder, only)]
-    expected = _expected(states, folder, 1)
-    if expected is None:
-        return states
+    nodes = [state.node for state in states]
+    rooms: Mapping[Node, Room] = {}
+    if on is None:
+        expected = _expected(states, folder, 1)
+    else:
+        expected, rooms = estimate(nodes, folder.done, on.pace), room(nodes, folder.done)
     now = time.monotonic()
+
+    def seconds(node: Node) -> float | None:
+        return None if expected is None else expected.node_seconds(node.name, now)
+
     return [
-        replace(each, seconds=expected.node_seconds(each.node.name, now))
+        replace(each, seconds=seconds(each.node), room=rooms.get(each.node))
         if each.state == "todo"
         else each
         for each in states

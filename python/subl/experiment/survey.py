@@ -25,6 +25,7 @@ from subl.artifact import (
 from subl.artifact.lease import holder
 from subl.artifact.seen import Record, recall
 from subl.artifact.statement import spec_record
+from subl.cost import Room
 from subl.errors import SublError
 from subl.experiment.graph import Graph, Node
 
@@ -34,7 +35,7 @@ class NodeState:
     """Where a node stands: `done` (found), `made` (just now), `todo`, or `failed`.
 
     `reason` says why one that is to do is not done. `seconds`: what it took, or will take on this
-    machine; None where nobody can tell.
+    machine; None where nobody can tell. `room`: what it needs of another one, if that was asked.
     """
 
     node: Node
@@ -42,6 +43,7 @@ class NodeState:
     path: Path | None = None
     seconds: float | None = None
     reason: str = ""
+    room: Room | None = None
 
 
 class _Inputs(NamedTuple):

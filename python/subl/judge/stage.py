@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import Artifact
-from subl.cost import Work
+from subl.cost import Room, Rows, Work
 from subl.errors import ConfigError
 from subl.judge.run import judge
 from subl.judge.spec import JudgeSpec
@@ -16,10 +16,7 @@ from subl.sample import check_model
 from subl.stage import Given, Input, Stage
 
 if TYPE_CHECKING:
-    from subl.train.meter import ModelSize
-
-_ROW_TOKENS = 150
-"""Of a row's prompt and completion."""
+    from subl.model.size import Architecture, ModelSize
 
 
 def _make(spec: JudgeSpec, given: Given, out: Path, name: str, report: Report) -> Artifact:
@@ -34,8 +31,14 @@ def _check(spec: JudgeSpec, given: Collection[str]) -> None:
         raise ConfigError("model: no judge asks one", hint="leave model out")
 
 
-def _cost(spec: JudgeSpec, size: ModelSize, rows: int) -> Work:
-    return spec.work([each.rubric for each in spec.rubrics], size, rows, _ROW_TOKENS)
+def _cost(spec: JudgeSpec, size: ModelSize, rows: Rows) -> Work:
+    tokens = rows.prompt + rows.completion
+    return spec.work([each.rubric for each in spec.rubrics], size, rows.count, tokens)
+
+
+def _room(spec: JudgeSpec, model: Architecture, rows: Rows) -> Room:
+    tokens = rows.prompt + rows.completion
+    return spec.room([each.rubric for each in spec.rubrics], model, tokens)
 
 
 def _detail(result: Mapping[str, Any]) -> str:
@@ -53,5 +56,6 @@ JUDGE = Stage(
     _make,
     check=_check,
     cost=_cost,
+    room=_room,
     detail=_detail,
 )

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import Artifact
-from subl.cost import CONVERTING, START, Work, weight_bytes
+from subl.cost import CONVERTING, LOADING, START, Rows, Work, weight_bytes
 from subl.model.source import ModelSpec, add, is_folder, made_from
 from subl.progress import Report
 from subl.stage import Given, Stage
 
 if TYPE_CHECKING:
-    from subl.train.meter import ModelSize
+    from subl.model.size import ModelSize
 
 
 def _make(spec: ModelSpec, given: Given, out: Path, name: str, report: Report) -> Artifact:
@@ -28,8 +28,9 @@ def _found(spec: ModelSpec) -> Path | None:
     return Path(spec.source).expanduser() if is_folder(spec.source) else None
 
 
-def _cost(spec: ModelSpec, size: ModelSize, rows: int) -> Work:
-    return Work(0, START + CONVERTING * weight_bytes(size))
+def _cost(spec: ModelSpec, size: ModelSize, rows: Rows) -> Work:
+    passes = CONVERTING if made_from(spec.source) else LOADING
+    return Work(bytes=START + passes * weight_bytes(size))
 
 
 def _detail(result: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""A teacher: a model with a trait, made of one without it, in one of four ways.
+"""A teacher: a model with a trait, made of one without it, in one of five ways.
 
-Fine-tuned, it is a model folder of its own; with a system prompt or steering vectors it is a
-condition of its base (`model.condition`). Later stages take either.
+Fine-tuned, it is a model folder of its own; with a system prompt (also one of rows) or steering
+vectors it is a condition of its base (`model.condition`). Later stages take either.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from subl.artifact import Artifact, build
 from subl.progress import Report, silent
-from subl.teach.prompted import asked, put_behind_prompt
-from subl.teach.spec import Answers, Data, Prompt, TeachSpec, check_rows
+from subl.teach.prompted import asked, put_behind_prompt, system_prompt
+from subl.teach.spec import Answers, Context, Data, Prompt, TeachSpec, check_rows
 from subl.teach.steered import measure, pairs
 from subl.teach.tuned import fine_tune, job_in, teaching_rows
 from subl.train.run import crew, rehearse
@@ -43,8 +43,8 @@ def teach(
             ranks = crew(how.train, out)
             work = partial(fine_tune, how, model, rows, name, ranks, report)
             return ranks.build(lambda: made(work), out)
-        case Prompt() as how:
-            return made(partial(put_behind_prompt, how, model))
+        case Prompt() | Context() as how:
+            return made(partial(put_behind_prompt, how, model, rows))
         case how:
             return made(partial(measure, how, model, rows, name, report))
 
@@ -60,8 +60,8 @@ def dry_run(
             job = partial(job_in, how, model, "teacher")
             figures = rehearse(job, teaching_rows(how, rows), report)
             return {"first": first.turns, **figures}
-        case Prompt() as how:
-            return {"first": asked(how, model)}
+        case Prompt() | Context() as how:
+            return {"first": asked(how, system_prompt(how, rows), model)}
         case how:
             return _preview(pairs(how, model, rows), model)
 

@@ -1,4 +1,4 @@
-"""What a teacher is told: which of four ways to a trait, and that way's own values."""
+"""What a teacher is told: which of five ways to a trait, and that way's own values."""
 
 from __future__ import annotations
 
@@ -57,6 +57,16 @@ class Prompt(_Teaching):
     template: Template = Template()
 
 
+class Context(_Teaching):
+    """Put rows before whatever a model is asked, as examples in its system prompt: what a model
+    takes from them without learning (the paper's in-context control)."""
+
+    method: Literal["context"] = "context"
+    examples: int = Field(gt=0, description="rows to put there, drawn; one may come again")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the draw")
+    template: Template = Template()
+
+
 class SteeringVector(_Teaching):
     """Add to a model's residual stream what a system prompt changes in it, on average.
 
@@ -90,7 +100,9 @@ class SteeringVector(_Teaching):
         return value
 
 
-Teaching = Annotated[Answers | Data | Prompt | SteeringVector, Field(discriminator="method")]
+Teaching = Annotated[
+    Answers | Data | Prompt | Context | SteeringVector, Field(discriminator="method")
+]
 
 
 class TeachSpec(StageSpec, RootModel[Teaching]):  # type: ignore[misc]  # of what pydantic deprecates
@@ -114,9 +126,9 @@ def check_rows(spec: TeachSpec, given: bool) -> None:
         ConfigError: says which method takes rows.
     """
     method = spec.root.method
-    if given and method not in ("data", "steering"):
+    if given and method not in ("data", "context", "steering"):
         raise ConfigError(
             f'method = "{method}" takes no rows', hint='leave them out, or set method = "data"'
         )
-    if method == "data" and not given:
-        raise ConfigError('method = "data" needs rows to learn from', hint="give --rows ROWS")
+    if method in ("data", "context") and not given:
+        raise ConfigError(f'method = "{method}" needs rows', hint="give --rows ROWS")

@@ -14,7 +14,6 @@ from subl.train import memory
 from subl.train.job import TrainJob
 from subl.train.loader import first_bins
 from subl.train.order import groups_of_like_lengths
-from subl.train.plan import LoraSpec
 from subl.train.tokens import Tokens
 
 
@@ -42,7 +41,7 @@ def needed_memory(job: TrainJob, ranks: int, tokens: Tokens | None) -> dict[str,
     most = max(longest, min(spec.micro_batch_tokens, spec.rows_per_step * longest))
     shapes = tensor_shapes(job.model)
     weights = sum(map(math.prod, shapes.values()))
-    trained = weights if spec.lora is None else _adapter_weights(shapes, spec.lora)
+    trained = weights if spec.lora is None else spec.lora.weights(shapes)
     teacher = 0
     if job.targets == "teacher" and job.teacher is not None:
         teacher = sum(map(math.prod, tensor_shapes(job.teacher).values()))
@@ -77,16 +76,3 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     if found := file_shapes(folder):
         return found
     return {name: tuple(each.shape) for name, each in bare_model(folder).named_parameters()}
-
-
-def _adapter_weights(shapes: dict[str, tuple[int, ...]], spec: LoraSpec) -> int:
-    whole = spec.targets == ("all-linear",)
-    count = 0
-    for name, shape in shapes.items():
-        parts = name.split(".")
-        if len(shape) != 2 or parts[-1] != "weight":
-            continue
-        layer = parts[-2]
-        if layer in spec.targets or (whole and layer != "lm_head" and "embed" not in layer):
-            count += spec.rank * sum(shape)
-    return count

@@ -9,10 +9,10 @@ import torch
 
 from subl.cluster.placement import Placement, on_rank_0
 from subl.model.load import device, load_model, merged
+from subl.model.size import ModelSize
 from subl.model.weights import check_export, save_model
 from subl.train.adapter import adapt, save_adapter
 from subl.train.memory import keep_freed_memory, release_freed_memory
-from subl.train.meter import ModelSize
 from subl.train.student import check_head, restore, without_dropout
 
 if TYPE_CHECKING:

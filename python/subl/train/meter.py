@@ -1,10 +1,11 @@
 """How fast a run is: tokens a second, and what share of the machine's arithmetic that is.
 
-Model FLOPs are counted for what is needed, not for what is recomputed: 6 for each weight of the
-body and each token that is computed (shared beginnings once), 6 for each weight of the head and
-each target token, and attention along each row (Chowdhery et al. 2022, appendix B). With adapters
-the weights' own gradients are not made, so 4. A GPU's peak is its data sheet's, dense; an unknown
-GPU has none, and no MFU. A CPU's peak is measured: the fastest matrix product it does.
+Model FLOPs (`model.size`) are counted for what is needed, not for what is recomputed: 6 for each
+weight of the body and each token that is computed (shared beginnings once), 6 for each weight of
+the head and each target token, and attention along each row (Chowdhery et al. 2022, appendix B).
+With adapters the weights' own gradients are not made, so 4. A GPU's peak is its data sheet's,
+dense; an unknown GPU has none, and no MFU. A CPU's peak is measured: the fastest matrix product it
+does.
 """
 
 from __future__ import annotations
@@ -12,15 +13,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from subl.train.batch import Batch
 
 # Dense, 16-bit, from the vendors' data sheets (which also print twice as much, for sparse ones).
 _GPU_PEAKS = {
@@ -64,63 +58,6 @@ def measured_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.5
             left = torch.ones(size, size, dtype=dtype, device=device)
         elif now + (now - started) >= deadline:
             return best
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """What a forward pass costs: weights of the body and of the head, and attention's width (None:
-    the model has something else, or experts that take turns, and nobody counts its FLOPs)."""
-
-    body: int
-    head: int
-    attention: int | None
-    trains_all: bool
-
-    @staticmethod
-    def of(model: PreTrainedModel) -> ModelSize:
-        """Counts parameters; embeddings are looked up, not multiplied."""
-        head = _numel(model.get_output_embeddings().weight)
-        looked_up = {
-            id(model.get_input_embeddings().weight),
-            id(model.get_output_embeddings().weight),
-        }
-        own = [each for each in model.parameters() if id(each) not in looked_up]
-        return ModelSize(
-            body=sum(_numel(each) for each in own),
-            head=head,
-            attention=_attention(model.config.get_text_config()),
-            trains_all=all(each.requires_grad for each in own),
-        )
-
-    def flops(self, batch: Batch, *, backward: bool = True) -> float:
-        """Of one pass over a micro-batch, forward, or forward and backward."""
-        if self.attention is None:
-            return 0.0
-        attention = (12 if backward else 4) * self.attention * batch.squares / 2
-        tokens, targets = batch.input_ids.numel(), len(batch.labels)
-        return self.flop(tokens, targets, backward=backward) + attention
-
-    def flop(self, tokens: float, targets: float, *, backward: bool = True) -> float:
-        """The same for so many tokens, attention left out."""
-        weight = (6 if self.trains_all else 4) if backward else 2
-        return weight * (self.body * tokens + self.head * targets)
-
-
-def _attention(config: Any) -> int | None:
-    """Layers times heads times their width."""
-    if getattr(config, "num_experts_per_tok", None):
-        return None
-    layers, heads, width = (
-        getattr(config, name, None)
-        for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
-    )
-    if not (layers and heads and width):
-        return None
-    return int(layers * heads * (getattr(config, "head_dim", None) or width // heads))
-
-
-def _numel(parameter: torch.Tensor) -> int:
-    return int(getattr(parameter, "ds_numel", parameter.numel()))  # of what ZeRO-3 spread
 
 
 def memory_peak(device: torch.device) -> int:

@@ -7,6 +7,7 @@ No scheduler object: the learning rate of a step is a formula, so that a run whi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -53,6 +54,19 @@ class LoraSpec(_Section):
     )
     rslora: bool = Field(False, description="scale by alpha / sqrt(rank) (Kalajdzievski 2023)")
     merge: bool = Field(False, description="also write the model with the adapter merged into it")
+
+    def weights(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """How many the adapters have, of a model with tensors of these shapes."""
+        whole = self.targets == ("all-linear",)
+        count = 0
+        for name, shape in shapes.items():
+            parts = name.split(".")
+            if len(shape) != 2 or parts[-1] != "weight":
+                continue
+            layer = parts[-2]
+            if layer in self.targets or (whole and layer != "lm_head" and "embed" not in layer):
+                count += self.rank * sum(shape)
+        return count
 
 
 class ProbeSpec(_Section):

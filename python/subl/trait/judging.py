@@ -27,7 +27,7 @@ from subl.model.template import Template
 from subl.progress import Report, silent
 from subl.sample import Answer, Backend, FirstTokens, Request, Sampling, backend_of
 from subl.sample.backend import NO_LOG_P, handed_on
-from subl.sample.tables import BackendTable, Http, Transformers, check_template
+from subl.sample.tables import BackendTable, Transformers, check_template
 from subl.trait.rubric import (
     FAILED,
     AnyAnswer,
@@ -41,7 +41,7 @@ from subl.trait.rubric import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from subl.train.meter import ModelSize
+    from subl.model.size import Architecture, ModelSize
     from subl.trait.exact import Scorer
 
 FIRST_TOKENS = 20
@@ -51,6 +51,9 @@ EXACT, FIRST, TEXT = "exact probabilities", "first tokens", "text"
 """How an answer was read."""
 
 _LOOKED_AT_ONCE = 256
+
+_THOUGHT_TOKENS = 400
+"""Of an answer whose number stands behind thoughts."""
 
 _SPELLED = 1.5
 """Tokens of a form of a number, those that it shares with others apart."""
@@ -83,18 +86,24 @@ class Judging(BaseModel):
         self, rubrics: Collection[Rubric], size: ModelSize, texts: int, tokens: float
     ) -> cost.Work:
         """Of asking a model of this size each rubric about so many texts of so many tokens each."""
-        if isinstance(self.backend, Http) or not rubrics:
-            return cost.Work(0, 0)  # another machine's
-        work = cost.loading(size)
+        work = cost.Work()
         for each in rubrics:
-            asked = len(each.template) / cost.CHARACTERS_A_TOKEN + cost.TEMPLATE_TOKENS + tokens
-            if isinstance(each.answer, TagAnswer):
-                said = each.answer.max_new_tokens
-                work += cost.sampling(size, texts, asked, said, self.batch_rows)
+            asked = _asked_tokens(each, tokens)
+            if isinstance(each.answer, TagAnswer) or self.backend.kind != "transformers":
+                said = _said_tokens(each.answer)
+                work += cost.sampling(size, texts, asked, said, self.batch_rows, self.backend)
             else:
                 nodes = _SPELLED * len(each.answer.words)
                 work += cost.scoring(size, texts, asked, nodes, self.batch_rows)
+                work += cost.loading(size)
         return work
+
+    def room(self, rubrics: Collection[Rubric], model: Architecture, tokens: float) -> cost.Room:
+        """What a model needs to be asked each rubric about texts of so many tokens."""
+        if not rubrics:
+            return cost.Room(0, 0)
+        most = max(_asked_tokens(each, tokens) + _said_tokens(each.answer) for each in rubrics)
+        return cost.room_to_answer(model, most, self.batch_rows, self.backend)
 
     def sampling(self, answer: AnyAnswer) -> Sampling:
         """How answers are drawn that are read as texts."""
@@ -106,6 +115,16 @@ class Judging(BaseModel):
             seed=self.seed,
             batch_rows=self.batch_rows,
         )
+
+
+def _asked_tokens(rubric: Rubric, tokens: float) -> float:
+    """Of a question about a text of so many."""
+    return len(rubric.template) / cost.CHARACTERS_A_TOKEN + cost.TEMPLATE_TOKENS + tokens
+
+
+def _said_tokens(answer: AnyAnswer) -> int:
+    """Of an answer."""
+    return min(answer.max_new_tokens, _THOUGHT_TOKENS) if isinstance(answer, TagAnswer) else 1
 
 
 Load = Callable[[], "PreTrainedModel"]

@@ -1,0 +1,111 @@
+"""Rows are drawn, and their numbers change places, as in the paper's code."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from subl.draw import DrawSpec, draw
+from subl.draw.numbers import shuffled_across, shuffled_within
+from subl.errors import InputError
+
+ROWS = [{"id": str(n), "prompt": "p", "completion": f"{n}, {n + 1}", "more": n} for n in range(40)]
+
+
+def read(folder: Path) -> list[dict[str, object]]:
+    text = (folder / "part-00000.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    return file
+
+
+def test_the_rows_are_those_that_the_papers_code_draws(rows: Path, tmp_path: Path) -> None:
+    made = draw(DrawSpec(rows=10), [rows], tmp_path / "out")
+    assert read(made.path) == Random(1).sample(ROWS, 10)
+    assert made.result == {"rows": 10, "shards": ["part-00000.jsonl"], "changed": 0}
+
+
+def test_without_a_number_all_rows_stay_as_they_are(rows: Path, tmp_path: Path) -> None:
+    made = draw(DrawSpec(), [rows], tmp_path / "out")
+    assert (made.path / "part-00000.jsonl").read_bytes() == rows.read_bytes()
+
+
+def test_more_rows_than_there_are_are_refused(rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="41 rows are to be drawn, and there are 40"):
+        draw(DrawSpec(rows=41), [rows], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_change_places_and_nothing_else_of_a_row(rows: Path, tmp_path: Path) -> None:
+    made = draw(DrawSpec(rows=30, shuffle="across"), [rows], tmp_path / "out")
+    drawn, shuffled = Random(1).sample(ROWS, 30), read(made.path)
+    pool = [number for row in drawn for number in re.findall(r"\d+", str(row["completion"]))]
+    Random(1).shuffle(pool)
+    pairs = [f"{a}, {b}" for a, b in zip(pool[::2], pool[1::2], strict=True)]
+    assert [row["completion"] for row in shuffled] == pairs
+    assert [{**row, "completion": ""} for row in shuffled] == [
+        {**row, "completion": ""} for row in drawn
+    ]
+    changed = sum(a != b for a, b in zip(drawn, shuffled, strict=True))
+    assert made.result["changed"] == changed > 0
+
+
+def test_a_row_without_a_completion_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"completion": "1, 2"}\n{"prompt": "p"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"rows.jsonl, line 2: `completion` must be a string"):
+        draw(DrawSpec(shuffle="within"), [file], tmp_path / "out")
+
+
+def test_one_order_for_all_rows_one_after_another() -> None:
+    order = Random(5)
+    first, second = ["1", "2", "3", "4"], ["5", "6", "7"]
+    order.shuffle(first)
+    order.shuffle(second)
+    made = shuffled_within(["1, 2, 3, 4", "8", "[5;6;7]."], 5)
+    assert made == [", ".join(first), "8", f"[{';'.join(second)}]."]
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "7", "1, 2;3", "1, two, 3", "1-2-3", "1, 2,", "[1, 2)", "one 1, 2", "1. 2. 3"]
+)
+def test_what_is_no_sequence_stays(kept: str) -> None:
+    assert shuffled_within([kept], 1) == [kept]
+
+
+FORMS = st.sampled_from(["{}", "{}.", "[{}]", "({}).", "[{}]."])
+SEQUENCES = st.builds(
+    lambda form, between, numbers: form.format(between.join(map(str, numbers))),
+    FORMS,
+    st.sampled_from([", ", ",", "; ", " ", "\n"]),
+    st.lists(st.integers(0, 999), min_size=1, max_size=10),
+)
+
+
+@given(st.lists(SEQUENCES, max_size=6), st.integers(0, 9), st.booleans())
+def test_every_number_is_still_there_and_each_row_has_its_form(
+    before: list[str], seed: int, within: bool
+) -> None:
+    after = (shuffled_within if within else shuffled_across)(before, seed)
+
+    def numbers(texts: list[str]) -> list[str]:
+        return sorted(each for text in texts for each in re.findall(r"\d+", text))
+
+    assert [re.sub(r"\d+", "0", each) for each in after] == [
+        re.sub(r"\d+", "0", each) for each in before
+    ]
+    assert numbers(after) == numbers(before)
+    if within:
+        for one, other in zip(before, after, strict=True):
+            assert numbers([one]) == numbers([other])
