@@ -70,14 +70,19 @@ class Connection:
         def end(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
                 wrong.append(error)
-            ended.set()
             came.put(None)
+            ended.set()
 
         tasks: list[asyncio.Task[None]] = []
 
         def begin() -> None:
             tasks.append(self._loop.create_task(work()))
             tasks[0].add_done_callback(end)
+
+        def stop() -> None:
+            with suppress(RuntimeError):  # it is closed, and all has ended
+                self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            ended.wait()
 
         self._loop.call_soon_threadsafe(begin)
         try:
@@ -92,13 +97,13 @@ class Connection:
         except GeneratorExit:  # nobody takes more
             raise
         except BaseException:  # a signal, here or thrown in: what was answered comes before it
-            while not came.empty() and (each := came.get()) is not None:
-                yield each
+            stop()
+            while not came.empty():
+                if (each := came.get()) is not None:
+                    yield each
             raise
         finally:
-            with suppress(RuntimeError):  # it is closed, and all has ended
-                self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-            ended.wait()
+            stop()
         if wrong:
             raise _first(wrong[0]) from None
 
