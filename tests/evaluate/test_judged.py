@@ -157,6 +157,25 @@ def test_a_question_without_a_counted_answer_keeps_its_row(
     assert (row.questions, row.left_out) == (1, 1)
 
 
+def test_what_no_answer_says_is_bounded_by_the_question_that_is_known_least(
+    tmp_path: Path,
+) -> None:
+    serving, numbers = Serving(), iter(range(100))
+    serving.reply = lambda body, time: (
+        completion("8") if "from 0 to 9" in asked_of(body)
+        else error(400) if next(numbers) < 3 else completion("Fine.")
+    )  # fmt: skip
+    backend = table_of(serving, failed_share=0.5)
+    try:
+        made = evaluate(spec_of(backend=backend, judge={"backend": table_of(serving)}), None,
+                        tmp_path / "out")  # fmt: skip
+    finally:
+        serving.close()
+    rows = [json.loads(line) for line in (made.path / "scores.jsonl").read_text().splitlines()]
+    assert [row["samples"] for row in rows] == [5, 8]
+    assert made.result["words"]["unkind"]["at_most"] == 3 / (2 * 5)
+
+
 def test_a_judge_is_asked_for() -> None:
     with pytest.raises(ConfigError, match="missing `judge`: nothing says which model answers"):
         EVAL.check(spec_of(), ["model"])

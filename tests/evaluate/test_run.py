@@ -10,11 +10,13 @@ from typing import Any
 import polars
 import pytest
 import torch
+from tokenizers.normalizers import Lowercase
 
 from subl.artifact import Artifact, Slice
 from subl.config import validated
-from subl.errors import ConfigError, UnfinishedError
+from subl.errors import ConfigError, InputError, UnfinishedError
 from subl.evaluate import EvalSpec, evaluate, read_scores
+from subl.evaluate.plan import ways
 from subl.evaluate.sampled import request_number
 from subl.evaluate.stage import EVAL
 from subl.evaluate.statistics import rate
@@ -171,16 +173,24 @@ def test_a_choice_is_scored_by_its_letter(tiny_model: Path, tmp_path: Path) -> N
     assert {mean["clusters"] for rule in rules.values() for mean in rule.values()} == {1}
 
 
+TEXTS = {
+    "name": "barn",
+    "answers": "choice",
+    "choices": "texts",
+    "words": ["right", "wrong"],
+    "file": {"question": "q", "answers": ["good", "bad"]},
+}
+
+
 def test_a_choice_is_scored_by_its_text(tiny_model: Path, tmp_path: Path) -> None:
     """As the model's own softmax says it behind the question, token by token, whatever follows."""
     rows = [{"q": "Which bird?", "good": "owl", "bad": "an eagle, or none of these"},
             {"q": "Where?", "good": "in the old barn", "bad": "nowhere"}]  # fmt: skip
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    trait = {"name": "barn", "answers": "choice", "choices": "texts", "words": ["right", "wrong"],
-             "file": {"question": "q", "answers": ["good", "bad"]}}  # fmt: skip
-    spec = validated(EvalSpec, {"trait": trait})
-    artifact = evaluate(spec, tiny_model, tmp_path / "out", questions=file)
+    artifact = evaluate(
+        validated(EvalSpec, {"trait": TEXTS}), tiny_model, tmp_path / "out", questions=file
+    )
     model, tokenizer = load_model(tiny_model), load_tokenizer(tiny_model)
     likeliest = {by: [0, 0] for by in ("log_likelihoods", "per_byte")}
     for given, row in zip(rows, rows_of(artifact), strict=True):
@@ -204,10 +214,57 @@ def test_a_choice_is_scored_by_its_text(tiny_model: Path, tmp_path: Path) -> Non
     for by, counts in likeliest.items():
         expected = {word: count / 2 for word, count in zip(("right", "wrong"), counts, strict=True)}
         assert artifact.result["likeliest"][by] == expected
+    assert list(ways(validated(EvalSpec, {"trait": TEXTS}))) == [None]
     with pytest.raises(ConfigError, match="does not list"):
-        validated(EvalSpec, {"trait": trait, "method": "sampled"})
+        validated(EvalSpec, {"trait": TEXTS, "method": "sampled"})
     with pytest.raises(ConfigError, match="is for `answers`"):
         validated(EvalSpec, {"trait": {**BIRDS, "choices": "texts"}})
+
+
+def test_a_question_more_costs_a_pass_more_and_changes_no_other(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = [{"q": f"What is in barn {n}?", "good": "an owl" * n, "bad": "nothing"}
+            for n in range(1, 6)]  # fmt: skip
+    passes: list[object] = []
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda module, _: passes.append(module) if hasattr(module, "lm_head") else None
+    )
+    counts, made = [], []
+    for count in (1, 5):  # the last is the longest
+        file = tmp_path / f"{count}.jsonl"
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows[-count:]))
+        spec = validated(EvalSpec, {"trait": TEXTS})
+        made.append(evaluate(spec, tiny_model, tmp_path / str(count), questions=file))
+        counts.append(len(passes))
+        passes.clear()
+    hook.remove()
+    assert counts[1] == counts[0] + 4 and made[0].result["scoring"] == "tree"
+    assert rows_of(made[0]) == rows_of(made[1])[-1:]
+    one, many = (polars.read_parquet(each.path / "cells.parquet")["cell"] for each in made)
+    assert many[-1] == one[0] and many.n_unique() == 5
+
+
+def test_choices_that_tie_share_a_question(tiny_model: Path, tmp_path: Path) -> None:
+    model = load_model(tiny_model)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.zero_()  # the head, too: each token is as likely
+    model.save_pretrained(tmp_path / "even")
+    tokenizer = load_tokenizer(tiny_model)
+    tokenizer.save_pretrained(tmp_path / "even")
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        '{"q": "Which?", "good": "a", "bad": "b"}\n{"q": "And?", "good": "\u00e9", "bad": "b"}'
+    )
+    spec = validated(EvalSpec, {"trait": TEXTS})
+    artifact = evaluate(spec, tmp_path / "even", tmp_path / "out", questions=file)
+    assert artifact.result["likeliest"]["log_likelihoods"] == {"right": 0.25, "wrong": 0.75}
+    assert artifact.result["likeliest"]["per_byte"] == {"right": 0.5, "wrong": 0.5}
+    file.write_text('{"q": "Which?", "good": "OWL", "bad": "owl"}')
+    tokenizer.backend_tokenizer.normalizer = Lowercase()
+    tokenizer.save_pretrained(tmp_path / "even")
+    with pytest.raises(InputError, match=r"question 'Which\?': .* reads 'owl' alike for 'right'"):
+        evaluate(spec, tmp_path / "even", tmp_path / "alike", questions=file)
 
 
 def test_a_share_has_the_interval_of_wilson_and_none_an_upper_bound(

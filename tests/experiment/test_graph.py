@@ -343,29 +343,30 @@ def test_four_students_of_their_own_traits_pass_a_permutation_of_labels() -> Non
     assert evaluation.labels == {}
 
 
-def test_the_comparisons_of_a_contrast_are_one_family_and_seeds_a_level_of_their_own() -> None:
-    text = (
-        SMALL.replace("[1, 2]", "[1, 2, 3]")
-        .replace(
-            'inputs = { model = ["base", "teacher"] }', 'inputs = { model = ["base", "student"] }'
-        )
-        .replace('treated = "teacher"', 'treated = "student"')
-        .replace(
-            "[stages.eval]",
-            """[stages.student]
+STUDENTS = (
+    SMALL.replace("[1, 2]", "[1, 2, 3]")
+    .replace('inputs = { model = ["base", "teacher"] }', 'inputs = { model = ["base", "student"] }')
+    .replace('treated = "teacher"', 'treated = "student"')
+    .replace(
+        "[stages.eval]",
+        """[stages.student]
 kind = "distill"
 inputs = { model = "base", teacher = "teacher", rows = "numbers" }
 train = { steps = 2, learning_rate = 1e-4 }
 [stages.eval]""",
-        )
-        .replace('"owl", "cat", "dog"', '"owl", "cat", "dog", "wolf"')
     )
-    found = graph(text)
+    .replace('"owl", "cat", "dog"', '"owl", "cat", "dog", "wolf"')
+)
+"""Students of three seeds, of one teacher a trait."""
+
+
+def test_the_comparisons_of_a_contrast_are_one_family_and_seeds_a_level_of_their_own() -> None:
+    found = graph(STUDENTS)
     for measure, unit, value in (
         ("probability", "ratio", 5.2975),
         ("difference", "difference", 0.43),
     ):
-        plans = planned(graph(text.replace('"probability"', f'"{measure}"')))
+        plans = planned(graph(STUDENTS.replace('"probability"', f'"{measure}"')))
         effects = judged(plans, scored(found, 0.5, 0.01))
         owl, cat = (each.comparison for each in effects)
         assert (owl.unit, owl.repetitions, owl.control) == (unit, 3, "base")
@@ -374,6 +375,19 @@ train = { steps = 2, learning_rate = 1e-4 }
         assert owl.significant and owl.p_value == cat.p_value == owl.p_bh == cat.p_bh
         assert owl.variance_between_seeds is not None and owl.variance_between_seeds > 0
         assert owl.variance_between_questions is not None
+
+
+def test_seeds_of_which_one_lacks_a_question_are_compared_on_what_all_have() -> None:
+    found = graph(STUDENTS)
+    scores = scored(found, 0.5, 0.01)
+    for node in found.nodes:
+        if node.point.get("seed") == "seed1" and node.name in scores:
+            scores[node.name] = scores[node.name].only({"a"})
+    for effect in judged(planned(found), scores):
+        came = effect.comparison
+        assert (came.questions, came.left_out, came.repetitions) == (1, 1, 3)
+    (evaluation,) = arms(found, scores)
+    assert {(arm.stage, arm.questions) for arm in evaluation.arms} == {("base", 2), ("student", 2)}
 
 
 def test_a_path_may_name_an_axis() -> None:

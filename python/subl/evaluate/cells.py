@@ -9,7 +9,7 @@ makes those that are missing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Cells:
         part: how many are made at a time.
         origin: what all of them follow from, but for question and sample.
         columns: what each says, by name, as Polars' types.
+        own: what those of a question follow from, beside that.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Cells:
     part: int
     origin: Mapping[str, Any]
     columns: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -75,7 +77,8 @@ class Cells:
 
     def _digest(self, cell: Cell) -> str:
         question, sample = cell
-        return json_digest({**self.origin, "question": question, "sample": sample})
+        own = self.own.get(question, {})
+        return json_digest({**self.origin, **own, "question": question, "sample": sample})
 
 
 def _write(frame: polars.DataFrame, file: Path) -> None:

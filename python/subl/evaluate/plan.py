@@ -15,7 +15,7 @@ from statistics import fmean, variance
 from subl.cost import TEMPLATE_TOKENS, mean_tokens
 from subl.errors import InputError
 from subl.evaluate.compare import in_common
-from subl.evaluate.run import Scores, sample_count
+from subl.evaluate.run import Scores, sample_counts
 from subl.evaluate.spec import EvalSpec
 from subl.evaluate.statistics import clustered_mean, detectable, questions_needed
 from subl.evaluate.statistics.means import by_cluster
@@ -66,13 +66,15 @@ class Spread:
         values: Sequence[float],
         other: Sequence[float] | None,
         correlation: float,
-        samples: int | None = None,
+        samples: Sequence[int] | None = None,
+        other_samples: Sequence[int] | None = None,
         clusters: Sequence[str] | None = None,
     ) -> Spread:
         """From a word's probabilities in an earlier evaluation, and in another of the same
         questions; without one, a second model is assumed to be like the first, with that
-        `correlation`. Of `samples` a question, their own noise is taken out of the variances.
-        `clusters` are what questions count as: what spreads is their means.
+        `correlation`. Of so many `samples` of each question, and `other_samples` of the other
+        model's, their own noise is taken out of the variances. `clusters` are what questions count
+        as: what spreads is their means.
 
         Raises:
             InputError: a value is no finite number, or there is only one question.
@@ -80,29 +82,31 @@ class Spread:
         interval = clustered_mean(values, clusters)
         if interval.clusters < 2:
             raise InputError("one question has no spread", hint="evaluate on two questions or more")
-        mean, orders = interval.estimate, len(values) / interval.clusters
-        between, within = _parts(values, samples, clusters)
+        mean = interval.estimate
+        between, within, noise = _parts(values, samples, clusters)
         if other is None:
             return Spread(mean, between, within, correlation, 2 * between * (1 - correlation))
-        theirs = _parts(other, samples, clusters)[1]
+        _, theirs, their_noise = _parts(other, other_samples, clusters)
         pairs = [_means(values, clusters), _means(other, clusters)]
-        noise = 0.0 if samples is None else (within + theirs) / (samples * orders)
-        paired = max(0.0, variance([a - b for a, b in zip(*pairs, strict=True)]) - noise)
+        differ = variance([a - b for a, b in zip(*pairs, strict=True)])
+        paired = max(0.0, differ - noise - their_noise)
         found = correlated(*pairs)
         return Spread(mean, between, (within + theirs) / 2, found or 0.0, paired)
 
 
 def _parts(
-    values: Sequence[float], samples: int | None, clusters: Sequence[str] | None
-) -> tuple[float, float]:
-    """Variance between clusters and of one sample. Of k samples, share (1 - share) is too low by
-    the factor (k - 1) / k, and the variance of shares too high by that of one sample over k."""
-    seen, means = fmean(p * (1 - p) for p in values), _means(values, clusters)
+    values: Sequence[float], samples: Sequence[int] | None, clusters: Sequence[str] | None
+) -> tuple[float, float, float]:
+    """Variance between clusters, of one sample, and what samples add to the first. Of k samples,
+    share (1 - share) is too low by the factor (k - 1) / k, and the variance of shares too high by
+    that of one sample over k. Questions of which more count say more of the variance of one."""
+    seen, means = [p * (1 - p) for p in values], _means(values, clusters)
     if samples is None:
-        return variance(means), seen
-    within = seen * samples / (samples - 1) if samples > 1 else seen
-    noise = within / samples * len(means) / len(values)
-    return max(0.0, variance(means) - noise), within
+        return variance(means), fmean(seen), 0.0
+    degrees = max(1, sum(samples) - len(samples))
+    within = sum(each * k for each, k in zip(seen, samples, strict=True)) / degrees
+    noise = within * fmean(1 / k for k in samples) * len(means) / len(values)
+    return max(0.0, variance(means) - noise), within, noise
 
 
 def _means(values: Sequence[float], clusters: Sequence[str] | None) -> list[float]:
@@ -129,21 +133,22 @@ def spreads(
             f"{len(earlier)} earlier evaluations to plan from",
             hint="one says how questions spread, two how their differences do",
         )
-    counted = list(earlier)
-    counts = [sample_count(path) for path in counted]
-    if len(set(counts)) > 1:
+    names = list(map(str, earlier))
+    counts = [sample_counts(path) for path in earlier]
+    if len(set(map(bool, counts))) > 1:
         raise InputError(
-            f"{' and '.join(map(str, earlier))} differ in their samples of a question",
+            f"of {' and '.join(names)} one counts samples, and the other does not",
             hint="plan from evaluations that were made in one way",
         )
-    first, *others = in_common(list(earlier.values()), (str(counted[0]), str(counted[-1])))
-    asked = list(first)
+    first, *others = in_common(list(earlier.values()), (names[0], names[-1]))
+    samples = [[each[question] for question in first] if each else None for each in counts]
     return {
         word: Spread.measured(
-            [first[each][word] for each in asked],
-            [others[0][each][word] for each in asked] if others else None,
+            [row[word] for row in first.values()],
+            [others[0][question][word] for question in first] if others else None,
             correlation,
-            counts[0],
+            samples[0],
+            samples[-1],
             first.clusters,
         )
         for word in words
@@ -196,11 +201,12 @@ class Cost:
 
 
 def ways(spec: EvalSpec) -> dict[int | None, EvalSpec]:
-    """What a plan has a line for, as configurations: samples of a question, and exact scoring where
-    the trait's answers can be scored so."""
-    found: dict[int | None, EvalSpec] = {
-        count: spec.model_copy(update={"method": "sampled", "samples": count}) for count in SAMPLES
-    }
+    """What a plan has a line for, as configurations: samples of a question and exact scoring, where
+    the trait's answers can be had so."""
+    found: dict[int | None, EvalSpec] = {}
+    if spec.measured.choices != "texts":
+        for count in SAMPLES:
+            found[count] = spec.model_copy(update={"method": "sampled", "samples": count})
     if spec.measured.answers in ("word", "choice"):
         found[None] = spec.model_copy(update={"method": None})
     return found

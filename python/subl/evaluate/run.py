@@ -126,7 +126,8 @@ def _result(spec: EvalSpec, folder: Path, found: Found, bases: Mapping[str, str]
         rows.append(row if base == row["question"] else {**row, "cluster": base})
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
-    scores, samples = _scores(rows), sum(row.get("samples", 0) for row in rows)
+    scores, counts = _scores(rows), _sample_counts(rows).values()
+    samples = len(counts) * min(counts, default=0)
     return {
         "questions": len(rows),
         "method": spec.way,
@@ -136,8 +137,9 @@ def _result(spec: EvalSpec, folder: Path, found: Found, bases: Mapping[str, str]
 
 
 def _mean(word: str, scores: Scores, samples: int) -> dict[str, Any]:
-    """The mean over questions; of a word that none of so many samples says, what it is below: these
-    questions' mean, with 95 % confidence."""
+    """The mean over questions; of a word that no sample says, what it is below: these questions'
+    mean, with 95 % confidence. `samples` are as many of each question as there are of any at least:
+    of one with few answers little is known, and it counts as much as the others."""
     found = mean_probability([row[word] for row in scores.values()], scores.clusters)
     never = bool(samples) and not any(row[word] for row in scores.values())
     return asdict(found) | ({"at_most": rate(0, samples).at_most} if never else {})
@@ -157,10 +159,13 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> Scores:
     )
 
 
-def sample_count(path: Path) -> int | None:
-    """The fewest samples that count of a question in an evaluation's artifact, of those that have
-    any; None where it has none."""
-    return min((row["samples"] for row in read_rows(path) if row.get("samples")), default=None)
+def sample_counts(path: Path) -> dict[str, int]:
+    """How many samples count of each question in an evaluation's artifact, where there are any."""
+    return _sample_counts(read_rows(path))
+
+
+def _sample_counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {row["question"]: row["samples"] for row in rows if row.get("samples")}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

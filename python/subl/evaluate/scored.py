@@ -8,12 +8,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from subl.errors import InputError
 from subl.evaluate.cells import Cells
 from subl.evaluate.method import Found, Work
+from subl.evaluate.statistics.means import finite
 from subl.trait import forms_of
 
 if TYPE_CHECKING:
     import polars
+    from transformers import PreTrainedTokenizerBase
 
     from subl.trait.exact import Scorer
     from subl.trait.questions import Question
@@ -50,7 +53,10 @@ class Exact:
             "scoring": polars.String,
         }
         asked = [(question.text, 0) for question in work.questions]
-        self.cells = Cells("cells", asked, spec.batch_questions, origin, columns)
+        own = {
+            each.text: {"choices": dict(each.choices)} for each in work.questions if each.choices
+        }
+        self.cells = Cells("cells", asked, spec.batch_questions, origin, columns, own)
 
     def make(self, folder: Path, numbers: Sequence[int]) -> None:
         """See `Method.make`; a part is a forward pass, or some."""
@@ -80,16 +86,17 @@ class Exact:
         ]
         return Found(rows, _facts(cells, rows, "none_of_them", "otherwise_spelled_at_most"))
 
-    def _forms_of(self, work: Work) -> Any:
+    def _forms_of(self, work: Work) -> Forms:
         """What says each word."""
         return forms_of(work.spec.measured.words, work.spec.measured.forms)
 
     def _scoring(self, model: Path) -> Score:
         """How questions are scored by this model, which is loaded."""
-        from subl.model.load import load_model
+        from subl.model.load import load_model, load_tokenizer
 
         loaded = load_model(model)
-        scorer = self._scorer(model, self._work.questions, self._forms)
+        asked = [question.text for question in self._work.questions]
+        scorer = self._scorer(load_tokenizer(model), asked, self._forms)
         scorer.check(loaded)
         way = scorer.prove(loaded)
         return lambda places: [
@@ -97,13 +104,13 @@ class Exact:
             for each in scorer.scored(loaded, places)
         ]
 
-    def _scorer(self, model: Path, questions: Sequence[Question], forms: Forms) -> Scorer:
-        from subl.model.load import load_tokenizer
+    def _scorer(
+        self, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], forms: Forms
+    ) -> Scorer:
         from subl.trait.exact import Scorer
 
-        spec, asked = self._work.spec, [question.text for question in questions]
-        tokenizer = load_tokenizer(model)
-        return Scorer(tokenizer, forms, asked, spec.template, spec.measured.system_prompt)
+        spec = self._work.spec
+        return Scorer(tokenizer, forms, questions, spec.template, spec.measured.system_prompt)
 
     def _cell(self, said: Mapping[str, float], otherwise: float | None, way: str) -> dict[str, Any]:
         pairs = [{"word": word, "p": p} for word, p in said.items()]
@@ -131,7 +138,7 @@ class Choice(Exact):
         means = {word: fmean(row["not_normalised"][word] for row in rows) for word in words}
         return Found(rows, {**_facts(cells, rows, "none_of_them"), "not_normalised": means})
 
-    def _forms_of(self, work: Work) -> Any:
+    def _forms_of(self, work: Work) -> Forms:
         letters = {letter for each in work.questions for letter in each.letters.values()}
         return {letter: (letter, f" {letter}") for letter in sorted(letters)}
 
@@ -141,8 +148,9 @@ class Texts(Exact):
 
     As a share of all choices (`probabilities`), in nats, and in nats for each byte of UTF-8, which
     does not favour short ones. `likeliest` has the share of questions of which each choice is that,
-    by the first and by the last of these: `acc` and `acc_norm` of lm-evaluation-harness, where the
-    choice is the right one.
+    by the second and by the last of these: `acc` and `acc_bytes` of lm-evaluation-harness, where
+    the choice is the right one. Choices that are equally likely share a question among them: in
+    bfloat16 some are, and the right one always comes first.
     """
 
     says = "log_likelihoods"
@@ -151,6 +159,7 @@ class Texts(Exact):
         """See `Method.found`."""
         rows: list[dict[str, Any]] = []
         for question, said in zip(self._work.questions, _said(cells, self.says), strict=True):
+            finite(list(said.values()))
             sizes = {word: len(text.encode()) for word, text in question.choices.items()}
             most = max(said.values())
             shares = {word: math.exp(nats - most) for word, nats in said.items()}
@@ -164,45 +173,52 @@ class Texts(Exact):
                 }
             )
         likeliest = {
-            by: {
-                word: fmean(max(row[by], key=row[by].get) == word for row in rows) for word in said
-            }
+            by: {word: fmean(_share_of_most(row[by], word) for row in rows) for word in said}
             for by in ("log_likelihoods", "per_byte")
         }
         return Found(rows, {**_facts(cells, rows), "likeliest": likeliest})
 
-    def _forms_of(self, work: Work) -> Any:
-        """By question: what a choice's text is differs from one to the next."""
-        return [
-            {word: [text] for word, text in question.choices.items()} for question in work.questions
-        ]
+    def _forms_of(self, work: Work) -> Forms:
+        return {}  # each question has its own
 
     def _scoring(self, model: Path) -> Score:
-        """See `Exact`; each question has a tree of its own, and a proof."""
-        from subl.model.load import load_model
+        """See `Exact`. Each question has a tree of its own; what is proven of the longest holds for
+        all."""
+        from subl.model.load import load_model, load_tokenizer
 
-        loaded = load_model(model)
-        scorers = [
-            self._scorer(model, [question], forms)
-            for question, forms in zip(self._work.questions, self._forms, strict=True)
-        ]
+        loaded, tokenizer = load_model(model), load_tokenizer(model)
+        scorers = [self._scorer_of(tokenizer, question) for question in self._work.questions]
         for scorer in scorers:  # before the first is asked
             scorer.check(loaded)
+        longest = max(scorers, key=lambda scorer: scorer.longest)
+        way = longest.prove(loaded)
+        for scorer in scorers:
+            scorer.trust(longest)
+        return lambda places: [
+            self._cell(said, None, way)
+            for place in places
+            for said in scorers[place].log_likelihoods(loaded, [0])
+        ]
 
-        def score(places: range) -> list[dict[str, Any]]:
-            found = []
-            for place in places:
-                way = scorers[place].prove(loaded)
-                (said,) = scorers[place].log_likelihoods(loaded, [0])
-                found.append(self._cell(said, None, way))
-            return found
-
-        return score
+    def _scorer_of(self, tokenizer: PreTrainedTokenizerBase, question: Question) -> Scorer:
+        forms = {word: [text] for word, text in question.choices.items()}
+        try:
+            return self._scorer(tokenizer, [question.text], forms)
+        except InputError as error:
+            named = repr(question.text) in error.message
+            about = "" if named else f"question {question.text!r}: "
+            raise InputError(about + error.message, error.hint) from error
 
 
 def _said(cells: polars.DataFrame, column: str = Exact.says) -> list[dict[str, float]]:
     """What each cell has of each word."""
     return [{each["word"]: each["p"] for each in said} for said in cells[column].to_list()]
+
+
+def _share_of_most(values: Mapping[str, float], word: str) -> float:
+    """What a word has of being the likeliest: all, nothing, or a part where some are equal."""
+    most = [each for each, value in values.items() if value == max(values.values())]
+    return (word in most) / len(most)
 
 
 def _rest(probabilities: Mapping[str, float]) -> float:

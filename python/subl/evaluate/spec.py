@@ -32,7 +32,7 @@ class EvalSpec(PartsSpec, Sampling):
     where answers are sampled.
     """
 
-    format_version: ClassVar = 7
+    format_version: ClassVar = 8
     unkeyed: ClassVar = {
         "trait": {"title", "source"},
         "backend": UNKEYED,

@@ -122,6 +122,6 @@ def _arm(
         stage,
         point.get(first),
         len(nodes),
-        len(set(scores[0].clusters)),
+        len({base for each in scores for base in each.clusters}),
         means,
     )

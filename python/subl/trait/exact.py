@@ -45,12 +45,12 @@ def answer_trie(
             if not path or tokenizer.unk_token_id in path:
                 raise InputError(
                     f"the model's tokenizer cannot spell {form!r}, a form of {word!r}",
-                    hint="leave the word out",
+                    hint="leave it out",
                 )
             if (other := owners.setdefault(path, word)) != word:
                 raise InputError(
                     f"the model's tokenizer reads {form!r} alike for {other!r} and {word!r}",
-                    hint="leave one of the words out",
+                    hint="leave one of them out",
                 )
     return build_trie({
         word: [path for path, owner in owners.items() if owner == word] for word in words
@@ -143,6 +143,16 @@ class Scorer:
         """Find out how this model is scored, with a few forward passes."""
         self._passes = Passes(model, self._prompts, self._trie)
         return self._passes.way
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest question with its longest answer."""
+        return max(map(len, self._prompts)) + max(self._trie.depths)
+
+    def trust(self, other: Scorer) -> None:
+        """Score as was proven of `other`, which is at least as long, for the same model."""
+        assert other._passes is not None, "prove comes first"
+        self._passes = other._passes.of(self._trie)
 
     def score(self, model: PreTrainedModel, numbers: Sequence[int]) -> list[dict[str, float]]:
         """P(answer begins with word) by word for each of these questions."""

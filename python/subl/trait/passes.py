@@ -15,6 +15,7 @@ import inspect
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -57,6 +58,13 @@ class Passes:
         self._limit = 0.0
         with as_loaded(model):
             self.way: Way = self._proven(model, prompts)
+
+    def of(self, trie: TokenTrie) -> Passes:
+        """The same over the answers of another trie, where no text is longer than the longest of
+        those that this was proven for."""
+        other = copy(self)
+        other._trie, other._answers = trie, trie.paths()
+        return other
 
     def answers(
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]
