@@ -16,7 +16,7 @@ from subl.evaluate.cells import Cells
 from subl.evaluate.method import Found, Work
 from subl.evaluate.sampled import Sampled, answers_of, facts_of, shares_of, sum_of_kinds
 from subl.sample.tables import UNKEYED, Http
-from subl.trait.bench import Asked, Bench, Repeats, Said, Tally
+from subl.trait.bench import Asked, Bench, Opinion, Repeats, Tally
 from subl.trait.judging import Load, loader
 from subl.trait.rubric import SCORE, Judgement, Rubric
 
@@ -174,7 +174,7 @@ class Judged:
         for score, verdict, read, usage, made in (
             cells.select(_columns(name)).drop_nulls(f"{name}_verdict").iter_rows()
         ):
-            tally.add(Said(Judgement(score, verdict), read, json.loads(usage)))
+            tally.add(Opinion(Judgement(score, verdict), read, json.loads(usage)))
             facts = json.loads(made)
         return {**tally.figures(self._work.spec.judge.backend), **facts}
 
@@ -209,7 +209,7 @@ _NOTHING = [None] * len(_columns(""))
 """What stands in a rubric's columns where there was nothing to judge."""
 
 
-def _row(said: Said, made: str | None) -> list[Any]:
+def _row(said: Opinion, made: str | None) -> list[Any]:
     return [*said.judgement, said.read, json.dumps(dict(said.usage)), made]
 
 

@@ -125,11 +125,11 @@ def request_number(question: str, sample: int) -> int:
     return int.from_bytes(digest[:4], "big") << 32 | sample
 
 
-Said = list[list[tuple[str, str]]]
+AnswerGroups = list[list[tuple[str, str]]]
 """For each question its answers, and what ended each."""
 
 
-def answers_of(work: Work, cells: polars.DataFrame) -> Said:
+def answers_of(work: Work, cells: polars.DataFrame) -> AnswerGroups:
     """The answers that came.
 
     Raises:
@@ -159,7 +159,7 @@ def shares_of(question: Question, counts: Mapping[str, int], samples: int) -> di
     }
 
 
-def _words(work: Work, said: Said, facts: dict[str, Any]) -> Found:
+def _words(work: Work, said: AnswerGroups, facts: dict[str, Any]) -> Found:
     """Answers that say a word count; by the rule of exact scoring, where they are to be a word."""
     trait = work.spec.measured
     rule: Rule = "word" if trait.answers == "text" else "begins"
@@ -204,7 +204,7 @@ def _forms(work: Work, question: Question) -> dict[str, tuple[str, ...]]:
     return forms_of(trait.words, trait.forms)
 
 
-def _numbers(work: Work, said: Said, facts: dict[str, Any]) -> Found:
+def _numbers(work: Work, said: AnswerGroups, facts: dict[str, Any]) -> Found:
     """Answers with the right number count."""
     (word,) = work.spec.measured.words
     rows: list[dict[str, Any]] = []

@@ -23,7 +23,7 @@ from subl.progress import Progress, Report, silent
 from subl.sample.tables import Http
 from subl.shards import Line, read_lines
 from subl.stage import input_names
-from subl.trait.bench import Asked, Bench, Repeats, Said
+from subl.trait.bench import Asked, Bench, Opinion, Repeats
 from subl.trait.judging import loader
 from subl.trait.rubric import Judgement, TagAnswer
 
@@ -177,7 +177,7 @@ def _journal(file: Path, rubric: RubricJudge) -> Path:
 
 
 def _values(
-    spec: JudgeSpec, line: Line, said: Mapping[str, Sequence[Said]], at: int
+    spec: JudgeSpec, line: Line, said: Mapping[str, Sequence[Opinion]], at: int
 ) -> Iterator[tuple[str, Any]]:
     for each in spec.judges:
         if isinstance(each, AnswerJudge):

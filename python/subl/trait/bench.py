@@ -46,7 +46,7 @@ class Asked(NamedTuple):
     question: str
 
 
-class Said(NamedTuple):
+class Opinion(NamedTuple):
     """What a judge says of one thing, how it was read, and what it took to ask, where it was."""
 
     judgement: Judgement
@@ -63,7 +63,7 @@ class Tally:
     usage: Counter[str] = field(default_factory=Counter)
     total: float = 0.0
 
-    def add(self, said: Said) -> None:
+    def add(self, said: Opinion) -> None:
         """One more."""
         self.verdicts[said.judgement.verdict] += 1
         self.total += said.judgement.score or 0.0
@@ -141,7 +141,7 @@ class Bench:
         table = judging.backend
         self._table = table
         self._failures = Failures(table.failed_share if isinstance(table, Http) else 1, total)
-        self._known: dict[bytes, Said] = {}
+        self._known: dict[bytes, Opinion] = {}
         self._readable = False
         self._unread: list[str] = []
 
@@ -151,7 +151,7 @@ class Bench:
 
     def ask(
         self, asked: Sequence[Asked], journal: Path, on_answer: Callable[[], None]
-    ) -> list[Said]:
+    ) -> list[Opinion]:
         """What the judge says of each.
 
         Args:
@@ -172,7 +172,7 @@ class Bench:
 
             def keep(place: int, judged: JudgeAnswer) -> None:
                 digest, _ = left[place]
-                self._known[digest] = Said(judged.judgement, judged.read)
+                self._known[digest] = Opinion(judged.judgement, judged.read)
                 usage[digest].update(judged.usage)
                 if self._judge.steady:
                     write_line(file, _line(digest, judged))
@@ -198,7 +198,7 @@ class Bench:
         for usage in self._recall(lines_of(journal)).values():
             self.tally.usage.update(usage)
         for question, judgement in zip(questions, given, strict=True):
-            self._count(self._known.setdefault(_digest(question), Said(judgement, EXACT)))
+            self._count(self._known.setdefault(_digest(question), Opinion(judgement, EXACT)))
         self._forget(questions)
 
     def part(self) -> None:
@@ -237,7 +237,7 @@ class Bench:
             usage[digest].update(line["usage"])
             if line["verdict"] != FAILED:
                 judgement = Judgement(line["score"], line["verdict"])
-                self._known[digest] = Said(judgement, line["read"])
+                self._known[digest] = Opinion(judgement, line["read"])
         return usage
 
     def _forget(self, questions: Iterable[str]) -> None:
@@ -253,15 +253,15 @@ class Bench:
             StageError: more failed than may.
         """
         judgement, said, read, _ = judged
-        if not self._is_read(Said(judgement, read)) and len(self._unread) < _EXAMPLES:
+        if not self._is_read(Opinion(judgement, read)) and len(self._unread) < _EXAMPLES:
             self._unread.append(f"{name}: {said[:_SHOWN]!r}")
         self._failures.add(name, said if judgement.verdict == FAILED else None)
 
-    def _count(self, said: Said) -> None:
+    def _count(self, said: Opinion) -> None:
         self.tally.add(said)
         self._readable |= self._is_read(said)
 
-    def _is_read(self, said: Said) -> bool:
+    def _is_read(self, said: Opinion) -> bool:
         """A text that is never among the likeliest may be one that the judge cannot begin with."""
         judgement, read, _ = said
         unseen = isinstance(self._answer, ProbabilityAnswer) and read == FIRST
