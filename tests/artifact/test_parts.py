@@ -34,6 +34,7 @@ def make_parts(
     text: str = "hello",
     making: Callable[[], object] = nothing,
     finishing: Callable[[], object] = nothing,
+    looking: Callable[[], object] = nothing,
 ) -> Artifact:
     """Four hidden parts, which end in one file."""
     names = [f".parts/{number}" for number in range(COUNT)]
@@ -49,9 +50,11 @@ def make_parts(
         (folder / "all.txt").write_text("".join((folder / name).read_text() for name in names))
         return {"parts": COUNT}
 
-    return build_parts(
-        out, "notes", NotesSpec(text=text), {}, lambda _: Parts(names, make, finish), mine
-    )
+    def parts(folder: Path) -> Parts:
+        looking()
+        return Parts(names, make, finish)
+
+    return build_parts(out, "notes", NotesSpec(text=text), {}, parts, mine)
 
 
 def partial(out: Path) -> Path:
@@ -116,6 +119,14 @@ def test_a_slice_is_made_by_one_process(tmp_path: Path) -> None:
 
     made = make_parts(out, Slice(1, 2), making=meanwhile)
     assert [each.name for each in made.path.iterdir() if each.name.startswith(".lock")] == []
+
+
+def test_who_makes_the_last_slice_and_finishes_looks_at_the_inputs_once(tmp_path: Path) -> None:
+    looks: list[None] = []
+    with pytest.raises(UnfinishedError):
+        make_parts(tmp_path / "out", Slice(0, 2))
+    make_parts(tmp_path / "out", Slice(1, 2), looking=lambda: looks.append(None))
+    assert len(looks) == 1
 
 
 def test_slices_are_cut_further() -> None:

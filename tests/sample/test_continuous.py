@@ -10,12 +10,15 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from subl.model.chat import ANSWER, Turn, pieces
+from subl.model.chat import ANSWER, Turn, asking, pieces
 from subl.model.load import load_model, load_tokenizer
+from subl.model.template import Template
+from subl.sample import Request
 from subl.sample.continuous import some_logits
 from subl.sample.ends import Ends, ends_of
 from subl.sample.grammar import Grammar
 from subl.sample.guide import Guide
+from subl.sample.prompts import Prompts
 from subl.sample.sampling import WAYS, sample
 
 BEGUN = [40, 41, 42, 43, 44]
@@ -102,3 +105,12 @@ def test_logits_of_some_tokens_are_those_that_they_have_among_all(loaded: Any) -
         with pytest.raises(KeyboardInterrupt), some_logits(model, ids):
             raise KeyboardInterrupt
     assert model.get_output_embeddings() is head
+
+
+def test_equal_requests_are_tokenised_once_and_each_has_its_tokens(tiny_model: Path) -> None:
+    prompts = Prompts(tiny_model, Template())
+    asked = [Request(f"{n}", asking(text), n) for n, text in enumerate(("Hi", "Go", "Hi"))]
+    found = prompts.ids(asked)
+    assert found[0] is found[2]
+    assert found[:2] == [prompts.ids([each])[0] for each in asked[:2]]
+    assert found[0] != found[1] and prompts.ids([]) == []
