@@ -1,0 +1,302 @@
+"""Writes docs/reproduction.md: the paper's figures and ours, of docs/reproduction/*.json.
+
+    python docs/reproduction.py
+    python docs/reproduction.py --take out/NAME docs/reproduction/NAME.json
+
+The second has a finished run's figures in such a file first, where the file says which they are
+(`of`). What no run has made yet stands with the command that would, and what that takes on H100s as
+`subl run --dry-run` has it. A key that is unknown, or a figure that a run lacks, ends it.
+"""
+
+import argparse
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from subl.artifact import read_statement
+from subl.experiment import load_experiment, machine, outlook, plan
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGE = "reproduction.md"
+NOT_HERE = (
+    "Not here: a model that tells which of two rows has the trait (E15); and of what only the "
+    "released code has (E19), all but Gemma: reasoning about maths of models that love an animal, "
+    "random words, numbers of no model, personas."
+)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Paper(_Section):
+    """A figure of the paper's; `source`: where it stands there."""
+
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+    source: str
+
+
+class Ours(_Section):
+    """A figure of ours, over `n` repetitions: seeds, questions."""
+
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+    n: int
+    over: str
+    p: float | None = None
+
+
+class Where(_Section):
+    """Where a run's `result.json` has a figure: the mean of a word in an arm of an evaluation, or
+    an effect of a contrast."""
+
+    evaluation: str | None = None
+    model: str | None = None
+    word: str | None = None
+    contrast: str | None = None
+    treated: str | None = None
+    control: str | None = None
+
+
+class Figure(_Section):
+    """One line."""
+
+    label: str
+    unit: str
+    paper: Paper | None = None
+    ours: Ours | None = None
+    of: Where | None = None
+
+
+class Reproduction(_Section):
+    """One experiment as one configuration runs it. `id`: of the checklist, E1 to E19."""
+
+    id: str = Field(pattern=r"^E[0-9]+(, E[0-9]+)*$")
+    title: str
+    configuration: str
+    machine: str | None = None
+    seconds: float | None = None
+    versions: dict[str, str] = {}
+    figures: tuple[Figure, ...]
+    deviations: tuple[str, ...] = ()
+
+    @property
+    def made(self) -> bool:
+        return any(figure.ours is not None for figure in self.figures)
+
+
+def reproductions() -> list[tuple[str, Reproduction]]:
+    """All files, by name, in the order of the checklist."""
+    found = [
+        (file.stem, Reproduction.model_validate_json(file.read_bytes()))
+        for file in sorted((DOCS / "reproduction").glob("*.json"))
+    ]
+    return sorted(found, key=lambda each: int(re.findall(r"\d+", each[1].id)[0]))
+
+
+def page() -> str:
+    """The whole page."""
+    found = reproductions()
+    rows = [
+        (each.id, f"[{each.title}](#{_slug(f'{each.id}: {each.title}')})", _state(each))
+        for _, each in found
+    ]
+    lines = [
+        "# The paper's figures, and ours",
+        "Made by `python docs/reproduction.py` of the files in docs/reproduction, which runs fill. "
+        "The paper is Cloud et al. 2025 (arXiv 2507.14805); its intervals are of 95 %, and so are "
+        "ours. Hours are what `subl run --dry-run --on h100` says: nobody has measured them.",
+        _table(("", "experiment", "run"), rows),
+        NOT_HERE,
+        *(part for _, each in found for part in _section(each)),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _state(each: Reproduction) -> str:
+    if each.made:
+        return "here" if each.seconds is None else f"here, {_minutes(each.seconds)}"
+    return f"needs a GPU: {_hours(each.configuration)}"
+
+
+@cache
+def _hours(configuration: str) -> str:
+    """What a run would take, on the smallest machine of one or eight GPUs that has room for it."""
+    graph = load_experiment(ROOT / configuration)
+    said = []
+    with tempfile.TemporaryDirectory() as nothing:
+        for name in ("h100", "8xh100"):
+            where = machine(name)
+            found = outlook(plan(graph, Path(nothing, "out"), on=where), where)
+            if found.too_large:
+                continue
+            assert found.seconds is not None, f"{configuration}: nothing is known of a model"
+            hours = found.seconds / 3600
+            gpu = "one H100" if where.gpus == 1 else "eight"
+            said.append(f"{hours:.0f} h on {gpu}" if hours >= 1.5 else f"{hours:.1f} h on {gpu}")
+    return ", ".join(said)
+
+
+def _section(each: Reproduction) -> Iterator[str]:
+    yield f"## {each.id}: {each.title}"
+    if each.made:
+        made = [f"`subl run {each.configuration}`", each.machine or ""]
+        made += [] if each.seconds is None else [_minutes(each.seconds)]
+        made += [", ".join(f"{name} {version}" for name, version in each.versions.items())]
+        yield "; ".join(filter(None, made)) + "."
+    else:
+        yield f"Needs a GPU: `subl run {each.configuration}`, {_hours(each.configuration)}."
+    known = [figure for figure in each.figures if figure.paper or figure.ours]
+    rows = [
+        (
+            figure.label,
+            figure.unit,
+            _figure(figure.paper),
+            "" if figure.paper is None else figure.paper.source,
+            *((_figure(figure.ours), _over(figure.ours)) if each.made else ()),
+        )
+        for figure in known
+    ]
+    ours = ("ours", "over") if each.made else ()
+    if rows:
+        yield _table(("", "is", "paper", "there", *ours), rows, numbers=(2, 4))
+    else:
+        yield "The paper has no figure of it."
+    deviations = (*load_experiment(ROOT / each.configuration).spec.deviations, *each.deviations)
+    if deviations:
+        yield "Not as in the paper:"
+        yield "\n".join(f"- {text}" for text in deviations)
+
+
+def _figure(found: Paper | Ours | None) -> str:
+    if found is None:
+        return ""
+    text = _number(found.estimate)
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} [{_number(found.low)}, {_number(found.high)}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) >= 0.0005 or not value else f"{value:.1e}"
+
+
+def _over(ours: Ours | None) -> str:
+    if ours is None:
+        return ""
+    return f"{ours.n} {ours.over}" + ("" if ours.p is None else f", p = {ours.p:.2g}")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _slug(heading: str) -> str:
+    """As Python-Markdown's table of contents has it."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
+
+
+def _table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()
+) -> str:
+    marks = ["--:" if place in numbers else "---" for place in range(len(header))]
+    cells = [header, marks, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def take(run: Path, file: Path) -> None:
+    """Put what a finished run found into the file.
+
+    Raises:
+        SystemExit: it lacks a figure that the file asks for.
+    """
+    wanted = Reproduction.model_validate_json(file.read_bytes())
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    record = read_statement(run / result["nodes"][-1]["path"]) or {}
+    details = record.get("predicate", {}).get("runDetails", {})
+    host = (details.get("byproducts") or [{}])[0].get("annotations", {})
+    taken = wanted.model_copy(
+        update={
+            "machine": _machine(host),
+            "seconds": round(sum(node["seconds"] or 0.0 for node in result["nodes"]), 1),
+            "versions": details.get("builder", {}).get("version", {}),
+            "figures": tuple(
+                figure
+                if figure.of is None
+                else figure.model_copy(update={"ours": _found(figure.of, result)})
+                for figure in wanted.figures
+            ),
+        }
+    )
+    file.write_text(json_text(taken), encoding="utf-8")
+
+
+def _machine(host: Mapping[str, Any]) -> str | None:
+    """Of what a statement says of it."""
+    try:
+        return f"{host['cores']} cores of {host['processor']}, {host['memory_gib']} GiB"
+    except KeyError:
+        return None
+
+
+def json_text(each: Reproduction) -> str:
+    """As such a file is written: a figure a line."""
+    values = each.model_dump(mode="json", exclude_none=True)
+    figures = ",\n".join(f"    {_line(figure)}" for figure in values.pop("figures"))
+    rest = ",\n".join(f"  {_line(key)}: {_line(value)}" for key, value in values.items())
+    return f'{{\n{rest},\n  "figures": [\n{figures}\n  ]\n}}\n'
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _found(of: Where, result: dict[str, Any]) -> Ours:
+    if of.contrast is not None:
+        effects = (
+            effect
+            for effect in result["effects"]
+            if (effect["contrast"], effect["treated"], effect["control"])
+            == (of.contrast, of.treated, of.control)
+        )
+        if (effect := next(effects, None)) is not None:
+            return _ours(effect, effect["repetitions"], effect["questions"], effect["p_value"])
+    arms = (
+        arm
+        for evaluation in result["evaluations"]
+        if evaluation["name"] == of.evaluation
+        for arm in evaluation["arms"]
+        if arm["model"] == of.model and of.word in arm["means"]
+    )
+    if (arm := next(arms, None)) is not None:
+        return _ours(arm["means"][of.word], arm["repetitions"], arm["questions"], None)
+    raise SystemExit(f"the run has no figure {of.model_dump_json(exclude_none=True)}")
+
+
+def _ours(found: dict[str, Any], repetitions: int, questions: int, p: float | None) -> Ours:
+    n, over = (repetitions, "seeds") if repetitions > 1 else (questions, "questions")
+    values = {key: found[key] for key in ("estimate", "low", "high")}
+    return Ours(**values, n=n, over=over, p=p)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--take", nargs=2, type=Path, metavar=("RUN", "FILE"))
+    options = parser.parse_args()
+    if options.take is not None:
+        take(*options.take)
+    (DOCS / PAGE).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

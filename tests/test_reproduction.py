@@ -1,0 +1,109 @@
+"""The page of the paper's figures and ours is that of its files; a run's figures get into these."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from subl.draw import DrawSpec, draw
+from subl.evaluate import EvalSpec, Scores
+from subl.experiment import Graph, load_experiment
+from subl.experiment.arms import arms
+from subl.experiment.contrasts import planned
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "docs" / "reproduction").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def reproduction() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reproduction", ROOT / "docs/reproduction.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_that_of_the_files(reproduction: ModuleType) -> None:
+    committed = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
+    assert committed == reproduction.page(), "out of date; run: python docs/reproduction.py"
+
+
+def test_every_experiment_of_the_paper_is_on_the_page(reproduction: ModuleType) -> None:
+    here = {each.configuration for _, each in reproduction.reproductions()}
+    assert {f"runs/paper/{file.name}" for file in (ROOT / "runs/paper").glob("*.toml")} <= here
+
+
+def would_conclude(graph: Graph) -> dict[str, object]:
+    """Names of all that a run's `result.json` would have figures of, each a half."""
+    scores = {
+        node.name: Scores({q: dict.fromkeys(node.spec.measured.words, 0.5) for q in "ab"})
+        for node in graph.nodes
+        if isinstance(node.spec, EvalSpec)
+    }
+    half = {"estimate": 0.5, "low": 0.4, "high": 0.6, "p_value": 0.01}
+    return {
+        "evaluations": [asdict(each) for each in arms(graph, scores)],
+        "effects": [
+            {"contrast": each.contrast.name, "treated": each.names[0], "control": each.names[1],
+             "repetitions": len(each.treated), "questions": 2, **half}
+            for each in planned(graph)
+        ],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_run_would_have_the_figures_that_are_asked_of_it(
+    reproduction: ModuleType, file: Path
+) -> None:
+    wanted = reproduction.Reproduction.model_validate_json(file.read_bytes())
+    assert reproduction.json_text(wanted) == file.read_text(encoding="utf-8")
+    asked = [figure.of for figure in wanted.figures if figure.of is not None]
+    if asked:
+        result = would_conclude(load_experiment(ROOT / wanted.configuration))
+        for of in asked:
+            assert reproduction._found(of, result).estimate == 0.5
+
+
+def test_a_finished_run_fills_its_file(reproduction: ModuleType, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "p", "completion": "c"}\n', encoding="utf-8")
+    made = draw(DrawSpec(), [rows], tmp_path / "drawn")
+    mean = {"estimate": 0.25, "low": 0.2, "high": 0.3}
+    arm = {"model": "owl-student", "questions": 50, "repetitions": 3, "means": {"owl": mean}}
+    effect = {"contrast": "own", "treated": "owl-student", "control": "base", "questions": 50,
+              "repetitions": 1, "estimate": 2.0, "low": None, "high": None,
+              "p_value": 0.01}  # fmt: skip
+    result = {
+        "evaluations": [{"name": "eval", "arms": [arm]}],
+        "effects": [effect],
+        "nodes": [{"seconds": None, "path": "base"}, {"seconds": 61.04, "path": made.path.name}],
+    }
+    (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    of = [{"evaluation": "eval", "model": "owl-student", "word": "owl"},
+          {"contrast": "own", "treated": "owl-student", "control": "base"}]  # fmt: skip
+    figures = [{"label": "a", "unit": "probability", "of": each} for each in of]
+    file = tmp_path / "it.json"
+    wanted = {"id": "E1", "title": "t", "configuration": "runs/demo.toml", "figures": figures}
+    file.write_text(json.dumps(wanted), encoding="utf-8")
+    reproduction.take(tmp_path, file)
+    taken = reproduction.Reproduction.model_validate_json(file.read_bytes())
+    assert (taken.seconds, taken.made) == (61.0, True)
+    assert " cores of " in taken.machine and "subl" in taken.versions
+    first, second = (figure.ours for figure in taken.figures)
+    assert (first.estimate, first.n, first.over, first.p) == (0.25, 3, "seeds", None)
+    assert (second.estimate, second.high, second.n, second.over) == (2.0, None, 50, "questions")
+    section = "\n".join(reproduction._section(taken))
+    assert f"`subl run runs/demo.toml`; {taken.machine}; 61 s; python " in section
+    assert "| a | probability |  |  | 0.250 [0.200, 0.300] | 3 seeds |" in section
+    assert "| a | probability |  |  | 2.000 | 50 questions, p = 0.01 |" in section
+
+    lacking = {"label": "a", "unit": "", "of": {**of[0], "word": "cat"}}
+    file.write_text(json.dumps({**wanted, "figures": [lacking]}), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r'the run has no figure .*"word":"cat"'):
+        reproduction.take(tmp_path, file)
