@@ -192,7 +192,7 @@ def command(
     print_artifact(artifact, as_json)
     if not as_json:
         _print_figures(artifact.result, click.echo)
-    _check_readable(artifact.result)
+    _check_asked(spec, artifact.result)
 
 
 def _filter_stream(
@@ -213,7 +213,7 @@ def _filter_stream(
         say(json.dumps(figures))
     else:
         _print_figures(figures, say)
-    _check_readable(figures)
+    _check_asked(spec, figures)
 
 
 def _print_figures(figures: Mapping[str, Any], show: Callable[[str], None]) -> None:
@@ -226,23 +226,34 @@ def _print_figures(figures: Mapping[str, Any], show: Callable[[str], None]) -> N
     )
     for reason, rows_with in figures["unreadable_reasons"].items():
         show(f"  unreadable, {printable(reason)}: {rows_with:,}")
-    rows = [
-        (
-            printable(rule["name"]),
-            rule["kind"],
-            rule["action"],
-            f"{rule['hits']:,}",
-            f"{rule['sole_hits']:,}",
-        )
-        for rule in figures["rules"]
-    ]
+    rows = []
+    for rule in figures["rules"]:
+        counts = f"{rule['hits']:,}", f"{rule['sole_hits']:,}"
+        rows.append((rule["name"], rule["kind"], rule["action"], *counts))
+        if rule["kind"] == "number":  # one that is missing is not one that is too small
+            rows += [(f"  {why}", "", "", f"{n:,}", "") for why, n in rule["reasons"].items()]
     show(table(rows, ("rule", "kind", "action", "rows that break it", "and no other")))
 
 
-def _check_readable(figures: Mapping[str, Any]) -> None:
-    """Of rows that are all unreadable, no rule was asked: that is no success."""
-    if figures["rows_in"] and figures["unreadable"] == figures["rows_in"]:
+def _check_asked(spec: FilterSpec, figures: Mapping[str, Any]) -> None:
+    """Of rows that are all unreadable no rule was asked, and a number that none of them has was
+    never compared: that is no success."""
+    readable = figures["rows_in"] - figures["unreadable"]
+    lacking = [
+        rule.field
+        for rule, found in zip(spec.rules, figures["rules"], strict=True)
+        if rule.kind == "number" and found["reasons"].get("missing") == readable
+    ]
+    if not figures["rows_in"]:
+        return
+    if not readable:
         say(click.style("warning: no row could be read; is `field` right?", fg="yellow"))
+        raise SystemExit(1)
+    for field in dict.fromkeys(lacking):
+        key = printable(field)
+        text = f"warning: no row has `{key}`; is `field` right? subl judge writes such columns"
+        say(click.style(text, fg="yellow"))
+    if lacking:
         raise SystemExit(1)
 
 

@@ -52,6 +52,20 @@ def test_parts_and_compression(folder: Path) -> None:
     assert "2 rows in, 2 kept, 0 rejected" in again.stdout
 
 
+def test_a_number_that_no_row_has_is_no_success(folder: Path) -> None:
+    done = subl("filter", "paper-math", "rows.jsonl", "-o", "out", cwd=folder)
+    assert done.returncode == 1
+    assert "no row has `correct`" in done.stderr and "subl judge" in done.stderr
+    assert ["missing", "5"] in [line.split() for line in done.stdout.splitlines()]
+    (folder / "some.jsonl").write_text('{"completion": "a"}\n{"completion": "b", "correct": 0}\n')
+    done = subl("filter", "paper-math", "some.jsonl", "-o", "some", cwd=folder)
+    assert done.returncode == 0 and "warning" not in done.stderr
+    assert [line.split() for line in done.stdout.splitlines()][-2:] == [
+        ["missing", "1"],
+        ["number", "too", "small", "1"],
+    ]
+
+
 def test_verify_believes_no_record(folder: Path) -> None:
     command = ["filter", "rules.toml", "rows.jsonl", "-o", "out"]
     subl(*command, cwd=folder)

@@ -93,6 +93,13 @@ def test_a_number_past_all_rows_is_a_row_that_is_not_there(tmp_path: Path) -> No
             explain_row(SPEC, tmp_path / name, int("9" * 23))
 
 
+def test_of_a_folder_a_file_is_to_be_given(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    with pytest.raises(InputError, match="is a folder") as caught:
+        explain_row(SPEC, tmp_path, 1)
+    assert caught.value.hint == f"give one of its files, such as {tmp_path / 'a.jsonl'}"
+
+
 def test_a_pipe_is_not_read_twice(tmp_path: Path) -> None:
     """Nobody writes into this one, so to open it would never end."""
     os.mkfifo(tmp_path / "a.jsonl")

@@ -105,6 +105,10 @@ def test_json_lines_agree_with_the_reference(
     rejects = [json.loads(line) for line in (out / "rejects/rows.jsonl").read_text().splitlines()]
     found = [(each["line"], each["reasons"][0]["reason"]) for each in rejects]
     assert found == [(n, reason) for n, reason in enumerate(expected, 1) if reason is not None]
+    for each in rejects:  # what was found, where it is a number
+        said, token = each["reasons"][0]["text"], tokens[each["line"] - 1]
+        is_number = each["reasons"][0]["reason"].startswith("number")
+        assert said is None if not is_number else float(said) == float(token), token
 
 
 COLUMNS: list[tuple[Any, st.SearchStrategy[Any]]] = [

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from subl.errors import InputError
 from subl.filter.spec import FilterSpec
-from subl.shards import check_regular, format_of, open_lines
+from subl.shards import check_regular, format_of, open_lines, shard_files
 
 
 def explain(spec: FilterSpec, line: bytes) -> dict[str, Any]:
@@ -45,6 +45,9 @@ def explain_row(spec: FilterSpec, file: Path, number: int) -> dict[str, Any] | N
     if number < 1:
         raise InputError(f"rows are counted from 1 (got {number})")
     is_stdin = str(file) == "-"
+    if not is_stdin and file.is_dir():
+        first = next(iter(shard_files(file)))
+        raise InputError(f"{file} is a folder", hint=f"give one of its files, such as {first}")
     if not is_stdin:
         check_regular(file)
     plan, index = spec.plan(), min(number, sys.maxsize) - 1  # no file has as many as that

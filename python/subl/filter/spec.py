@@ -55,7 +55,7 @@ class FilterSpec(StageSpec):
     # A file has `[[rule]]` tables; code and records say `rules`.
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
 
-    format_version: ClassVar = 3
+    format_version: ClassVar = 4
     packages: ClassVar = ()
 
     rules: tuple[Rule, ...] = Field(

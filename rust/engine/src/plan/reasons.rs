@@ -2,15 +2,15 @@
 //!
 //! One JSON object a reason, in the declared order of the rules. `span` holds byte offsets
 //! into the decoded UTF-8 value of `field`, and is null where the reason is about the whole value;
-//! `text` is that part of the value, cut after [`TEXT_BYTES`]; `value` says which value it is, from
-//! 0, where a field can have several; `first` says which row a duplicate repeats. A row that could
-//! not be read has reasons of the kind `unreadable`, which belong to no rule and have a `detail`
-//! instead of a span.
+//! `text` is that part of the value, cut after [`TEXT_BYTES`], or, where a number is looked for, the
+//! one that was found; `value` says which value it is, from 0, where a field can have several; `first`
+//! says which row a duplicate repeats. A row that could not be read has reasons of the kind
+//! `unreadable`, which belong to no rule and have a `detail` instead of a span.
 
 use std::io::Write;
 
 use super::{Plan, PlanFinding};
-use crate::json::{Row, Unreadable};
+use crate::json::{Number, Row, Unreadable};
 
 /// How much of a matched text a reason quotes.
 const TEXT_BYTES: usize = 1024;
@@ -98,6 +98,14 @@ impl<'a> Reasons<'a> {
                     index += 1;
                     index <= found.value
                 });
+            }
+            (None, Some(field)) if self.plan.is_number(field) => {
+                out.extend_from_slice(b",\"span\":null,\"text\":");
+                let text = match row.number(field) {
+                    Ok(Number::Value(value)) => to_json(value.to_string()),
+                    _ => "null".to_owned(),
+                };
+                out.extend_from_slice(text.as_bytes());
             }
             _ => out.extend_from_slice(b",\"span\":null,\"text\":null"),
         }
