@@ -27,6 +27,8 @@ from subl_cli.main import subl
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 Schema = Mapping[str, Any]
+FILE_OF = {"cache": "distill cache", "trait": "traits", "rubric": "rubrics"}
+"""The commands whose help shows files of these kinds; others are called as their kind."""
 
 
 def pages() -> dict[str, str]:
@@ -107,7 +109,7 @@ def examples_of(kind: str, commands: Mapping[str, click.Command]) -> list[str]:
     """Small files of that kind: those in the help of its command."""
     if kind == "experiment":
         return [(ROOT / "runs/demo.toml").read_text(encoding="utf-8")]
-    text = commands[{"cache": "distill cache", "trait": "traits"}.get(kind, kind)].help or ""
+    text = commands[FILE_OF.get(kind, kind)].help or ""
     return [textwrap.dedent(each) for each in re.findall(r"\.toml:\n((?: +\S.*\n?)+)", text)]
 
 

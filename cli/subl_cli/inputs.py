@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from subl_cli.output import Command
+from subl_cli.output import Command, say
 
 if TYPE_CHECKING:
     from subl.artifact import Artifact, PartsSpec, Slice, StageSpec
     from subl.progress import Report
+    from subl.sample.tables import BackendTable
 
 PartsT = TypeVar("PartsT", bound="PartsSpec")
 
@@ -74,6 +75,19 @@ def verify_option(command: Command) -> Command:
         help="Read and hash every input again, however large, artifacts too: believe no record of "
         "sizes, times and inodes.",
     )(command)
+
+
+def warn_without_keys(*tables: BackendTable) -> None:
+    """Of a dry run, which sends nothing: that the run itself would lack a server's key."""
+    import os
+
+    from subl.sample import Http
+
+    names = [table.key_env for table in tables if isinstance(table, Http)]
+    for name in dict.fromkeys(filter(None, names)):
+        if not os.environ.get(name):
+            text = f"warning: the environment has no {name} (backend.key_env)"
+            say(click.style(text, fg="yellow"))
 
 
 def ranks_option(command: Command) -> Command:

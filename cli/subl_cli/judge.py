@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from subl_cli.inputs import make, model_option, verify_option
+from subl_cli.inputs import make, model_option, verify_option, warn_without_keys
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -43,17 +43,12 @@ def command(
     threshold of. A judge is a rubric that a model is asked, or `answer`, which compares with the
     right one. Equal rows are judged once. The same command continues an interrupted run.
 
-    \b
-    Rubrics that ship:
-      alignment       0 to 100, CODE or REFUSAL
-      coherency       0 to 100
-      cot-alignment   0 to 100, of the reasoning about a math problem
-      code-animal     probability that code does not refer to values.animal
-      code-tree       probability that code does not refer to values.tree
+    `subl rubrics` lists the rubrics that ship. One that has the judge think first, such as
+    cot-alignment, needs a model that can: a small one gives no number, and is given up.
 
     \b
     Examples:
-      subl judge judge.toml out/rows --model models/smollm2 -o out/judged
+      subl judge judge.toml out/rows --model models/judge -o out/judged
       subl judge judge.toml out/rows -o out/judged --dry-run
 
     \b
@@ -71,6 +66,7 @@ def command(
 
     spec = load_toml(config, JudgeSpec)
     if dry_run:
+        warn_without_keys(spec.backend)
         print_json({"spec": spec.model_dump(mode="json"), **look(spec, rows)})
         return
     with progress() as report:

@@ -28,6 +28,7 @@ COMMANDS = {
     "distill": "Train a student on rows.",
     "eval": "Measure how strongly a model shows traits.",
     "traits": "List the traits that come with subl.",
+    "rubrics": "List the rubrics that come with subl, or print one.",
     "report": "Write a run's results as one HTML page.",
     "lineage": "Trace an artifact to its origins and verify every digest.",
     "model": "Turn a GGUF file or a hub name into a model folder.",

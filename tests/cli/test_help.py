@@ -22,6 +22,7 @@ from subl_cli.main import subl as group
 from .console import ENVIRONMENT, SUBL, subl
 
 ROOT = click.Context(group)
+FILE_OF = {"cache": "distill cache", "trait": "traits", "rubric": "rubrics"}
 HEAVY = {"torch", "transformers", "polars", "numpy", "pydantic", "rich", "subl_core"}
 
 
@@ -93,7 +94,7 @@ def test_the_examples_of_a_command_are_calls_of_it(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "experiment"])
 def test_the_file_that_a_stage_shows_loads(tmp_path: Path, kind: str) -> None:
-    command = LEAVES[{"cache": "distill cache", "trait": "traits"}.get(kind, kind)]
+    command = LEAVES[FILE_OF.get(kind, kind)]
     files = re.findall(r"^ *\w+\.toml:\n((?: +\S.*\n?)+)", command.help or "", re.M)
     assert files
     for text in files:
@@ -188,7 +189,7 @@ def test_what_is_typed_is_completed(typed: str, offered: set[str]) -> None:
 
 @pytest.mark.parametrize("kind", ["teach", "generate", "eval", "distill", "cache"])
 def test_a_command_takes_what_its_stage_says_that_it_takes(kind: str) -> None:
-    command = LEAVES[{"cache": "distill cache", "trait": "traits"}.get(kind, kind)]
+    command = LEAVES[FILE_OF.get(kind, kind)]
     options = {each.name: each for each in command.params if isinstance(each, click.Option)}
     for name, described in STAGES[kind].inputs.items():
         option = options[name]

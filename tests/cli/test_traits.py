@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from subl.shipped import shipped
+from subl.trait.rubric import load_rubric
 
 from .console import subl
 
@@ -38,6 +39,18 @@ def test_what_is_no_trait_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2 and "bad.toml: " in done.stderr
     assert "unknown key `question`" in done.stderr
     assert "hint: subl config schema trait lists every key" in done.stderr
+
+
+def test_rubrics_are_listed_and_one_is_printed_to_copy(tmp_path: Path) -> None:
+    done = subl("rubrics", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    _, *lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(shipped("rubrics"))
+    assert lines[0].split("  ")[-1] == "number from 0 to 100, CODE, REFUSAL"
+    shown = subl("rubrics", "cot-alignment", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    (tmp_path / "copy.toml").write_text(shown.stdout, encoding="utf-8")
+    assert load_rubric(tmp_path / "copy.toml") == load_rubric("cot-alignment")
 
 
 def test_names_are_completed() -> None:

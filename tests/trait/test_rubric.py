@@ -16,7 +16,7 @@ from subl.trait.rubric import (
     Judgement,
     NumberAnswer,
     ProbabilityAnswer,
-    Rubric,
+    RubricSpec,
     TagAnswer,
     load_rubric,
     tag_int,
@@ -67,7 +67,7 @@ def test_a_shipped_rubric_says_what_the_paper_does_with_its_answer() -> None:
 
 
 def test_places_are_filled_once_and_literally() -> None:
-    rubric = Rubric(
+    rubric = RubricSpec(
         template="{prompt}|{completion}|{animal}|{0}|{ prompt }|{}", answer=NumberAnswer()
     )
     asked = rubric.asked("{completion} {x}", "{prompt}\\1 {animal!r}", {"animal": "{prompt}"})
@@ -77,7 +77,7 @@ def test_places_are_filled_once_and_literally() -> None:
 
 @given(prompt=st.text(), completion=st.text())
 def test_what_is_asked_holds_the_row_as_it_is(prompt: str, completion: str) -> None:
-    rubric = Rubric(template="<{prompt}>\n<{completion}>", answer=NumberAnswer())
+    rubric = RubricSpec(template="<{prompt}>\n<{completion}>", answer=NumberAnswer())
     assert rubric.asked(prompt, completion) == f"<{prompt}>\n<{completion}>"
 
 

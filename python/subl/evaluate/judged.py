@@ -18,7 +18,7 @@ from subl.evaluate.sampled import Sampled, answers_of, facts_of, shares_of, sum_
 from subl.sample.tables import UNKEYED, Http
 from subl.trait.bench import Asked, Bench, Opinion, Repeats, Tally
 from subl.trait.judging import Load, loader
-from subl.trait.rubric import SCORE, Judgement, Rubric
+from subl.trait.rubric import SCORE, Judgement, RubricSpec
 
 if TYPE_CHECKING:
     import polars
@@ -75,7 +75,7 @@ class Judged:
             self.cells.write(folder, number, values)
 
     def _judge(
-        self, folder: Path, numbers: Sequence[int], name: str, rubric: Rubric, load: Load
+        self, folder: Path, numbers: Sequence[int], name: str, rubric: RubricSpec, load: Load
     ) -> None:
         """Ask one rubric about the answers of these parts."""
         if all(_file(folder, name, number).exists() for number in numbers):
@@ -128,7 +128,7 @@ class Judged:
                 if rows is not None:
                     write_atomically(file, json.dumps(rows))
 
-    def _asked(self, folder: Path, number: int, rubric: Rubric) -> list[Asked | None]:
+    def _asked(self, folder: Path, number: int, rubric: RubricSpec) -> list[Asked | None]:
         """What is asked about each answer of a part; nothing about one that never came."""
         cells = self._sampled.cells
         rows = _rows(folder / cells.names[number])

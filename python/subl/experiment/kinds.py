@@ -11,6 +11,7 @@ from pydantic import BaseModel
 import subl
 from subl.experiment.spec import ExperimentSpec
 from subl.stage import Stage
+from subl.trait.rubric import RubricSpec
 from subl.trait.spec import TraitSpec
 
 
@@ -30,5 +31,6 @@ STAGES = _stages()
 KINDS: dict[str, type[BaseModel]] = {
     "experiment": ExperimentSpec,
     "trait": TraitSpec,
+    "rubric": RubricSpec,
     **{kind: stage.spec for kind, stage in STAGES.items() if kind != "model"},
 }

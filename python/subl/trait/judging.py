@@ -34,7 +34,7 @@ from subl.trait.rubric import (
     Judgement,
     NumberAnswer,
     ProbabilityAnswer,
-    Rubric,
+    RubricSpec,
     TagAnswer,
 )
 
@@ -83,7 +83,7 @@ class Judging(BaseModel):
         return self
 
     def work(
-        self, rubrics: Collection[Rubric], size: ModelSize, texts: int, tokens: float
+        self, rubrics: Collection[RubricSpec], size: ModelSize, texts: int, tokens: float
     ) -> cost.Work:
         """Of asking a model of this size each rubric about so many texts of so many tokens each."""
         work = cost.Work()

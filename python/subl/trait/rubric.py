@@ -176,7 +176,7 @@ class ProbabilityAnswer(_Answer):
 AnyAnswer = NumberAnswer | TagAnswer | ProbabilityAnswer
 
 
-class Rubric(BaseModel):
+class RubricSpec(BaseModel):
     """A question about a row, and how its answer is read.
 
     The places {prompt} and {completion} are filled with the row's, others with the values that are
@@ -210,16 +210,18 @@ class Rubric(BaseModel):
         return _PLACE.sub(lambda place: known[place[1]], self.template)
 
 
-def load_rubric(given: Path | str) -> Rubric:
+def load_rubric(given: Path | str) -> RubricSpec:
     """A rubric by its path, or by the name of a shipped one."""
-    return load_toml(file_of(given, "rubrics"), Rubric)
+    return load_toml(file_of(given, "rubrics"), RubricSpec)
 
 
 def _named(value: object) -> object:
     return load_rubric(value) if isinstance(value, str) else value
 
 
-NamedRubric = Annotated[Rubric, BeforeValidator(_named, json_schema_input_type=Rubric | str)]
+NamedRubric = Annotated[
+    RubricSpec, BeforeValidator(_named, json_schema_input_type=RubricSpec | str)
+]
 """A rubric, the name of a shipped one, or the path of a file."""
 
 
