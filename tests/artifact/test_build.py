@@ -58,6 +58,18 @@ def never_called() -> None:
 # Made once
 
 
+def test_what_fails_before_it_made_anything_leaves_nothing(tmp_path: Path, source: Path) -> None:
+    def fail(folder: Path) -> dict[str, Any]:
+        raise InputError("no")
+
+    with pytest.raises(InputError, match="no"):
+        build(tmp_path / "out", "notes", NotesSpec(), {"source": source}, fail)
+    assert list(tmp_path.iterdir()) == [source]
+    with pytest.raises(AssertionError, match="again"):
+        make_notes(tmp_path / "out", source, halfway=never_called)
+    assert (tmp_path / "out.partial" / "copy" / "data.bin").exists()  # to go on with
+
+
 def test_the_same_key_is_found_and_not_made_again(tmp_path: Path, source: Path) -> None:
     first = make_notes(tmp_path / "out", source)
     before = tree(tmp_path / "out")

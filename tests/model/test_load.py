@@ -175,6 +175,9 @@ def test_an_adapter_that_is_not_whole_is_named(
 def test_a_local_folder_is_used_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
     assert folder_of(str(tiny_model), tmp_path) == tiny_model
     assert not list(tmp_path.iterdir())
+    (tmp_path / "round").symlink_to("round")  # what is in it nobody looks at
+    with pytest.raises(InputError, match="is not a model folder"):
+        resolve(str(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -363,15 +363,25 @@ def locked(
             raise BusyError(
                 f"another process is writing {what or partial}", hint="wait for it, or stop it"
             ) from error
-        yield
-        with suppress(OSError):  # others do the same, or are back at it
-            if all(path.name.startswith(_LOCK) for path in partial.iterdir()):
-                # Somebody else finished the work while we asked for it.
-                for path in partial.iterdir():
-                    path.unlink(missing_ok=True)
-                partial.rmdir()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # others do the same, or are back at it
+                _clear(partial, alone=name == _LOCK and how == fcntl.LOCK_EX)
     finally:
         os.close(descriptor)
+
+
+def _clear(partial: Path, *, alone: bool) -> None:
+    """Remove a partial directory in which there is nothing to go on with: somebody else finished
+    the work while we asked for it, or, where nobody else may be about to begin, ours came to
+    nothing."""
+    names = {path.name for path in partial.iterdir()}
+    ours = alone and not _left_in(partial) and _read_spec(partial / "spec.json") is not None
+    if ours or all(name.startswith(_LOCK) for name in names):
+        for name in names:
+            (partial / name).unlink(missing_ok=True)
+        partial.rmdir()
 
 
 def _opened(partial: Path, name: str) -> int:

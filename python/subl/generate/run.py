@@ -171,7 +171,6 @@ class _Run:
             self._report(self._done(progress.done, progress.task))
 
         backend.begin(lambda: (request for request, _ in self._requests()), folder / _NOTES, told)
-        write_atomically(folder / _FACTS, json.dumps(backend.facts()))
         requests, wanted = self._requests(), set(numbers)
         failures = Failures(self._spec.failed_share, self._rows)
         for number, shard in enumerate(self.shards):
@@ -192,6 +191,7 @@ class _Run:
                 outcome = {"failed": failed, "usage": usage_of(journal)}
                 write_atomically(folder / _outcome(shard), json.dumps(outcome))
             said = [row for place, row in enumerate(rows) if not made[place].failed]
+            write_atomically(folder / _FACTS, json.dumps(backend.facts()))
             write_atomically(folder / shard, _lines(said))
             journal.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from subl.artifact import sync
 from subl.errors import InputError, OutputError
 from subl.extras import require
 from subl.model.chat import give_system_prompt
-from subl.model.condition import conditioned
+from subl.model.condition import FILE, conditioned
 from subl.model.spread import DeviceMap
 from subl.model.steering import steer
 
@@ -76,7 +76,7 @@ def _load(path: Path, dtype: DType, to: torch.device | DeviceMap | None) -> PreT
     import torch
     from transformers import AutoModelForCausalLM
 
-    _check(path)
+    check_folder(path)
     quiet_libraries()
     where = _fitting(path, dtype) if to is None else to
     spread: dict[str, Any] = {}
@@ -273,7 +273,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
     found = conditioned(path)
     path = found.folder
-    _check(path)
+    check_folder(path)
     quiet_libraries()
     with unreadable_models(path):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -331,10 +331,14 @@ def _architecture(path: Path) -> str:
         return ""
 
 
-def _check(path: Path) -> None:
-    if (path / ADAPTER / "adapter_config.json").is_file():
-        return
-    if (path / "config.json").is_file():
+def check_folder(path: Path) -> None:
+    """Refuse what is no model folder, by the names of its files: nothing is read.
+
+    Raises:
+        InputError: says what there is instead.
+    """
+    known = ("config.json", f"{ADAPTER}/adapter_config.json", FILE)
+    if any((path / name).is_file() for name in known):
         return
     if (path / "adapter_config.json").is_file():
         raise InputError(

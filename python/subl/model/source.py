@@ -33,11 +33,27 @@ class ModelSpec(StageSpec):
 
 
 def folder_of(source: str, models: Path, report: Report = silent) -> Path:
-    """The model folder that `source` names, adding it below `models` if need be."""
+    """The model folder that `source` names, adding it below `models` if need be.
+
+    Raises:
+        InputError: there is none, or a folder that is none; before anything is hashed.
+    """
+    return local_folder(source) or add(source, models / _folder_name(source), report).path
+
+
+def local_folder(source: str) -> Path | None:
+    """The model folder that lies where `source` says; None where it names something else.
+
+    Raises:
+        InputError: a folder lies there, and is not a model's.
+    """
+    from subl.model.load import check_folder
+
+    if not is_folder(source):
+        return None
     path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    return add(source, models / _folder_name(source), report).path
+    check_folder(path)
+    return path
 
 
 def is_folder(source: str) -> bool:

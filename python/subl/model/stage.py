@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from subl.artifact import Artifact
 from subl.cost import CONVERTING, LOADING, START, Rows, Work, weight_bytes
-from subl.model.source import ModelSpec, add, is_folder, made_from
+from subl.model.source import ModelSpec, add, local_folder, made_from
 from subl.progress import Report
 from subl.stage import Given, Stage
 
@@ -25,7 +25,7 @@ def _names(spec: ModelSpec, given: Given) -> dict[str, Path]:
 
 
 def _found(spec: ModelSpec) -> Path | None:
-    return Path(spec.source).expanduser() if is_folder(spec.source) else None
+    return local_folder(spec.source)
 
 
 def _cost(spec: ModelSpec, size: ModelSize, rows: Rows) -> Work:
