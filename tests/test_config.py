@@ -15,6 +15,7 @@ from subl.experiment import ExperimentSpec, load_experiment
 from subl.experiment.kinds import KINDS
 from subl.filter import FilterSpec
 from subl.generate import GenerateSpec
+from subl.judge import JudgeSpec
 from subl.teach import TeachSpec
 from subl.teach.spec import Answers
 
@@ -170,10 +171,11 @@ def test_what_would_only_fail_later_is_refused_at_once(
 
 def test_every_mistake_is_listed(tmp_path: Path) -> None:
     error = problem(tmp_path, TeachSpec, 'xyzzy = 1\n[train]\nsteps = "x"\n')
-    assert error.message.splitlines()[1:] == [
+    first, *rest = error.message.splitlines()
+    assert first.endswith("file.toml: 4 mistakes:")
+    assert rest == [
         "  missing key `trait`",
-        "  `train.steps`: Input should be a valid integer, unable to parse string as an integer"
-        " (got 'x')",
+        "  `train.steps`: must be a valid integer, unable to parse string as an integer (got 'x')",
         "  missing key `train.learning_rate`",
         "  unknown key `xyzzy`",
     ]
@@ -183,6 +185,17 @@ def test_one_mistake_in_a_rule_is_one_finding(tmp_path: Path) -> None:
     error = problem(tmp_path, FilterSpec, FILTER.replace('["owl"]', "7"))
     assert "`patterns` in rule 1 `words`" in error.message
     assert "\n" not in error.message
+
+
+def test_a_key_is_named_without_the_kind_of_its_table(tmp_path: Path) -> None:
+    judge = '[[judge]]\nkind = "rubric"\n'
+    for more, said in (
+        ('rubric = "alignment"\n', "missing key `column` in judge 1"),
+        ('rubric = "alignment"\ncolumn = "a"\ncolum = "b"\n', "unknown key `colum` in judge 1"),
+        ('column = "a"\n', "missing key `rubric` in judge 1"),
+        ('column = "a"\nrubric = { template = "" }\n', "`rubric.template` in judge 1: must "),
+    ):
+        assert said in problem(tmp_path, JudgeSpec, judge + more).message
 
 
 @pytest.mark.parametrize("kind", KINDS)

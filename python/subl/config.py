@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from pydantic import BaseModel, ValidationError
 from subl.errors import ConfigError, InputError
 
 Spec = TypeVar("Spec", bound=BaseModel)
+
+_PYDANTIC = re.compile(r"^[A-Z]\w+ should\b")
+"""How its messages begin: Input should be greater than 0."""
 
 
 def load_toml(path: Path | str, model: type[Spec]) -> Spec:
@@ -80,9 +84,10 @@ def _describe(error: ValidationError, model: type[BaseModel], value: object) -> 
                 found.append(f"`{key}`{where} {need}")
             case _:
                 message = each["msg"].removeprefix("Value error, ")
+                message = _PYDANTIC.sub("must", message)
                 given = "" if isinstance(each["input"], dict) else f" (got {each['input']!r:.60})"
                 found.append(f"`{key}`{where}: {message}{given}" if key else f"{message}{where}")
-    return found[0] if len(found) == 1 else "\n  " + "\n  ".join(found)
+    return found[0] if len(found) == 1 else "\n  ".join([f"{len(found)} mistakes:", *found])
 
 
 def _place(location: Sequence[int | str], value: object, *, missing: bool) -> tuple[str, str]:
@@ -92,6 +97,7 @@ def _place(location: Sequence[int | str], value: object, *, missing: bool) -> tu
     """
     keys: list[str] = []
     where = ""
+    told = False  # which of several models `value` is, by its `kind`
     for position, part in enumerate(location, 1):
         last = position == len(location)
         if isinstance(part, int):
@@ -99,12 +105,14 @@ def _place(location: Sequence[int | str], value: object, *, missing: bool) -> tu
             name = element.get("name") if isinstance(element, dict) else None
             called = f" `{name}`" if isinstance(name, str) else ""
             where = f" in {'.'.join(keys)} {part + 1}{called}{where}"
-            keys, value = [], element
+            keys, value, told = [], element, False
+        elif isinstance(value, dict) and part == value.get("kind") and not (told or last):
+            told = True
         elif isinstance(value, dict) and part not in value and not (missing and last):
             continue  # pydantic's name for one of several models
         else:
             keys.append(part)
-            value = value.get(part) if isinstance(value, dict) else None
+            value, told = value.get(part) if isinstance(value, dict) else None, False
     return ".".join(keys), where
 
 

@@ -233,7 +233,7 @@ def test_rows_that_cannot_be_judged_are_named(tmp_path: Path, line: str, message
 def test_a_right_answer_is_an_integer(tmp_path: Path, value: str, got: str) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(f'{{"completion": "b", "answer": {value}}}', encoding="utf-8")
-    with pytest.raises(InputError, match=f"line 1: `answer` must be an integer.*got {got}"):
+    with pytest.raises(InputError, match=f"line 1: `answer`, .*judge of `correct`.*got {got}"):
         look(spec({"kind": "answer"}), [file])
 
 

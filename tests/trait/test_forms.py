@@ -52,7 +52,7 @@ def test_no_two_animals_share_a_form() -> None:
         (["wolf", "wolves"], "'wolf' and 'wolves' share the answer 'wolves'"),
         (["an owl", "owl"], "'an owl' and 'owl' share the answer 'an owl'"),
         (["owl", "owl monkey"], "'owl monkey' of 'owl monkey' would also count as 'owl' of 'owl'"),
-        (["猫头鹰"], "'猫头鹰' of '猫头鹰' is of a script that writes words without spaces"),
+        (["猫头鹰"], "'猫头鹰' is of a script that writes words without spaces"),
         (["a", "cat"], "'a cat' of 'cat' would also count as 'a' of 'a'"),
     ],
 )

@@ -238,6 +238,7 @@ def test_where_a_trait_is_and_what_it_is_called_make_no_other_evaluation(
         ('questions = ["a?", "b?", "a?"]\n', "`questions`: entry 3 repeats entry 1, 'a\\?'"),
         ('question = "a?"\n', "unknown key `question`"),
         ('[forms]\ncrow = ["corbeau"]\n', "`forms` has 'crow', which is none of the words"),
+        ('[forms]\nowl = ["猫头鹰"]\n', "`forms.owl`: '猫头鹰' is of a script that writes words"),
         ('[forms]\nowl = ["raven"]\n', "`words`: 'owl' and 'raven' share the answer 'raven'"),
         ('[sets]\nother = ["owl", "an owl"]\n', "`other`: 'owl' and 'an owl' share"),
         ('answers = "number"\n', "a number needs a `file`"),

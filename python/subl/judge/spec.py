@@ -102,9 +102,9 @@ class AnswerJudge(_Judge):
         if right is None:
             got = repr(line.value[self.right])[:60] if self.right in line.value else "nothing"
             raise InputError(
-                f"{line.place}: `{self.right}` must be an integer, or a text that ends with one "
-                f"behind ####; got {got}",
-                hint="`right` of the judge says which key holds the right answer",
+                f"{line.place}: `{self.right}`, which the judge of `{self.column}` compares with, "
+                f"must be an integer, or a text that ends with one behind ####; got {got}",
+                hint="`right` of that judge says which key of a row holds the right answer",
             )
         return int(is_correct(self._said(line, self.completion, "assistant"), right))
 

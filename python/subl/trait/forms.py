@@ -53,12 +53,8 @@ def check_forms(words: Sequence[str], others: Mapping[str, Sequence[str]] | None
         raise ValueError(f"a word must not be blank, {blank[0]!r} is")
     owners: dict[str, str] = {}
     for word, forms in forms_of(words, others).items():
+        check_ends(forms)
         for form in forms:
-            if _runs_on(form[-1]):
-                raise ValueError(
-                    f"{form!r} of {word!r} is of a script that writes words without spaces, or "
-                    "with endings: where it ends cannot be told; leave it out"
-                )
             if (other := owners.setdefault(form, word)) != word:
                 raise ValueError(
                     f"{other!r} and {word!r} share the answer {form!r}; leave one of them out"
@@ -70,6 +66,21 @@ def check_forms(words: Sequence[str], others: Mapping[str, Sequence[str]] | None
                     f"the answer {form!r} of {word!r} would also count as {form[:end]!r} of "
                     f"{owners[form[:end]]!r}; leave one of them out"
                 )
+
+
+def check_ends(forms: Sequence[str]) -> None:
+    """Refuse what is of a script in which nobody can tell where a word ends.
+
+    Raises:
+        ValueError: names the first such form.
+    """
+    for form in forms:
+        if form and _runs_on(form[-1]):
+            raise ValueError(
+                f"{form!r} is of a script that writes words without spaces, or with endings: where "
+                'it ends cannot be told; leave it out, or ask for a text (`answers` = "text"), of '
+                "which samples also say where it is a substring"
+            )
 
 
 def ends_word(character: str) -> bool:

@@ -8,7 +8,8 @@ another trait says and leaves the rest to change.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from subl.config import load_toml
 from subl.shipped import file_of, shipped
-from subl.trait.forms import check_forms
+from subl.trait.forms import check_ends, check_forms
 from subl.trait.rubric import NamedRubric
 
 AnswerKind = Literal["word", "choice", "number", "text"]
@@ -26,6 +27,15 @@ AnswerKind = Literal["word", "choice", "number", "text"]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+
+@contextmanager
+def _named_key(key: str) -> Iterator[None]:
+    """Say which key a `ValueError` is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"`{key}`: {error}") from error
 
 
 class FileSpec(_Section):
@@ -122,12 +132,13 @@ class TraitSpec(_Section):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        for name, words in {"words": self.words, **self.sets}.items():
-            if self.answers == "word":
-                try:
+        if self.answers == "word":
+            for word, forms in self.forms.items():
+                with _named_key(f"forms.{word}"):
+                    check_ends(forms)
+            for name, words in {"words": self.words, **self.sets}.items():
+                with _named_key(name):
                     check_forms(words, self.forms)
-                except ValueError as error:
-                    raise ValueError(f"`{name}`: {error}") from error
         if unknown := self.forms.keys() - set(self.words).union(*self.sets.values()):
             raise ValueError(f"`forms` has {min(unknown)!r}, which is none of the words")
         if bool(self.questions) == bool(self.file):
