@@ -13,6 +13,7 @@ from subl_cli.inputs import (
     ranks_option,
     slice_option,
     verify_option,
+    warn_without_keys,
     with_ranks,
 )
 from subl_cli.output import (
@@ -85,6 +86,7 @@ def command(
     if dry_run:
         check_files(spec.prompts, bool(prompts))
         check_model(spec.backend, [] if model is None else ["model"])
+        warn_without_keys(spec.backend)
         first = [
             [turn._asdict() for turn in prompt.turns]
             for prompt in islice(prompts_to_ask(spec, prompts), 3)

@@ -104,8 +104,10 @@ def test_a_share_is_taken_of_the_requests_so_far() -> None:
     early = Failures(0.02, 100_000)
     for _ in range(2):
         early.add(REQUESTS[0], "no")
-    with pytest.raises(StageError, match="3 of 3 requests have failed"):
+    with pytest.raises(StageError, match="3 of 3 requests have failed") as caught:
         early.add(REQUESTS[0], "no")
+    assert "asks for the rest" not in str(caught.value.hint)
+    assert "leave_out, extra_body" in str(caught.value.hint)
 
 
 def test_what_can_be_made_again_is_not_written(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_model_goes_with_no_server_and_a_server_with_no_model(
 
 
 def test_the_command_says_what_to_expect_and_takes_no_model(
-    serving: Serving, tmp_path: Path
+    serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "served.toml"
     config.write_text(
@@ -173,6 +173,7 @@ def test_the_command_says_what_to_expect_and_takes_no_model(
         kind = "http"
         base_url = "{serving.url}"
         model = "{MODEL}"
+        key_env = "NOT_THERE"
         prices = {{ prompt = 1.0, completion = 2.0 }}
         """
     )
@@ -182,6 +183,8 @@ def test_the_command_says_what_to_expect_and_takes_no_model(
         "prompt_tokens": 150, "completion_tokens": 30, "cost": 0.00021
     }  # fmt: skip
     assert serving.bodies == []
+    assert dry.stderr == "warning: the environment has no NOT_THERE (backend.key_env)\n"
+    monkeypatch.setenv("NOT_THERE", "key")
     made = run.invoke(subl, ["generate", str(config), "-o", str(tmp_path / "rows"), "--json"])
     assert json.loads(made.stdout)["result"]["cost"] == 0.000027
     with pytest.raises(ConfigError, match="model: the answers are those of owl-1"):

@@ -455,6 +455,8 @@ def test_probabilities_that_are_none_are_asked_for_once(
             "has no model 'owl-1'.*no such",
             "backend.model",
         ),
+        (error(400, "The model `owl-1` does not exist"), ConfigError, "has no model", "backend.mo"),
+        (error(422, "owl-1 is not a valid model ID"), ConfigError, "has no model", "backend.model"),
         (error(402, "empty"), StageError, "wants to be paid: .*empty", "goes on"),
         (
             Reply('{"error": {"code": "402", "message": "no credits"}}'),

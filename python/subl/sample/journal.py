@@ -48,7 +48,10 @@ class Failures:
             raise StageError(
                 f"{self._failed} of {self._asked} requests have failed, and backend.failed_share "
                 f"is {self._share:g}:\n  " + "\n  ".join(self._examples),
-                hint="what was answered is kept; the same command asks for the rest again",
+                hint="what was answered is kept; the same command asks for the rest again"
+                if self._failed < self._asked
+                else "none was answered: backend.model, neutral, leave_out, extra_body and "
+                "grammars say what each request holds",
             )
 
 

@@ -39,6 +39,13 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 
+_NO_MODEL = re.compile(
+    r"model_not_found|\b(?:unknown|invalid|no such|not a valid) model\b"
+    r"|\bmodel\W*[\w./:-]*\W*(?:does not exist|(?:is |was )?(?:not found|invalid|unknown))",
+    re.IGNORECASE,
+)
+"""How servers say that they do not know a model where their status does not."""
+
 _LONGEST_WAIT_SECONDS = 60.0
 _QUOTED = 300
 """Characters of what a server says that an error repeats."""
@@ -294,7 +301,7 @@ class Server:
         if status in (401, 403):
             what = "asks for a key" if name is None else f"does not take the key in {name}"
             return ConfigError(f"{where} {what}: {said}", hint="backend.key_env names its variable")
-        if status == 404:
+        if status == 404 or (status in (400, 422) and _NO_MODEL.search(f"{code} {said}")):
             return ConfigError(
                 f"{where} has no model {self._table.model!r}, or is no such server: {said}",
                 hint="check backend.model and backend.base_url",
