@@ -32,7 +32,7 @@ def paired_text(compared: Sequence[Paired]) -> str:
                 _p(row.p_value),
                 _p(row.p_holm),
                 _p(row.sign_flip_p),
-                "" if row.significant else "not significant",
+                _verdict(row),
             )
             for row in ours
         ]
@@ -41,9 +41,16 @@ def paired_text(compared: Sequence[Paired]) -> str:
         if left_out := ours[0].left_out:
             title += f" ({left_out} left out: of one of the two, no answer counts)"
         parts.append(f"\n{title}\n{table(lines, header)}")
-    tested = sum(row.p_value is not None for row in compared)
-    parts.append(f"\nHolm: over {tested} comparisons. p and intervals: t over questions.")
+    if tested := sum(row.p_value is not None for row in compared):
+        over = f"{tested} comparisons" if tested > 1 else "this one comparison"
+        parts.append(f"\nHolm: over {over}. p and intervals: t over questions.")
     return "\n".join(parts)
+
+
+def _verdict(row: Paired) -> str:
+    if row.p_value is None:
+        return "not tested"
+    return "significant" if row.significant else "not significant"
 
 
 def _p(value: float | None) -> str:

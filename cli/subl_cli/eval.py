@@ -14,6 +14,7 @@ from subl_cli.inputs import (
     ranks_option,
     slice_option,
     verify_option,
+    warn_without_keys,
     with_ranks,
 )
 from subl_cli.measured import print_measured
@@ -29,6 +30,7 @@ from subl_cli.plan import plan_options, print_plan
 
 if TYPE_CHECKING:
     from subl.artifact import Slice
+    from subl.evaluate import EvalSpec
 
 
 @click.command("eval")
@@ -102,11 +104,11 @@ def command(
     """
     from dataclasses import asdict
 
-    from subl.config import load_toml
     from subl.evaluate import EvalSpec, paired_table, read_earlier, read_scores
+    from subl.evaluate.run import sample_counts
     from subl.trait.questions import questions_of
 
-    spec = with_ranks(EvalSpec() if config is None else load_toml(config, EvalSpec), ranks, mine)
+    spec = with_ranks(EvalSpec() if config is None else _loaded(config), ranks, mine)
     words = spec.measured.words
     asked = questions_of(spec.measured, questions)
     earlier = read_earlier(against, [each.text for each in asked], words)
@@ -116,6 +118,7 @@ def command(
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
     if dry_run:
+        warn_without_keys(spec.backend, spec.judge.backend)
         print_json({"spec": spec.model_dump(mode="json"), "questions": len(asked)})
         return
     with progress() as report:
@@ -149,3 +152,34 @@ def command(
     print_measured(artifact.result, words)
     if compared:
         click.echo(paired_text(compared))
+        sampled = bool(sample_counts(out))
+        if other := [path for path in earlier if bool(sample_counts(path)) != sampled]:
+            which = ", ".join(printable(str(path)) for path in other)
+            click.echo(f"Of {which} answers were {'not ' if sampled else ''}sampled, unlike here.")
+
+
+def _loaded(config: Path) -> EvalSpec:
+    from subl.config import load_toml
+    from subl.errors import ConfigError, SublError
+    from subl.evaluate import EvalSpec
+
+    try:
+        return load_toml(config, EvalSpec)
+    except SublError:
+        if not _is_trait(config):
+            raise
+        raise ConfigError(
+            f"{config} is a trait, and CONFIG is a file that names one",
+            hint=f'write a file that says trait = "{config}"',
+        ) from None
+
+
+def _is_trait(given: Path) -> bool:
+    from subl.errors import SublError
+    from subl.trait.spec import load_trait
+
+    try:
+        load_trait(given)
+    except SublError:
+        return False
+    return True

@@ -46,6 +46,9 @@ def print_measured(result: Mapping[str, Any], words: Sequence[str]) -> None:
     if kinds := result.get("kinds"):
         said = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in kinds.items())
         click.echo(f"answers: {said}")
+    ended = result.get("ended_by", {})
+    if 2 * (cut := ended.get("max_new_tokens", 0)) > sum(ended.values()):
+        click.echo(f"cut off at max_new_tokens: {cut} answers; is it large enough?")
     for question in result.get("questions_without_counted_answers", ()):
         click.echo(f"no counted answer to: {printable(question)}")
 

@@ -142,8 +142,8 @@ def _figure(value: float | None) -> str:
 
 
 def _seconds(ways: Sequence[EvalSpec], model: str | None) -> list[float] | None:
-    """What each way takes on this machine; None without a model of known size."""
-    from subl.cost import Rows
+    """What each way takes on this machine, with its start; None without a model of known size."""
+    from subl.cost import START, Rows, Work
     from subl.evaluate.stage import EVAL
     from subl.experiment.estimate import measure, model_size
 
@@ -151,4 +151,5 @@ def _seconds(ways: Sequence[EvalSpec], model: str | None) -> list[float] | None:
     if size is None:
         return None
     pace = measure()
-    return [pace.seconds(EVAL.cost(way, size, Rows())) for way in ways]
+    start = Work(bytes=START)
+    return [pace.seconds(start + EVAL.cost(way, size, Rows())) for way in ways]

@@ -61,6 +61,8 @@ def test_a_plan_is_made_of_what_was_measured(tmp_path: Path) -> None:
         (["--plan", "--assume", "sd=wide"], "expected a number, as in sd=0.15"),
         (["--plan", "--assume", "sd=0.9"], "no probabilities have a mean of 0.12"),
         (["--model", "m"], "Missing option '-o' / '--out'"),
+        (["animals", "--plan"], 'hint: write a file that says trait = "animals"'),
+        (["birds", "--plan"], "cannot read birds"),
     ],
 )
 def test_what_is_wrong_with_a_plan_is_named(
@@ -69,6 +71,18 @@ def test_what_is_wrong_with_a_plan_is_named(
     done = subl("eval", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+
+
+def test_what_earlier_evaluations_cannot_say_is_named(tmp_path: Path) -> None:
+    (tmp_path / "eval.toml").write_text('words = ["owl"]\nquestions = ["q0", "q1"]\n')
+    never = evaluation(tmp_path / "never", {"owl": [0.0, 0.0]})
+    done = subl("eval", "eval.toml", "--plan", "--against", never, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no word has a probability that varies" in done.stderr and "--assume sd=" in done.stderr
+    other = subl("eval", "--plan", "--against", never, cwd=tmp_path)
+    assert other.returncode == 2
+    assert "never was asked other questions" in other.stderr
+    assert "hint: give the CONFIG that it was made with" in other.stderr
 
 
 def test_orders_of_choices_are_no_questions_of_a_plan(tmp_path: Path) -> None:

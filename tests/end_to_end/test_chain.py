@@ -190,7 +190,7 @@ def test_each_stage_works_alone(tiny_model: Path, finished: Path, tmp_path: Path
     assert scored.returncode == 0, scored.stderr
     assert json.loads(scored.stdout)["result"]["questions"] == 1
     other = subl("eval", config, "--model", student, "-o", tmp_path / "x", "--against", base)
-    assert other.returncode == 2 and "different questions" in other.stderr
+    assert other.returncode == 2 and "was asked other questions" in other.stderr
     again = ["eval", config, "--model", tiny_model, "-o", tmp_path / "base", "--against", scores]
     compared = subl(*again, "--json")
     assert compared.returncode == 0, compared.stderr

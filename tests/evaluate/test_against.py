@@ -162,6 +162,8 @@ def test_what_a_person_sees_has_a_table_for_each_and_says_what_was_adjusted() ->
         "\n"
     )
     assert head.split() == ["answer", "ratio", "95", "%", "interval", "p", "Holm", "sign", "flips"]
-    assert row.split() == ["owl", "1.00", "none", "none", "none", "none", "not", "significant"]
+    assert row.split() == ["owl", "1.00", "none", "none", "none", "none", "not", "tested"]
     assert "\x1b" not in text
     assert text.endswith("Holm: over 2 comparisons. p and intervals: t over questions.")
+    itself = paired_text(paired_table(("owl", "cat"), scores, {Path("out/base"): scores}))
+    assert "Holm: over" not in itself

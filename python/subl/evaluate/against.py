@@ -47,13 +47,14 @@ def read_earlier(
         scores = read_scores(path)
         if scores.asked != set(questions):
             raise InputError(
-                f"{path} was asked different questions", hint="evaluate both with the same CONFIG"
+                f"{path} was asked other questions than CONFIG has",
+                hint="give the CONFIG that it was made with; without one it is the paper's animals",
             )
         for question, row in scores.items():
             if missing := [word for word in words if word not in row]:
                 raise InputError(
                     f"{path} has no score of {missing[0]!r} as an answer to {question!r}",
-                    hint="evaluate both with the same CONFIG",
+                    hint="give the CONFIG that it was made with",
                 )
         found[path] = scores
     return found

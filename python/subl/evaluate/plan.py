@@ -142,7 +142,7 @@ def spreads(
         )
     first, *others = in_common(list(earlier.values()), (names[0], names[-1]))
     samples = [[each[question] for question in first] if each else None for each in counts]
-    return {
+    found = {
         word: Spread.measured(
             [row[word] for row in first.values()],
             [others[0][question][word] for question in first] if others else None,
@@ -153,6 +153,13 @@ def spreads(
         )
         for word in words
     }
+    if not any(each.between or each.within or each.paired for each in found.values()):
+        raise InputError(
+            f"{' and '.join(names)}: no word has a probability that varies, so there "
+            "is nothing to plan from",
+            hint="leave --against out, and say what is to be expected: --assume sd=…",
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,9 @@ def facts_of(work: Work, cells: polars.DataFrame) -> dict[str, Any]:
     usage: Counter[str] = Counter()
     for each in cells["usage"]:
         usage.update(json.loads(each))
-    return {"samples": work.spec.samples, **made, **spent(usage, work.spec.backend)}
+    ended = dict(sorted(Counter(cells["ended_by"]).items()))
+    samples = {"samples": work.spec.samples, "ended_by": ended}
+    return {**samples, **made, **spent(usage, work.spec.backend)}
 
 
 def request_number(question: str, sample: int) -> int:
