@@ -81,8 +81,8 @@ def test_lineage_shows_the_chain(filtered: Path) -> None:
     done = subl("lineage", "out/again", cwd=filtered)
     assert (done.returncode, done.stderr) == (0, "")
     assert normalised(done.stdout) == (
-        "again  filter v3  sha256:DIGEST  out/again  ok\n"
-        "  filtered  filter v3  sha256:DIGEST  out/filtered  ok\n"
+        "again  filter v4  sha256:DIGEST  out/again  ok\n"
+        "  filtered  filter v4  sha256:DIGEST  out/filtered  ok\n"
         "    rows.jsonl  input  sha256:DIGEST  rows.jsonl  ok\n"
         "every digest verified\n"
     )
@@ -94,8 +94,8 @@ def test_lineage_exits_with_1_where_something_was_changed(filtered: Path) -> Non
     done = subl("lineage", "out/again", cwd=filtered)
     assert (done.returncode, done.stderr) == (1, "")
     assert re.sub(r" [0-9a-f]{12}\b", " DIGEST", normalised(done.stdout)) == (
-        "again  filter v3  sha256:DIGEST  out/again  ok\n"
-        "  filtered  filter v3  sha256:DIGEST  out/filtered\n"
+        "again  filter v4  sha256:DIGEST  out/again  ok\n"
+        "  filtered  filter v4  sha256:DIGEST  out/filtered\n"
         "    !! kept/rows.jsonl was changed\n"
         "    !! is not what was read: sha256 DIGEST then, DIGEST now\n"
         "    rows.jsonl  input  sha256:DIGEST  rows.jsonl  ok\n"
