@@ -177,7 +177,7 @@ def test_a_local_folder_is_used_as_it_is(tiny_model: Path, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
     (tmp_path / "round").symlink_to("round")  # what is in it nobody looks at
     with pytest.raises(InputError, match="is not a model folder"):
-        resolve(str(tmp_path), tmp_path)
+        folder_of(str(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize(
