@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from subl.artifact import Artifact, Parts, Slice, build_parts, read_statement
-from subl.artifact.build import locked
+from subl.artifact.partial import locked
 from subl.errors import BusyError, OutputError, UnfinishedError
 
 from .notes import NotesSpec

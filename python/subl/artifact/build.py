@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +30,9 @@ from subl.artifact.digest import (
     json_digest,
     record_text,
 )
-from subl.artifact.files import is_temporary, sync, write_atomically
+from subl.artifact.files import sync, write_atomically
 from subl.artifact.inputs import check_unchanged, input_digest, known_input_digest
+from subl.artifact.partial import LOCK, left_in, locked, read_spec
 from subl.artifact.spec import StageSpec, without
 from subl.artifact.statement import (
     PAUSED,
@@ -41,7 +42,7 @@ from subl.artifact.statement import (
     stage_of,
     statement,
 )
-from subl.errors import BusyError, InputError, OutputError
+from subl.errors import InputError, OutputError
 
 
 @dataclass(frozen=True)
@@ -191,13 +192,13 @@ def beginning(
     if _finished(out, plan) is not None:
         yield None
         return
-    if _left_in(partial) and (held := _read_spec(partial / "spec.json")) is not None:
+    if left_in(partial) and (held := read_spec(partial / "spec.json")) is not None:
         _check_same(partial, plan, held)  # so that who is busy makes the same
     with locked(partial, how=fcntl.LOCK_SH):
         if _finished(out, plan) is not None:
             yield None
             return
-        with locked(partial, f"{_LOCK}-claim", wait=True):  # which nobody holds for long
+        with locked(partial, f"{LOCK}-claim", wait=True):  # which nobody holds for long
             plan, _, _ = _claim(partial, plan, alone=False)
             plan.files.note(partial)
         yield partial
@@ -331,83 +332,6 @@ def _finished(out: Path, plan: _Plan) -> Artifact | None:
     return found
 
 
-_LOCK = ".lock"
-"""What the names of all locks in a partial directory begin with."""
-
-
-@contextmanager
-def locked(
-    partial: Path,
-    name: str = _LOCK,
-    *,
-    how: int = fcntl.LOCK_EX,
-    wait: bool = False,
-    what: str | None = None,
-) -> Iterator[None]:
-    """Hold a lock of the partial directory for this process; the kernel lets go when it dies.
-
-    Args:
-        what: it is held for; for the message.
-
-    Raises:
-        BusyError: another process holds it.
-    """
-    try:
-        descriptor = _opened(partial, name)
-    except OSError as error:
-        raise OutputError(f"cannot write to {partial}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BusyError(
-                f"another process is writing {what or partial}", hint="wait for it, or stop it"
-            ) from error
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # others do the same, or are back at it
-                _clear(partial, alone=name == _LOCK and how == fcntl.LOCK_EX)
-    finally:
-        os.close(descriptor)
-
-
-def _clear(partial: Path, *, alone: bool) -> None:
-    """Remove a partial directory in which there is nothing to go on with: somebody else finished
-    the work while we asked for it, or, where nobody else may be about to begin, ours came to
-    nothing."""
-    names = {path.name for path in partial.iterdir()}
-    ours = alone and not _left_in(partial) and _read_spec(partial / "spec.json") is not None
-    if ours or all(name.startswith(_LOCK) for name in names):
-        for name in names:
-            (partial / name).unlink(missing_ok=True)
-        partial.rmdir()
-
-
-def _opened(partial: Path, name: str) -> int:
-    def opened() -> int:
-        partial.mkdir(parents=True, exist_ok=True)
-        return os.open(partial / name, os.O_RDWR | os.O_CREAT, 0o644)
-
-    for _ in range(_TRIES):
-        with suppress(FileNotFoundError, FileExistsError):  # it was removed in between
-            return opened()
-    return opened()
-
-
-_TRIES = 10
-
-
-def _left_in(partial: Path) -> bool:
-    """Whether there is anything but locks, records, and what a killed write leaves. Much of what
-    stages go on with is hidden."""
-    try:
-        names = {path.name for path in partial.iterdir() if not is_temporary(path)}
-    except OSError:  # there is none; or who locks it says what is wrong
-        return False
-    return any(not name.startswith(_LOCK) for name in names - {"spec.json", seen.RECORD})
-
-
 def _claim(
     partial: Path,
     plan: _Plan,
@@ -422,7 +346,7 @@ def _claim(
         alone: nobody else works in it, so that a `spec.json` with nothing beside it binds nobody.
     """
     file = partial / "spec.json"
-    held, left, started, paused = _read_spec(file), _left_in(partial), datetime.now(UTC), 0.0
+    held, left, started, paused = read_spec(file), left_in(partial), datetime.now(UTC), 0.0
     if held is None and (left or file.exists()):
         raise OutputError(
             f"{partial} exists and subl did not make it", hint="choose another output with -o"
@@ -458,16 +382,6 @@ def _check_same(partial: Path, plan: _Plan, held: Mapping[str, Any]) -> None:
         )
 
 
-def _read_spec(file: Path) -> dict[str, Any] | None:
-    """What a `spec.json` says; None where there is none of ours."""
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    is_ours = isinstance(record, dict) and isinstance(record.get("key", 0), str | None)
-    return record if is_ours and isinstance(record.get("inputs"), dict) else None
-
-
 def _complete(partial: Path, plan: _Plan) -> bool:
     """Whether all of this plan is in `partial`, byte for byte as its statement says."""
     try:
@@ -494,14 +408,14 @@ def _publish(partial: Path, out: Path) -> None:
                 import shutil
 
                 shutil.rmtree(path)
-            elif path not in (partial / _LOCK, partial / seen.RECORD):
+            elif path not in (partial / LOCK, partial / seen.RECORD):
                 path.unlink()
         folders[:] = [name for name in folders if not name.startswith(".")]
         sync(folder)
     for name in files_of(partial):
         sync(f"{partial}/{name}")
     partial.rename(out)
-    (out / _LOCK).unlink()  # after the rename: nobody can take the lock of what is published
+    (out / LOCK).unlink()  # after the rename: nobody can take the lock of what is published
     sync(out.parent)
 
 

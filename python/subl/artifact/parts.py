@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from subl.artifact.build import Artifact, Made, beginning, build, locked
+from subl.artifact.build import Artifact, Made, beginning, build
+from subl.artifact.partial import locked
 from subl.artifact.spec import StageSpec
 from subl.errors import BusyError, UnfinishedError
 

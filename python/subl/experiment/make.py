@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from subl.artifact import WHOLE, Artifact, PartsSpec, Slice, StageSpec
-from subl.artifact.build import locked
+from subl.artifact.partial import locked
 from subl.artifact.seen import rereading, rereads
 from subl.cluster.launch import launch, stopped_by_signals
 from subl.cluster.placement import placement

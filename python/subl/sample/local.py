@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import write_atomically
-from subl.artifact.build import locked
+from subl.artifact.partial import locked
 from subl.progress import Progress, Report, silent
 from subl.sample.backend import Answer, FirstTokens, Request, Requests, Sampling
 from subl.sample.prompts import Prompts
