@@ -95,6 +95,8 @@ def print_plan(
     click.echo(table(list(map(_spread, plans.items())), _SPREAD))
     name, widest = max(plans.items(), key=lambda item: item[1].lines[-1].detectable or 0.0)
     click.echo(f"\nSamples of a question ({printable(name)})\n{_lines(widest, seconds)}")
+    if seconds is not None:
+        click.echo("Times are with the start; proving how the model decodes comes on top.")
     if widest.enough is not None:
         click.echo(
             f"\n{widest.enough} samples of a question give about the interval of exact scoring; "
