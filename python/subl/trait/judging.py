@@ -98,7 +98,9 @@ class Judging(BaseModel):
                 work += cost.loading(size)
         return work
 
-    def room(self, rubrics: Collection[Rubric], model: Architecture, tokens: float) -> cost.Room:
+    def room(
+        self, rubrics: Collection[RubricSpec], model: Architecture, tokens: float
+    ) -> cost.Room:
         """What a model needs to be asked each rubric about texts of so many tokens."""
         if not rubrics:
             return cost.Room(0, 0)
@@ -117,7 +119,7 @@ class Judging(BaseModel):
         )
 
 
-def _asked_tokens(rubric: Rubric, tokens: float) -> float:
+def _asked_tokens(rubric: RubricSpec, tokens: float) -> float:
     """Of a question about a text of so many."""
     return len(rubric.template) / cost.CHARACTERS_A_TOKEN + cost.TEMPLATE_TOKENS + tokens
 
