@@ -359,7 +359,7 @@ def _claim(
             _check_same(partial, plan, held)
         if "started" in held:  # which it is not in what is published
             started = datetime.fromisoformat(held["started"])
-            paused = held["paused"] + (_idle_seconds(partial) if alone else 0.0)
+            paused = held.get("paused", 0.0) + (_idle_seconds(partial) if alone else 0.0)
     for name in ("result.json", "statement.json"):  # of a run killed before the last rename
         (partial / name).unlink(missing_ok=True)
     _write_json(file, {**plan.record, "started": started.isoformat(), "paused": paused})
