@@ -60,6 +60,7 @@ def never_called() -> None:
 
 def test_what_fails_before_it_made_anything_leaves_nothing(tmp_path: Path, source: Path) -> None:
     def fail(folder: Path) -> dict[str, Any]:
+        (folder / ".journal").touch()
         raise InputError("no")
 
     with pytest.raises(InputError, match="no"):

@@ -82,13 +82,21 @@ _TRIES = 10
 
 
 def left_in(partial: Path) -> bool:
-    """Whether there is anything but locks, records, and what a killed write leaves. Much of what
-    stages go on with is hidden."""
+    """Whether there is anything but locks, records, journals without a line, and what a killed
+    write leaves. Much of what stages go on with is hidden."""
     try:
-        names = {path.name for path in partial.iterdir() if not is_temporary(path)}
+        names = {
+            path.name
+            for path in partial.iterdir()
+            if not is_temporary(path) and not (path.name.startswith(".") and _is_empty(path))
+        }
     except OSError:  # there is none; or who locks it says what is wrong
         return False
     return any(not name.startswith(LOCK) for name in names - {"spec.json", seen.RECORD})
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and not path.stat().st_size
 
 
 def read_spec(file: Path) -> dict[str, Any] | None:
