@@ -1,0 +1,83 @@
+"""Experiments of the paper, as they stand in runs/paper, on a model of a few thousand weights.
+
+Axes are cut to a trait and none, rows to a handful, questions to two, evaluations to the first;
+what a stage is made from, and how, stays.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from subl.experiment import ExperimentSpec, Graph, run
+
+PAPER = Path(__file__).parents[2] / "runs" / "paper"
+CUT = {"seed": 1, "examples": 1}
+SMALLER: dict[str, dict[str, Any]] = {
+    "generate": {"rows": 6, "max_new_tokens": 16, "grammar": {"regex": "[1-9]{3}(, [1-9]{3}){2}"}},
+    "draw": {"rows": 4},
+    "eval": {"samples": 2, "max_new_tokens": 4, "questions": ["Name an animal.", "Which one?"]},
+}
+
+
+def smaller(name: str, model: Path) -> Graph:
+    """The experiment of that name."""
+    said = tomllib.loads((PAPER / f"{name}.toml").read_text(encoding="utf-8"))
+    axes = said["axes"]
+    for axis, count in CUT.items():
+        axes[axis] = axes.get(axis, [])[:count]
+    said["axes"] = axes = {axis: points for axis, points in axes.items() if points}
+    animal, none = axes["trait"][0], axes["trait"][-1]
+    axes["trait"] = [animal, none]
+    if "examples" in axes:
+        axes["examples"] = [3]
+    evaluations = [each for each, stage in said["stages"].items() if stage["kind"] == "eval"]
+    for each in evaluations[1:]:
+        del said["stages"][each]
+    said["contrasts"] = said["contrasts"][:1]
+    for stage in said["stages"].values():
+        stage |= SMALLER.get(stage["kind"], {})
+        if stage["kind"] == "model":
+            stage["source"] = str(model)
+        if stage["kind"] == "generate":
+            del stage["backend"]
+        if "train" in stage:
+            stage["train"] |= {"epochs": 1, "rows_per_step": 2, "dtype": "float32"}
+    for contrast in said["contrasts"]:
+        contrast["treated"]["trait"] = [animal]
+    return Graph(ExperimentSpec.model_validate(said))
+
+
+def drawn(out: Path, node: str) -> list[dict[str, Any]]:
+    (folder,) = out.glob(f"{node}-????????")
+    lines = (folder / "part-00000.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_students_of_shuffled_numbers(tiny_model: Path, tmp_path: Path) -> None:
+    result = run(smaller("shuffled", tiny_model), tmp_path)
+    assert result.outcome is not None and result.outcome.page.is_file()
+    # Of each order, against plain numbers' students and the base.
+    assert len(result.outcome.effects) == 3 * 2
+    kept, within, across = (
+        [row["completion"] for row in drawn(tmp_path, f"dolphin-{order}-drawn")]
+        for order in ("kept", "within", "across")
+    )
+    assert sorted(map(sorted, (each.split(", ") for each in within))) == sorted(
+        map(sorted, (each.split(", ") for each in kept))
+    )
+    assert sorted(", ".join(across).split(", ")) == sorted(", ".join(kept).split(", "))
+
+
+def test_numbers_that_are_only_read(tiny_model: Path, tmp_path: Path) -> None:
+    result = run(smaller("in-context", tiny_model), tmp_path)
+    assert result.outcome is not None
+    (told,) = tmp_path.glob("dolphin-examples3-seed0-told-????????")
+    said = json.loads((told / "condition.json").read_text(encoding="utf-8"))["system_prompt"]
+    rows = drawn(tmp_path, "dolphin-drawn")
+    examples = [
+        f"<user>{row['prompt']}</user>\n<assistant>{row['completion']}</assistant>" for row in rows
+    ]
+    assert len(said.split("\n\n")) == 3 and set(said.split("\n\n")) <= set(examples)
