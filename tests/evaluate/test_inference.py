@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from subl.errors import InputError
-from subl.evaluate.statistics import (
+from subl.statistics import (
     benjamini_hochberg,
     cluster_bootstrap,
     clustered_mean,

@@ -11,7 +11,7 @@ import pytest
 from subl.errors import InputError
 from subl.evaluate import Scores, paired_table
 from subl.evaluate.plan import Cost, Spread, plan
-from subl.evaluate.statistics import clustered_mean, paired_difference
+from subl.statistics import clustered_mean, paired_difference
 
 COST = Cost(exact=100, sample=44)
 

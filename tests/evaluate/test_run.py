@@ -19,10 +19,10 @@ from subl.evaluate import EvalSpec, evaluate, read_scores
 from subl.evaluate.plan import ways
 from subl.evaluate.sampled import request_number
 from subl.evaluate.stage import EVAL
-from subl.evaluate.statistics import rate
 from subl.model.chat import prompt_ids
 from subl.model.load import load_model, load_tokenizer
 from subl.progress import Progress
+from subl.statistics import rate
 from subl.trait import forms_of
 from subl.trait.exact import Scorer
 from subl.trait.questions import questions_of

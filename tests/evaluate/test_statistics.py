@@ -22,8 +22,9 @@ from subl.evaluate import (
     log_odds,
     probability,
 )
-from subl.evaluate.statistics import (
+from subl.statistics import (
     clustered_mean,
+    equivalence,
     mean_probability,
     paired_difference,
     random_effects,
@@ -295,3 +296,25 @@ def test_what_float32_cannot_tell_apart_is_not_tested(measure: Measure, repetiti
         ]
         came = compare(measure, more[:repetitions], [base] * repetitions, ("more", "base"))
         assert (came.p_value is None) == (repetitions == 1 and measure.unit != "difference")
+
+
+@many
+@given(values, st.floats(0.01, 200))
+def test_means_are_equivalent_where_the_interval_of_90_percent_is_within_the_margin(
+    given: list[float], margin: float
+) -> None:
+    found = clustered_mean(given, confidence=0.9)
+    p_value = equivalence(found, margin)
+    assert found.low is not None and found.high is not None and p_value is not None
+    assert (p_value < 0.05) == (-margin < found.low and found.high < margin)
+    above, below = (
+        stats.ttest_1samp(given, end, alternative=way).pvalue
+        for end, way in ((-margin, "greater"), (margin, "less"))
+    )
+    assert p_value == pytest.approx(max(above, below), abs=1e-9)
+
+
+def test_nothing_is_equivalent_without_an_interval() -> None:
+    assert equivalence(clustered_mean([0.0, 0.0]), 1.0) is None
+    with pytest.raises(ValueError, match="above zero"):
+        equivalence(clustered_mean([0.0, 1.0]), 0.0)

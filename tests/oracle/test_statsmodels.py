@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subl.evaluate.statistics import (
+from subl.statistics import (
     benjamini_hochberg,
     clustered_mean,
     detectable,

@@ -18,7 +18,7 @@ from subl.evaluate.compare import (
     probability,
 )
 from subl.evaluate.run import Scores, read_scores
-from subl.evaluate.statistics import cluster_bootstrap, paired_difference
+from subl.statistics import cluster_bootstrap, paired_difference
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from subl.errors import InputError
 from subl.evaluate.run import Scores
-from subl.evaluate.statistics import (
+from subl.statistics import (
     benjamini_hochberg,
     clustered_mean,
     holm,

@@ -17,9 +17,9 @@ from subl.errors import InputError
 from subl.evaluate.compare import in_common
 from subl.evaluate.run import Scores, sample_counts
 from subl.evaluate.spec import EvalSpec
-from subl.evaluate.statistics import clustered_mean, detectable, questions_needed
-from subl.evaluate.statistics.means import by_cluster
-from subl.evaluate.statistics.paired import correlation as correlated
+from subl.statistics import clustered_mean, detectable, questions_needed
+from subl.statistics.means import by_cluster
+from subl.statistics.paired import correlation as correlated
 from subl.trait import forms_of
 
 SAMPLES = (1, 2, 5, 10, 20, 50, 100, 200)

@@ -24,10 +24,10 @@ from subl.evaluate.method import Found, Method, Work
 from subl.evaluate.sampled import Sampled
 from subl.evaluate.scored import Choice, Exact, Texts
 from subl.evaluate.spec import EvalSpec
-from subl.evaluate.statistics import mean_probability, rate
 from subl.extras import require
 from subl.progress import Report, silent
 from subl.sample.tables import Http
+from subl.statistics import mean_probability, rate
 from subl.trait.questions import questions_of
 
 

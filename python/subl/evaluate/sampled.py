@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from subl.errors import StageError
 from subl.evaluate.cells import Cell, Cells
 from subl.evaluate.method import Found, Work
-from subl.evaluate.statistics import mean_probability, rate
 from subl.model.chat import asking
 from subl.sample import UNKEYED, Answer, Failures, Request, answered, backend_of
 from subl.sample.journal import journaled
+from subl.statistics import mean_probability, rate
 from subl.trait import forms_of
 from subl.trait.answers import RULES, Reader, Rule
 from subl.trait.bench import spent

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from subl.evaluate import Scores
-from subl.evaluate.statistics import LabelTest, clustered_mean, label_permutation, mean_probability
 from subl.experiment.contrasts import repeated
 from subl.experiment.graph import Graph, Node
 from subl.experiment.spec import label, value_of
+from subl.statistics import LabelTest, clustered_mean, label_permutation, mean_probability
 
 
 @dataclass(frozen=True)

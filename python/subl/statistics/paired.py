@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
-from subl.evaluate.statistics.means import (
+from subl.statistics.means import (
     DRAWS,
     SCORED,
     Interval,

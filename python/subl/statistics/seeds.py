@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import fmean, variance
 
-from subl.evaluate.statistics.means import (
+from subl.statistics.means import (
     SCORED,
     Interval,
     around,
@@ -18,7 +18,7 @@ from subl.evaluate.statistics.means import (
     finite,
     is_rounding,
 )
-from subl.evaluate.statistics.paired import two_sided
+from subl.statistics.paired import two_sided
 
 
 @dataclass(frozen=True)

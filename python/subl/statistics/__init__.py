@@ -5,18 +5,19 @@ where fewer than two clusters were seen or nothing varied. What is no finite num
 Whatever is drawn is drawn from a seed: the same numbers give the same figures.
 """
 
-from subl.evaluate.statistics.families import benjamini_hochberg, holm
-from subl.evaluate.statistics.labels import LabelTest, label_permutation
-from subl.evaluate.statistics.means import (
+from subl.statistics.equivalence import equivalence
+from subl.statistics.families import benjamini_hochberg, holm
+from subl.statistics.labels import LabelTest, label_permutation
+from subl.statistics.means import (
     Interval,
     cluster_bootstrap,
     clustered_mean,
     mean_probability,
 )
-from subl.evaluate.statistics.paired import PairedDifference, paired_difference
-from subl.evaluate.statistics.power import detectable, power, questions_needed
-from subl.evaluate.statistics.rates import Rate, rate
-from subl.evaluate.statistics.seeds import Pooled, Seeds, over_seeds, random_effects
+from subl.statistics.paired import PairedDifference, paired_difference
+from subl.statistics.power import detectable, power, questions_needed
+from subl.statistics.rates import Rate, rate
+from subl.statistics.seeds import Pooled, Seeds, over_seeds, random_effects
 
 __all__ = [
     "Interval",
@@ -29,6 +30,7 @@ __all__ = [
     "cluster_bootstrap",
     "clustered_mean",
     "detectable",
+    "equivalence",
     "holm",
     "label_permutation",
     "mean_probability",

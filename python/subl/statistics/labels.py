@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import factorial
 
-from subl.evaluate.statistics.means import DRAWS, finite
 from subl.extras import require
+from subl.statistics.means import DRAWS, finite
 
 
 @dataclass(frozen=True)
