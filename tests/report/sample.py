@@ -7,10 +7,15 @@ import math
 from itertools import product
 
 from subl.report.document import (
+    Bar,
+    BarPanel,
     Chain,
     ChainEdge,
     ChainNode,
+    Curve,
+    CurvePanel,
     Effect,
+    Estimate,
     FilterReport,
     FilterRule,
     Finding,
@@ -411,3 +416,37 @@ def _curve(steps: int, start: float, end: float) -> tuple[tuple[int, float], ...
 
 def _digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
+
+
+def sample_bars() -> BarPanel:
+    """Arms of two groups and of none, with and without intervals and published figures."""
+    return BarPanel(
+        title="Digits",
+        quantity="Test accuracy",
+        bars=(
+            Bar(name="untrained", value=Estimate(mean=0.1)),
+            Bar(name="same init", group="same", value=Estimate(mean=0.6, low=0.55, high=0.65),
+                published=Estimate(mean=0.53, low=0.5, high=0.55)),
+            Bar(name="other init, with a name that is far too long for any place that it may get",
+                group="other", value=Estimate(mean=0.11, low=-0.01, high=0.14)),
+        ),
+        chance=0.1,
+        published="an article",
+    )  # fmt: skip
+
+
+def sample_curves() -> CurvePanel:
+    """One that goes up in proportion, one that stays, and one of which nothing is known."""
+    steps = (1e-6, 1e-4, 1e-2)
+    return CurvePanel(
+        title="Steps",
+        x="epsilon",
+        y="product",
+        curves=(
+            Curve(name="shared", group="kl", slope=Estimate(mean=1.0, low=0.99, high=1.01),
+                  points=tuple((x, Estimate(mean=x, low=x / 2, high=2 * x)) for x in steps)),
+            Curve(name="another", group="kl", control=True, slope=Estimate(mean=0.0),
+                  points=tuple((x, Estimate(mean=1e-3)) for x in steps)),
+            Curve(name="none", group="mse", points=()),
+        ),
+    )  # fmt: skip

@@ -25,6 +25,7 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Record(BaseModel):
@@ -235,6 +236,78 @@ class Effect(Record):
         return self
 
 
+class Estimate(Record):
+    """A figure with its 95% interval; both ends None where none can be given."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _interval_is_one(self) -> Self:
+        _check_interval(self.low, self.high)
+        return self
+
+
+class Bar(Record):
+    """One arm of an experiment, a share. `published` is what others found for it."""
+
+    name: Text
+    group: Text | None = None
+    value: Estimate
+    published: Estimate | None = None
+
+
+class BarPanel(Record):
+    """Arms whose shares are one `quantity`. `published` says whose marks these are; `chance` is
+    what knowing nothing makes. `note` stands below."""
+
+    title: Text
+    quantity: Text
+    bars: tuple[Bar, ...] = Field(min_length=1)
+    chance: Share | None = None
+    published: Text = ""
+    note: Text = ""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """In the order of their colours."""
+        return tuple(dict.fromkeys(bar.group for bar in self.bars if bar.group is not None))
+
+
+class Curve(Record):
+    """`points` are (x, y), `slope` that of their logarithms. `control`: drawn dashed."""
+
+    name: Text
+    group: Text
+    control: bool = False
+    points: tuple[tuple[Positive, Estimate], ...]
+    slope: Estimate | None = None
+
+
+class CurvePanel(Record):
+    """Curves on logarithmic axes."""
+
+    title: Text
+    x: Text
+    y: Text
+    curves: tuple[Curve, ...] = Field(min_length=1)
+    note: Text = ""
+
+    @model_validator(mode="after")
+    def _is_positive(self) -> Self:
+        for curve in self.curves:
+            for _, value in curve.points:
+                if value.mean <= 0 or (value.low is not None and value.low <= 0):
+                    raise ValueError(f"curve {curve.name}: a logarithmic axis has nothing below 0")
+        return self
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """In the order of their colours."""
+        return tuple(dict.fromkeys(curve.group for curve in self.curves))
+
+
 class WallTime(Record):
     stage: Text
     seconds: Seconds
@@ -259,6 +332,8 @@ class ReportDocument(Record):
     headline: tuple[Finding, ...] = ()
     matrices: tuple[TraitMatrix, ...] = ()
     effects: tuple[Effect, ...] = ()
+    bars: tuple[BarPanel, ...] = ()
+    curves: tuple[CurvePanel, ...] = ()
     limits: tuple[Text, ...] = ()
     chain: Chain = Chain()
     filters: tuple[FilterReport, ...] = ()

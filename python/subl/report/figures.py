@@ -1,19 +1,12 @@
-"""The report's figures: Vega-Lite specifications as plain dicts, drawn as static SVG by vl-convert.
-
-A figure is made for the width in pixels at which it will be read, so that its text is never scaled
-down: the page shows one for wide screens and one for phones. Every place is given in pixels and
-Vega measures no text, so the bytes do not depend on installed fonts. Colours are the page's CSS
-variables, which light, dark and print resolve.
-"""
+"""The report's figures: what models answer, effects, losses, filters and times."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from subl.report import vega
 from subl.report.document import (
     Effect,
     FilterReport,
@@ -22,19 +15,7 @@ from subl.report.document import (
     TraitMatrix,
     WallTime,
 )
-from subl.report.text import (
-    Html,
-    duration,
-    escape,
-    fit,
-    number,
-    numbers,
-    percent,
-    plural,
-    text_width,
-    visible,
-    wrap,
-)
+from subl.report.text import duration, fit, number, numbers, percent, plural, wrap
 
 SHAPES = {  # By the name that a caption gives them.
     "diamond": "M0,-1.2L1.2,0L0,1.2L-1.2,0Z",
@@ -46,143 +27,6 @@ SHAPES = {  # By the name that a caption gives them.
 }
 MOST_NAMED_CURVES = 10
 MOST_STAGES = 40
-_FONT_PX = 13.0
-_COLOURS = 6
-_PHONE_PX = 600  # Below it, labels stand above a plot, not beside it.
-_SMALL: dict[str, Any] = {"fontSize": 11.5, "color": "var(--soft)"}
-_ONCE: dict[str, Any] = {"data": {"values": [{}]}}
-_CONFIG = {
-    "view": {"stroke": None},
-    "text": {"fontSize": _FONT_PX, "color": "var(--ink)", "lineHeight": 16, "baseline": "middle"},
-    "axis": {"domain": False, "ticks": False, "gridColor": "var(--rule)", "labelPadding": 8,
-             "labelColor": "var(--soft)", "labelFontSize": 12, "labelFlush": False,
-             "labelOverlap": False, "labelLimit": 0},
-}  # fmt: skip
-# In tags alone, for a ">" in a text is escaped: what a page needs no more, a third of the bytes.
-_NOISE = re.compile(
-    r'<path[^<>]* display="none"/>'
-    r'| (?:class|role|aria-[a-z]+|pointer-events|font-family|opacity="1")(?:="[^"]*")?(?=[^<>]*>)'
-)
-_DECIMALS = re.compile(r"(\d\.\d)\d+(?=[^<>]*>)")
-Encoded = dict[str, Any]
-Domain = tuple[float, float]
-
-
-class Figure(NamedTuple):
-    """`label` tells a screen reader what the figure shows."""
-
-    spec: dict[str, Any]
-    label: str
-
-
-def svg(figure: Figure) -> Html:
-    """Static SVG; nothing is loaded for it.
-
-    Raises:
-        ImportError: vl-convert is not installed.
-    """
-    import vl_convert
-
-    drawn = vl_convert.vegalite_to_svg(figure.spec, allowed_base_urls=[])
-    head, _, body = _DECIMALS.sub(r"\1", _NOISE.sub("", drawn)).partition(">")
-    size = head[head.index("width=") :]
-    return Html(f'<svg role="img" aria-label="{escape(figure.label)}" {size}>{body}')
-
-
-def colour(group: str | None, groups: Sequence[str]) -> str:
-    """A group's colour; grey for none, and for those beyond what colours can tell apart."""
-    known = group is not None and group in groups[:_COLOURS]
-    return f"var(--c{groups.index(group)})" if known and group else "var(--cn)"
-
-
-# Scales and layers --------------------------------------------------------------------------------
-
-
-def _linear(values: Sequence[float]) -> Domain:
-    margin = (max(values) - min(values)) * 0.06 or abs(max(values)) or 1.0
-    return min(values) - margin, max(values) + margin
-
-
-def _log(values: Sequence[float]) -> Domain:
-    """Around the positive `values`, out to whole decades where they are far apart."""
-    positive = [value for value in values if value > 0] or [1.0]
-    low, high = min(positive), max(positive)
-    if high / low > 30:
-        return 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
-    return low / 1.25, high * 1.25
-
-
-def log_ticks(domain: Domain, most: float) -> list[float]:
-    """At most so many values: 1-2-5 in each decade, or every so many decades; none where the axis
-    is too short for two of them, which even steps serve better."""
-    low, high = domain
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for digits in ((1, 2, 5), (1,)):
-        values = [float(f"{digit}e{power}") for power in decades for digit in digits]
-        inside = [value for value in values if low * 0.999 <= value <= high * 1.001]
-        if len(inside) <= most:
-            return inside if len(inside) > 1 else []
-    # The last one (100%, in a probability) stays.
-    return inside[:: -math.ceil(len(inside) / most)][::-1]
-
-
-def _axis(
-    domain: Domain, extent: float, label: str, log: bool = False, every: int = 46, **axis: Any
-) -> Encoded:
-    """A channel from `domain` to `extent` pixels, with a tick about `every` so many; `label` is
-    Vega's expression for them."""
-    ticks = log_ticks(domain, max(2.0, extent / every)) if log else []
-    axis |= {"values": ticks} if ticks else {"tickCount": max(2, int(extent / every))}
-    scale = {"type": "log" if log else "linear", "domain": domain, "nice": False, "zero": False,
-             "clamp": True}  # fmt: skip
-    return {"type": "quantitative", "title": None, "scale": scale,
-            "axis": {"labelExpr": label, "grid": True, **axis}}  # fmt: skip
-
-
-def _pixels(field: str, extent: float) -> Encoded:
-    """A channel whose values are pixels already, to the right or down."""
-    scale = {"domain": [0, extent], "range": [0, extent], "nice": False}
-    return {"field": field, "type": "quantitative", "scale": scale, "axis": None}
-
-
-def _as_is(field: str) -> Encoded:
-    return {"field": field, "scale": None}
-
-
-def _widest(texts: Iterable[str]) -> float:
-    return max(text_width(visible(text), _FONT_PX) for text in texts)
-
-
-def _layer(kind: str, mark: Mapping[str, Any] | None = None, **channels: Encoded) -> Encoded:
-    return {"mark": {"type": kind, **(mark or {})}, "encoding": channels}
-
-
-def _words(field: str, x: float, y: Encoded, align: str = "left", **mark: Any) -> Encoded:
-    return _layer("text", {"align": align, **mark}, text={"field": field}, x={"value": x}, y=y)
-
-
-def _word(text: str, x: Encoded, y: float, align: str = "center", **mark: Any) -> Encoded:
-    return _layer("text", {"text": text, "align": align, **mark}, x=x, y={"value": y}) | _ONCE
-
-
-def _spec(
-    plot: tuple[float, float],
-    margins: tuple[float, float, float, float],
-    data: Sequence[Mapping[str, Any]],
-    layers: Sequence[Encoded],
-) -> dict[str, Any]:
-    """The specification of a plot of so many pixels, and its margins left, right, above, below."""
-    return {
-        "width": plot[0],
-        "height": plot[1],
-        "padding": dict(zip(("left", "right", "top", "bottom"), margins, strict=True)),
-        "autosize": "none",
-        "background": None,
-        "data": {"values": data},
-        "layer": layers,
-        "config": _CONFIG,
-    }
-
 
 # Intervals ----------------------------------------------------------------------------------------
 
@@ -203,14 +47,14 @@ class _Row(NamedTuple):
 
 
 def _intervals(
-    rows: Sequence[_Row], width: float, domain: Domain, label: str, lines: Sequence[float],
+    rows: Sequence[_Row], width: float, domain: vega.Domain, label: str, lines: Sequence[float],
     *, log: bool, step: float, right: float, unit: str = "", phone: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Rows of marks with intervals around vertical `lines`. With a `unit`, the line is that of no
     effect. On a `phone` labels and figures stand above each mark, else at its sides."""
-    longest = _widest(row.label for row in rows)
+    longest = vega.widest(row.label for row in rows)
     left = 30.0 if phone else width * 0.36 if unit else min(width * 0.42, longest + 20)
-    labels = [wrap(row.label, width if phone else left - 16, _FONT_PX, 3) for row in rows]
+    labels = [wrap(row.label, width if phone else left - 16, vega.FONT_PX, 3) for row in rows]
     most = 16 * max(map(len, labels))
     step = most + 50 if phone else max(step, most + 8)
     plot, height = width - left - right, step * len(rows)
@@ -229,36 +73,38 @@ def _intervals(
                "edge": "var(--paper)" if row.sure else row.colour,
                "weight": 650 if row.strong else 400}
         )  # fmt: skip
-    x = _axis(domain, plot, label, log, every=46 if log else 74)
-    y_of = {name: _pixels(name, height) for name in ("y", "top", "label_y", "value_y", "note_y")}
-    bold: Encoded = {"fontWeight": {"expr": "datum.weight"}}
+    x = vega.axis(domain, plot, label, log, every=46 if log else 74)
+    y_of = {
+        name: vega.pixels(name, height) for name in ("y", "top", "label_y", "value_y", "note_y")
+    }
+    bold: vega.Encoded = {"fontWeight": {"expr": "datum.weight"}}
     line = {"color": "var(--soft)", **({} if unit else {"strokeDash": [3, 4]})}
-    layers = [_layer("rule", line, x=x | {"datum": value}) | _ONCE for value in lines]
+    layers = [vega.layer("rule", line, x=x | {"datum": value}) | vega.ONCE for value in lines]
     if phone:  # Words cover the grid lines that would run through them.
-        across: dict[str, Encoded] = {"x": {"value": -left}, "x2": {"value": plot + right}}
-        layers.append(_layer("rect", {"fill": "var(--paper)"}, **across, y=y_of["top"],
+        across: dict[str, vega.Encoded] = {"x": {"value": -left}, "x2": {"value": plot + right}}
+        layers.append(vega.layer("rect", {"fill": "var(--paper)"}, **across, y=y_of["top"],
                              y2={"field": "end"}))  # fmt: skip
     bar = {"ticks": {"size": 8, "thickness": 2, "opacity": 1}, "rule": {"strokeWidth": 2}}
-    whisker = _layer("errorbar", bar, x=x | {"field": "low"}, x2={"field": "high"}, y=y_of["y"],
-                     color=_as_is("colour"))  # fmt: skip
+    whisker = vega.layer("errorbar", bar, x=x | {"field": "low"}, x2={"field": "high"}, y=y_of["y"],
+                     color=vega.as_is("colour"))  # fmt: skip
     mark = {"size": 120, "strokeWidth": 2, "opacity": 1}
     layers += [
         whisker | {"transform": [{"filter": "isValid(datum.low)"}]},
-        _layer("point", mark, x=x | {"field": "mean"}, y=y_of["y"], shape=_as_is("shape"),
-               fill=_as_is("fill"), stroke=_as_is("edge")),
-        _words("label", -left, y_of["label_y"], **bold),
+        vega.layer("point", mark, x=x | {"field": "mean"}, y=y_of["y"], shape=vega.as_is("shape"),
+               fill=vega.as_is("fill"), stroke=vega.as_is("edge")),
+        vega.words("label", -left, y_of["label_y"], **bold),
     ]  # fmt: skip
     if phone:
-        layers.append(_words("note", -left, y_of["note_y"], **_SMALL))
+        layers.append(vega.words("note", -left, y_of["note_y"], **vega.SMALL))
     else:
-        layers.append(_words("value", plot + right, y_of["value_y"], "right", **bold))
+        layers.append(vega.words("value", plot + right, y_of["value_y"], "right", **bold))
     if unit and not phone:
-        layers.append(_words("note", plot + right, y_of["note_y"], "right", **_SMALL))
+        layers.append(vega.words("note", plot + right, y_of["note_y"], "right", **vega.SMALL))
     if unit:
-        below = {**_SMALL, "fontSize": 12}
-        layers += [_word("no effect", x | {"datum": v}, height + 33, **below) for v in lines]
-        layers.append(_word(fit(unit, 90, 12), {"value": plot}, height + 33, "right", **below))
-    return _spec((plot, height), (left, right, 6, 44 if unit else 28), data, layers)
+        below = {**vega.SMALL, "fontSize": 12}
+        layers += [vega.word("no effect", x | {"datum": v}, height + 33, **below) for v in lines]
+        layers.append(vega.word(fit(unit, 90, 12), {"value": plot}, height + 33, "right", **below))
+    return vega.spec((plot, height), (left, right, 6, 44 if unit else 28), data, layers)
 
 
 def shapes(matrix: TraitMatrix) -> dict[str, str]:
@@ -273,7 +119,9 @@ def references(matrix: TraitMatrix) -> list[MatrixRow]:
     return rows if len(rows) <= 3 and not any(row.group for row in rows) else []
 
 
-def trait_panel(matrix: TraitMatrix, candidate: str, groups: Sequence[str], width: float) -> Figure:
+def trait_panel(
+    matrix: TraitMatrix, candidate: str, groups: Sequence[str], width: float
+) -> vega.Figure:
     """Every model's probability of one candidate, with its interval, on a logarithmic axis that all
     candidates in `groups` share."""
     shared = [matrix.candidates.index(name) for name in groups if name in matrix.candidates]
@@ -284,16 +132,16 @@ def trait_panel(matrix: TraitMatrix, candidate: str, groups: Sequence[str], widt
     place, shape = matrix.candidates.index(candidate), shapes(matrix)
     rows = [
         _Row(row.model, percent(cell.mean), cell.mean, cell.low, cell.high,
-             colour(row.group, groups), shape=SHAPES[shape[row.role]],
+             vega.colour(row.group, groups), shape=SHAPES[shape[row.role]],
              strong=row.group == candidate)
         for row in matrix.rows for cell in [row.cells[place]]
     ]  # fmt: skip
     lines = [row.cells[place].mean for row in references(matrix)]
     step = 32 if len(rows) <= 24 else 24
-    spec = _intervals(rows, width, _log(ends), "format(datum.value, '~p')", lines, log=True,
+    spec = _intervals(rows, width, vega.log(ends), "format(datum.value, '~p')", lines, log=True,
                       step=step, right=66)  # fmt: skip
     spoken = "; ".join(f"{row.label} {row.value}" for row in rows)
-    return Figure(spec, f"Probability of “{candidate}”, logarithmic axis: {spoken}")
+    return vega.Figure(spec, f"Probability of “{candidate}”, logarithmic axis: {spoken}")
 
 
 def interval_text(effect: Effect) -> str:
@@ -304,18 +152,18 @@ def interval_text(effect: Effect) -> str:
     return f"{estimate} [{', '.join(ends)}]" if ends else estimate
 
 
-def forest(effects: Sequence[Effect], groups: Sequence[str], width: float) -> Figure:
+def forest(effects: Sequence[Effect], groups: Sequence[str], width: float) -> vega.Figure:
     """Effects of one unit with their intervals around the line of no effect."""
-    unit, phone = effects[0].unit, width < _PHONE_PX
+    unit, phone = effects[0].unit, width < vega.PHONE_PX
     ratio = unit == "ratio"
-    nothing, domain = (1.0, _log) if ratio else (0.0, _linear)
+    nothing, domain = (1.0, vega.log) if ratio else (0.0, vega.linear)
     label = "format(datum.value, '~r')"
     if not ratio:
         label = "datum.value ? format(datum.value, '+.3~r') : '0'"
     values = [v for e in effects for v in (e.estimate, e.low, e.high) if v is not None]
     rows = [
         _Row(effect.label, interval_text(effect), effect.estimate, effect.low, effect.high,
-             colour(effect.group, groups), sure=effect.significant,
+             vega.colour(effect.group, groups), sure=effect.significant,
              note="significant" if effect.significant else "not significant")
         for effect in effects
     ]  # fmt: skip
@@ -323,23 +171,23 @@ def forest(effects: Sequence[Effect], groups: Sequence[str], width: float) -> Fi
                       step=46, right=20 if phone else 206, unit=unit,
                       phone=phone)  # fmt: skip
     spoken = "; ".join(f"{row.label}: {row.value}, {row.note}" for row in rows)
-    return Figure(spec, f"Effects in {unit}. {spoken}")
+    return vega.Figure(spec, f"Effects in {unit}. {spoken}")
 
 
 # Curves and bars ----------------------------------------------------------------------------------
 
 
-def loss_curves(panel: LossPanel, groups: Sequence[str], width: float) -> Figure:
+def loss_curves(panel: LossPanel, groups: Sequence[str], width: float) -> vega.Figure:
     """Loss by step, one line a run, named at its end unless there are too many for that."""
     curves = panel.curves
     named = len(curves) <= MOST_NAMED_CURVES
     steps = [step for curve in curves for step, _ in curve.points]
     losses = [loss for curve in curves for _, loss in curve.points]
-    longest = _widest(curve.name for curve in curves)
+    longest = vega.widest(curve.name for curve in curves)
     left, right, height = 48.0, min(longest, width * 0.34) + 18 if named else 10.0, 210.0
     plot = width - left - right
     log = min(losses) > 0 and max(losses) / min(losses) > 50
-    low, high = _log(losses) if log else (min(0.0, *losses), (max(losses) or 1.0) * 1.05)
+    low, high = vega.log(losses) if log else (min(0.0, *losses), (max(losses) or 1.0) * 1.05)
 
     def down(loss: float) -> float:
         share = math.log(loss / low) / math.log(high / low) if log else (loss - low) / (high - low)
@@ -347,56 +195,41 @@ def loss_curves(panel: LossPanel, groups: Sequence[str], width: float) -> Figure
 
     form = "r" if max(map(abs, losses)) < 1e5 else "g"
     first, last = min(steps), max(max(steps), min(steps) + 1)
-    ends = apart([down(curve.points[-1][1]) for curve in curves], 17, height - 4)
-    channels: dict[str, Encoded] = {
-        "x": _axis(
+    ends = vega.apart([down(curve.points[-1][1]) for curve in curves], 17, height - 4)
+    channels: dict[str, vega.Encoded] = {
+        "x": vega.axis(
             (first, last), plot, "format(datum.value, ',d')", every=64, grid=False, tickMinStep=1
         )
         | {"field": "step"},
-        "y": _axis((low, high), height, f"format(datum.value, '.3~{form}')", log)
+        "y": vega.axis((low, high), height, f"format(datum.value, '.3~{form}')", log)
         | {"field": "loss"},
-        "color": _as_is("colour"),
+        "color": vega.as_is("colour"),
         "detail": {"field": "run"},
     }
     data = [
-        {"run": run, "step": step, "loss": loss, "colour": colour(curve.group, groups)}
+        {"run": run, "step": step, "loss": loss, "colour": vega.colour(curve.group, groups)}
         for run, curve in enumerate(curves)
         for step, loss in curve.points
     ]
     alone = {run for run, curve in enumerate(curves) if len(curve.points) == 1}
-    dots = _layer("point", {"filled": True, "size": 80, "opacity": 1}, **channels)
+    dots = vega.layer("point", {"filled": True, "size": 80, "opacity": 1}, **channels)
     layers = [
-        _layer("line", {"strokeWidth": 2 if named else 1.2, "strokeJoin": "round"}, **channels),
+        vega.layer("line", {"strokeWidth": 2 if named else 1.2, "strokeJoin": "round"}, **channels),
         dots | {"data": {"values": [point for point in data if point["run"] in alone]}},
-        _word(fit(panel.quantity, width, 12), {"value": -left}, -22, "left", **_SMALL),
-        _word("step", {"value": plot / 2}, height + 40, **_SMALL),
+        vega.word(fit(panel.quantity, width, 12), {"value": -left}, -22, "left", **vega.SMALL),
+        vega.word("step", {"value": plot / 2}, height + 40, **vega.SMALL),
     ]
     for curve, end in zip(curves if named else (), ends, strict=False):
-        name = fit(curve.name, right - 10, _FONT_PX)
-        layers.append(_word(name, {"value": plot + 9}, end, "left", fontWeight=600,
-                            color=colour(curve.group, groups)))  # fmt: skip
+        name = fit(curve.name, right - 10, vega.FONT_PX)
+        layers.append(vega.word(name, {"value": plot + 9}, end, "left", fontWeight=600,
+                            color=vega.colour(curve.group, groups)))  # fmt: skip
     spoken = "; ".join(
         f"{curve.name} from {number(curve.points[0][1])} to {number(curve.points[-1][1])} "
         f"at step {number(curve.points[-1][0])}"
         for curve in curves
     )
-    spec = _spec((plot, height), (left, right, 34, 50), data, layers)
-    return Figure(spec, f"{panel.quantity}: {spoken}")
-
-
-def apart(places: Sequence[float], least: float, end: float) -> list[float]:
-    """`places` pushed apart, in their order and between 0 and `end`, until neighbours are `least`
-    from each other."""
-    order = sorted(range(len(places)), key=lambda index: places[index])
-    result = list(places)
-    for _ in range(200):
-        result = [min(max(place, 0.0), end) for place in result]
-        for one, other in pairwise(order):
-            overlap = least - (result[other] - result[one])
-            if overlap > 0.01:
-                result[one] -= overlap / 2
-                result[other] += overlap / 2
-    return result
+    spec = vega.spec((plot, height), (left, right, 34, 50), data, layers)
+    return vega.Figure(spec, f"{panel.quantity}: {spoken}")
 
 
 class _Bar(NamedTuple):
@@ -410,10 +243,10 @@ class _Bar(NamedTuple):
 def _bars(bars: Sequence[_Bar], width: float, whole: bool) -> dict[str, Any]:
     """Bars with their labels at the left and their values at the end. `whole` bars are all as long
     and have several parts; on a phone their words stand above them."""
-    above = whole and width < _PHONE_PX
-    longest = _widest(bar.label for bar in bars)
+    above = whole and width < vega.PHONE_PX
+    longest = vega.widest(bar.label for bar in bars)
     left = 0.0 if above else min(width * 0.36, longest + 18)
-    right = 0.0 if above else 18 + _widest(bar.value for bar in bars)
+    right = 0.0 if above else 18 + vega.widest(bar.value for bar in bars)
     plot, step = width - left - right, 48.0 if above else 25.0
     boxes, words = [], []
     for place, bar in enumerate(bars):
@@ -423,19 +256,19 @@ def _bars(bars: Sequence[_Bar], width: float, whole: bool) -> dict[str, Any]:
             boxes.append({"x": x, "x2": max(end - 1.5, x + 0.8), "y": bottom - 16, "y2": bottom,
                           "colour": paint})  # fmt: skip
             x = end
-        label = fit(bar.label, width * 0.6 if above else left - 10, _FONT_PX)
+        label = fit(bar.label, width * 0.6 if above else left - 10, vega.FONT_PX)
         words.append({"label": label, "value": bar.value, "y": bottom - (28 if above else 8),
                       "x": plot + right if whole else x + 7})  # fmt: skip
-    x_of, y_of = _pixels("x", plot), _pixels("y", step * len(bars))
-    value = _layer("text", {"align": "right" if whole else "left"}, text={"field": "value"},
+    x_of, y_of = vega.pixels("x", plot), vega.pixels("y", step * len(bars))
+    value = vega.layer("text", {"align": "right" if whole else "left"}, text={"field": "value"},
                    x=x_of, y=y_of)  # fmt: skip
     layers = [
-        _layer("rect", x=x_of, x2={"field": "x2"}, y=y_of, y2={"field": "y2"},
-               color=_as_is("colour")),
-        _words("label", -left, y_of) | {"data": {"values": words}},
+        vega.layer("rect", x=x_of, x2={"field": "x2"}, y=y_of, y2={"field": "y2"},
+               color=vega.as_is("colour")),
+        vega.words("label", -left, y_of) | {"data": {"values": words}},
         value | {"data": {"values": words}},
     ]  # fmt: skip
-    return _spec((plot, step * len(bars)), (left, right, 2, 2), boxes, layers)
+    return vega.spec((plot, step * len(bars)), (left, right, 2, 2), boxes, layers)
 
 
 Parts = list[tuple[str, int, str]]
@@ -445,10 +278,10 @@ def filter_parts(reports: Sequence[FilterReport], groups: Sequence[str]) -> list
     """Each filter's rows as (what became of them, how many, colour): kept, rejected by one rule
     alone (a colour each, the same for every filter), by several, unreadable."""
     rules = list(dict.fromkeys(rule.name for report in reports for rule in report.rules))
-    paints = {name: f"var(--r{place})" for place, name in enumerate(rules[:_COLOURS])}
+    paints = {name: f"var(--r{place})" for place, name in enumerate(rules[: vega.COLOURS])}
     return [
         [
-            ("kept", report.rows_kept, colour(report.group, groups)),
+            ("kept", report.rows_kept, vega.colour(report.group, groups)),
             *((f"{rule.name} alone", rule.sole_hits, paints.get(rule.name, "var(--several)"))
               for rule in report.rules),
             ("several rules", report.rows_rejected_by_several, "var(--several)"),
@@ -458,7 +291,9 @@ def filter_parts(reports: Sequence[FilterReport], groups: Sequence[str]) -> list
     ]  # fmt: skip
 
 
-def filter_bars(reports: Sequence[FilterReport], groups: Sequence[str], width: float) -> Figure:
+def filter_bars(
+    reports: Sequence[FilterReport], groups: Sequence[str], width: float
+) -> vega.Figure:
     """What became of each filter's rows, as shares of them."""
     bars, spoken = [], []
     for report, parts in zip(reports, filter_parts(reports, groups), strict=True):
@@ -466,10 +301,10 @@ def filter_bars(reports: Sequence[FilterReport], groups: Sequence[str], width: f
         bars.append(_Bar(report.name, f"{report.rows_kept:,} of {report.rows_in:,} kept", shares))
         said = ", ".join(f"{name} {rows:,}" for name, rows, _ in parts if rows)
         spoken.append(f"{report.name}, {plural(report.rows_in, 'row')}: {said}")
-    return Figure(_bars(bars, width, whole=True), "; ".join(spoken))
+    return vega.Figure(_bars(bars, width, whole=True), "; ".join(spoken))
 
 
-def wall_time_bars(times: Sequence[WallTime], width: float) -> Figure:
+def wall_time_bars(times: Sequence[WallTime], width: float) -> vega.Figure:
     """The longest wall times, in the order of their stages."""
     longest = sorted(times, key=lambda time: -time.seconds)[:MOST_STAGES]
     most = longest[0].seconds or 1.0
@@ -478,4 +313,4 @@ def wall_time_bars(times: Sequence[WallTime], width: float) -> Figure:
         for time in times if time in longest
     ]  # fmt: skip
     spoken = "; ".join(f"{bar.label} {bar.value}" for bar in bars)
-    return Figure(_bars(bars, width, whole=False), f"Wall time: {spoken}")
+    return vega.Figure(_bars(bars, width, whole=False), f"Wall time: {spoken}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from subl.extras import require
-from subl.report import chain, figures, text
+from subl.report import chain, figures, panels, text, vega
 from subl.report.document import Effect, ReportDocument, TraitMatrix
 from subl.report.text import Html
 
@@ -79,7 +79,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     for filter in (text.duration, text.fit, text.marked, text.number, text.percent, text.plural,
-                   text.short_duration, figures.interval_text):  # fmt: skip
+                   text.short_duration, figures.interval_text, panels.share_text):  # fmt: skip
         environment.filters[filter.__name__] = filter
     return environment
 
@@ -92,12 +92,20 @@ def _values(document: ReportDocument) -> dict[str, Any]:
         contrasts.setdefault(effect.contrast, {}).setdefault(effect.unit, []).append(effect)
     return {
         "document": document,
-        "colour": partial(figures.colour, groups=groups),
+        "colour": partial(vega.colour, groups=groups),
         "panels": [_panels(matrix, groups) for matrix in document.matrices],
         "contrasts": [
             (contrast, unit, _drawn(partial(figures.forest, effects, groups)))
             for contrast, units in contrasts.items()
             for unit, effects in units.items()
+        ],
+        "bars": [
+            (panel, _drawn(partial(panels.share_bars, panel)), _key(panel.groups))
+            for panel in document.bars
+        ],
+        "curves": [
+            (panel, _drawn(partial(panels.log_curves, panel)), _key(panel.groups))
+            for panel in document.curves
         ],
         "shade": _shades(document),
         "chains": [chain.draw(document.chain, width) for width in (_WIDE_PX, _PHONE_PX)],
@@ -132,12 +140,17 @@ def _panels(matrix: TraitMatrix, groups: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _drawn(figure: Callable[[float], figures.Figure], wide_px: int = _WIDE_PX) -> Drawn | None:
+def _drawn(figure: Callable[[float], vega.Figure], wide_px: int = _WIDE_PX) -> Drawn | None:
     """None where vl-convert is not installed."""
     try:
-        return Drawn(figures.svg(figure(wide_px)), figures.svg(figure(_PHONE_PX)))
+        return Drawn(vega.svg(figure(wide_px)), vega.svg(figure(_PHONE_PX)))
     except ImportError:
         return None
+
+
+def _key(groups: Sequence[str]) -> list[tuple[str, str]]:
+    """A panel's own groups and their colours."""
+    return [(group, vega.colour(group, groups)) for group in groups]
 
 
 def _legend(document: ReportDocument) -> list[tuple[str, int, list[str]]]:

@@ -1,0 +1,121 @@
+"""Figures of whole experiments: arms as bars beside what others published, and curves on
+logarithmic axes with their slopes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from subl.report import vega
+from subl.report.document import BarPanel, CurvePanel, Estimate
+from subl.report.text import fit, number, percent
+
+_STEP = 29.0
+_STEP_PHONE = 50.0
+
+
+def share_text(value: Estimate) -> str:
+    """A share and its interval: "52.8% [50.6, 55.0]"."""
+    if value.low is None or value.high is None:
+        return percent(value.mean)
+    ends = (percent(max(0.0, each)).removesuffix("%") for each in (value.low, value.high))
+    return f"{percent(value.mean)} [{', '.join(ends)}]"
+
+
+def share_bars(panel: BarPanel, width: float) -> vega.Figure:
+    """Each arm's share with its interval; a hollow diamond where others found it."""
+    bars, groups, phone = panel.bars, panel.groups, width < vega.PHONE_PX
+    left = 0 if phone else round(min(width * 0.4, vega.widest(bar.name for bar in bars) + 18))
+    right = 0 if phone else 18 + round(vega.widest(share_text(bar.value) for bar in bars))
+    plot, step = width - left - right, _STEP_PHONE if phone else _STEP
+    height = step * len(bars)
+    data = []
+    for place, bar in enumerate(bars):
+        middle = step * (place + 1) - 12
+        data.append(
+            {"name": fit(bar.name, width * 0.64 if phone else left - 10, vega.FONT_PX),
+             "value": share_text(bar.value), "y": middle, "top": middle - 8, "end": middle + 8,
+             "words": middle - 22 if phone else middle, "nothing": 0.0,
+             "mean": bar.value.mean, "low": bar.value.low, "high": bar.value.high,
+             "published": None if bar.published is None else bar.published.mean,
+             "colour": vega.colour(bar.group, groups)}
+        )  # fmt: skip
+    known = (each for bar in bars for each in (bar.value, bar.published) if each is not None)
+    most = max(0.1, *(end for each in known for end in (each.mean, each.high or 0.0)))
+    domain = (0.0, min(1.0, most * 1.04))
+    x = vega.axis(domain, plot, "format(datum.value, '.0%')", every=74)
+    y_of = {name: vega.pixels(name, height) for name in ("y", "top", "words")}
+    whisker: dict[str, Any] = {"color": "var(--ink)", "strokeWidth": 1.6}
+    diamond = {"shape": "diamond", "size": 90, "strokeWidth": 1.8, "opacity": 1, "filled": False,
+               "color": "var(--ink)"}  # fmt: skip
+    layers = [
+        vega.layer("rect", {"opacity": 0.75}, x=x | {"field": "nothing"}, x2={"field": "mean"},
+                   y=y_of["top"], y2={"field": "end"}, color=vega.as_is("colour")),
+        vega.layer("rule", whisker, x=x | {"field": "low"}, x2={"field": "high"}, y=y_of["y"])
+        | {"transform": [{"filter": "isValid(datum.low)"}]},
+        vega.layer("point", diamond, x=x | {"field": "published"}, y=y_of["y"])
+        | {"transform": [{"filter": "isValid(datum.published)"}]},
+        vega.words("name", -left, y_of["words"]),
+        vega.words("value", plot + right, y_of["words"], "right"),
+    ]  # fmt: skip
+    if panel.chance is not None:
+        line = {"color": "var(--soft)", "strokeDash": [3, 4]}
+        layers.append(vega.layer("rule", line, x=x | {"datum": panel.chance}) | vega.ONCE)
+    spoken = "; ".join(f"{bar.name} {share_text(bar.value)}" for bar in bars)
+    figure = vega.spec((plot, height), (left, right, 6, 28), data, layers)
+    return vega.Figure(figure, f"{panel.quantity}: {spoken}")
+
+
+def log_curves(panel: CurvePanel, width: float) -> vega.Figure:
+    """Curves with bands of their intervals, each named at its end with its slope."""
+    curves, groups = [each for each in panel.curves if each.points], panel.groups
+    names = [
+        curve.name if curve.slope is None else f"{curve.name}, slope {curve.slope.mean:.2f}"
+        for curve in curves
+    ]
+    left, height = 62, 300
+    right = round(min(vega.widest(names) if names else 10.0, width * 0.4)) + 18
+    plot = width - left - right
+    ends = [
+        end for curve in curves for _, value in curve.points
+        for end in (value.mean, value.low, value.high) if end is not None
+    ]  # fmt: skip
+    across, up = vega.log([x for curve in curves for x, _ in curve.points]), vega.log(ends)
+    data = [
+        {"curve": at, "x": x, "y": value.mean, "low": value.low, "high": value.high,
+         "colour": vega.colour(curve.group, groups), "control": curve.control}
+        for at, curve in enumerate(curves) for x, value in curve.points
+    ]  # fmt: skip
+    label = "format(datum.value, '.0e')"
+    x = vega.axis(across, plot, label, log=True, every=70, grid=False) | {"field": "x"}
+    y = vega.axis(up, height, label, log=True, every=40)
+    shared: dict[str, vega.Encoded] = {
+        "x": x, "detail": {"field": "curve"}, "color": vega.as_is("colour"),
+    }  # fmt: skip
+    y_of = y | {"field": "y"}
+    solid, dashed = ({"transform": [{"filter": f"{sign}datum.control"}]} for sign in ("!", ""))
+    layers = [
+        vega.layer("area", {"opacity": 0.16}, **shared, y=y | {"field": "low"},
+                   y2={"field": "high"}) | {"transform": [{"filter": "isValid(datum.low)"}]},
+        vega.layer("line", {"strokeWidth": 2}, **shared, y=y_of) | solid,
+        vega.layer("line", {"strokeWidth": 2, "strokeDash": [5, 4]}, **shared, y=y_of) | dashed,
+        vega.layer("point", {"filled": True, "size": 26, "opacity": 1}, **shared, y=y_of),
+        vega.word(fit(panel.y, width, 12), {"value": -left}, -22, "left", **vega.SMALL),
+        vega.word(fit(panel.x, plot, 12), {"value": plot / 2}, height + 40, **vega.SMALL),
+    ]  # fmt: skip
+
+    def down(value: float) -> float:
+        from math import log
+
+        return height * (1 - log(value / up[0]) / log(up[1] / up[0]))
+
+    lasts = vega.apart([down(curve.points[-1][1].mean) for curve in curves], 17, height - 4)
+    for curve, name, place in zip(curves, names, lasts, strict=True):
+        text = fit(name, right - 10, vega.FONT_PX)
+        layers.append(vega.word(text, {"value": plot + 9}, place, "left", fontWeight=600,
+                                color=vega.colour(curve.group, groups)))  # fmt: skip
+    spoken = "; ".join(
+        f"{name} from {number(curve.points[0][1].mean)} to {number(curve.points[-1][1].mean)}"
+        for curve, name in zip(curves, names, strict=True)
+    )
+    figure = vega.spec((plot, height), (left, right, 34, 50), data, layers)
+    return vega.Figure(figure, f"{panel.y} by {panel.x}, logarithmic axes: {spoken}")
