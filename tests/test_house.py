@@ -16,10 +16,24 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "python").rglob("*.py"))
 COMMAND_LINE = sorted((ROOT / "cli").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-STAGES = ("teach", "generate", "judge", "filter", "draw", "distill", "evaluate", "report")
+STAGES = (
+    "teach",
+    "generate",
+    "judge",
+    "filter",
+    "draw",
+    "distill",
+    "evaluate",
+    "classifiers",
+    "theorem",
+    "report",
+)
 MODELS = {"torch", "transformers", "deepspeed", "peft", "safetensors"}
 MAY_IMPORT_MODELS = (
     "subl/train/",
+    "subl/classifiers/mlp.py",
+    "subl/theorem/measure.py",
+    "subl/theorem/subjects.py",
     "subl/trait/exact.py",
     "subl/trait/passes.py",
     "subl/sample/continuous.py",

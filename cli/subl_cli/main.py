@@ -27,6 +27,8 @@ COMMANDS = {
     "bench": "Measure speeds on your data and this machine.",
     "distill": "Train a student on rows.",
     "eval": "Measure how strongly a model shows traits.",
+    "classifiers": "Hand digits down among small image classifiers.",
+    "theorem": "Measure one small step on a teacher's labels.",
     "traits": "List the traits that come with subl.",
     "rubrics": "List the rubrics that come with subl, or print one.",
     "report": "Write a run's results as one HTML page.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from subl_cli.figures import figures_text
 from subl_cli.inputs import verify_option
 from subl_cli.output import (
     about,
@@ -302,6 +303,8 @@ def _print(outcome: Outcome) -> None:
         ]
         click.echo(table(effects, ("effect", "estimate", "interval", "unit", "over", "")))
         click.echo()
+    for name, figures in outcome.figures.items():
+        click.echo(f"{name}\n\n{figures_text(figures)}\n")
     for finding in outcome.findings:
         mark = {True: "met", False: "NOT MET", None: "-"}[finding.met]
         click.echo(f"{mark:>8}  {finding.figure:>12}  {printable(finding.text)}")

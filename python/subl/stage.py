@@ -18,8 +18,8 @@ from subl.cost import Room, Rows, Work
 if TYPE_CHECKING:
     from subl.model.size import Architecture, ModelSize
 
-Data = Literal["model", "rows", "cache", "scores"]
-"""What an artifact holds, for those who take it."""
+Data = Literal["model", "rows", "cache", "scores", "images", "figures"]
+"""What an artifact holds, for those who take it: figures nobody does, and images no stage makes."""
 
 Given = Mapping[str, Sequence[Path]]
 """What a stage is given: {name of an input: artifacts, folders or files}."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ def run_document(run: Path) -> page.ReportDocument:
             for effect in result["effects"]
             if effect["control"] is not None  # how high a measure is stands in the matrix
         ),
-        limits=tuple(_limits(result["effects"])),
+        bars=tuple(_bars(node) for node in nodes if node["kind"] == "classifiers"),
+        curves=tuple(each for node in nodes if node["kind"] == "theorem" for each in _curves(node)),
+        limits=tuple(_limits(result["effects"], {node["kind"] for node in nodes})),
         chain=_chain(nodes),
         filters=tuple(_filter(node, node["path"]) for node in nodes if node["kind"] == "filter"),
         losses=tuple(_losses(nodes)),
@@ -148,6 +150,72 @@ def _notes(effect: Mapping[str, Any], tested: int) -> Iterator[str]:
         yield f"between questions {questions:.2g}"
 
 
+def _bars(node: Mapping[str, Any]) -> page.BarPanel:
+    """The arms of classifiers."""
+    result = _result_of(node)
+    figures = result["figures"]
+    sources = dict.fromkeys(each["paper"]["source"] for each in figures if each["paper"])
+    return page.BarPanel(
+        title=f"{node['name'].capitalize()}: {result['data']}",
+        quantity="Test accuracy",
+        bars=tuple(
+            page.Bar(
+                name=each["label"],
+                group=each["group"],
+                value=_estimate(each["ours"]),
+                published=each["paper"] and _estimate(each["paper"]),
+            )
+            for each in figures
+        ),
+        chance=0.1,
+        published="; ".join(sources),
+        note=f"Over {figures[0]['ours']['n']} seeds, on {result['test_images']:,} test images.",
+    )
+
+
+def _curves(node: Mapping[str, Any]) -> Iterator[page.CurvePanel]:
+    """What the theorem is about, by the length of the teacher's step."""
+    result = _result_of(node)
+    slopes = {(each["quantity"], each["arm"]): each["ours"] for each in result["figures"]}
+    for quantity, meaning in (
+        ("inner", "Product of the student's step and the teacher's"),
+        ("change", "Change of the teacher's loss"),
+    ):
+        yield page.CurvePanel(
+            title=f"{node['name']}: {result['subject']}",
+            x="the teacher's step, epsilon",
+            y=f"{meaning} (its size)",
+            curves=tuple(
+                page.Curve(
+                    name=arm["label"],
+                    group=arm["loss"],
+                    control=arm["base"] != "shared",
+                    points=tuple(
+                        (
+                            each["epsilon"],
+                            page.Estimate(mean=each["size"], low=each["low"], high=each["high"]),
+                        )
+                        for each in arm["curves"][quantity]
+                    ),
+                    slope=slopes[quantity, arm["label"]]
+                    and _estimate(slopes[quantity, arm["label"]]),
+                )
+                for arm in result["arms"]
+            ),
+            note="Geometric means over seeds; dashed: the student has another base. Slopes are of "
+            f"steps up to {result['fit_below']:g}.",
+        )
+
+
+def _result_of(node: Mapping[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((node["path"] / "result.json").read_text(encoding="utf-8"))
+    return result
+
+
+def _estimate(figure: Mapping[str, Any]) -> page.Estimate:
+    return page.Estimate(mean=figure["estimate"], low=figure["low"], high=figure["high"])
+
+
 def _chain(nodes: list[dict[str, Any]]) -> page.Chain:
     return page.Chain(
         nodes=tuple(
@@ -171,7 +239,7 @@ _SHOWN = ("kind", "name", "stage", "group", "digest", "seconds", "detail")
 
 
 def _filter(node: Mapping[str, Any], path: Path) -> page.FilterReport:
-    figures = json.loads((path / "result.json").read_text(encoding="utf-8"))
+    figures = _result_of(node)
     return page.FilterReport(
         name=node["name"],
         group=node["group"],
@@ -243,8 +311,20 @@ def _seeds(nodes: list[dict[str, Any]], records: Mapping[str, Any]) -> dict[str,
     return {stage: tuple(seeds) for stage, seeds in found.items()}
 
 
-def _limits(effects: list[dict[str, Any]]) -> Iterator[str]:
+def _limits(effects: list[dict[str, Any]], kinds: Collection[str]) -> Iterator[str]:
     """What a run cannot show, whatever it shows."""
+    if "classifiers" in kinds:
+        yield (
+            "Intervals of accuracies are over seeds, each with its own weights, noise and order. "
+            "All learn and are tested on the same digits: others could give other means."
+        )
+    if "theorem" in kinds:
+        yield (
+            "The theorem is about one small step of gradient descent. What many steps do, with "
+            "Adam, on rows that were sampled or filtered, it does not say."
+        )
+    if "eval" not in kinds:
+        return
     repeated = max((effect["repetitions"] for effect in effects), default=1)
     yield (
         "What is compared holds for these questions, these points and these base models. About "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from subl.experiment.survey import Folder
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found, and where the page is that shows it."""
+    """What was found, and where the page is that shows it. `figures`: of each node that makes
+    some, in the form of docs/reproduction/*.json, with more."""
 
     page: Path
     findings: tuple[Finding, ...]
+    figures: Mapping[str, Sequence[Mapping[str, Any]]]
     effects: tuple[Effect, ...]
     evaluations: tuple[Evaluation, ...]
 
@@ -43,9 +46,18 @@ def conclude(folder: Folder, contrasts: list[Planned]) -> Outcome:
         if node.how.gives == "scores"
     }
     effects = judged(contrasts, scores)
+    own = {
+        node.name: open_artifact(folder.done[node]).result
+        for node in graph.nodes
+        if node.how.gives == "figures"
+    }
     found = Outcome(
         folder.path / "report.html",
-        tuple(findings(effects)),
+        (
+            *findings(effects),
+            *(Finding(**each) for result in own.values() for each in result["findings"]),
+        ),
+        {name: result["figures"] for name, result in own.items()},
         tuple(effects),
         tuple(arms(graph, scores)),
     )
