@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import Artifact
-from subl.cost import SHARE_OF_PEAK, START, TEMPLATE_TOKENS, Work, weight_bytes
+from subl.cost import START, TEMPLATE_TOKENS, Room, Rows, Work, weight_bytes
 from subl.progress import Report
 from subl.stage import Given, Input, Stage
 from subl.theorem.run import theorem
 from subl.theorem.spec import TheoremSpec
 
 if TYPE_CHECKING:
-    from subl.train.meter import ModelSize
+    from subl.model.size import Architecture, ModelSize
 
 _PIXELS, _CLASSES = 784, 10
 _QUESTION_TOKENS = 20
@@ -30,7 +30,7 @@ def _make(spec: TheoremSpec, given: Given, out: Path, name: str, report: Report)
     return theorem(spec, model, out, name=name, report=report)
 
 
-def _cost(spec: TheoremSpec, size: ModelSize, rows: int) -> Work:
+def _cost(spec: TheoremSpec, size: ModelSize, rows: Rows) -> Work:
     """Of each step: back through the student, L_T behind it, and a few passes over the weights."""
     steps = 2 * spec.seeds * len(spec.losses) * len(spec.epsilons)
     weights, examples, lessons = size.body + size.head, float(spec.rows), float(spec.lessons)
@@ -42,7 +42,12 @@ def _cost(spec: TheoremSpec, size: ModelSize, rows: int) -> Work:
         weights = sum(prod(each) for each in pairwise(layers))
     times = _DOUBLE if spec.precision == "float64" else 1
     flop = times * steps * weights * (4 * examples + 2 * lessons)
-    return Work(flop / SHARE_OF_PEAK, START + times * 4 * steps * weight_bytes(size))
+    return Work(products=flop, moved=times * 4 * steps * weight_bytes(size), bytes=START)
+
+
+def _room(spec: TheoremSpec, model: Architecture, rows: Rows) -> Room:
+    """Two bases, both steps, and where each leads."""
+    return Room(6 * (_DOUBLE if spec.precision == "float64" else 1) * weight_bytes(model.size))
 
 
 def _detail(result: Mapping[str, Any]) -> str:
@@ -56,5 +61,6 @@ THEOREM = Stage(
     {"model": Input("model", "Language model; without, a perceptron is measured.", required=False)},
     _make,
     cost=_cost,
+    room=_room,
     detail=_detail,
 )
