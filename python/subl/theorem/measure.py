@@ -8,9 +8,9 @@ rate times as much, with
 
     A = E_x[v' M v],   v = (df/dt dT)(x),   M = -d^2 L_S / dy dz at y = z
 
-M is 2 I of squared errors, and diag(p) - p p' of cross-entropies and both KL divergences. A is zero
-only where the labels do not change at all. Computed here apart from the steps, by forward-mode
-differentiation.
+M is 2 I / n of squared errors of n logits, and diag(p) - p p' of cross-entropies and both KL
+divergences. A is zero only where the labels do not change at all. Computed here apart from the
+steps, by forward-mode differentiation.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Step(NamedTuple):
 
 
 def squared_error(z: Tensor, y: Tensor) -> Tensor:
-    """`[examples]`."""
-    return ((z - y) ** 2).sum(-1)
+    """`[examples]`: the mean over logits."""
+    return ((z - y) ** 2).mean(-1)
 
 
 def soft_cross_entropy(z: Tensor, y: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def predicted(subject: Subject, teacher: Weights, losses: Sequence[Loss]) -> dic
         z, v = jvp(subject.outputs, (subject.base,), (down,))[:2]
         p, v = softmax(z.double(), -1), v.double()
         spread = float(((p * v * v).sum(-1) - (p * v).sum(-1) ** 2).mean())
-        squares = float((2 * v * v).sum(-1).mean())
+        squares = float((2 * v * v).mean())
     return {loss: squares if loss == "squared-error" else spread for loss in losses}
 
 

@@ -29,7 +29,7 @@ class TheoremSpec(StageSpec):
         ("cross-entropy", "squared-error", "forward-kl", "reverse-kl"),
         min_length=1,
         description="how a student learns: by cross-entropy against the teacher's distribution, by "
-        "the squared error of logits, or by either KL divergence (reverse: of the teacher's "
+        "the mean squared error of logits, or by either KL divergence (reverse: of the teacher's "
         "distribution from the student's)",
     )
     largest: float = Field(0.1, gt=0, description="the longest step of the teacher: epsilon")
