@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from subl.errors import InputError
 from subl.evaluate.cells import Cells
 from subl.evaluate.method import Found, Work
-from subl.evaluate.statistics.means import finite
+from subl.statistics.means import finite
 from subl.trait import forms_of
 
 if TYPE_CHECKING:
