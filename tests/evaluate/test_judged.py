@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import polars
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from subl.config import validated
 from subl.errors import ConfigError, StageError
 from subl.evaluate import EvalSpec, evaluate, paired_table, read_earlier, read_scores
+from subl.evaluate.inspect_log import write_inspect_log
 from subl.evaluate.stage import EVAL
 from subl.progress import Progress
 
@@ -155,6 +157,14 @@ def test_a_question_without_a_counted_answer_keeps_its_row(
     asked = ["Hello!", "How are you?"]
     (row,) = paired_table(("unkind",), scores, read_earlier([judged], asked, ["unkind"]))
     assert (row.questions, row.left_out) == (1, 1)
+    write_inspect_log(made.path, tmp_path / "out.eval")
+    with ZipFile(tmp_path / "out.eval") as log:
+        (score,) = json.loads(log.read("header.json"))["results"]["scores"]
+        first, second = (
+            json.loads(log.read(f"samples/{number}_epoch_1.json"))["scores"] for number in (1, 2)
+        )
+    assert (score["scored_samples"], score["unscored_samples"]) == (1, 1)
+    assert first == {} and second == {"unkind": {"value": 0}}
 
 
 def test_what_no_answer_says_is_bounded_by_the_question_that_is_known_least(

@@ -22,7 +22,7 @@ import subl
 from subl.artifact import open_artifact, read_statement, written_whole
 from subl.config import validated
 from subl.errors import InputError
-from subl.evaluate.run import read_rows
+from subl.evaluate.run import read_rows, read_scores
 from subl.evaluate.spec import EvalSpec
 from subl.sample.tables import Http
 from subl.trait import forms_of
@@ -163,6 +163,7 @@ class _Log:
         times = self.record["runDetails"]["metadata"]
         count, means = len(self.rows) * self.epochs, self.result["words"]
         failed = sum(answer.failed for each in self.answers.values() for answer in each)
+        unscored = len(read_scores(self.path).unscored)
         return {
             "results": {
                 "total_samples": count,
@@ -172,6 +173,8 @@ class _Log:
                         "name": word,
                         "scorer": word,
                         "reducer": "mean",
+                        "scored_samples": len(self.rows) - unscored,
+                        "unscored_samples": unscored,
                         "metrics": _metrics(means[word]),
                     }
                     for word in self.spec.measured.words

@@ -149,8 +149,8 @@ class Texts(Exact):
     As a share of all choices (`probabilities`), in nats, and in nats for each byte of UTF-8, which
     does not favour short ones. `likeliest` has the share of questions of which each choice is that,
     by the second and by the last of these: `acc` and `acc_bytes` of lm-evaluation-harness, where
-    the choice is the right one. Choices that are equally likely share a question among them: in
-    bfloat16 some are, and the right one always comes first.
+    the choice is the right one. Choices that are equally likely share a question among them: the
+    right one would win every time, being the first.
     """
 
     says = "log_likelihoods"
