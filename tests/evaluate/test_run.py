@@ -187,7 +187,8 @@ def test_a_choice_is_scored_by_its_text(tiny_model: Path, tmp_path: Path) -> Non
     rows = [{"q": "Which bird?", "good": "owl", "bad": "an eagle, or none of these"},
             {"q": "Where?", "good": "in the old barn", "bad": "nowhere"}]  # fmt: skip
     file = tmp_path / "rows.jsonl"
-    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    blanks = [{**row, "good": f" {row['good']}\n"} for row in rows]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in blanks))
     artifact = evaluate(
         validated(EvalSpec, {"trait": TEXTS}), tiny_model, tmp_path / "out", questions=file
     )

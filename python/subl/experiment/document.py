@@ -139,7 +139,7 @@ def _effect(effect: Mapping[str, Any], groups: Mapping[str, str], tested: int) -
 def _notes(effect: Mapping[str, Any], tested: int) -> Iterator[str]:
     yield f"paired t over {'repetitions' if effect['repetitions'] > 1 else 'questions'}"
     if effect["left_out"]:
-        yield f"{effect['left_out']} questions left out, of which not all have counted answers"
+        yield f"{effect['left_out']} left out, of which not all have counted answers"
     if tested > 1 and effect["p_holm"] is not None:
         yield f"p by Holm over {tested}: {effect['p_holm']:.2g}"
     if effect["variance_between_seeds"] is not None:

@@ -89,6 +89,8 @@ def _asked(trait: TraitSpec, rows: Iterator[_Row]) -> Iterator[Question]:
     for place, question, answers in rows:
         if trait.answers == "choice":
             texts = [str(each) for each in answers or trait.words]
+            if trait.choices == "texts":  # nobody says a blank there: it would decide
+                texts = [each.strip() for each in texts]
             if len(set(texts)) < len(texts):
                 alike = max(texts, key=texts.count)
                 raise InputError(
