@@ -3,9 +3,10 @@
     python docs/reproduction.py
     python docs/reproduction.py --take out/NAME docs/reproduction/NAME.json
 
-The second has a finished run's figures in such a file first, where the file says which they are
-(`of`). What no run has made yet stands with the command that would, and what that takes on H100s as
-`subl run --dry-run` has it. A key that is unknown, or a figure that a run lacks, ends it.
+The second has a finished run's figures in such a file first: those that a stage states itself, or
+those that the file asks for (`of`). What no run has made yet stands with the command that would,
+and what that takes on H100s as `subl run --dry-run` has it. A key that is unknown, or a figure that
+a run lacks, ends it.
 """
 
 import argparse
@@ -87,7 +88,7 @@ class Reproduction(_Section):
     machine: str | None = None
     seconds: float | None = None
     versions: dict[str, str] = {}
-    figures: tuple[Figure, ...]
+    figures: tuple[Figure, ...] = ()
     deviations: tuple[str, ...] = ()
 
     @property
@@ -230,7 +231,8 @@ def take(run: Path, file: Path) -> None:
             "machine": _machine(host),
             "seconds": round(sum(node["seconds"] or 0.0 for node in result["nodes"]), 1),
             "versions": details.get("builder", {}).get("version", {}),
-            "figures": tuple(
+            "figures": _stated(run, result["nodes"])
+            or tuple(
                 figure
                 if figure.of is None
                 else figure.model_copy(update={"ours": _found(figure.of, result)})
@@ -239,6 +241,26 @@ def take(run: Path, file: Path) -> None:
         }
     )
     file.write_text(json_text(taken), encoding="utf-8")
+
+
+def _stated(run: Path, nodes: Sequence[dict[str, Any]]) -> tuple[Figure, ...]:
+    """The figures that nodes have in their own `result.json`, with more beside each."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for node in nodes:
+        file = run / node["path"] / "result.json"
+        if file.is_file():
+            own = json.loads(file.read_text(encoding="utf-8")).get("figures", [])
+            found += [(node["name"], figure) for figure in own]
+    several = len({name for name, _ in found}) > 1
+    return tuple(
+        Figure(
+            label=f"{name}, {figure['label']}" if several else figure["label"],
+            unit=figure["unit"],
+            paper=figure.get("paper"),
+            ours=figure["ours"],
+        )
+        for name, figure in found
+    )
 
 
 def _machine(host: Mapping[str, Any]) -> str | None:

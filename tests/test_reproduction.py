@@ -34,11 +34,6 @@ def test_the_page_is_that_of_the_files(reproduction: ModuleType) -> None:
     assert committed == reproduction.page(), "out of date; run: python docs/reproduction.py"
 
 
-def test_every_experiment_of_the_paper_is_on_the_page(reproduction: ModuleType) -> None:
-    here = {each.configuration for _, each in reproduction.reproductions()}
-    assert {f"runs/paper/{file.name}" for file in (ROOT / "runs/paper").glob("*.toml")} <= here
-
-
 def would_conclude(graph: Graph) -> dict[str, object]:
     """Names of all that a run's `result.json` would have figures of, each a half."""
     scores = {
@@ -107,3 +102,28 @@ def test_a_finished_run_fills_its_file(reproduction: ModuleType, tmp_path: Path)
     file.write_text(json.dumps({**wanted, "figures": [lacking]}), encoding="utf-8")
     with pytest.raises(SystemExit, match=r'the run has no figure .*"word":"cat"'):
         reproduction.take(tmp_path, file)
+
+
+def test_figures_that_a_stage_states_itself_are_taken_as_they_are(
+    reproduction: ModuleType, tmp_path: Path
+) -> None:
+    own = [
+        {"label": "teacher", "unit": "accuracy", "arm": "teacher", "values": [0.9, 1.0],
+         "paper": {"estimate": 0.9, "source": "Fig. 1"},
+         "ours": {"estimate": 0.95, "low": None, "high": None, "n": 2, "over": "seeds"}}
+    ]  # fmt: skip
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps({"figures": own}), encoding="utf-8")
+    nodes = [{"name": each, "path": each, "seconds": 2.0} for each in ("one", "two")]
+    file = tmp_path / "it.json"
+    wanted = {"id": "E17", "title": "t", "configuration": "runs/demo.toml"}
+    for here, labels in (nodes[:1], ["teacher"]), (nodes, ["one, teacher", "two, teacher"]):
+        result = {"nodes": here, "evaluations": [], "effects": []}
+        (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
+        file.write_text(json.dumps(wanted), encoding="utf-8")
+        reproduction.take(tmp_path, file)
+        taken = reproduction.Reproduction.model_validate_json(file.read_bytes())
+        assert [figure.label for figure in taken.figures] == labels
+        assert {figure.ours.estimate for figure in taken.figures} == {0.95}
+        assert taken.figures[0].paper.source == "Fig. 1"

@@ -1,4 +1,4 @@
-"""`subl run --dry-run --on MACHINE`: what a run would take elsewhere, of models that are not here."""
+"""`subl run --dry-run --on MACHINE`: what a run takes elsewhere, of models that are not here."""
 
 from __future__ import annotations
 
