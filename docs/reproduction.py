@@ -170,7 +170,7 @@ def _section(each: Reproduction) -> Iterator[str]:
     ]
     ours = ("ours", "over") if each.made else ()
     if rows:
-        yield _table(("", "is", "paper", "there", *ours), rows, numbers=(2, 4))
+        yield _table(("figure", "unit", "paper", "source", *ours), rows, numbers=(2, 4))
     else:
         yield "The paper has no figure of it."
     deviations = (*load_experiment(ROOT / each.configuration).spec.deviations, *each.deviations)
@@ -266,7 +266,8 @@ def _stated(run: Path, nodes: Sequence[dict[str, Any]]) -> tuple[Figure, ...]:
 def _machine(host: Mapping[str, Any]) -> str | None:
     """Of what a statement says of it."""
     try:
-        return f"{host['cores']} cores of {host['processor']}, {host['memory_gib']} GiB"
+        gpus = f"{host['gpus']}, " if "gpus" in host else ""
+        return f"{gpus}{host['cores']} cores of {host['processor']}, {host['memory_gib']} GiB"
     except KeyError:
         return None
 

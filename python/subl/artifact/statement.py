@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -201,6 +202,7 @@ def host() -> dict[str, str]:
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()),
         "memory_gib": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f}",
+        **({"gpus": found} if (found := _gpus(Path("/proc/driver/nvidia/gpus"))) else {}),
     }
 
 
@@ -220,6 +222,17 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def _gpus(folder: Path) -> str:
+    """NVIDIA's, as their driver names them: `8 x NVIDIA H100 80GB HBM3`. No library is asked."""
+    models = [
+        line.partition(":")[2].strip()
+        for file in sorted(folder.glob("*/information"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line.startswith("Model:")
+    ]
+    return ", ".join(f"{count} x {model}" for model, count in Counter(models).items())
 
 
 def _relative(path: Path, base: Path) -> str:
