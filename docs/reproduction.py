@@ -132,7 +132,7 @@ def _state(each: Reproduction) -> str:
 
 @cache
 def _hours(configuration: str) -> str:
-    """What a run would take, on the smallest machine of one or eight GPUs that has room for it."""
+    """What a run would take on one H100 and on eight, where there is room for it."""
     graph = load_experiment(ROOT / configuration)
     said = []
     with tempfile.TemporaryDirectory() as nothing:
@@ -142,10 +142,17 @@ def _hours(configuration: str) -> str:
             if found.too_large:
                 continue
             assert found.seconds is not None, f"{configuration}: nothing is known of a model"
-            hours = found.seconds / 3600
-            gpu = "one H100" if where.gpus == 1 else "eight"
-            said.append(f"{hours:.0f} h on {gpu}" if hours >= 1.5 else f"{hours:.1f} h on {gpu}")
+            takes = _hours_of(found.seconds)
+            gpus = "one H100" if where.gpus == 1 else "eight"
+            if not any(each.startswith(takes) for each in said):  # one node is not shared
+                said.append(f"{takes} on {gpus}")
     return ", ".join(said)
+
+
+def _hours_of(seconds: float) -> str:
+    """An estimate, no finer than it is known."""
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.0f} h"
 
 
 def _section(each: Reproduction) -> Iterator[str]:
@@ -172,7 +179,7 @@ def _section(each: Reproduction) -> Iterator[str]:
     if rows:
         yield _table(("figure", "unit", "paper", "source", *ours), rows, numbers=(2, 4))
     else:
-        yield "The paper has no figure of it."
+        yield "No figure of the paper's is known here."
     deviations = (*load_experiment(ROOT / each.configuration).spec.deviations, *each.deviations)
     if deviations:
         yield "Not as in the paper:"

@@ -2,8 +2,7 @@
 
     h100, 8xh100
 
-Nobody here has measured subl on them. The figures are others' of the same work, each at the lower
-end of what its source has.
+Nobody has measured subl on them: the figures are others', of the same kind of work.
 """
 
 from __future__ import annotations
