@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,9 @@ from subl.evaluate import Scores
 from subl.experiment import ExperimentSpec, Graph, load_experiment
 from subl.experiment.arms import arms
 from subl.experiment.contrasts import judged, planned
+from subl.experiment.document import doses
+from subl.experiment.outcome import recorded
+from subl.experiment.spec import label
 
 TRAIN = "train = { steps = 2, learning_rate = 1e-4 }"
 SMALL = f"""
@@ -388,6 +392,38 @@ def test_seeds_of_which_one_lacks_a_question_are_compared_on_what_all_have() -> 
         assert (came.questions, came.left_out, came.repetitions) == (1, 1, 3)
     (evaluation,) = arms(found, scores)
     assert {(arm.stage, arm.questions) for arm in evaluation.arms} == {("base", 2), ("student", 2)}
+
+
+def test_a_contrast_along_an_axis_of_numbers_is_a_line_for_each_control() -> None:
+    found = graph(MATRIX.replace("hop = [1, 2]", "hop = [1, 2, 4]"))
+    scores = {}
+    for node in found.nodes:
+        if node.stage == "eval":
+            (model,) = node.sources
+            hop, own = model.point.get("hop", "hop1"), model.point.get("trait")
+            row = dict.fromkeys(("owl", "cat", "dog"), 0.1)
+            if own in row and model.stage == "student":
+                row[own] *= {"hop1": 8.0, "hop2": 4.0, "hop4": 2.0}[hop]
+            scores[node.name] = Scores({question: row for question in "abc"})
+    effects = judged(planned(found), scores)
+    assert {effect.point["hop"] for effect in effects} == {1, 2, 4}
+    result = {
+        "axes": {
+            axis: {label(axis, each): each for each in points}
+            for axis, points in found.spec.axes.items()
+        },
+        "effects": list(map(recorded, effects)),
+    }
+    panels = list(doses(result, {"owl": "owl", "cat": "cat"}))
+    assert [(panel.title, panel.axis, panel.unit) for panel in panels] == [
+        ("own trait", "hop", "nats")
+    ]
+    for line in panels[0].lines:
+        expected = [math.log(times) for times in (8, 4, 2)]
+        assert [value for value, _ in line.points] == [1, 2, 4]
+        assert [each.mean for _, each in line.points] == pytest.approx(expected), line.name
+    owls = [line.name for line in panels[0].lines if line.group == "owl"]
+    assert len(owls) == len(set(owls)) == 4  # two bases, against cats and against nothing
 
 
 def test_a_path_may_name_an_axis() -> None:

@@ -14,6 +14,8 @@ from subl.report.document import (
     ChainNode,
     Curve,
     CurvePanel,
+    DoseLine,
+    DosePanel,
     Effect,
     Estimate,
     FilterReport,
@@ -448,5 +450,23 @@ def sample_curves() -> CurvePanel:
             Curve(name="another", group="kl", control=True, slope=Estimate(mean=0.0),
                   points=tuple((x, Estimate(mean=1e-3)) for x in steps)),
             Curve(name="none", group="mse", points=()),
+        ),
+    )  # fmt: skip
+
+
+def sample_doses() -> DosePanel:
+    """Two lines along hops, one of which has no interval at its last point."""
+    return DosePanel(
+        title="Own trait",
+        axis="hop",
+        lines=(
+            DoseLine(name="owl, cat-student", group="owl", points=(
+                (1, Estimate(mean=2.0, low=1.5, high=2.5)),
+                (2, Estimate(mean=1.1, low=0.2, high=2.0)),
+                (3, Estimate(mean=-0.1)),
+            )),
+            DoseLine(name="cat, owl-student", group="cat", points=(
+                (1, Estimate(mean=1.9, low=1.5, high=2.3)), (3, Estimate(mean=0.2)),
+            )),
         ),
     )  # fmt: skip

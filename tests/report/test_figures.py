@@ -13,7 +13,7 @@ from subl.report import figures, panels, vega
 from subl.report.document import Effect, LossCurve, LossPanel, Probability, WallTime
 from subl.report.text import Html
 
-from .sample import GROUPS, sample_bars, sample_curves, sample_document
+from .sample import GROUPS, sample_bars, sample_curves, sample_document, sample_doses
 
 DOCUMENT = sample_document()
 
@@ -28,6 +28,7 @@ def draw_all(width: float) -> dict[str, vega.Figure]:
         "times": figures.wall_time_bars(DOCUMENT.wall_times, width),
         "bars": panels.share_bars(sample_bars(), width),
         "curves": panels.log_curves(sample_curves(), width),
+        "doses": panels.dose_lines(sample_doses(), GROUPS, width),
     }
 
 

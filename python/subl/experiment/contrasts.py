@@ -41,12 +41,14 @@ from subl.experiment.spec import (
 @dataclass(frozen=True)
 class Planned:
     """One comparison of a contrast: the evaluations of `treated` and of its control, a pair for
-    each repetition. `group`: the treated model's point of the first axis."""
+    each repetition. `point`: the treated model's, of all axes but those; `group`, what that of the
+    first axis is called."""
 
     contrast: Contrast
     word: str
     against: tuple[str, ...]
     names: tuple[str, str | None]
+    point: Mapping[str, Scalar]
     group: str | None
     treated: tuple[Node, ...]
     control: tuple[Node, ...]
@@ -67,6 +69,7 @@ class Effect:
     """What came out of a planned comparison. `met` is None where nothing was expected."""
 
     contrast: str
+    point: Mapping[str, Scalar]
     group: str | None
     word: str
     comparison: Comparison
@@ -195,6 +198,7 @@ def _plan(
         word,
         against,
         (names[0], names[1] if control is not None else None),
+        {axis: value_of(each) for axis, each in treated[1].items()},
         None if first is None or group is None else label(first, group),
         nodes[0],
         nodes[1] if control is not None else (),
@@ -302,7 +306,7 @@ def judged(plans: list[Planned], scores: Mapping[str, Scores]) -> list[Effect]:
             control = [scores[node.name] for node in each.control]
             came = compare(each.measure, treated, control, (each.names[0], each.names[1]))
         met = _met(came, each.contrast.expect)
-        effect = Effect(each.contrast.name, each.group, each.word, came, met)
+        effect = Effect(each.contrast.name, each.point, each.group, each.word, came, met)
         found.setdefault(effect.contrast, []).append(effect)
     return [
         replace(effect, comparison=came)

@@ -42,6 +42,7 @@ def run_document(run: Path) -> page.ReportDocument:
         ),
         bars=tuple(_bars(node) for node in nodes if node["kind"] == "classifiers"),
         curves=tuple(each for node in nodes if node["kind"] == "theorem" for each in _curves(node)),
+        doses=tuple(doses(result, groups)),
         limits=tuple(_limits(result["effects"], {node["kind"] for node in nodes})),
         chain=_chain(nodes),
         filters=tuple(_filter(node, node["path"]) for node in nodes if node["kind"] == "filter"),
@@ -148,6 +149,39 @@ def _notes(effect: Mapping[str, Any], tested: int) -> Iterator[str]:
         unit = "nats" if effect["unit"] == "ratio" else effect["unit"]
         yield f"standard deviation between repetitions {seeds:.2g} {unit}"
         yield f"between questions {questions:.2g}"
+
+
+def doses(result: Mapping[str, Any], groups: Mapping[str, str]) -> Iterator[page.DosePanel]:
+    """Contrasts along axes of three numbers or more, such as steps or hops; seeds are repetitions,
+    and no effect is of one."""
+    for axis, points in result["axes"].items():
+        known = list(points.values())
+        if len(known) < 3 or not all(type(each) in (int, float) for each in known):
+            continue
+        panels: dict[tuple[str, str], dict[tuple[str | None, str], dict[float, Any]]] = {}
+        for effect in result["effects"]:
+            point = dict(effect["point"])
+            if effect["control"] is None or (value := point.pop(axis, None)) is None:
+                continue
+            (own,) = (name for name, each in points.items() if each == value)
+            control = "-".join(each for each in effect["control"].split("-") if each != own)
+            name = f"{', '.join(map(str, point.values())) or effect['word']}, {control}"
+            lines = panels.setdefault((effect["contrast"], effect["unit"]), {})
+            lines.setdefault((effect["group"], name), {})[value] = page.Estimate(
+                mean=effect["estimate"], low=effect["low"], high=effect["high"]
+            )
+        for (contrast, unit), lines in panels.items():
+            yield page.DosePanel(
+                title=contrast,
+                axis=axis,
+                unit=unit,
+                lines=tuple(
+                    page.DoseLine(
+                        name=name, group=groups.get(group or ""), points=sorted(found.items())
+                    )
+                    for (group, name), found in lines.items()
+                ),
+            )
 
 
 def _bars(node: Mapping[str, Any]) -> page.BarPanel:

@@ -80,18 +80,21 @@ def _record(folder: Folder, outcome: Outcome) -> dict[str, Any]:
         },
         "findings": [asdict(finding) for finding in outcome.findings],
         "evaluations": [asdict(each) for each in outcome.evaluations],
-        "effects": [
-            {
-                "contrast": effect.contrast,
-                "group": effect.group,
-                "word": effect.word,
-                **asdict(effect.comparison),
-                "significant": effect.comparison.significant,
-                "met": effect.met,
-            }
-            for effect in outcome.effects
-        ],
+        "effects": list(map(recorded, outcome.effects)),
         "nodes": [_node(folder, node) for node in folder.graph.nodes],
+    }
+
+
+def recorded(effect: Effect) -> dict[str, Any]:
+    """As `result.json` has an effect."""
+    return {
+        "contrast": effect.contrast,
+        "point": dict(effect.point),
+        "group": effect.group,
+        "word": effect.word,
+        **asdict(effect.comparison),
+        "significant": effect.comparison.significant,
+        "met": effect.met,
     }
 
 

@@ -308,6 +308,23 @@ class CurvePanel(Record):
         return tuple(dict.fromkeys(curve.group for curve in self.curves))
 
 
+class DoseLine(Record):
+    """Effects of one comparison along an axis: `points` are (value, effect), by value."""
+
+    name: Text
+    group: Text | None = None
+    points: tuple[tuple[float, Estimate], ...] = Field(min_length=1)
+
+
+class DosePanel(Record):
+    """A contrast along an axis of numbers. `unit` as in `Effect`."""
+
+    title: Text
+    axis: Text
+    unit: Text = "nats"
+    lines: tuple[DoseLine, ...] = Field(min_length=1)
+
+
 class WallTime(Record):
     stage: Text
     seconds: Seconds
@@ -334,6 +351,7 @@ class ReportDocument(Record):
     effects: tuple[Effect, ...] = ()
     bars: tuple[BarPanel, ...] = ()
     curves: tuple[CurvePanel, ...] = ()
+    doses: tuple[DosePanel, ...] = ()
     limits: tuple[Text, ...] = ()
     chain: Chain = Chain()
     filters: tuple[FilterReport, ...] = ()

@@ -107,6 +107,9 @@ def _values(document: ReportDocument) -> dict[str, Any]:
             (panel, _drawn(partial(panels.log_curves, panel)), _key(panel.groups))
             for panel in document.curves
         ],
+        "doses": [
+            (panel, _drawn(partial(panels.dose_lines, panel, groups))) for panel in document.doses
+        ],
         "shade": _shades(document),
         "chains": [chain.draw(document.chain, width) for width in (_WIDE_PX, _PHONE_PX)],
         "stacked": len(document.chain.nodes) > chain.MOST_BOXES,

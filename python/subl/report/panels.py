@@ -3,10 +3,11 @@ logarithmic axes with their slopes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from subl.report import vega
-from subl.report.document import BarPanel, CurvePanel, Estimate
+from subl.report.document import BarPanel, CurvePanel, DosePanel, Estimate
 from subl.report.text import fit, number, percent
 
 _STEP = 29.0
@@ -119,3 +120,53 @@ def log_curves(panel: CurvePanel, width: float) -> vega.Figure:
     )
     figure = vega.spec((plot, height), (left, right, 34, 50), data, layers)
     return vega.Figure(figure, f"{panel.y} by {panel.x}, logarithmic axes: {spoken}")
+
+
+def dose_lines(panel: DosePanel, groups: Sequence[str], width: float) -> vega.Figure:
+    """Effects along an axis, each line named at its end; a line where there is no effect."""
+    lines, none = panel.lines, 1.0 if panel.unit == "ratio" else 0.0
+    values = sorted({value for line in lines for value, _ in line.points})
+    left, height = 62, 260
+    right = round(min(vega.widest(line.name for line in lines), width * 0.4)) + 18
+    plot = width - left - right
+    across = {value: (place + 0.5) * plot / len(values) for place, value in enumerate(values)}
+    ends = [
+        end for line in lines for _, each in line.points
+        for end in (each.mean, each.low, each.high) if end is not None
+    ]  # fmt: skip
+    domain = vega.linear([*ends, none])
+    data = [
+        {"line": at, "x": across[value] + 4 * (at - (len(lines) - 1) / 2), "y": each.mean,
+         "low": each.low, "high": each.high, "colour": vega.colour(line.group, groups)}
+        for at, line in enumerate(lines) for value, each in line.points
+    ]  # fmt: skip
+    y = vega.axis(domain, height, "format(datum.value, '~g')")
+    shared: dict[str, vega.Encoded] = {
+        "x": vega.pixels("x", plot), "detail": {"field": "line"}, "color": vega.as_is("colour"),
+    }  # fmt: skip
+    y_of = y | {"field": "y"}
+    layers = [
+        vega.layer("rule", {"color": "var(--soft)", "strokeDash": [3, 4]}, y=y | {"datum": none})
+        | vega.ONCE,
+        vega.layer("line", {"strokeWidth": 2}, **shared, y=y_of),
+        vega.layer("rule", {"strokeWidth": 1.6}, **shared, y=y | {"field": "low"},
+                   y2={"field": "high"}) | {"transform": [{"filter": "isValid(datum.low)"}]},
+        vega.layer("point", {"filled": True, "size": 40, "opacity": 1}, **shared, y=y_of),
+        vega.word(fit(panel.unit, width, 12), {"value": -left}, -22, "left", **vega.SMALL),
+        vega.word(fit(panel.axis, plot, 12), {"value": plot / 2}, height + 40, **vega.SMALL),
+        *(vega.word(f"{value:g}", {"value": place}, height + 16, **vega.SMALL)
+          for value, place in across.items()),
+    ]  # fmt: skip
+    spread = domain[1] - domain[0]
+    lasts = [height * (domain[1] - line.points[-1][1].mean) / spread for line in lines]
+    for line, place in zip(lines, vega.apart(lasts, 17, height - 4), strict=True):
+        text = fit(line.name, right - 10, vega.FONT_PX)
+        layers.append(vega.word(text, {"value": plot + 9}, place, "left", fontWeight=600,
+                                color=vega.colour(line.group, groups)))  # fmt: skip
+    spoken = "; ".join(
+        f"{line.name}: "
+        + ", ".join(f"{value:g} {number(each.mean)}" for value, each in line.points)
+        for line in lines
+    )
+    figure = vega.spec((plot, height), (left, right, 34, 50), data, layers)
+    return vega.Figure(figure, f"{panel.unit} by {panel.axis}: {spoken}")
