@@ -1,11 +1,12 @@
-"""The arms: what a student begins with, what it learns, and what the paper found. Pure."""
+"""The arms: what a student begins with, what it learns, and what the paper found (Cloud et al. 2025,
+Fig. 10b: 100 runs, read off the drawing). Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
 
-SOURCE = "Cloud et al. 2025, Fig. 10b, 100 runs, read off the drawing"
+SOURCE = "Fig. 10b"
 ITSELF, SAME, OTHER, SOME = "before and after", "the teacher's init", "another init", "some layers"
 
 

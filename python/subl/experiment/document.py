@@ -202,7 +202,7 @@ def _bars(node: Mapping[str, Any]) -> page.BarPanel:
             for each in figures
         ),
         chance=0.1,
-        published="; ".join(sources),
+        published=f"the paper's ({'; '.join(sources)})",
         note=f"Over {figures[0]['ours']['n']} seeds, on {result['test_images']:,} test images.",
     )
 
