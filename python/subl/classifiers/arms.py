@@ -1,5 +1,5 @@
-"""The arms: what a student begins with, what it learns, and what the paper found (Cloud et al. 2025,
-Fig. 10b: 100 runs, read off the drawing). Pure."""
+"""The arms: what a student begins with, what it learns, and what the paper found (Cloud et al.
+2025, Fig. 10b: 100 runs, read off the drawing). Pure."""
 
 from __future__ import annotations
 
