@@ -8,6 +8,8 @@ one, the more of it is done.
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -28,21 +30,39 @@ _PRIOR_SECONDS = 30.0
 
 _HASHED_BYTES = 1 << 25
 
+_GPUS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+"""One of these is where there is a GPU that torch may use."""
+
 
 @cache
 def measure() -> Pace:
-    """This machine's pace, in about a second (more where torch is not imported yet)."""
-    import torch
-
-    from subl.model.load import device
-    from subl.train.meter import measured_peak
-
+    """This machine's pace, in about a second (more where it has a GPU: torch is imported then)."""
     data, best = bytes(_HASHED_BYTES), 0.0
     for _ in range(3):
         started = time.perf_counter()
         hashlib.sha256(data)
         best = max(best, len(data) / (time.perf_counter() - started))
-    return Pace.of_peak(measured_peak(torch.float32, device()), best)
+    return Pace.of_peak(_peak(), best)
+
+
+def _peak() -> float:
+    """FLOP/s of float32. Without torch, where its import would take longer than all else."""
+    if "torch" in sys.modules or any(map(os.path.exists, _GPUS)):
+        import torch
+
+        from subl.model.load import device
+        from subl.train.meter import measured_peak
+
+        return measured_peak(torch.float32, device())
+    import numpy as np
+
+    size, best = 1024, 0.0
+    left = np.ones((size, size), np.float32)
+    deadline = time.perf_counter() + 0.3
+    while (started := time.perf_counter()) < deadline:
+        left @ left
+        best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best
 
 
 def model_size(source: str) -> ModelSize | None:
