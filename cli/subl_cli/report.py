@@ -1,4 +1,4 @@
-"""`subl report`: a run as one page."""
+"""`subl report`: a run as one page, or several beside each other."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from subl_cli.output import json_option, print_json, printable
 
 
 @click.command("report")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="HTML file  [default: RUN/report.html]"
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="HTML file  [default, of one run: RUN/report.html]",
 )
 @json_option
-def command(run: Path, out: Path | None, as_json: bool) -> None:
+def command(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Write the report of a finished RUN (a folder that subl run made) as one HTML page.
+
+    Of several, a page that has their effects, models and figures beside each other.
 
     The page needs no network and no script; it can be mailed.
 
@@ -24,14 +29,28 @@ def command(run: Path, out: Path | None, as_json: bool) -> None:
     Examples:
       subl report out/demo
       subl report out/demo -o owl.html
+      subl report out/qwen out/gemma -o both.html
     """
     from subl.artifact import write_atomically
     from subl.experiment.document import run_document
-    from subl.report import render
+    from subl.report import beside, render
 
-    out = out or run / "report.html"
-    write_atomically(out, render(run_document(run)))
+    if out is None and len(runs) > 1:
+        raise click.UsageError("Missing option '-o' / '--out': several runs have no folder.")
+    documents = {name: run_document(run) for name, run in zip(_names(runs), runs, strict=True)}
+    found = next(iter(documents.values())) if len(runs) == 1 else beside(documents)
+    out = out or runs[0] / "report.html"
+    write_atomically(out, render(found))
     if as_json:
         print_json({"path": str(out)})
     else:
         click.echo(printable(str(out)))
+
+
+def _names(runs: tuple[Path, ...]) -> list[str]:
+    """The folders' names, or their paths where names are alike."""
+    paths = [run.resolve() for run in runs]
+    if len(set(paths)) < len(paths):
+        raise click.UsageError("A run is given twice.")
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(names) else list(map(str, paths))
