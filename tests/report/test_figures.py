@@ -215,7 +215,7 @@ def test_a_bar_ends_at_its_share_and_what_others_found_is_a_mark() -> None:
     assert mark == pytest.approx(ticks["0%"] + 0.53 * per_share, abs=1)
 
 
-def test_curves_are_named_with_their_slopes_and_controls_are_dashed() -> None:
-    svg = vega.svg(panels.log_curves(sample_curves(), 936))
-    assert "shared, slope 1.00" in svg and "another, slope 0.00" in svg
-    assert svg.count("stroke-dasharray") == 1
+def test_curves_of_controls_are_dashed_and_spoken() -> None:
+    figure = panels.log_curves(sample_curves(), 936)
+    assert "shared from 1.00 × 10⁻⁶ to 0.01" in figure.label
+    assert vega.svg(figure).count("stroke-dasharray") == 1

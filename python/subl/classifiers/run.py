@@ -248,9 +248,9 @@ def _finding(name: str, change: Interval, expected: str, met: bool) -> dict[str,
     interval = "no interval"
     if change.low is not None and change.high is not None:
         interval = f"95 % interval {100 * change.low:+.1f} to {100 * change.high:+.1f}"
-    text = f"{arm(name).label}: accuracy after learning over before ({interval}, {change.clusters} "
     return {
-        "text": f"{text}seeds; {expected})",
+        "text": f"{arm(name).label.capitalize()}: accuracy after learning over before ({interval}, "
+        f"{change.clusters} seeds; {expected})",
         "figure": f"{100 * change.estimate:+.1f} points",
         "met": met,
     }

@@ -211,12 +211,12 @@ def _curves(node: Mapping[str, Any]) -> Iterator[page.CurvePanel]:
     """What the theorem is about, by the length of the teacher's step."""
     result = _result_of(node)
     slopes = {(each["quantity"], each["arm"]): each["ours"] for each in result["figures"]}
-    for quantity, meaning in (
-        ("inner", "Product of the student's step and the teacher's"),
-        ("change", "Change of the teacher's loss"),
+    for quantity, title, meaning in (
+        ("inner", "both steps", "Product of the student's step and the teacher's"),
+        ("change", "the teacher's loss", "Change of the teacher's loss"),
     ):
         yield page.CurvePanel(
-            title=f"{node['name']}: {result['subject']}",
+            title=f"{result['subject'].capitalize()}: {title}",
             x="the teacher's step, epsilon",
             y=f"{meaning} (its size)",
             curves=tuple(
@@ -236,8 +236,8 @@ def _curves(node: Mapping[str, Any]) -> Iterator[page.CurvePanel]:
                 )
                 for arm in result["arms"]
             ),
-            note="Geometric means over seeds; dashed: the student has another base. Slopes are of "
-            f"steps up to {result['fit_below']:g}.",
+            note="Geometric means over seeds; a point is left out where a size is 0. Dashed: the "
+            f"student has another base. Slopes are of steps up to {result['fit_below']:g}.",
         )
 
 

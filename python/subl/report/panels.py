@@ -4,14 +4,14 @@ logarithmic axes with their slopes."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from subl.report import vega
 from subl.report.document import BarPanel, CurvePanel, DosePanel, Estimate
-from subl.report.text import fit, number, percent
+from subl.report.text import fit, number, percent, wrap
 
-_STEP = 29.0
-_STEP_PHONE = 50.0
+_STEP = 29
 
 
 def share_text(value: Estimate) -> str:
@@ -25,26 +25,34 @@ def share_text(value: Estimate) -> str:
 def share_bars(panel: BarPanel, width: float) -> vega.Figure:
     """Each arm's share with its interval; a hollow diamond where others found it."""
     bars, groups, phone = panel.bars, panel.groups, width < vega.PHONE_PX
+    values = round(vega.widest(share_text(bar.value) for bar in bars)) + 18
     left = 0 if phone else round(min(width * 0.4, vega.widest(bar.name for bar in bars) + 18))
-    right = 0 if phone else 18 + round(vega.widest(share_text(bar.value) for bar in bars))
-    plot, step = width - left - right, _STEP_PHONE if phone else _STEP
-    height = step * len(bars)
+    right = 0 if phone else values
+    names = [
+        wrap(bar.name, (width - values if phone else left) - 10, vega.FONT_PX, 3) for bar in bars
+    ]
+    steps = (
+        16 * len(name) + 4 + _STEP if phone else max(_STEP, 16 * len(name) + 8) for name in names
+    )
+    ends = [*accumulate(steps)]
+    plot, height = width - left - right, ends[-1]
     data = []
-    for place, bar in enumerate(bars):
-        middle = step * (place + 1) - 12
+    for start, end, bar, name in zip([0, *ends], ends, bars, names, strict=False):
+        middle = end - 12 if phone else (start + end) / 2
+        last = middle - 20 if phone else middle + 8 * (len(name) - 1)
         data.append(
-            {"name": fit(bar.name, width * 0.64 if phone else left - 10, vega.FONT_PX),
-             "value": share_text(bar.value), "y": middle, "top": middle - 8, "end": middle + 8,
-             "words": middle - 22 if phone else middle, "nothing": 0.0,
+            {"name": name, "value": share_text(bar.value), "y": middle, "top": middle - 8,
+             "end": middle + 8, "value_y": last if phone else middle, "nothing": 0.0,
+             "over": start, "name_y": last - 16 * (len(name) - 1),
              "mean": bar.value.mean, "low": bar.value.low, "high": bar.value.high,
              "published": None if bar.published is None else bar.published.mean,
              "colour": vega.colour(bar.group, groups)}
         )  # fmt: skip
     known = (each for bar in bars for each in (bar.value, bar.published) if each is not None)
-    most = max(0.1, *(end for each in known for end in (each.mean, each.high or 0.0)))
+    most = max(0.1, *(share for each in known for share in (each.mean, each.high or 0.0)))
     domain = (0.0, min(1.0, most * 1.04))
     x = vega.axis(domain, plot, "format(datum.value, '.0%')", every=74)
-    y_of = {name: vega.pixels(name, height) for name in ("y", "top", "words")}
+    y_of = {name: vega.pixels(name, height) for name in ("y", "top", "over", "name_y", "value_y")}
     whisker: dict[str, Any] = {"color": "var(--ink)", "strokeWidth": 1.6}
     diamond = {"shape": "diamond", "size": 90, "strokeWidth": 1.8, "opacity": 1, "filled": False,
                "color": "var(--ink)"}  # fmt: skip
@@ -55,26 +63,28 @@ def share_bars(panel: BarPanel, width: float) -> vega.Figure:
         | {"transform": [{"filter": "isValid(datum.low)"}]},
         vega.layer("point", diamond, x=x | {"field": "published"}, y=y_of["y"])
         | {"transform": [{"filter": "isValid(datum.published)"}]},
-        vega.words("name", -left, y_of["words"]),
-        vega.words("value", plot + right, y_of["words"], "right"),
     ]  # fmt: skip
     if panel.chance is not None:
         line = {"color": "var(--soft)", "strokeDash": [3, 4]}
         layers.append(vega.layer("rule", line, x=x | {"datum": panel.chance}) | vega.ONCE)
+    if phone:  # Words cover the lines that would run through them.
+        across: dict[str, vega.Encoded] = {"x": {"value": 0}, "x2": {"value": plot}}
+        layers.append(vega.layer("rect", {"fill": "var(--paper)"}, **across, y=y_of["over"],
+                                 y2={"field": "top"}))  # fmt: skip
+    layers += [
+        vega.words("name", -left, y_of["name_y"]),
+        vega.words("value", plot + right, y_of["value_y"], "right"),
+    ]
     spoken = "; ".join(f"{bar.name} {share_text(bar.value)}" for bar in bars)
     figure = vega.spec((plot, height), (left, right, 6, 28), data, layers)
     return vega.Figure(figure, f"{panel.quantity}: {spoken}")
 
 
 def log_curves(panel: CurvePanel, width: float) -> vega.Figure:
-    """Curves with bands of their intervals, each named at its end with its slope."""
+    """Curves with bands of their intervals. Many lie on each other, so the key names groups, and a
+    table the slopes."""
     curves, groups = [each for each in panel.curves if each.points], panel.groups
-    names = [
-        curve.name if curve.slope is None else f"{curve.name}, slope {curve.slope.mean:.2f}"
-        for curve in curves
-    ]
-    left, height = 62, 300
-    right = round(min(vega.widest(names) if names else 10.0, width * 0.4)) + 18
+    left, right, height = 62, 16, 300
     plot = width - left - right
     ends = [
         end for curve in curves for _, value in curve.points
@@ -103,20 +113,9 @@ def log_curves(panel: CurvePanel, width: float) -> vega.Figure:
         vega.word(fit(panel.y, width, 12), {"value": -left}, -22, "left", **vega.SMALL),
         vega.word(fit(panel.x, plot, 12), {"value": plot / 2}, height + 40, **vega.SMALL),
     ]  # fmt: skip
-
-    def down(value: float) -> float:
-        from math import log
-
-        return height * (1 - log(value / up[0]) / log(up[1] / up[0]))
-
-    lasts = vega.apart([down(curve.points[-1][1].mean) for curve in curves], 17, height - 4)
-    for curve, name, place in zip(curves, names, lasts, strict=True):
-        text = fit(name, right - 10, vega.FONT_PX)
-        layers.append(vega.word(text, {"value": plot + 9}, place, "left", fontWeight=600,
-                                color=vega.colour(curve.group, groups)))  # fmt: skip
     spoken = "; ".join(
-        f"{name} from {number(curve.points[0][1].mean)} to {number(curve.points[-1][1].mean)}"
-        for curve, name in zip(curves, names, strict=True)
+        f"{curve.name} from {number(curve.points[0][1].mean)} to {number(curve.points[-1][1].mean)}"
+        for curve in curves
     )
     figure = vega.spec((plot, height), (left, right, 34, 50), data, layers)
     return vega.Figure(figure, f"{panel.y} by {panel.x}, logarithmic axes: {spoken}")

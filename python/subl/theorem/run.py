@@ -110,9 +110,9 @@ def _finding(spec: TheoremSpec, base: str, arms: Sequence[_Arm]) -> dict[str, An
     said = "none" if off is None else f"{off:.4f}"
     return {
         "text": f"{BASES[base].capitalize()}, {spec.precision}: slope in epsilon of the "
-        f"{QUANTITIES['inner']}, of the loss that is farthest off (end of an interval that is: "
-        f"{said}; {spec.seeds} seeds; the theorem: {expected:g}); they have one direction in "
-        f"{along} of {len(short)} steps",
+        f"{QUANTITIES['inner']}, where the theorem has {expected:g}; of the loss that is farthest "
+        f"off (95 % intervals reach {said}; {spec.seeds} seeds). Both steps have one direction in "
+        f"{along} of {len(short)} cases",
         "figure": figure,
         "met": met if spec.precision == "float64" else None,
     }
