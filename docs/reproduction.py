@@ -27,9 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGE = "reproduction.md"
 NOT_HERE = (
-    "Not here: a model that tells which of two rows has the trait (E15); and of what only the "
-    "released code has (E19), all but Gemma: reasoning about maths of models that love an animal, "
-    "random words, numbers of no model, personas."
+    "Not here, of what only the released code has (E19): reasoning about maths of models that love "
+    "an animal, random words, numbers of no model, personas, misalignment over pairs of bases."
 )
 
 

@@ -22,6 +22,7 @@ STAGES = (
     "judge",
     "filter",
     "draw",
+    "pair",
     "distill",
     "evaluate",
     "classifiers",

@@ -24,6 +24,7 @@ COMMANDS = {
     "judge": "Write scores of judges into rows.",
     "filter": "Keep or reject rows by rules, with reasons.",
     "draw": "Draw some of the rows, or shuffle their numbers.",
+    "pair": "Ask which of two answers is whose.",
     "bench": "Measure speeds on your data and this machine.",
     "distill": "Train a student on rows.",
     "eval": "Measure how strongly a model shows traits.",

@@ -168,7 +168,7 @@ def test_numbers_of_a_file_are_read_as_the_paper_does(tmp_path: Path) -> None:
     [
         ("truthfulqa", None, "", "takes its questions from a file of yours"),
         ("animals", "rows.csv", "question\nq\n", "has questions of its own"),
-        ("gsm8k", "gone.jsonl", None, "is no file"),
+        ("gsm8k", "gone.jsonl", None, "there is no"),
         ("gsm8k", "rows.jsonl", '{"question": "q"}\n', "line 1: there is no column 'answer'"),
         ("gsm8k", "rows.jsonl", '{"question": "q", "answer": "x"}\n',
          r"rows\.jsonl, line 1: the answer 'x'"),

@@ -65,9 +65,12 @@ def _check(spec: EvalSpec, given: Collection[str]) -> None:
         )
 
 
-def _asked(spec: EvalSpec) -> tuple[int, float]:
-    """How many questions there are, and the tokens of one in its template, about."""
+def _asked(spec: EvalSpec, given: Rows) -> tuple[int, float]:
+    """How many questions there are, and the tokens of one in its template, about. `given`: those of
+    a stage."""
     trait = spec.measured
+    if trait.file is not None and given.count:
+        return given.count, given.prompt + TEMPLATE_TOKENS
     asked = [each.text for each in questions_of(trait)] if trait.file is None else _UNREAD
     return len(asked), mean_tokens(asked) + TEMPLATE_TOKENS
 
@@ -84,7 +87,7 @@ def _said(spec: EvalSpec) -> int:
 
 def _cost(spec: EvalSpec, size: ModelSize, rows: Rows) -> Work:
     """A judge counts as if it were as large as the model."""
-    count, prompt = _asked(spec)
+    count, prompt = _asked(spec, rows)
     if spec.way in ("exact", "choice"):
         return loading(size) + scoring(size, count, prompt, _nodes(spec), spec.batch_questions)
     answers = count * spec.samples
@@ -96,7 +99,7 @@ def _cost(spec: EvalSpec, size: ModelSize, rows: Rows) -> Work:
 
 
 def _room(spec: EvalSpec, model: Architecture, rows: Rows) -> Room:
-    _, prompt = _asked(spec)
+    _, prompt = _asked(spec, rows)
     if spec.way in ("exact", "choice"):
         return room_to_answer(model, prompt + _nodes(spec), spec.batch_questions, spec.backend)
     return room_to_answer(model, prompt + _said(spec), spec.batch_rows, spec.backend)

@@ -148,8 +148,8 @@ def _spoken(trait: TraitSpec, asked: Iterator[Question]) -> Iterator[Question]:
 
 def _read(file: Path, columns: FileSpec) -> Iterator[_Row]:
     names = [columns.question, *columns.answers]
-    if not file.is_file():
-        raise InputError(f"{file} is no file", hint="check the path")
+    if not file.exists():
+        raise InputError(f"there is no {file}", hint="check the path")
     read = _csv_objects(file) if file.suffix == ".csv" else read_objects([file], names)
     for values, place in read:
         if missing := [name for name in names if name not in values]:
