@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--questions",
     type=click.Path(path_type=Path),
-    help="Questions of a trait that has none: .csv, .parquet, or JSON lines.",
+    help="Questions of a trait that has none: .csv, .parquet, JSON lines, or what subl pair made.",
 )
 @model_option("--judge", "Model that judges answers, where CONFIG asks for it.", required=False)
 @click.option(
