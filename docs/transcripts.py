@@ -157,7 +157,8 @@ def transcript(folder: Path, command: str) -> str:
     )
     if done.returncode:
         raise SystemExit(f"error: {command!r} ended with {done.returncode}")
-    return f"$ {command}\n{done.stdout}"
+    said = done.stdout.replace(os.path.relpath(sys.prefix, folder), ".venv")
+    return f"$ {command}\n{said}"
 
 
 if __name__ == "__main__":
