@@ -45,8 +45,10 @@ def command(config: Path, data: Path | None, out: Path, dry_run: bool, as_json: 
     \b
     digits.toml:
       seeds = 20
-      epoch_images = 2560
-      batch = 64
+      epoch_images = 12800
+      batch = 32
+      teacher_epochs = 1
+      student_epochs = 1
 
     \b
     paper.toml:
