@@ -80,7 +80,7 @@ def _measure(
 def _figures(spec: TheoremSpec, model: Path | None, seeds: Sequence[Measured]) -> dict[str, Any]:
     """Slopes in the form of docs/reproduction/*.json, and the curves that they are of."""
     arms = [_Arm(spec, seeds, base, loss) for base in BASES for loss in spec.losses]
-    subject = "a perceptron" if model is None else model.name
+    subject = "a perceptron" if model is None else "a language model"
     return {
         "subject": f"{subject}, {spec.precision}",
         "epsilons": list(spec.epsilons),
