@@ -23,6 +23,7 @@ from subl.experiment.graph import Node
 from subl.model.load import base_folder
 from subl.model.size import Architecture, ModelSize, architecture
 from subl.model.source import ModelSpec, gguf_file, is_folder
+from subl.model.weights import file_shapes
 from subl.progress import Progress
 
 _PRIOR_SECONDS = 30.0
@@ -85,13 +86,18 @@ def model_size(source: str) -> ModelSize | None:
 
 
 def folder_size(folder: Path) -> ModelSize | None:
-    """Sizes of the model in a folder."""
-    from subl.model.load import text_config
-    from subl.train.footprint import tensor_shapes
+    """Sizes of the model in a folder. Of one like Llama's, its files say them; of another,
+    transformers does, whose import takes longer than all else."""
+    base = base_folder(folder)
+    shapes, config = file_shapes(base), architecture(str(base))
+    if shapes and config is not None:
+        sizes: list[Any] = [config.vocab_size, config.hidden_size]
+    else:
+        from subl.model.load import text_config
+        from subl.train.footprint import tensor_shapes
 
-    shapes = tensor_shapes(folder)
-    config = text_config(folder)
-    sizes: list[Any] = [getattr(config, n, None) for n in ("vocab_size", "hidden_size")]
+        shapes, other = tensor_shapes(base), text_config(base)
+        sizes = [getattr(other, n, None) for n in ("vocab_size", "hidden_size")]
     if None in sizes:
         return None
     head = prod(map(int, sizes))
