@@ -4,9 +4,9 @@
     python docs/reproduction.py --take out/NAME docs/reproduction/NAME.json
 
 The second has a finished run's figures in such a file first: those that a stage states itself, or
-those that the file asks for (`of`). What no run has made yet stands with the command that would,
-and what that takes on H100s as `subl run --dry-run` has it. A key that is unknown, or a figure that
-a run lacks, ends it.
+those that the file asks for (`of`). A file elsewhere is filled alone, and no page is written. What
+no run has made yet stands with the command that would, and what that takes on H100s as
+`subl run --dry-run` has it. A key that is unknown, or a figure that a run lacks, ends it.
 """
 
 import argparse
@@ -324,6 +324,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.take is not None:
         take(*options.take)
+        if options.take[1].resolve().parent != DOCS / "reproduction":
+            return
     (DOCS / PAGE).write_text(page(), encoding="utf-8")
 
 
