@@ -212,13 +212,13 @@ def _curves(node: Mapping[str, Any]) -> Iterator[page.CurvePanel]:
     result = _result_of(node)
     slopes = {(each["quantity"], each["arm"]): each["ours"] for each in result["figures"]}
     for quantity, title, meaning in (
-        ("inner", "both steps", "Product of the student's step and the teacher's"),
+        ("inner", "both steps", "Product of both steps"),
         ("change", "the teacher's loss", "Change of the teacher's loss"),
     ):
         yield page.CurvePanel(
             title=f"{result['subject'].capitalize()}: {title}",
             x="the teacher's step, epsilon",
-            y=f"{meaning} (its size)",
+            y=f"{meaning}, its size",
             curves=tuple(
                 page.Curve(
                     name=arm["label"],
