@@ -80,20 +80,22 @@ def _measure(
 def _figures(spec: TheoremSpec, model: Path | None, seeds: Sequence[Measured]) -> dict[str, Any]:
     """Slopes in the form of docs/reproduction/*.json, and the curves that they are of."""
     arms = [_Arm(spec, seeds, base, loss) for base in BASES for loss in spec.losses]
-    subject = "a perceptron" if model is None else "a language model"
+    what = "a perceptron" if model is None else "a language model"
+    subject = f"{what}, {spec.precision}"
     return {
-        "subject": f"{subject}, {spec.precision}",
+        "subject": subject,
         "epsilons": list(spec.epsilons),
         "fit_below": spec.fit_below,
         "figures": [arm.figure(quantity) for quantity in QUANTITIES for arm in arms],
         "arms": [arm.said() for arm in arms],
         "findings": [
-            _finding(spec, base, [arm for arm in arms if arm.base == base]) for base in BASES
+            _finding(spec, subject, base, [arm for arm in arms if arm.base == base])
+            for base in BASES
         ],
     }
 
 
-def _finding(spec: TheoremSpec, base: str, arms: Sequence[_Arm]) -> dict[str, Any]:
+def _finding(spec: TheoremSpec, subject: str, base: str, arms: Sequence[_Arm]) -> dict[str, Any]:
     """What the theorem says of a base, and whether it came out for every loss; in float32, where
     rounding may hide it, nothing is expected."""
     expected = 1.0 if base == "shared" else 0.0
@@ -109,7 +111,7 @@ def _finding(spec: TheoremSpec, base: str, arms: Sequence[_Arm]) -> dict[str, An
     figure = "none" if not known else f"{max(known, key=lambda s: abs(s - expected)):.4f}"
     said = "none" if off is None else f"{off:.4f}"
     return {
-        "text": f"{BASES[base].capitalize()}, {spec.precision}: slope in epsilon of the "
+        "text": f"{subject.capitalize()}, {BASES[base]}: slope in epsilon of the "
         f"{QUANTITIES['inner']}, where the theorem has {expected:g}; of the loss that is farthest "
         f"off (95 % intervals reach {said}; {spec.seeds} seeds). Both steps have one direction in "
         f"{along} of {len(short)} cases",
