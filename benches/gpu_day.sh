@@ -69,10 +69,11 @@ keep() { # a finished run's figures in its file, all of them or none
         echo "$name: no file asks for its figures; they are in $RUNS/$name/result.json"
         return
     fi
-    cp "$asked" "$RUNS/$name.json"
-    python "$ROOT/docs/reproduction.py" --take "$RUNS/$name" "$RUNS/$name.json"
-    mv "$RUNS/$name.json" "$RESULTS/$name.json"
-    echo "$name: figures in $RESULTS/$name.json, report in $RUNS/$name/report.html"
+    cp "$asked" "$RUNS/$name.json" &&
+        python "$ROOT/docs/reproduction.py" --take "$RUNS/$name" "$RUNS/$name.json" &&
+        cp "$RUNS/$name.json" "$RESULTS/$name.json.partial" &&
+        mv "$RESULTS/$name.json.partial" "$RESULTS/$name.json" &&
+        echo "$name: figures in $RESULTS/$name.json, report in $RUNS/$name/report.html"
 }
 
 experiment() { # one line of the table, in the time that is left
@@ -98,7 +99,7 @@ experiment() { # one line of the table, in the time that is left
     case $status in
         0 | 1) # 1: what its contrasts expect does not come out
             echo "$name: done in $((SECONDS - began)) s"
-            keep "$name"
+            keep "$name" || echo "$name: not all figures that are asked for could be taken"
             ;;
         124 | 137) echo "$name: the time is over; the same command goes on" ;;
         75 | 130)
