@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -630,6 +630,15 @@ def test_whether_the_distribution_is_the_models_is_told(serving: Serving) -> Non
 # Ctrl-C.
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Workers of pytest-xdist ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_what_was_answered_before_a_signal_is_handed_on(serving: Serving) -> None:
     """The server answers three, and sends the signal before the others."""
     three = Event()
