@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -24,6 +24,7 @@ from subl.model.load import base_folder
 from subl.model.size import Architecture, ModelSize, architecture
 from subl.model.source import ModelSpec, gguf_file, is_folder
 from subl.model.weights import file_shapes
+from subl.peak import fastest_product
 from subl.progress import Progress
 
 _PRIOR_SECONDS = 30.0
@@ -57,13 +58,11 @@ def _peak() -> float:
         return measured_peak(torch.float32, device())
     import numpy as np
 
-    size, best = 1024, 0.0
-    left = np.ones((size, size), np.float32)
-    deadline = time.perf_counter() + 0.3
-    while (started := time.perf_counter()) < deadline:
-        left @ left
-        best = max(best, 2 * size**3 / (time.perf_counter() - started))
-    return best
+    def product(size: int) -> Callable[[], object]:
+        left = np.ones((size, size), np.float32)
+        return lambda: left @ left
+
+    return fastest_product(product, 0.3)
 
 
 def model_size(source: str) -> ModelSize | None:

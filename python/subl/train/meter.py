@@ -13,8 +13,11 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Callable
 
 import torch
+
+from subl.peak import fastest_product
 
 # Dense, 16-bit, from the vendors' data sheets (which also print twice as much, for sparse ones).
 _GPU_PEAKS = {
@@ -42,22 +45,18 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 def measured_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.5) -> float:
     """FLOP/s of the fastest of several products of square matrices, on the threads that torch uses,
     and the way that the run makes them (`precision.products` counts where it is on)."""
-    best, size, deadline = 0.0, 64, time.perf_counter() + seconds
-    left = torch.ones(size, size, dtype=dtype, device=device)
-    while True:
-        started = time.perf_counter()
-        torch.mm(left, left)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        now = time.perf_counter()
-        best = max(best, 2 * size**3 / (now - started))
-        # The next is twice as wide where eight times as long still fits: on a CPU without
-        # instructions for this dtype, 2048 columns would take a minute.
-        if size < 2048 and now + 8 * (now - started) < deadline:
-            size *= 2
-            left = torch.ones(size, size, dtype=dtype, device=device)
-        elif now + (now - started) >= deadline:
-            return best
+
+    def product(size: int) -> Callable[[], None]:
+        left = torch.ones(size, size, dtype=dtype, device=device)
+
+        def multiply() -> None:
+            torch.mm(left, left)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        return multiply
+
+    return fastest_product(product, seconds)
 
 
 def memory_peak(device: torch.device) -> int:
