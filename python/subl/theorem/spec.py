@@ -10,6 +10,8 @@ from subl.artifact import StageSpec
 
 Loss = Literal["cross-entropy", "squared-error", "forward-kl", "reverse-kl"]
 
+PIXELS, CLASSES = 784, 10
+
 
 class TheoremSpec(StageSpec):
     """One step of a teacher, and one of a student on the teacher's labels (Cloud et al. 2025,
@@ -66,6 +68,11 @@ class TheoremSpec(StageSpec):
         if len(set(value)) != len(value):
             raise ValueError("must not repeat a loss")
         return value
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Widths of all layers of a perceptron, from an image's pixels to the logits."""
+        return (PIXELS, *self.hidden, CLASSES + self.auxiliary)
 
     @property
     def epsilons(self) -> tuple[float, ...]:

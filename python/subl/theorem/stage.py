@@ -18,7 +18,6 @@ from subl.theorem.spec import TheoremSpec
 if TYPE_CHECKING:
     from subl.model.size import Architecture, ModelSize
 
-_PIXELS, _CLASSES = 784, 10
 _QUESTION_TOKENS = 20
 
 _DOUBLE = 2
@@ -38,8 +37,7 @@ def _cost(spec: TheoremSpec, size: ModelSize, rows: Rows) -> Work:
         examples *= spec.row_tokens
         lessons *= TEMPLATE_TOKENS + _QUESTION_TOKENS
     else:
-        layers = (_PIXELS, *spec.hidden, _CLASSES + spec.auxiliary)
-        weights = sum(prod(each) for each in pairwise(layers))
+        weights = sum(prod(each) for each in pairwise(spec.sizes))
     times = _DOUBLE if spec.precision == "float64" else 1
     flop = times * steps * weights * (4 * examples + 2 * lessons)
     return Work(products=flop, moved=times * 4 * steps * weight_bytes(size), bytes=START)

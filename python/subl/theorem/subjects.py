@@ -20,13 +20,12 @@ from torch.overrides import TorchFunctionMode
 
 from subl.model.chat import Chat, asking, text_ids
 from subl.model.load import device, load_model, load_tokenizer
-from subl.theorem.spec import TheoremSpec
+from subl.theorem.spec import CLASSES, PIXELS, TheoremSpec
 from subl.trait.spec import animals
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-PIXELS, CLASSES = 784, 10
 
 Weights = dict[str, Tensor]
 
@@ -66,11 +65,10 @@ def perceptron(spec: TheoremSpec, seed: int) -> Subject:
     """Learns labels of normal noise by its class logits; its student learns the auxiliary logits
     over uniform noise: a fixed part of the outputs, for which the theorem holds, too."""
     dtype = getattr(torch, spec.precision)
-    sizes = (PIXELS, *spec.hidden, CLASSES + spec.auxiliary)
 
     def weights(what: str) -> Weights:
         source, found = _stream(what, seed), {}
-        for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
+        for layer, (inputs, outputs) in enumerate(pairwise(spec.sizes)):
             drawn = torch.randn(inputs, outputs, generator=source, dtype=torch.float64)
             found[f"weight.{layer}"] = (drawn / math.sqrt(inputs)).to(dtype)
             found[f"bias.{layer}"] = torch.zeros(outputs, dtype=dtype)
@@ -78,9 +76,9 @@ def perceptron(spec: TheoremSpec, seed: int) -> Subject:
 
     def logits(weights: Weights, images: Tensor) -> Tensor:
         states = images
-        for layer in range(len(sizes) - 1):
+        for layer in range(len(spec.sizes) - 1):
             states = states @ weights[f"weight.{layer}"] + weights[f"bias.{layer}"]
-            if layer < len(sizes) - 2:
+            if layer < len(spec.sizes) - 2:
                 states = relu(states)
         return states
 
