@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -16,17 +15,15 @@ from subl.experiment import Graph, load_experiment
 from subl.experiment.arms import arms
 from subl.experiment.contrasts import planned
 
+from .scripts import script
+
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "docs" / "reproduction").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
 def reproduction() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reproduction", ROOT / "docs/reproduction.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("reproduction")
 
 
 def test_the_page_is_that_of_the_files(reproduction: ModuleType) -> None:
