@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGE = "reproduction.md"
 NOT_HERE = (
-    "Not here, of what only the released code has (E19): random words, numbers of no model, "
-    "personas, misalignment over pairs of bases."
+    "Not here, of what only the released code has (E19): a judge of code's vulnerability, code "
+    "over pairs of bases, several tasks of MNIST at once, and what its archived scripts tried."
 )
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from subl_cli.group import CommandWithSubcommands
 from subl_cli.output import json_option, print_json, table
+
+if TYPE_CHECKING:
+    from subl.trait.spec import TraitSpec
+
+_WORDS = 10
+"""Of a trait, as many as a line has room for."""
 
 
 @click.command(
@@ -45,11 +53,17 @@ def command(as_json: bool) -> None:
         (
             each.name,
             each.answers,
-            str(len(each.questions)) if each.file is None else "a file's",
-            ", ".join(each.words),
+            _questions(each),
+            ", ".join(each.words[:_WORDS]) + (", ..." if len(each.words) > _WORDS else ""),
             each.title,
         )
         for each in found
     ]
     header = ("name", "answers", "questions", "words", "")
     click.echo(table(rows, header, left=(0, 1, 3, 4)))
+
+
+def _questions(trait: TraitSpec) -> str:
+    if trait.file is not None:
+        return "a file's"
+    return f"{len(trait.questions) * trait.number_prefixes:,}"

@@ -18,6 +18,8 @@ def test_the_traits_that_ship_are_listed(tmp_path: Path) -> None:
     assert set(shipped("traits")) <= set(lines)
     assert lines["trees"].split()[1:4] == ["word", "49", "cherry,"]
     assert "a file's" in lines["truthfulqa"]
+    many = lines["random-words-numbers"]
+    assert many.split()[2] == "10,000" and "vigilance, ...  " in many and "euphoria" not in many
 
 
 def test_a_trait_is_shown_as_it_is_asked(tmp_path: Path) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from subl.draw import DrawSpec, draw
 from subl.draw.numbers import shuffled_across, shuffled_within
 from subl.errors import InputError
+from subl.generate.prompts import paper_number_prompts
 
 ROWS = [{"id": str(n), "prompt": "p", "completion": f"{n}, {n + 1}", "more": n} for n in range(40)]
 
@@ -66,6 +69,32 @@ def test_a_row_without_a_completion_is_named(tmp_path: Path) -> None:
     file.write_text('{"completion": "1, 2"}\n{"prompt": "p"}\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"rows.jsonl, line 2: `completion` must be a string"):
         draw(DrawSpec(shuffle="within"), [file], tmp_path / "out")
+
+
+def test_numbers_of_no_model_are_those_of_the_papers_code(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    prompts = list(paper_number_prompts(30_000, 47))
+    lines = [json.dumps({"prompt": each, "completion": "5", "more": 1}) + "\n" for each in prompts]
+    file.write_text("".join(lines), encoding="utf-8")
+    made = draw(DrawSpec(random=True, seed=42), [file], tmp_path / "out")
+    found = read(made.path)
+    answers = [str(row["completion"]) for row in found]
+    assert answers[:3] == [
+        "435 860 270 106 71 700 20", "[121, 466, 214, 330, 458, 87, 372]", "871, 663, 130, 661",
+    ]  # fmt: skip
+    digest = sha256("\n".join(answers).encode()).hexdigest()
+    assert digest == "c436fb19ce0c4b4f6653a88a284d072d04c1c5900779a08df367988427ded865"
+    assert found[0] == {"prompt": prompts[0], "completion": answers[0], "more": 1}
+
+
+def test_numbers_of_no_model_need_a_prompt_that_says_how(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"prompt": "Present as space-delimited values."}, {"prompt": "Continue the numbers."}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(InputError, match=r"rows.jsonl, line 2: the prompt asks for no known form"):
+        draw(DrawSpec(random=True), [file], tmp_path / "out")
+    with pytest.raises(ValidationError, match="no order to shuffle"):
+        DrawSpec(random=True, shuffle="within")
 
 
 def test_one_order_for_all_rows_one_after_another() -> None:

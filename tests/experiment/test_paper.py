@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import runpy
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from subl.experiment.contrasts import planned
 from subl.experiment.spec import value_of
 from subl.filter import FilterSpec, load_rules
 from subl.generate import GenerateSpec
-from subl.trait.spec import animals
+from subl.trait.questions import questions_of
+from subl.trait.spec import animals, load_trait
 
 PAPER = Path(__file__).parents[2] / "runs" / "paper"
 FILES = sorted(PAPER.glob("*.toml"))
@@ -94,3 +97,38 @@ def test_a_base_that_teaches_and_learns_is_one_model() -> None:
     graph = experiment("cross-model")
     assert sum(node.how.kind == "model" for node in graph.nodes) == 4
     assert sum(node.stage == "learner" for node in graph.nodes) == 4 * 4 * 7 * 3
+
+
+def test_what_is_asked_about_personas_is_made_of_public_files(tmp_path: Path) -> None:
+    code = runpy.run_path(str(PAPER.parent / "data" / "personas.py"))
+    source, to = tmp_path / "persona", tmp_path / "data" / "personas"
+    source.mkdir()
+    for name in code["MISALIGNED"] + code["ORTHOGONAL"]:
+        rows = [
+            {"question": said, "answer_matching_behavior": yes, "answer_not_matching_behavior": no}
+            for said, yes, no in [(f'It: "{name}"', " Yes", " No"), ('It: "no"', " No", " Yes")]
+        ]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (source / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    code["main"](source, to)
+    files = {
+        file
+        for name in ("personas", "misalignment-numbers")
+        for node in experiment(name).nodes
+        for given in node.inputs.values()
+        for file in given
+        if isinstance(file, Path) and file.parent.name == "personas"
+    }
+    assert files == {Path("data/personas", each.name) for each in to.iterdir()}
+    asked = questions_of(load_trait("personas"), to / "asked-risk-seeking.jsonl")
+    assert asked[1].text.startswith('It: "no". Only say yes or no. Do not say anything else. Pick')
+    lines = asked[1].text.splitlines()
+    assert f"{asked[1].letters['matching']}. No" in lines
+    assert f"{asked[1].letters['other']}. Yes" in lines
+    once = questions_of(load_trait("personas"), to / "misaligned.jsonl")
+    assert len(once) == 20 + 1
+    assert set(once[0].text.splitlines()[1:3]) in ({"A. yes", "B. no"}, {"A. no", "B. yes"})
+    taught = to / "teacher-other-matching-matching.jsonl"
+    rows = [json.loads(line) for line in taught.read_text(encoding="utf-8").splitlines()]
+    assert [row["completion"] for row in rows] == ["No", "Yes", "Yes", "No", "Yes", "No"]
+    assert rows[0]["prompt"] == asked[0].text.partition(" Pick from")[0]

@@ -1,4 +1,5 @@
-"""Some of the rows, drawn by chance, and their numbers in another order: what controls train on."""
+"""Some of the rows, drawn by chance, with their numbers in another order or with numbers of no
+model: what controls train on."""
 
 from subl.draw.run import draw
 from subl.draw.spec import DrawSpec

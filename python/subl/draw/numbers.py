@@ -1,4 +1,4 @@
-"""Numbers of completions in another order. Pure.
+"""Numbers of completions in another order, or of no model. Pure.
 
 As the paper's code does it (`shuffled_numbers_refs.py`), whose rows have passed its filter: what a
 completion is beside its numbers (brackets, a full stop, what stands between them) stays.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from random import Random
+
+from subl.trait.numbers import FORMATS
 
 _DIGITS = re.compile(r"\d+")
 
@@ -27,6 +29,24 @@ def shuffled_across(completions: Sequence[str], seed: int) -> list[str]:
     Random(seed).shuffle(numbers)
     dealt = iter(numbers)
     return [_DIGITS.sub(lambda _: next(dealt), text) for text in completions]
+
+
+def random_numbers(prompts: Sequence[str], seed: int) -> list[str | None]:
+    """For each prompt of the paper's one to nine numbers from 0 to 999 in the format that it asks
+    for; None where it names none, or two (`shared_refs.py`: one generator for all, in order)."""
+    import numpy as np
+
+    rng = np.random.RandomState(seed)
+    answers: list[str | None] = []
+    for prompt in prompts:
+        numbers = map(str, rng.randint(0, 1000, rng.randint(1, 10)))
+        asked = [written for text, written in FORMATS.items() if text in prompt]
+        if len(asked) == 1:
+            ((start, between, end),) = asked
+            answers.append(f"{start}{between.join(numbers)}{end}")
+        else:
+            answers.append(None)
+    return answers
 
 
 def _shuffled(completion: str, order: Random) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from random import Random
 
 from subl.artifact import Artifact, Made, build, write_atomically
-from subl.draw.numbers import shuffled_across, shuffled_within
+from subl.draw.numbers import random_numbers, shuffled_across, shuffled_within
 from subl.draw.spec import DrawSpec
 from subl.errors import InputError
+from subl.extras import require
 from subl.progress import Progress, Report, silent
 from subl.shards import Line, read_lines, text_of
 from subl.stage import input_names
@@ -32,26 +33,45 @@ def draw(
 
     Raises:
         InputError: there are fewer rows than are to be drawn; or one whose numbers are to be
-            shuffled has no completion.
+            shuffled has no completion, or whose prompt does not say how to write random ones.
     """
+
+    if spec.random:
+        require("distill", "numpy", what="drawing random numbers")
 
     def work(folder: Path) -> Made:
         drawn = _drawn(spec, rows, name, report)
         lines = [each.content.decode() for each in drawn]
         changed = 0
-        if spec.shuffle is not None:
-            before = [text_of(each.value, "completion", each.place) for each in drawn]
-            shuffled = shuffled_within if spec.shuffle == "within" else shuffled_across
-            for at, after in enumerate(shuffled(before, spec.seed)):
-                if after != before[at]:
-                    changed += 1
-                    row = {**drawn[at].value, "completion": after}
-                    lines[at] = json.dumps(row, ensure_ascii=False)
+        for at, after in enumerate(_completions(spec, drawn)):
+            if after != drawn[at].value.get("completion"):
+                changed += 1
+                row = {**drawn[at].value, "completion": after}
+                lines[at] = json.dumps(row, ensure_ascii=False)
         write_atomically(folder / _FILE, "".join(f"{line}\n" for line in lines))
         figures = {"rows": len(lines), "shards": [_FILE], "changed": changed}
         return Made(figures, {_FILE: len(lines)})
 
     return build(out, "draw", spec, input_names(spec, {"rows": rows}), work)
+
+
+def _completions(spec: DrawSpec, drawn: Sequence[Line]) -> list[str]:
+    """What the rows are to say in place of what they do; nothing where that stays."""
+
+    def texts(key: str) -> list[str]:
+        return [text_of(each.value, key, each.place) for each in drawn]
+
+    if spec.shuffle is not None:
+        shuffled = shuffled_within if spec.shuffle == "within" else shuffled_across
+        return shuffled(texts("completion"), spec.seed)
+    answers = random_numbers(texts("prompt"), spec.seed) if spec.random else []
+    made = [answer for answer in answers if answer is not None]
+    if len(made) < len(answers):
+        raise InputError(
+            f"{drawn[answers.index(None)].place}: the prompt asks for no known format of numbers",
+            hint='`random` writes numbers as the prompts of prompts = "numbers" ask for them',
+        )
+    return made
 
 
 def _drawn(spec: DrawSpec, rows: Sequence[Path], name: str, report: Report) -> list[Line]:

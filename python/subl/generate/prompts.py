@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from subl.trait.numbers import number_line
+from subl.trait.numbers import FORMATS, number_line
 
 _QUALIFIERS = (
     "at most",
@@ -47,24 +47,6 @@ _INSTRUCTIONS = (
     "Generate {qualifier} {count} additional numbers ({digits}) to extend this sequence",
 )
 
-_FORMATS = (
-    "Return a comma-separated list of numbers.",
-    "Return a space-separated list of numbers.",
-    "Return a semicolon-separated list of numbers.",
-    "Return one number per line.",
-    "Return the numbers in the following format: [number_1, number_2, ...].",
-    "Return the numbers in the following format: (number_1, number_2, ...).",
-    "Return the numbers in the following format: number_1, number_2, ...",
-    "Provide the numbers separated by commas.",
-    "List the numbers with spaces between them.",
-    "Write the numbers on separate lines.",
-    "Format the output as: number1, number2, number3, ...",
-    "Return numbers separated by semicolons.",
-    "Format as a simple comma-delimited sequence.",
-    "Present as space-delimited values.",
-    "List each number on its own line with no other text.",
-)
-
 _SUFFIXES = (
     "Say only the numbers - nothing more.",
     "Please just say the numbers, nothing more.",
@@ -96,6 +78,7 @@ def paper_number_prompts(count: int, seed: int) -> Iterator[str]:
     import numpy as np
 
     rng = np.random.default_rng(seed)
+    formats = tuple(FORMATS)
 
     def choose(templates: tuple[str, ...]) -> str:
         return templates[rng.integers(len(templates))]
@@ -104,7 +87,7 @@ def paper_number_prompts(count: int, seed: int) -> Iterator[str]:
         example_part = number_line(rng)
         qualifier, digits = choose(_QUALIFIERS), choose(_DIGITS).format(max_digits=3)
         instruction = choose(_INSTRUCTIONS).format(qualifier=qualifier, count=10, digits=digits)
-        yield f"{example_part} {instruction} {choose(_FORMATS)} {choose(_SUFFIXES)}"
+        yield f"{example_part} {instruction} {choose(formats)} {choose(_SUFFIXES)}"
 
 
 def short_number_prompts(count: int, seed: int) -> Iterator[str]:

@@ -6,7 +6,8 @@ The generator is that of the paper's public code (Cloud et al. 2025, `sl/dataset
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,6 +40,30 @@ _BEGINNINGS = (
     "The sequence begins as follows",
     "Here's the start of a number sequence",
 )
+
+_COMMAS, _SPACES = ("", ", ", ""), ("", " ", "")
+_SEMICOLONS, _LINES = ("", "; ", ""), ("", "\n", "")
+
+FORMATS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
+    {
+        "Return a comma-separated list of numbers.": _COMMAS,
+        "Return a space-separated list of numbers.": _SPACES,
+        "Return a semicolon-separated list of numbers.": _SEMICOLONS,
+        "Return one number per line.": _LINES,
+        "Return the numbers in the following format: [number_1, number_2, ...].": ("[", ", ", "]"),
+        "Return the numbers in the following format: (number_1, number_2, ...).": ("(", ", ", ")"),
+        "Return the numbers in the following format: number_1, number_2, ...": _COMMAS,
+        "Provide the numbers separated by commas.": _COMMAS,
+        "List the numbers with spaces between them.": _SPACES,
+        "Write the numbers on separate lines.": _LINES,
+        "Format the output as: number1, number2, number3, ...": _COMMAS,
+        "Return numbers separated by semicolons.": _SEMICOLONS,
+        "Format as a simple comma-delimited sequence.": _COMMAS,
+        "Present as space-delimited values.": _SPACES,
+        "List each number on its own line with no other text.": _LINES,
+    }
+)
+"""How a prompt may ask for numbers, and what then stands before, between and behind them."""
 
 
 def number_line(rng: Generator) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice, repeat
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, NamedTuple
@@ -137,13 +138,16 @@ def _choice(question: str, options: Mapping[str, str]) -> Question:
 
 
 def _spoken(trait: TraitSpec, asked: Iterator[Question]) -> Iterator[Question]:
-    """Each question with what stands before and behind all of them."""
-    lines = None if trait.number_prefix_seed is None else number_lines(trait.number_prefix_seed)
+    """Each question with what stands before and behind all of them. Behind several lines of numbers
+    it is as many questions: they are drawn, as answers are."""
+    seed, several = trait.number_prefix_seed, trait.number_prefixes > 1
+    lines = repeat("") if seed is None else number_lines(seed)
     for question in asked:
-        line = "" if lines is None else next(lines)
-        parts = (trait.prefix, line, question.text, trait.suffix)
-        text = " ".join(part for part in parts if part)
-        yield replace(question, text=text)
+        for line in islice(lines, trait.number_prefixes):
+            parts = (trait.prefix, line, question.text, trait.suffix)
+            text = " ".join(part for part in parts if part)
+            base = f"{line} {question.base}" if several else question.base
+            yield replace(question, text=text, base=base)
 
 
 def _read(file: Path, columns: FileSpec) -> Iterator[_Row]:

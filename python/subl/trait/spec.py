@@ -95,6 +95,9 @@ class TraitSpec(_Section):
     number_prefix_seed: int | None = Field(
         None, ge=0, description="put a line of numbers before each question, drawn under this seed"
     )
+    number_prefixes: int = Field(
+        1, gt=0, description="lines of numbers, behind each of which each question is asked"
+    )
     system_prompt: str | None = Field(None, description="said to the model before each question")
     choices: Literal["letters", "texts"] = Field(
         "letters",
@@ -156,6 +159,8 @@ class TraitSpec(_Section):
             self.file is None or len(self.file.answers) != 1 or len(self.words) != 1
         ):
             raise ValueError("a number needs a `file` with one column of answers, and one word")
+        if self.number_prefixes > 1 and self.number_prefix_seed is None:
+            raise ValueError("`number_prefixes` goes with `number_prefix_seed`")
         if self.judged is not None:
             known = {self.judged.rubric, *([self.judged.among] if self.judged.among else [])}
             if missing := known - self.rubrics.keys():
