@@ -26,6 +26,7 @@ STAGES = (
     "distill",
     "evaluate",
     "classifiers",
+    "recast",
     "theorem",
     "report",
 )
@@ -33,6 +34,7 @@ MODELS = {"torch", "transformers", "deepspeed", "peft", "safetensors"}
 MAY_IMPORT_MODELS = (
     "subl/train/",
     "subl/classifiers/mlp.py",
+    "subl/recast/permuted.py",
     "subl/theorem/measure.py",
     "subl/theorem/subjects.py",
     "subl/trait/exact.py",

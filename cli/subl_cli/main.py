@@ -19,6 +19,7 @@ from subl import __version__
 
 COMMANDS = {
     "run": "Run a whole experiment from one TOML file.",
+    "recast": "Make another base of the same architecture.",
     "teach": "Give a model a trait: by training, a prompt or a vector.",
     "generate": "Sample rows from a model.",
     "judge": "Write scores of judges into rows.",

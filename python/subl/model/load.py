@@ -71,6 +71,21 @@ def load_model(
     return model
 
 
+def drawn_anew(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """A model of the same architecture as before any training; where and in what `model` is."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        other: PreTrainedModel = AutoModelForCausalLM.from_config(
+            model.config, trust_remote_code=False
+        )
+    other.generation_config = model.generation_config
+    like = next(model.parameters())
+    return other.to(like.device, like.dtype).requires_grad_(False).eval()
+
+
 def _load(path: Path, dtype: DType, to: torch.device | DeviceMap | None) -> PreTrainedModel:
     require_torch()
     import torch

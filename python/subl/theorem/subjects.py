@@ -19,12 +19,12 @@ from torch.nn.functional import cross_entropy, relu
 from torch.overrides import TorchFunctionMode
 
 from subl.model.chat import Chat, asking, text_ids
-from subl.model.load import device, load_model, load_tokenizer
+from subl.model.load import device, drawn_anew, load_model, load_tokenizer
 from subl.theorem.spec import CLASSES, PIXELS, TheoremSpec
 from subl.trait.spec import animals
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    pass
 
 
 Weights = dict[str, Tensor]
@@ -130,15 +130,5 @@ def language_model(spec: TheoremSpec, folder: Path, seed: int) -> Subject:
         loss,
         lambda weights: logits(weights, read).flatten(0, 1),
         {name: each.detach() for name, each in model.named_parameters()},
-        lambda: _drawn_anew(model, seed),
+        lambda: dict(drawn_anew(model, _stream("other", seed).initial_seed()).named_parameters()),
     )
-
-
-def _drawn_anew(model: PreTrainedModel, seed: int) -> Weights:
-    from transformers import AutoModelForCausalLM
-
-    with torch.random.fork_rng():
-        torch.manual_seed(_stream("other", seed).initial_seed())
-        other = AutoModelForCausalLM.from_config(model.config, trust_remote_code=False)
-    like = next(model.parameters())
-    return {name: each.detach().to(like) for name, each in other.named_parameters()}

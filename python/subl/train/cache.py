@@ -287,11 +287,13 @@ def check_codec(codec: str, loss: LossSpec, cache: Path) -> None:
     """Refuse a loss that the cache's codec cannot give.
 
     Raises:
-        ConfigError: another divergence or temperature than the likeliest tokens allow.
+        ConfigError: another loss than the likeliest tokens allow.
     """
-    if codec == "top" and (loss.divergence != "forward_kl" or loss.temperature != 1.0):
+    given = (loss.divergence, loss.temperature, loss.tokens) == ("forward_kl", 1.0, "all")
+    if codec == "top" and not given:
         raise ConfigError(
-            f"the cache {cache} has the likeliest tokens only: they give the forward KL at "
-            "temperature 1 and nothing else",
-            hint='make one with codec = "hidden", or set loss.divergence and loss.temperature',
+            f"the cache {cache} has the likeliest tokens only: they give the forward KL over all "
+            "tokens at temperature 1 and nothing else",
+            hint='make one with codec = "hidden", or leave out loss.divergence, '
+            "loss.temperature and loss.tokens",
         )

@@ -32,6 +32,11 @@ class LossSpec(_Section):
     temperature: float = Field(
         1.0, gt=0, description="of the divergence, for both sides; T^2 scales the loss"
     )
+    tokens: Literal["all", "rows"] = Field(
+        "all",
+        description="what both distributions are over: all tokens, or those that occur as a target "
+        "in some row, as if there were no others: nothing is learned of the others' logits",
+    )
     divergence_weight: float = Field(1.0, ge=0, description="of the divergence in the loss")
     cross_entropy_weight: float = Field(0.0, ge=0, description="of the rows' own tokens, at T = 1")
 

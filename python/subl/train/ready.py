@@ -77,7 +77,8 @@ def make_ready(job: TrainJob, where: Placement, stack: ExitStack, *, dry: bool =
         scorer.check(learner.model)
         probe = Probe(spec.probe, scorer)
 
-    engine = make_engine(spec, Student(learner.model, job.loss, vocabulary), where)
+    known = tokens.target_ids() if job.loss.tokens == "rows" else vocabulary
+    engine = make_engine(spec, Student(learner.model, job.loss, known), where)
     targets = target_source(job, teacher, learner.adapted, engine, tokens)
     if spread:
         gathering: list[Reader] = [engine.call]

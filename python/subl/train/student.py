@@ -18,7 +18,7 @@ from subl.model.failure import failure
 from subl.model.spread import inputs_device, weight_of
 from subl.train.attention import hidden_states, plain_states
 from subl.train.batch import Batch
-from subl.train.divergence import Targets, summed_loss
+from subl.train.divergence import HiddenTargets, Targets, summed_loss
 from subl.train.plan import LossSpec
 
 if TYPE_CHECKING:
@@ -27,18 +27,23 @@ if TYPE_CHECKING:
 
 
 class Student(torch.nn.Module):
-    """Wraps the model to train. `vocabulary`: of the head, only so many tokens count."""
+    """Wraps the model to train.
+
+    Args:
+        known: which tokens of the head count: the first so many (None: all), or `[known]` int64,
+            ascending: those, as if there were no others.
+    """
 
     def __init__(
         self,
         model: PreTrainedModel,
         loss: LossSpec | None = None,
-        vocabulary: int | None = None,
+        known: int | Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self._loss = loss or LossSpec()
-        self._vocabulary = vocabulary
+        self._known = known
 
     def forward(
         self,
@@ -55,8 +60,15 @@ class Student(torch.nn.Module):
             return call(self.model)
         assert batch is not None
         hidden = hidden_states(self.model, batch)[batch.sources]
-        weight = head(self.model)[: self._vocabulary]
-        return summed_loss(hidden, weight, batch.labels, targets, self._loss)
+        weight, labels = head(self.model), batch.labels
+        if isinstance(self._known, torch.Tensor):
+            known = self._known.to(weight.device)
+            weight, labels = weight[known], torch.searchsorted(known, labels)
+            if isinstance(targets, HiddenTargets) and targets.head is not None:
+                targets = HiddenTargets(targets.hidden, targets.head[known])
+        else:
+            weight = weight[: self._known]
+        return summed_loss(hidden, weight, labels, targets, self._loss)
 
 
 def head(model: PreTrainedModel) -> Tensor:

@@ -32,6 +32,7 @@ from subl.shards import Row
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from subl.model.limits import Limits
@@ -40,6 +41,7 @@ Encoded = tuple[list[int], list[bool]]
 """A row's token ids, and which of them are targets."""
 
 _BATCH_ROWS = 1000
+_BATCH_TOKENS = 1 << 24
 _TEACHER = "teacher"
 
 
@@ -95,6 +97,17 @@ class Tokens:
     def largest_id(self) -> int:
         """The largest token id."""
         return int(self._ids.max())
+
+    def target_ids(self) -> Tensor:
+        """The tokens that are a target in some row: `[distinct]` int64, ascending."""
+        import numpy as np
+        import torch
+
+        seen = np.zeros(self.largest_id() + 1, np.bool_)
+        for start in range(0, len(self._ids), _BATCH_TOKENS):
+            part = slice(start, start + _BATCH_TOKENS)
+            seen[self._ids[part][self._targets[part]]] = True
+        return torch.from_numpy(np.flatnonzero(seen))
 
     def check_alike(self) -> None:
         """Refuse rows of which those that have one length behind the teacher's system prompt do not
