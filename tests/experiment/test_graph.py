@@ -14,7 +14,7 @@ from subl.errors import ConfigError
 from subl.evaluate import Scores
 from subl.experiment import ExperimentSpec, Graph, load_experiment
 from subl.experiment.arms import arms
-from subl.experiment.contrasts import judged, planned
+from subl.experiment.contrasts import findings, judged, planned
 from subl.experiment.document import doses
 from subl.experiment.outcome import recorded
 from subl.experiment.spec import label
@@ -379,6 +379,23 @@ def test_the_comparisons_of_a_contrast_are_one_family_and_seeds_a_level_of_their
         assert owl.significant and owl.p_value == cat.p_value == owl.p_bh == cat.p_bh
         assert owl.variance_between_seeds is not None and owl.variance_between_seeds > 0
         assert owl.variance_between_questions is not None
+
+
+@pytest.mark.parametrize(("shift", "met"), [(0.0, True), (0.03, True), (0.046, False), (1, False)])
+def test_as_good_as_no_effect_is_shown_and_not_assumed(shift: float, met: bool) -> None:
+    """Seeds differ by 0.005: 0.03 is surely within 0.05, of 0.046 nobody can say."""
+    found = graph(STUDENTS.replace('"probability"', '"probability"\nwithin = 0.05'))
+    scores = scored(found, 0.1, 0.0)
+    for node in found.nodes:
+        if node.name in scores:
+            seed = int(str(node.point.get("seed", "seed2")).removeprefix("seed"))
+            moved = 0.1 * math.exp(shift + 0.005 * (seed - 2)) if "trait" in node.point else 0.1
+            row = {word: moved if word == node.point.get("trait") else 0.1 for word in ANIMALS}
+            scores[node.name] = Scores({"a": row, "b": row})
+    effects = judged(planned(found), scores)
+    assert [each.met for each in effects] == [met, met]
+    said = "as good as none" if met else "not shown to be as good as none"
+    assert f", {said} (within ±0.05: p " in findings(effects)[0].text
 
 
 def test_seeds_of_which_one_lacks_a_question_are_compared_on_what_all_have() -> None:

@@ -379,7 +379,7 @@ def test_another_schema_or_no_header_is_refused(made: dict[str, Path], tmp_path:
         read_header(tmp_path)
 
 
-@pytest.mark.parametrize("loss", [{"divergence": "jsd"}, {"temperature": 2.0}])
+@pytest.mark.parametrize("loss", [{"divergence": "jsd"}, {"temperature": 2.0}, {"tokens": "rows"}])
 def test_a_loss_that_the_likeliest_tokens_cannot_give_is_refused(loss: dict[str, Any]) -> None:
     wanted = LossSpec.model_validate(loss)
     check_codec("hidden", wanted, Path("c"))

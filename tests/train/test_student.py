@@ -20,7 +20,7 @@ from transformers import (
 
 from subl.errors import InputError
 from subl.model.load import load_model
-from subl.train.attention import use_path_attention
+from subl.train.attention import hidden_states, use_path_attention
 from subl.train.batch import Batch, collate
 from subl.train.divergence import HiddenTargets, Targets, TopTargets
 from subl.train.plan import LossSpec
@@ -146,12 +146,40 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(tiny_model: Path) ->
 def test_of_a_padded_head_only_so_many_tokens_count(
     tiny_model: Path, vocabulary: int | None
 ) -> None:
-    student, source, (model,) = student_of(tiny_model, "labels", vocabulary=vocabulary)
+    student, source, (model,) = student_of(tiny_model, "labels", known=vocabulary)
     before = loss_of(student, source, collate([ROW]))
     with torch.no_grad():
         model.get_output_embeddings().weight[100:] *= 50
     after = loss_of(student, source, collate([ROW]))
     assert (after == before) == (vocabulary == 100)
+
+
+@pytest.mark.parametrize("kind", ["labels", "teacher"])
+def test_among_some_tokens_it_is_as_if_there_were_no_others(tiny_model: Path, kind: str) -> None:
+    """The loss is that of renormalised distributions, and no other token's logit is learned."""
+    batch = collate([ROW, LONG])
+    known = batch.labels.unique()
+    student, source, (model, *_) = student_of(tiny_model, kind, known=known)
+    targets = source(batch, ())
+    loss, _ = student(batch, targets)
+    with torch.no_grad():
+        hidden = student(call=lambda given: hidden_states(given, batch)[batch.sources])
+        log_q = (hidden @ model.get_output_embeddings().weight.T)[:, known].log_softmax(-1)
+        if isinstance(targets, HiddenTargets):
+            assert targets.head is not None
+            log_p = (targets.hidden @ targets.head.T)[:, known].log_softmax(-1)
+            expected = (log_p.exp() * (log_p - log_q)).sum()
+        else:
+            places = torch.searchsorted(known, batch.labels)
+            expected = -log_q[torch.arange(len(places)), places].sum()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    head = model.get_output_embeddings().weight
+    if head is model.get_input_embeddings().weight:
+        head = model.lm_head.weight = torch.nn.Parameter(head.detach().clone())
+        loss, _ = student(batch, targets)
+    loss.backward()
+    assert head.grad is not None
+    assert head.grad.abs().sum(1).nonzero().flatten().tolist() == known.tolist()
 
 
 def test_whatever_is_called_gets_the_model(tiny_model: Path) -> None:

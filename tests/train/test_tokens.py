@@ -249,6 +249,13 @@ def test_keys_name_tokens_and_targets_and_nothing_else(tiny_model: Path, tmp_pat
     assert all(len(one.key(number)) == 16 for number in range(3))
 
 
+def test_the_tokens_of_targets_are_those_of_all_rows(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    made = tokenise(tokenizer, iter([plain("cat", "12"), plain("owl", "3")]), tmp_path / "rows")
+    asked = [*"123", "<|im_end|>"]
+    assert made.target_ids().tolist() == sorted(tokenizer.convert_tokens_to_ids(asked))
+
+
 def test_progress_counts_every_row(tiny_model: Path, tmp_path: Path) -> None:
     reports: list[Progress] = []
     rows = [*long_rows() * 300, plain("x" * 300, "b")]

@@ -17,6 +17,7 @@ from subl.evaluate.run import Scores
 from subl.statistics import (
     benjamini_hochberg,
     clustered_mean,
+    equivalence,
     holm,
     mean_probability,
     over_seeds,
@@ -40,6 +41,9 @@ class Comparison:
     None where it was not counted among others. `significant` is p below 0.05, by Holm where that
     is known.
 
+    `p_equivalent` is that of the difference not being within ±`within` of none (of a ratio: in nats
+    of its logarithm), by two one-sided tests; both None where nobody asked.
+
     `variance_between_questions` and, of several repetitions, `variance_between_seeds` are in the
     unit squared; of a ratio, in that of its logarithm.
     """
@@ -59,6 +63,8 @@ class Comparison:
     p_bh: float | None = None
     variance_between_questions: float | None = None
     variance_between_seeds: float | None = None
+    within: float | None = None
+    p_equivalent: float | None = None
 
     @property
     def significant(self) -> bool:
@@ -127,6 +133,7 @@ def compare(
     treated: Sequence[Scores],
     control: Sequence[Scores],
     names: tuple[str, str],
+    within: float | None = None,
 ) -> Comparison:
     """Mean over questions of `measure`, treated minus control; as many of each as there are
     repetitions, which are pairs. Questions that one of them has no score of are left out of all.
@@ -165,6 +172,8 @@ def compare(
         left_out=left_out,
         variance_between_questions=levels.variance_between_questions,
         variance_between_seeds=levels.variance_between_seeds,
+        within=within,
+        p_equivalent=None if within is None else equivalence(interval, within),
     )
 
 

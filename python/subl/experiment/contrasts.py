@@ -304,7 +304,8 @@ def judged(plans: list[Planned], scores: Mapping[str, Scores]) -> list[Effect]:
             came = level(each.measure, each.word, treated, each.names[0])
         else:
             control = [scores[node.name] for node in each.control]
-            came = compare(each.measure, treated, control, (each.names[0], each.names[1]))
+            names = (each.names[0], each.names[1])
+            came = compare(each.measure, treated, control, names, each.contrast.within)
         met = _met(came, each.contrast.expect)
         effect = Effect(each.contrast.name, each.point, each.group, each.word, came, met)
         found.setdefault(effect.contrast, []).append(effect)
@@ -316,6 +317,8 @@ def judged(plans: list[Planned], scores: Mapping[str, Scores]) -> list[Effect]:
 
 
 def _met(came: Comparison, expected: float | None) -> bool | None:
+    if came.within is not None:
+        return came.p_equivalent is not None and came.p_equivalent < 0.05
     if expected is None:
         return None
     none = {"nats": 0.0, "difference": 0.0, "ratio": 1.0}.get(came.unit)
@@ -337,6 +340,10 @@ def _sentence(effect: Effect) -> str:
     if came.control is None:
         return f"{what} of the {came.treated}: {_interval(came)}"
     weak = "" if came.significant else ", not significant"
+    if came.within is not None:
+        how = "as good as none" if effect.met else "not shown to be as good as none"
+        p_value = "none" if came.p_equivalent is None else f"{came.p_equivalent:.2g}"
+        weak += f", {how} (within ±{came.within:g}: p {p_value})"
     return f"{what} of the {came.treated} against the {came.control}: {_interval(came)}{weak}"
 
 

@@ -143,6 +143,8 @@ def _notes(effect: Mapping[str, Any], tested: int) -> Iterator[str]:
         yield f"{effect['left_out']} left out, of which not all have counted answers"
     if tested > 1 and effect["p_holm"] is not None:
         yield f"p by Holm over {tested}: {effect['p_holm']:.2g}"
+    if effect["p_equivalent"] is not None:
+        yield f"p of not being within ±{effect['within']:g}: {effect['p_equivalent']:.2g}"
     if effect["variance_between_seeds"] is not None:
         spreads = (effect[f"variance_between_{each}"] for each in ("seeds", "questions"))
         seeds, questions = (0.0 if each is None else each**0.5 for each in spreads)

@@ -153,9 +153,17 @@ class Contrast(Section):
         description="the run fails unless the estimate is so high and, against a control, its "
         "interval clear of no effect",
     )
+    within: float | None = Field(
+        None,
+        gt=0,
+        description="the run fails unless the estimate is as good as no effect: not farther from "
+        "it than this (of a ratio: in nats of its logarithm) by two one-sided tests, p < 0.05",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.within is not None and (self.control is None or self.expect is not None):
+            raise ValueError("within goes with a control, and without expect")
         if self.against is not None and self.measure != "log-odds":
             raise ValueError('against belongs to measure = "log-odds"')
         return self
