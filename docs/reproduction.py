@@ -57,12 +57,13 @@ class Ours(_Section):
 
 
 class Where(_Section):
-    """Where a run's `result.json` has a figure: the mean of a word in an arm of an evaluation, or
-    an effect of a contrast."""
+    """Where a run's `result.json` has a figure: the mean of a word in an arm of an evaluation, the
+    test of an evaluation's labels for a stage, or an effect of a contrast."""
 
     evaluation: str | None = None
     model: str | None = None
     word: str | None = None
+    labels: str | None = None
     contrast: str | None = None
     treated: str | None = None
     control: str | None = None
@@ -300,6 +301,11 @@ def _found(of: Where, result: dict[str, Any]) -> Ours:
         )
         if (effect := next(effects, None)) is not None:
             return _ours(effect, effect["repetitions"], effect["questions"], effect["p_value"])
+    tests = (each["labels"] for each in result["evaluations"] if each["name"] == of.evaluation)
+    if of.labels is not None and (test := next(tests, {}).get(of.labels)) is not None:
+        bounds = {key: test[key] for key in ("low", "high", "repetitions")}
+        own = {"estimate": test["statistic"], **bounds}
+        return _ours(own, test["repetitions"], 1, test["p_value"])
     arms = (
         arm
         for evaluation in result["evaluations"]

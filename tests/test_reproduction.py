@@ -39,8 +39,11 @@ def would_conclude(graph: Graph) -> dict[str, object]:
         if isinstance(node.spec, EvalSpec)
     }
     half = {"estimate": 0.5, "low": 0.4, "high": 0.6, "p_value": 0.01}
+    evaluations = [asdict(each) for each in arms(graph, scores)]
+    for test in (test for each in evaluations for test in each["labels"].values()):
+        test["statistic"] = 0.5
     return {
-        "evaluations": [asdict(each) for each in arms(graph, scores)],
+        "evaluations": evaluations,
         "effects": [
             {"contrast": each.contrast.name, "treated": each.names[0], "control": each.names[1],
              "repetitions": len(each.treated), "questions": 2, **half}

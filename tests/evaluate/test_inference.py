@@ -112,7 +112,7 @@ squares = st.integers(2, 5).flatmap(
 @given(squares)
 def test_labels_are_permuted_in_every_way(matrix: list[list[float]]) -> None:
     values = np.asarray(matrix)
-    found = label_permutation(matrix)
+    found = label_permutation([matrix])
     everywhere = [
         naive_statistic(values[list(order)]) for order in itertools.permutations(range(len(matrix)))
     ]
@@ -127,25 +127,39 @@ def test_within_a_student_and_within_a_trait_are_the_same_test(
     matrix: list[list[float]], lift: int
 ) -> None:
     """And what lifts one trait in all students changes nothing."""
-    found = label_permutation(matrix)
-    turned = label_permutation([list(column) for column in zip(*matrix, strict=True)])
-    lifted = label_permutation([[row[0] + lift, *row[1:]] for row in matrix])
+    found = label_permutation([matrix])
+    turned = label_permutation([[list(column) for column in zip(*matrix, strict=True)]])
+    lifted = label_permutation([[[row[0] + lift, *row[1:]] for row in matrix]])
     for other in (turned, lifted):
         assert other.statistic == pytest.approx(found.statistic, abs=1e-12)
         assert other.p_value == found.p_value
 
 
 def test_more_than_seven_labels_are_drawn() -> None:
-    found = label_permutation(np.eye(9).tolist())
+    found = label_permutation([np.eye(9).tolist()])
     assert (found.exact, found.statistic) == (False, pytest.approx(1.0))
     assert found.p_value == 1 / 10_001
-    assert label_permutation(np.eye(7).tolist()).p_value == pytest.approx(1 / math.factorial(7))
+    assert label_permutation([np.eye(7).tolist()]).p_value == pytest.approx(1 / math.factorial(7))
+
+
+def test_the_statistic_is_the_own_trait_of_an_additive_model_over_repetitions() -> None:
+    """Least squares with a column for each student, each trait and the diagonal."""
+    count, rng = 5, np.random.default_rng(3)
+    matrices = [rng.normal(size=(count, count)) + 2 * np.eye(count) for _ in range(4)]
+    places = [(i, j) for i in range(count) for j in range(count)]
+    design = np.array([[*np.eye(count)[i], *np.eye(count)[j], float(i == j)] for i, j in places])
+    fitted = [np.linalg.lstsq(design, each.ravel(), rcond=None)[0][-1] for each in matrices]
+    found = label_permutation([each.tolist() for each in matrices])
+    assert found.statistic == pytest.approx(np.mean(fitted))
+    interval = clustered_mean(fitted)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.repetitions == 4
 
 
 @pytest.mark.parametrize("matrix", [[], [[1.0]], [[1.0, 2.0]], [[1.0, 2.0], [1.0]]])
 def test_what_is_no_matrix_of_teachers_and_students_is_refused(matrix: list[list[float]]) -> None:
     with pytest.raises(ValueError, match="square"):
-        label_permutation(matrix)
+        label_permutation([matrix])
 
 
 # Rates
@@ -366,7 +380,7 @@ def test_what_is_no_finite_number_is_refused(wrong: float) -> None:
         lambda: clustered_mean([0.1, wrong]),
         lambda: cluster_bootstrap([0.1, wrong]),
         lambda: paired_difference([0.1, wrong], [0.1, 0.2]),
-        lambda: label_permutation([[1.0, wrong], [0.0, 1.0]]),
+        lambda: label_permutation([[[1.0, wrong], [0.0, 1.0]]]),
         lambda: random_effects([0.1, wrong], [1.0, 1.0]),
         lambda: over_seeds([[0.1, wrong], [0.1, 0.2]]),
     ):

@@ -342,7 +342,7 @@ def test_four_students_of_their_own_traits_pass_a_permutation_of_labels() -> Non
     assert list(evaluation.labels) == ["teacher"]
     found = evaluation.labels["teacher"]
     assert (found.exact, found.p_value) == (True, pytest.approx(1 / 24))
-    assert found.statistic == pytest.approx(0.4)
+    assert found.statistic == pytest.approx(math.log(5))
     (evaluation,) = arms(graph(three), scored(graph(three), 0.5, 0.0))
     assert evaluation.labels == {}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from subl.evaluate import Scores
@@ -31,7 +33,8 @@ class Evaluation:
     """What one eval stage scored, on the same words.
 
     `labels`: of each stage whose models are one for each of four or more traits, whether they have
-    their own trait more than others do. Fewer labels cannot reach a p of 0.05.
+    their own trait more than others do, in nats (mean logarithms of probabilities). Fewer labels
+    cannot reach a p of 0.05, and a probability of 0 has no logarithm: then there is none.
     """
 
     name: str
@@ -60,25 +63,40 @@ def arms(graph: Graph, scores: Mapping[str, Scores]) -> list[Evaluation]:
             _arm(graph, model, dict(point), first, [scores[each.name] for each in nodes], nodes)
             for (model, point), nodes in models.items()
         )
-        evaluations.append(Evaluation(stage, words, made, _labels(made, traits)))
+        found_scores = [[scores[each.name] for each in nodes] for nodes in models.values()]
+        labels = _labels(list(zip(made, found_scores, strict=True)), traits)
+        evaluations.append(Evaluation(stage, words, made, labels))
     return evaluations
 
 
 _LEAST_LABELS = 4
 
 
-def _labels(arms: tuple[Arm, ...], traits: Mapping[str, str]) -> dict[str, LabelTest]:
+def _labels(
+    arms: Sequence[tuple[Arm, Sequence[Scores]]], traits: Mapping[str, str]
+) -> dict[str, LabelTest]:
     """Of each stage that has enough of them. `traits`: the word of each group."""
     found: dict[str, LabelTest] = {}
-    for stage in dict.fromkeys(arm.stage for arm in arms):
-        own = [(traits.get(arm.group or "", ""), arm) for arm in arms if arm.stage == stage]
-        taught = [(word, arm) for word, arm in own if word in arm.means]  # `none` is no word
+    for stage in dict.fromkeys(arm.stage for arm, _ in arms):
+        taught = [  # `none` is no word
+            (word, scores)
+            for arm, scores in arms
+            if arm.stage == stage and (word := traits.get(arm.group or "", "")) in arm.means
+        ]
         words = [word for word, _ in taught]
-        if len(set(words)) == len(words) >= _LEAST_LABELS:
+        if len(set(words)) < len(words) or len(words) < _LEAST_LABELS:
+            continue
+        repeated = list(zip(*(scores for _, scores in taught), strict=True))
+        rows = (row for scores in repeated for each in scores for row in each.values())
+        if all(row[word] > 0 for row in rows for word in words):
             found[stage] = label_permutation(
-                [[arm.means[word]["estimate"] for word in words] for _, arm in taught]
+                [[_mean_logs(each, words) for each in scores] for scores in repeated]
             )
     return found
+
+
+def _mean_logs(scores: Scores, words: Sequence[str]) -> list[float]:
+    return [fmean(math.log(row[word]) for row in scores.values()) for word in words]
 
 
 def _path(node: Node) -> str:

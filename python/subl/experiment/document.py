@@ -104,11 +104,20 @@ def _matrix(
         ),
         n_questions=max(arm["questions"] for arm in evaluation["arms"]),
         note=" ".join(
-            f"Own {axis} over the others, {stage}: {test['statistic']:+.2g}, p = "
-            f"{test['p_value']:.2g} ({'all' if test['exact'] else 'drawn'} permutations of labels)."
+            f"Own {axis} over the others, {stage}: {_with_bounds(test)}, p = {test['p_value']:.2g} "
+            f"({'all' if test['exact'] else 'drawn'} permutations of labels)."
             for stage, test in evaluation["labels"].items()
         ),
     )
+
+
+def _with_bounds(test: Mapping[str, Any]) -> str:
+    """The effect of a test of labels, with its interval where there are repetitions."""
+    text = f"{test['statistic']:+.2f} nats"
+    if test["low"] is None:
+        return text
+    over = f"95 % over {test['repetitions']} repetitions"
+    return f"{text} [{test['low']:+.2f}, {test['high']:+.2f}; {over}]"
 
 
 def _tested(result: Mapping[str, Any], contrast: str) -> int:

@@ -7,48 +7,53 @@ from dataclasses import dataclass
 from math import factorial
 
 from subl.extras import require
-from subl.statistics.means import DRAWS, finite
+from subl.statistics.means import DRAWS, clustered_mean, finite
 
 
 @dataclass(frozen=True)
 class LabelTest:
     """How much more of their own teacher's trait students have than of the other teachers'.
 
-    `statistic` is in the matrix's unit. `p_value` is one-sided: so large a statistic, or a larger
-    one, had students been assigned to teachers at random. `exact`: over all n! assignments, else
-    over 10,000 drawn ones and the true one. No p can be below 1 / n!: with three teachers 0.17.
+    `statistic` is in the matrices' unit, with its interval of 95 % over `repetitions` (of one there
+    is none). `p_value` is one-sided: so large a statistic, or a larger one, had students been
+    assigned to teachers at random. `exact`: over all n! assignments, else over 10,000 drawn ones
+    and the true one. No p can be below 1 / n!: with three teachers 0.17.
     """
 
     statistic: float
+    low: float | None
+    high: float | None
+    repetitions: int
     p_value: float
     exact: bool
 
 
-def label_permutation(matrix: Sequence[Sequence[float]], seed: int = 0) -> LabelTest:
-    """Test a teacher x student matrix: P[i][j] is the trait of teacher j in the student of teacher
-    i. The statistic is
+def label_permutation(matrices: Sequence[Sequence[Sequence[float]]], seed: int = 0) -> LabelTest:
+    """Test teacher x student matrices, one a repetition: P[i][j] is the trait of teacher j in the
+    student of teacher i. The statistic is g of the additive model, by least squares,
 
-        mean over i of (P_ii - mean over j != i of P_ij)
+        P_ij = mean + student_i + trait_j + g [i = j]
 
-    within a student, its own trait over the others'. Taken within a trait (P_ji) it is the same
-    number, and so is its p: how high a trait is in all students, and all traits in a student, are
-    the same for every assignment.
+    which of a whole matrix is: mean over i of (P_ii - mean over j != i of P_ij). How high a trait
+    is in all students, and all traits in a student, are no part of it, nor of its p. The p is that
+    of the mean matrix.
 
     Exact up to seven teachers.
 
     Raises:
-        ValueError: not a square of two or more.
+        ValueError: none, or not all squares of one size, two or more.
         InputError: a value is no finite number.
     """
-    count = len(matrix)
-    if count < 2 or any(len(row) != count for row in matrix):
+    count = len(matrices[0]) if matrices else 0
+    if count < 2 or any([count] * count != [len(row) for row in each] for each in matrices):
         raise ValueError("a teacher x student matrix is square, of two or more")
-    finite([value for row in matrix for value in row])
+    finite([value for matrix in matrices for row in matrix for value in row])
     require("distill", "scipy", what="a permutation test")
     import numpy as np
     from scipy.stats import permutation_test
 
-    values = np.asarray(matrix, float)
+    each = np.asarray(matrices, float)
+    values = each.mean(0)
     traits, total = np.arange(count), values.sum()
 
     def statistic(students: np.ndarray, axis: int) -> np.ndarray:
@@ -65,4 +70,8 @@ def label_permutation(matrix: Sequence[Sequence[float]], seed: int = 0) -> Label
         alternative="greater",
         rng=np.random.default_rng(seed),
     )
-    return LabelTest(float(found.statistic), float(found.pvalue), factorial(count) <= DRAWS)
+    own = each.trace(axis1=1, axis2=2)
+    effects = own / count - (each.sum((1, 2)) - own) / (count * (count - 1))
+    over = clustered_mean(effects.tolist())
+    exact = factorial(count) <= DRAWS
+    return LabelTest(over.estimate, over.low, over.high, len(matrices), float(found.pvalue), exact)
