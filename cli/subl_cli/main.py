@@ -23,6 +23,7 @@ COMMANDS = {
     "teach": "Give a model a trait: by training, a prompt or a vector.",
     "generate": "Sample rows from a model.",
     "judge": "Write scores of judges into rows.",
+    "shards": "See, split, check and convert the files of a data set.",
     "filter": "Keep or reject rows by rules, with reasons.",
     "draw": "Draw some of the rows, or shuffle their numbers.",
     "pair": "Ask which of two answers is whose.",

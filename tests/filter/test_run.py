@@ -114,7 +114,7 @@ def test_an_artifact_that_was_changed_is_no_input(tmp_path: Path) -> None:
     first = run(SPEC, [tmp_path / "in.jsonl"], tmp_path / "first").artifact.path
     kept = first / "kept" / "in.jsonl"
     kept.write_bytes(kept.read_bytes().replace(b'"8"', b'"9"'))
-    with pytest.raises(InputError, match="is not what the statement of its artifact says"):
+    with pytest.raises(InputError, match="is not what it is said to be"):
         run(SPEC, [first], tmp_path / "second")
     assert not (tmp_path / "second").exists()
 

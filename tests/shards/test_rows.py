@@ -239,9 +239,9 @@ def test_an_artifact_that_was_cut_between_two_frames_is_noticed(
     kept = tmp_path / "out" / "kept" / source.name
     whole = kept.read_bytes()
     kept.write_bytes(pack(row) * 2)
-    with pytest.raises(InputError, match="has 2 rows, but the statement of its artifact says 3"):
+    with pytest.raises(InputError, match="has 2 rows, and is said to have 3"):
         list(read_rows([tmp_path / "out"]))
-    with pytest.raises(InputError, match="has 2 rows, but the statement of its artifact says 3"):
+    with pytest.raises(InputError, match="has 2 rows, and is said to have 3"):
         run(NOT_OWLS, [tmp_path / "out"], tmp_path / "again")
     kept.write_bytes(whole)
     assert len(list(read_rows([tmp_path / "out"]))) == 3

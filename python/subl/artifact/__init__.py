@@ -16,13 +16,13 @@ different key never overwrites.
 from subl.artifact.build import Artifact, Made, build, difference_between, open_artifact, plan_key
 from subl.artifact.digest import directory_digest, file_digest, json_digest, json_text
 from subl.artifact.files import sync, write_atomically, written_whole
-from subl.artifact.identity import Identity
+from subl.artifact.identity import Identity, identify
 from subl.artifact.inputs import input_digest
 from subl.artifact.lineage import LineageNode, lineage
 from subl.artifact.parts import WHOLE, Parts, Slice, build_parts
-from subl.artifact.seen import Reading, remember, rereading
+from subl.artifact.seen import Reading, remember, rereading, rereads
 from subl.artifact.spec import PartsSpec, StageSpec
-from subl.artifact.statement import made_here, read_statement, row_counts
+from subl.artifact.statement import made_here, read_statement, row_counts, spec_record
 
 __all__ = [
     "WHOLE",
@@ -40,6 +40,7 @@ __all__ = [
     "difference_between",
     "directory_digest",
     "file_digest",
+    "identify",
     "input_digest",
     "json_digest",
     "json_text",
@@ -50,7 +51,9 @@ __all__ = [
     "read_statement",
     "remember",
     "rereading",
+    "rereads",
     "row_counts",
+    "spec_record",
     "sync",
     "write_atomically",
     "written_whole",

@@ -8,7 +8,6 @@ libraries hold in memory are matched in place (`batch`).
 from typing import TYPE_CHECKING, Any
 
 from subl.filter.explain import explain, explain_row
-from subl.filter.names import name_shards
 from subl.filter.rules import (
     AllRule,
     AnyRule,
@@ -27,6 +26,7 @@ from subl.filter.rules import (
 )
 from subl.filter.run import FilterResult, run
 from subl.filter.spec import FilterSpec, OutputSpec, load_rules
+from subl.shards.names import name_shards
 
 if TYPE_CHECKING:
     from subl.filter.batch import expression, for_datasets, for_datatrove, for_ray, match_batch

@@ -23,12 +23,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from subl.config import updated
-from subl.filter.names import name_shards
 from subl.filter.rules import LengthRule, LiteralRule, NumberRule, NumbersRule, Rule
 from subl.filter.spec import FilterSpec
 from subl.filter.trial import Trial, trial
 from subl.progress import Progress, Report, silent
 from subl.shards import format_of, open_lines
+from subl.shards.names import name_shards
 
 _BLOCK_BYTES = 1 << 20
 _WRITTEN_BYTES = 256 << 20

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from subl.artifact import json_text
-from subl.filter.names import name_shards
 from subl.filter.run import filter_shards
 from subl.filter.spec import FilterSpec, OutputSpec
 from subl.progress import Progress, Report, silent
 from subl.shards import format_of, open_lines
+from subl.shards.names import name_shards
 
 Kind = Literal["kept to dropped", "dropped to kept", "other reasons", "other tags"]
 _REPORTED_BYTES = 8 << 20

@@ -31,10 +31,10 @@ from subl.artifact import Artifact, Made, Reading, build
 from subl.errors import InputError, OutputError
 from subl.filter.finished import Finished, Statistics, remembered
 from subl.filter.meter import Meter
-from subl.filter.names import called, name_inputs, name_shards
 from subl.filter.spec import FilterSpec
 from subl.progress import Report, silent
 from subl.shards import Stated, check_stated, stated
+from subl.shards.names import called, name_inputs, name_shards
 
 _WORK = ".work"
 _HINT = "repair or leave out what is at fault; a run keeps the shards that it has finished"

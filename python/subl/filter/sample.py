@@ -24,13 +24,13 @@ from typing import Any
 import subl_core
 
 from subl.errors import InputError
-from subl.filter.names import name_shards
 from subl.filter.run import filter_shards, summarise
 from subl.filter.spec import FilterSpec
 from subl.filter.trial import trial
 from subl.progress import Progress, Report, silent
 from subl.shards import SUFFIXES, format_of, open_lines
 from subl.shards.lines import BLANK, BYTE_ORDER_MARK
+from subl.shards.names import name_shards
 
 WINDOW_ABOVE_BYTES = 64 << 10
 """Plain shards are read in windows where they have more bytes than this for each row asked for: to

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from subl.artifact import Artifact
-from subl.filter.names import name_inputs
 from subl.filter.run import run
 from subl.filter.spec import FilterSpec
 from subl.progress import Report
+from subl.shards.names import name_inputs
 from subl.stage import Given, Input, Stage
 
 

@@ -1,20 +1,18 @@
-"""A data set as files: JSON lines (`.jsonl`, `.jsonl.gz`, `.jsonl.zst`) or Parquet."""
+"""A data set as files: JSON lines (`.jsonl`, `.jsonl.gz`, `.jsonl.zst`) or Parquet; and as tables.
+
+`inspect` gives a table with a row for each shard, `keep` has one in a file; `bins.read_bin` reads
+what one of several workers takes.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from subl.shards.format import SUFFIXES, check_regular, format_of
 from subl.shards.lines import open_lines
-from subl.shards.rows import (
-    Line,
-    Row,
-    Stated,
-    check_stated,
-    read_lines,
-    read_objects,
-    read_rows,
-    shard_files,
-    stated,
-    text_of,
-    turns_of,
-)
+from subl.shards.listing import Stated, check_stated, shard_files, stated
+from subl.shards.rows import Line, Row, read_lines, read_objects, read_rows, text_of, turns_of
+
+if TYPE_CHECKING:
+    from subl.shards.manifest import inspect, keep
 
 __all__ = [
     "SUFFIXES",
@@ -24,6 +22,8 @@ __all__ = [
     "check_regular",
     "check_stated",
     "format_of",
+    "inspect",
+    "keep",
     "open_lines",
     "read_lines",
     "read_objects",
@@ -33,3 +33,12 @@ __all__ = [
     "text_of",
     "turns_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Who reads rows needs nothing of it.
+    if name in {"inspect", "keep"}:
+        from subl.shards import manifest
+
+        return getattr(manifest, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,9 @@ from subl.errors import InputError
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 """What shards are called."""
 
+MANIFEST = ".manifest.parquet"
+"""What a table of shards is called."""
+
 _NAMES = (*SUFFIXES, ".jsonl.zstd")
 
 # A shard that something packed which is not read. Notes about a shard, like `.jsonl.md5`, are none.
@@ -42,8 +45,9 @@ def format_of(file: Path) -> str:
 
 
 def is_named_shard(name: str) -> bool:
-    """Whether a file of a folder is one of its shards, by its name."""
-    return name.lower().endswith(_NAMES) and not name.startswith(".")
+    """Whether a file of a folder is one of its shards, by its name. A manifest of them is none."""
+    name = name.lower()
+    return name.endswith(_NAMES) and not name.startswith(".") and not name.endswith(MANIFEST)
 
 
 def check_named(folder: Path, name: str) -> None:

@@ -30,19 +30,25 @@ _BLOCK_BYTES = 1 << 20
 
 @contextmanager
 def open_lines(
-    path: Path, on_read: Callable[[int], None] = lambda count: None
+    path: Path, on_read: Callable[[int], None] = lambda count: None, *, begin: int = 0
 ) -> Iterator[io.BufferedReader]:
     """Open a shard, or stdin where `path` is `-`, to read its uncompressed bytes; of Parquet the
     rows as lines of JSON (stdin has lines only). These are to be read: what JSON has no type for is
     null or a text in them, so rules would say something else of them.
 
     `on_read` is called with the bytes that were read from the file so far, before decompression;
-    of Parquet, with the part of the file that the rows are.
+    of Parquet, with the part of the file that the rows are. With `begin`, which is for plain files,
+    what lies before that byte is not read.
 
     Raises:
         InputError: here or while reading: the file is missing, truncated or corrupt, or of a format
             that is not read.
     """
+    if begin:
+        with path.open("rb") as file:
+            file.seek(begin)
+            yield file
+        return
     is_parquet = str(path) != "-" and format_of(path) == ".parquet"
     source = _Rows(path, on_read) if is_parquet else _Lines(path, on_read)
     yield io.BufferedReader(_Content(source), _BLOCK_BYTES)
@@ -99,8 +105,12 @@ class _Rows(io.RawIOBase):
 
     def __init__(self, path: Path, on_read: Callable[[int], None]) -> None:
         self._on_read, self._size = on_read, path.stat().st_size
-        self._total, self._rows = subl_core.measure_parquet(path)[0], 0
-        self._lines = subl_core.ParquetLines(path)
+        self._rows = 0
+        try:
+            self._total = subl_core.measure_parquet(path)[0]
+            self._lines = subl_core.ParquetLines(path)
+        except subl_core.ReadError as error:
+            raise InputError(str(error)) from error
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
@@ -108,7 +118,10 @@ class _Rows(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         while not self._rest:
-            found = next(self._lines, None)
+            try:
+                found = next(self._lines, None)
+            except subl_core.ReadError as error:
+                raise InputError(str(error)) from error
             if found is None:
                 return 0
             self._rest = memoryview(found[0])

@@ -1,4 +1,4 @@
-"""What the files of a filter run are called.
+"""What files that are made of shards are called.
 
 A shard keeps the base name of its input, so the names that users gave decide. No two outputs may
 get one name, not even on a file system that takes upper and lower case, or composed and decomposed
@@ -16,7 +16,8 @@ from pathlib import Path
 
 from subl.artifact import read_statement
 from subl.errors import InputError
-from subl.shards import format_of, shard_files
+from subl.shards.format import format_of
+from subl.shards.listing import shard_files
 
 
 def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, Path]:

@@ -1,0 +1,241 @@
+"""`subl shards`: data sets as files and tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from subl_cli.inputs import verify_option
+from subl_cli.output import (
+    Command,
+    dry_run_option,
+    jobs_option,
+    json_option,
+    out_option,
+    print_artifact,
+    print_json,
+    printable,
+    progress,
+    progress_option,
+    size,
+    table,
+)
+
+if TYPE_CHECKING:
+    import polars
+
+_SHOWN = 20
+"""So many shards are listed."""
+
+
+@click.group("shards")
+def command() -> None:
+    """Data sets: what is in their files, and other files of the same rows.
+
+    DATA are files of JSON lines (.jsonl, .jsonl.gz, .jsonl.zst) or Parquet, folders of them,
+    artifacts, manifests (NAME.manifest.parquet) and bins (NAME.bin.json).
+    """
+
+
+def _data_argument(command: Command) -> Command:
+    return click.argument(
+        "data", nargs=-1, required=True, metavar="DATA...", type=click.Path(path_type=Path)
+    )(command)
+
+
+def _processes(jobs: int | None) -> int:
+    import os
+
+    return jobs or os.cpu_count() or 1
+
+
+@command.command("inspect")
+@_data_argument
+@click.option(
+    "-o",
+    "--out",
+    "manifest",
+    type=click.Path(path_type=Path),
+    help="NAME.manifest.parquet: keep what is found, and look only at what it does not know.",
+)
+@jobs_option
+@verify_option
+@progress_option
+@json_option
+def inspect_command(
+    data: tuple[Path, ...],
+    manifest: Path | None,
+    jobs: int | None,
+    progress_form: str,
+    as_json: bool,
+) -> None:
+    """Look at every shard of DATA: rows, bytes, digest, ids, columns.
+
+    With -o it becomes a manifest, a Parquet file with a row for each shard, which stands for its
+    shards wherever subl takes rows. The same command looks again at files that are new or changed,
+    and goes on where an interrupted one was.
+
+    \b
+    Examples:
+      subl shards inspect data/
+      subl shards inspect data/ -o data.manifest.parquet
+    """
+    import polars
+
+    from subl.shards.manifest import inspect, keep
+    from subl.shards.table import read_table
+
+    looked_at = None
+    with progress(progress_form) as report:
+        if manifest is None:
+            found = inspect(data, jobs=_processes(jobs), report=report)
+        else:
+            looked_at = keep(data, manifest, jobs=_processes(jobs), report=report)
+            found = read_table(manifest)
+    sums = found.select(
+        polars.len().alias("shards"),
+        polars.col("rows", "bytes", "content_bytes", "unreadable").sum(),
+    )
+    figures: dict[str, Any] = sums.collect().row(0, named=True)
+    if as_json:
+        figures |= {"manifest": manifest and str(manifest), "looked_at": looked_at}
+        if manifest is None:
+            hidden = ("lengths", "is_exact", "marks", "modified_ns", "identity")
+            figures["each"] = found.drop(hidden).collect().to_dicts()
+        print_json(figures)
+        return
+    click.echo(_shards_text(found, figures["shards"]))
+    click.echo(
+        f"{figures['shards']:,} shards, {figures['rows']:,} rows, {size(figures['bytes'])} "
+        f"({size(figures['content_bytes'])} uncompressed)"
+    )
+    for path, count, first in _unreadable(found):
+        click.echo(f"{printable(path)}: {count:,} rows cannot be read, the first in {first}")
+    if manifest is not None:
+        click.echo(f"{printable(str(manifest))}: {looked_at:,} looked at, the rest as before")
+
+
+def _shards_text(found: polars.LazyFrame, count: int) -> str:
+    shown = found.head(_SHOWN).collect().iter_rows(named=True)
+    rows: list[tuple[str, ...]] = [
+        (
+            each["path"],
+            each["format"] if each["compression"] in (None, "none") else each["compression"],
+            f"{each['rows']:,}",
+            size(each["bytes"]),
+            size(each["content_bytes"]),
+            each["first_id"] or "",
+            str(len(each["columns"])),
+            (each["made_by"] or "").partition(":")[0],
+        )
+        for each in shown
+    ]
+    if count > _SHOWN:
+        rows.append((f"… {count - _SHOWN:,} more", *[""] * 7))
+    header = ("shard", "format", "rows", "bytes", "uncompressed", "first id", "columns", "made by")
+    return table(rows, header, left=(0, 1))
+
+
+def _unreadable(found: polars.LazyFrame) -> list[tuple[str, int, str]]:
+    import polars
+
+    bad = found.filter(polars.col("unreadable") > 0).head(_SHOWN)
+    return bad.select("path", "unreadable", "first_unreadable").collect().rows()
+
+
+@command.command("split")
+@_data_argument
+@out_option
+@click.option("--bins", type=click.IntRange(min=1), required=True, help="How many, at most.")
+@click.option(
+    "--by",
+    type=click.Choice(["bytes", "rows"]),
+    default="bytes",
+    show_default=True,
+    help="What bins have about the same of; bytes are uncompressed.",
+)
+@click.option(
+    "--cut", is_flag=True, help="Cut shards that are larger than a bin into ranges of their rows."
+)
+@jobs_option
+@dry_run_option
+@progress_option
+@json_option
+def split_command(
+    data: tuple[Path, ...],
+    out: Path,
+    bins: int,
+    by: str,
+    cut: bool,
+    jobs: int | None,
+    dry_run: bool,
+    progress_form: str,
+    as_json: bool,
+) -> None:
+    """Split DATA into bins of about the same size, one for each task of a job array.
+
+    OUT gets a file for each bin, 00000.bin.json and so on, which lists its shards. It stands for
+    them wherever subl takes rows. With --cut bins may hold ranges of rows; these go to what reads
+    rows (distill, eval, judge, ...) and not to subl filter, which takes whole files.
+
+    \b
+    Examples:
+      subl shards split data.manifest.parquet --bins 64 -o bins
+      subl shards split data/ --bins 16 --by rows --cut -o bins
+    """
+    from subl.config import validated
+    from subl.shards.manifest import inspect
+    from subl.shards.split import SplitSpec, bins_of, figures, split
+
+    spec = validated(SplitSpec, {"bins": bins, "by": by, "cut": cut})
+    with progress(progress_form) as report:
+        if dry_run:
+            found = bins_of(spec, inspect(data, jobs=_processes(jobs), report=report), ".")
+            print_json(figures(spec, found))
+            return
+        artifact = split(spec, data, out, jobs=_processes(jobs), report=report)
+    print_artifact(artifact, as_json)
+    if not as_json:
+        made = artifact.result
+        shown = size if by == "bytes" else "{:,}".format
+        click.echo(
+            f"{made['bins']:,} bins of {shown(made['smallest'])} to {shown(made['largest'])} "
+            f"{'' if by == 'bytes' else 'rows '}in {made['parts']:,} parts, "
+            f"{made['rows']:,} rows in all"
+        )
+
+
+@command.command("check")
+@_data_argument
+@jobs_option
+@progress_option
+@json_option
+def check_command(
+    data: tuple[Path, ...], jobs: int | None, progress_form: str, as_json: bool
+) -> None:
+    """Read every byte of DATA, and say which shards are not what they should be.
+
+    Shards of a manifest, a bin or an artifact are compared with the digests there; others are to be
+    whole, and their rows to be readable. Exit code 1 if something is wrong.
+
+    \b
+    Examples:
+      subl shards check data.manifest.parquet
+      subl shards check out/filtered data/more.jsonl.gz --json
+    """
+    from subl.shards.check import check
+
+    with progress(progress_form) as report:
+        found = check(data, jobs=_processes(jobs), report=report)
+    if as_json:
+        problems = [{"path": str(path), "problem": problem} for path, problem in found.problems]
+        print_json({"shards": found.shards, "bytes": found.bytes, "problems": problems})
+    else:
+        for path, problem in found.problems:
+            click.echo(f"{printable(str(path))}: {printable(problem)}")
+        wrong = len(found.problems)
+        click.echo(f"{found.shards:,} shards, {size(found.bytes)} read: {wrong or 'nothing'} wrong")
+    if found.problems:
+        raise SystemExit(1)

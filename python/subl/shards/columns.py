@@ -1,0 +1,131 @@
+"""What the values of a column are, so that Polars keeps each of them as it is.
+
+A *kind* is a value of JSON itself: the name of a scalar (`string`, `int`, `float`, `bool`, `null`),
+a list with the kind of its elements, an object with the kind of each key. `json` is the kind of
+what no type of Polars takes without a loss: values of several kinds, objects whose keys differ,
+integers beyond 64 bits, and numbers that Polars would spell in another way (`1.50`, `1e-5`). A
+column of it holds texts of JSON, as Arrow's type `arrow.json` says, and the filter's rules look
+into it. A type of Parquet that JSON does not have is a kind by its own name.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from subl.shards.decode import Spelled
+
+if TYPE_CHECKING:
+    import polars
+
+Kind = str | list[Any] | dict[str, Any]
+
+JSON = "json"
+SCALARS = frozenset({"string", "int", "float", "bool", "null"})
+
+_OF_TYPE: dict[type, Kind] = {
+    str: "string",
+    int: "int",
+    float: "float",
+    bool: "bool",
+    type(None): "null",
+    Spelled: JSON,
+}
+
+
+def kind_of(value: Any) -> Kind:
+    """The kind of a value of a row that `Decoder` has read."""
+    if (scalar := _OF_TYPE.get(type(value))) is not None:
+        return scalar
+    if isinstance(value, list):
+        nothing: Kind = "null"
+        inner = reduce(merged, map(kind_of, value), nothing)
+        return JSON if inner == JSON else [inner]
+    kinds = {key: kind_of(each) for key, each in value.items()}
+    # Polars knows a struct without fields, and Parquet does not.
+    return kinds if kinds and JSON not in kinds.values() else JSON
+
+
+def merged(one: Kind, other: Kind) -> Kind:
+    """The kind of a column in which there are values of both."""
+    if one == other or other == "null":
+        return one
+    if one == "null":
+        return other
+    if isinstance(one, list) and isinstance(other, list):
+        inner = merged(one[0], other[0])
+        return JSON if inner == JSON else [inner]
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        kinds = {key: merged(kind, other[key]) for key, kind in one.items()}
+        return JSON if JSON in kinds.values() else kinds
+    return JSON
+
+
+def written(kind: Kind) -> str:
+    """A kind as manifests and tables have it: `string`, `["int"]`, `{"role": "string"}`."""
+    return kind if isinstance(kind, str) else json.dumps(kind, ensure_ascii=False)
+
+
+def read(text: str) -> Kind:
+    """A kind as it was written."""
+    kind: Kind = json.loads(text) if text[:1] in ("[", "{") else text
+    return kind
+
+
+def kind_of_dtype(dtype: Any) -> Kind:
+    """The kind of a column of Parquet."""
+    import polars
+
+    if (scalar := _scalar_of(dtype)) is not None:
+        return scalar
+    if isinstance(dtype, polars.BaseExtension) and dtype.ext_name() == _EXTENSION:
+        return JSON
+    kind: Kind = JSON
+    if isinstance(dtype, polars.List):
+        kind = [kind_of_dtype(dtype.inner)]
+    elif isinstance(dtype, polars.Struct) and dtype.fields:
+        kind = {field.name: kind_of_dtype(field.dtype) for field in dtype.fields}
+    return kind if _is_of_json(kind) else str(dtype)
+
+
+def _scalar_of(dtype: Any) -> Kind | None:
+    import polars
+
+    if dtype.is_integer() and dtype not in (polars.UInt64, polars.Int128, polars.UInt128):
+        return "int"
+    if dtype == polars.Float64:
+        return "float"
+    if dtype in (polars.String, polars.Null, polars.Boolean):
+        return {polars.String: "string", polars.Null: "null"}.get(type(dtype), "bool")
+    return None
+
+
+def _is_of_json(kind: Kind) -> bool:
+    """Whether JSON has all of it."""
+    if isinstance(kind, str):
+        return kind in SCALARS
+    return all(map(_is_of_json, kind.values() if isinstance(kind, dict) else kind))
+
+
+_EXTENSION = "arrow.json"
+
+
+def dtype_of(kind: Kind) -> polars.DataType:
+    """The type of a column of a kind that JSON has."""
+    import polars
+
+    if isinstance(kind, list):
+        return polars.List(dtype_of(kind[0]))
+    if isinstance(kind, dict):
+        return polars.Struct({key: dtype_of(each) for key, each in kind.items()})
+    match kind:
+        case "int":
+            return polars.Int64()
+        case "float":
+            return polars.Float64()
+        case "bool":
+            return polars.Boolean()
+        case "json":
+            return polars.Extension(_EXTENSION, polars.String())
+    return polars.String()  # of nulls alone, too: other libraries have no column of nothing

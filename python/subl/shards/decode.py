@@ -1,0 +1,103 @@
+"""A line of JSON as a row: read as the filter's engine reads it, numbers with their spelling.
+
+Python's own reader, told to be as strict as the engine. It also knows where the reader of Polars
+would see something else: that one takes the first of duplicate keys, and makes a NUL of half of a
+surrogate pair.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+MOST_LEVELS = 128
+"""How deep objects and lists may nest."""
+
+_INT64 = 1 << 63
+_INT_DIGITS = 20
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escape that is half of a surrogate pair, beside its other half or not."""
+
+
+class Spelled(str):
+    """A number as it is spelled, where a column of Polars would spell it otherwise."""
+
+    __slots__ = ()
+
+
+class Decoder:
+    """Reads rows, one after the other."""
+
+    def __init__(self) -> None:
+        self.is_exact = True
+        """Whether Polars would have read the same of all rows so far."""
+        self._decoder = json.JSONDecoder(
+            parse_float=_float,
+            parse_int=_int,
+            parse_constant=_no_number,
+            object_pairs_hook=self._object,
+        )
+
+    def row(self, content: bytes) -> dict[str, Any]:
+        """The row that a line is, without what is blank around it.
+
+        Raises:
+            ValueError: the filter would reject it as unreadable; says why.
+        """
+        try:
+            row = self._decoder.decode(content.decode())
+        except UnicodeDecodeError as error:
+            raise ValueError(f"it is not UTF-8 text: {error.reason}") from error
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from error
+        except RecursionError as error:
+            raise ValueError(_TOO_DEEP) from error
+        if not isinstance(row, dict):
+            raise ValueError(f"expected a JSON object, got {type(row).__name__}")
+        if content.count(b"[") + content.count(b"{") > MOST_LEVELS and _levels(row) > MOST_LEVELS:
+            raise ValueError(_TOO_DEEP)
+        if _HALF.search(content):
+            self.is_exact = False
+            if not _is_text(row):
+                raise ValueError("it holds half of a surrogate pair, which is no text")
+        return row
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            self.is_exact = False
+        return found
+
+
+_TOO_DEEP = f"more than {MOST_LEVELS} levels"
+
+
+def _float(text: str) -> float | Spelled:
+    value = float(text)
+    # Python and Rust do not begin to write exponents at the same numbers.
+    return value if repr(value) == text and "e" not in text else Spelled(text)
+
+
+def _int(text: str) -> int | Spelled:
+    if len(text) <= _INT_DIGITS and text != "-0" and -_INT64 <= (value := int(text)) < _INT64:
+        return value
+    return Spelled(text)
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"not JSON: {text} is no number")
+
+
+def _levels(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_levels, value.values()), default=0)
+    return 1 + max(map(_levels, value), default=0) if isinstance(value, list) else 0
+
+
+def _is_text(row: dict[str, Any]) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,179 @@
+"""What a data set is made of, as a table of Polars: one row a shard.
+
+`inspect` looks at every shard once. `keep` has a Parquet file with what was found, and looks again
+only at files that are not the same ones by their identity. Such a file stands for its shards
+wherever rows are taken. It is believed: who opens a shard sees whether size and time are still
+those that it had, and `check` reads all bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from subl.artifact import identify, read_statement, rereads, spec_record
+from subl.errors import InputError, OutputError
+from subl.progress import Progress, Report, silent
+from subl.shards.format import MANIFEST
+from subl.shards.listing import shard_files, stated
+from subl.shards.look import Record, look
+from subl.shards.spread import spread
+from subl.shards.table import is_manifest, read_table, schema, write_table
+
+if TYPE_CHECKING:
+    import polars
+
+
+def inspect(
+    data: Sequence[Path],
+    *,
+    known: polars.DataFrame | None = None,
+    jobs: int = 1,
+    report: Report = silent,
+    found: Callable[[Record], None] = lambda record: None,
+) -> polars.LazyFrame:
+    """The manifest of files, folders and artifacts: one row a shard, in order, with the columns of
+    `table.schema`. One that is given as a file is taken as it is.
+
+    Args:
+        known: the rows of manifests, of whatever files: what they say of those that are the same
+            ones by their identity is taken over.
+        jobs: processes that look at shards. More than one needs a script that can be imported
+            (`if __name__ == "__main__"`), as all of Python's do.
+        found: is told of each shard that was looked at.
+
+    Raises:
+        InputError: a shard is missing, truncated, corrupt, not what its artifact says, or given
+            twice.
+    """
+    import polars
+
+    if len(data) == 1 and is_manifest(data[0]):
+        return read_table(data[0])
+    tables = [read_table(path) for path in data if is_manifest(path)]
+    if files := [path for path in data if not is_manifest(path)]:
+        tables.append(_looked(files, known, jobs, report, found).lazy())
+    table = polars.concat(tables)
+    twice = table.select(polars.col("path").filter(polars.col("path").is_duplicated())).collect()
+    if len(twice):
+        raise InputError(f"{twice.item(0, 0)} is given twice", hint="give every shard once")
+    return table
+
+
+def keep(data: Sequence[Path], file: Path, *, jobs: int = 1, report: Report = silent) -> int:
+    """Put the manifest of `data` into a file. What it says already of files that are the same ones
+    is taken over, and so is what an interrupted call had found.
+
+    Returns:
+        How many shards were looked at.
+
+    Raises:
+        InputError: as `inspect`.
+        OutputError: the file is something else than a manifest, or cannot be written.
+    """
+    if not is_manifest(file):
+        raise OutputError(f"{file} is to be a manifest", hint=f"call it NAME{MANIFEST}")
+    journal = file.with_name(f"{file.name}.partial")
+    known = None if rereads() else _known(file, journal)
+    looked = 0
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with journal.open("ab", buffering=0) as notes:
+
+            def note(record: Record) -> None:
+                nonlocal looked
+                looked += 1
+                notes.write(json.dumps(record).encode() + b"\n")
+
+            table = inspect(data, known=known, jobs=jobs, report=report, found=note).collect()
+    except OSError as error:
+        raise OutputError(f"cannot write {journal}: {error.strerror}") from error
+    write_table(table, file)
+    journal.unlink()
+    return looked
+
+
+def _known(file: Path, journal: Path) -> polars.DataFrame:
+    import polars
+
+    notes = []
+    for line in journal.read_bytes().split(b"\n") if journal.exists() else []:
+        with suppress(ValueError):  # of the last line of a run that was killed
+            notes.append(json.loads(line))
+    noted = polars.DataFrame(notes, schema=schema())
+    return polars.concat([read_table(file).collect(), noted]) if file.exists() else noted
+
+
+def _looked(
+    data: Sequence[Path],
+    known: polars.DataFrame | None,
+    jobs: int,
+    report: Report,
+    found: Callable[[Record], None],
+) -> polars.DataFrame:
+    import polars
+
+    now = _now(data)
+    places = ["position", "path", "name", "made_by"]
+    tables = []
+    if known is not None:
+        rest = known.drop("path", "name", "made_by").unique("identity", keep="last")
+        tables.append(now.drop("size").join(rest, on="identity"))
+        now = now.join(rest, on="identity", how="anti")
+    rows, says = now.to_dicts(), stated(data)
+    tasks = [(file, says.get(file)) for file in (Path(row["path"]) for row in rows)]
+    sizes = [row["size"] for row in rows]
+    done, total = 0, sum(sizes)
+    records: list[Record] = []
+    for number, record in spread(look, tasks, sizes, jobs):
+        row = rows[number]
+        found(record)
+        records.append({**record, **{key: row[key] for key in places}})
+        if len(records) == _CHUNK_ROWS:  # they are smaller in a table
+            tables.append(_table(records))
+            records = []
+        done += row["size"]
+        report(Progress("inspect", done, total, "bytes", row["name"]))
+    tables.append(_table(records))
+    columns = ["position", *schema()]
+    table = polars.concat([table.select(columns) for table in tables])
+    return table.sort("position").drop("position")
+
+
+def _now(data: Sequence[Path]) -> polars.DataFrame:
+    """The files, in order, as the file system knows them."""
+    import polars
+
+    rows = []
+    for path in data:
+        made_by = _made_by(path)
+        for file in shard_files(path):
+            identity = identify(file)
+            rows.append(
+                (str(file), file.name, made_by, identity.size, "-".join(map(str, identity)))
+            )
+    texts = dict.fromkeys(("path", "name", "made_by", "identity"), polars.String)
+    columns = ["path", "name", "made_by", "size", "identity"]
+    table = polars.DataFrame(rows, columns, orient="row", schema_overrides=texts)
+    return table.with_row_index("position")
+
+
+def _table(records: Sequence[Record]) -> polars.DataFrame:
+    import polars
+
+    return polars.DataFrame(records, {"position": polars.UInt32, **schema()})
+
+
+def _made_by(path: Path) -> str | None:
+    """The artifact that a path is: the kind of its stage, and its key."""
+    record = read_statement(path)
+    if record is None:
+        return None
+    spec = spec_record(record)
+    return f"{spec['kind']}:{spec['key']}"
+
+
+_CHUNK_ROWS = 10_000

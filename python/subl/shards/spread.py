@@ -1,0 +1,47 @@
+"""Work on shards in several processes.
+
+Rows are read by Python here, which one process does on one core. No process is forked, for Polars
+has threads; each imports what it needs.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_WORTH_BYTES = 16 << 20
+"""A process more takes as long to start as to look at so much."""
+
+
+def spread(
+    work: Callable[..., T], tasks: Sequence[tuple[Any, ...]], sizes: Sequence[int], jobs: int
+) -> Iterator[tuple[int, T]]:
+    """The number of each task and what `work` makes of it, as it is done.
+
+    Args:
+        work: a function of a module.
+        sizes: bytes that a task is about: in several processes, the largest are begun first.
+    """
+    jobs = min(jobs, len(tasks), 1 + sum(sizes) // _WORTH_BYTES)
+    if jobs <= 1:
+        yield from ((number, work(*task)) for number, task in enumerate(tasks))
+        return
+    order = sorted(range(len(tasks)), key=sizes.__getitem__, reverse=True)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _end_silently) as pool:
+        futures = {pool.submit(work, *tasks[number]): number for number in order}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _end_silently() -> None:
+    """Ctrl-C, which goes to all processes, ends one of these without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
