@@ -121,7 +121,6 @@ def command(
       zero_stage = 2
       ranks = 2
     """
-    from subl.cluster.launch import stopped_by_signals
     from subl.config import load_toml, updated
     from subl.distill import DistillSpec
     from subl.distill import dry_run as look_ahead
@@ -142,7 +141,7 @@ def command(
         raise click.MissingParameter(
             ctx=ctx, param=next(each for each in command.params if each.name == "out")
         )
-    with stopped_by_signals(), progress(progress_form) as report:
+    with progress(progress_form) as report:
         if show_mask:
             _show_mask(spec, model_folder(model, report), rows, show_mask, as_json)
             return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import Shipped, verify_option
+from subl_cli.inputs import Shipped, slice_option, verify_option
 from subl_cli.output import (
     dry_run_option,
     duration,
@@ -26,6 +26,7 @@ from subl_cli.output import (
 )
 
 if TYPE_CHECKING:
+    from subl.artifact import Slice
     from subl.filter import FilterSpec
     from subl.filter.sample import Estimate, SampleResult
 
@@ -80,6 +81,7 @@ SUBCOMMANDS = {
 @click.option(
     "--explain-rules", is_flag=True, help="Say in words what RULES does, and do nothing else."
 )
+@slice_option
 @verify_option
 @dry_run_option
 @progress_option
@@ -98,6 +100,7 @@ def command(
     sample_rows: int | None,
     seed: int,
     explain_rules: bool,
+    mine: Slice,
     dry_run: bool,
     progress_form: str,
     as_json: bool,
@@ -121,6 +124,7 @@ def command(
       subl filter rules.toml data/*.jsonl.zst -o out/filtered
       subl filter rules.toml data/ --sample 10000
       subl filter rules.toml data/ -o out/filtered --split-bytes 512MiB --compression zst
+      subl filter rules.toml data/ -o out/filtered --slice 3/40
       subl filter rules.toml - < rows.jsonl > kept.jsonl
       subl filter paper-numbers out/rows -o out/filtered
       subl filter paper-numbers-misalignment --explain-rules
@@ -188,7 +192,7 @@ def command(
     if out is None:
         raise click.MissingParameter(ctx=ctx, param=_param("out"))
     with progress(progress_form) as report:
-        artifact = run(spec, inputs, out, jobs=jobs, report=report).artifact
+        artifact = run(spec, inputs, out, jobs=jobs, mine=mine, report=report).artifact
     print_artifact(artifact, as_json)
     if not as_json:
         _print_figures(artifact.result, click.echo)

@@ -138,8 +138,8 @@ def slice_option(command: Command) -> Command:
         "mine",
         metavar="I/N",
         callback=parsed,
-        help="Make every N-th file alone, from number I on, as a task of a job array does; whoever "
-        "makes the last file finishes the folder.",
+        help="Make share I of N of the files alone, as a task of a job array does; whoever makes "
+        "the last file finishes the folder.",
     )(command)
 
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "theorem": "Measure one small step on a teacher's labels.",
     "traits": "List the traits that come with subl.",
     "rubrics": "List the rubrics that come with subl, or print one.",
+    "slurm": "Run any of these as jobs of a Slurm cluster.",
     "report": "Write a run's results as one HTML page.",
     "lineage": "Trace an artifact to its origins and verify every digest.",
     "model": "Turn a GGUF file or a hub name into a model folder.",

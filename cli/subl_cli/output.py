@@ -36,18 +36,28 @@ PACE_SECONDS = 0.5
 
 @contextmanager
 def progress(form: str = "auto") -> Iterator[Report]:
-    """A report that draws a bar on a terminal, with rich, and writes plain lines elsewhere.
+    """Long work: a report that draws a bar on a terminal, with rich, and writes plain lines
+    elsewhere; and where a job asks for it, a heartbeat. Signals that ask to stop end the work with
+    a `StoppedError`, unless it collects them itself.
 
     `form` is what `--progress` takes: `json` writes an event a line, `none` nothing.
     """
-    if form == "none":
-        yield silent
-        return
-    printer = _Events() if form == "json" else _for_a_person()
-    try:
-        yield printer.report
-    finally:
-        printer.end()
+    from subl.cluster.heartbeat import Heartbeat
+    from subl.cluster.launch import stopped_by_signals
+
+    printer = None if form == "none" else _Events() if form == "json" else _for_a_person()
+    told = [each for each in (printer, Heartbeat.asked_for(os.environ)) if each is not None]
+
+    def report(progress: Progress) -> None:
+        for each in told:
+            each.report(progress)
+
+    with stopped_by_signals():
+        try:
+            yield report if told else silent
+        finally:
+            for each in told:
+                each.end()
 
 
 def print_json(value: object) -> None:

@@ -94,7 +94,6 @@ def command(
       subl run runs/demo.toml --only owl-student --jobs 2
       subl run my.toml -o out/my-run --keep-going --json
     """
-    from subl.cluster.launch import stopped_by_signals
     from subl.experiment import load_experiment, machine, plan, run
 
     if on is not None and not dry_run:
@@ -109,7 +108,7 @@ def command(
         else:
             _print_plan(graph, states, where)
         return
-    with stopped_by_signals(), progress(progress_form) as report:
+    with progress(progress_form) as report:
         result = run(
             graph,
             out,

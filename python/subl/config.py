@@ -38,6 +38,8 @@ def load_toml(path: Path | str, model: type[Spec]) -> Spec:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if getattr(model, "may_run_as_job", False):
+        value.pop("slurm", None)  # where it runs decides nothing of what it makes
     try:
         return model.model_validate(value)
     except ValidationError as error:

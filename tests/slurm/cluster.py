@@ -1,5 +1,5 @@
-"""A real Slurm of one node, for as long as a test needs it: what Slurm does to a job is then seen,
-not imagined.
+"""A real Slurm, for as long as a test needs it: what Slurm does to a job is then seen, not
+imagined. Its nodes are on this machine, each with a daemon of its own.
 
 Everything that the daemons keep lies in one temporary folder (configuration, key, sockets, state,
 logs), and they run as this process's children, so a machine's own Slurm is neither used nor
@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,15 +34,14 @@ CONFIGURATION = """\
 ClusterName=subl
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -55,7 +54,7 @@ SchedulerParameters=batch_sched_delay=0,bf_interval=1
 ReturnToService=2
 EnforcePartLimits=ALL
 KillWait=5
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+{nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -120,26 +119,33 @@ def _bind(unbound: socket.socket) -> None:
 
 
 @contextmanager
-def running_cluster() -> Iterator[Cluster]:
-    """A cluster whose node is idle; afterwards its jobs, processes and folder are gone."""
+def running_cluster(nodes: int = 1) -> Iterator[Cluster]:
+    """A cluster whose nodes are idle; afterwards its jobs, processes and folder are gone."""
     # Not pytest's folder: sockets' paths must be short, and munged wants one that all may enter.
     with tempfile.TemporaryDirectory(prefix="subl-slurm-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        for part in ("state", "spool"):
-            (folder / part).mkdir()
+        (folder / "state").mkdir()
+        names = [f"node{number}" for number in range(nodes)]
+        host = socket.gethostname().partition(".")[0]
         key = folder / "munge.key"
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(128))
-        with socket.socket() as controller, socket.socket() as node:
-            for each in (controller, node):
-                _bind(each)
-            configuration = CONFIGURATION.format(
-                host=socket.gethostname().partition(".")[0],
-                folder=folder,
-                controller_port=controller.getsockname()[1],
-                node_port=node.getsockname()[1],
-            )
+        with ExitStack() as opened:
+            ports = []
+            for _ in range(nodes + 1):
+                unbound = opened.enter_context(socket.socket())
+                _bind(unbound)
+                ports.append(unbound.getsockname()[1])
+        configuration = CONFIGURATION.format(
+            host=host,
+            folder=folder,
+            controller_port=ports[-1],
+            nodes="\n".join(
+                f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2"
+                for name, port in zip(names, ports, strict=False)
+            ),
+        )
         (folder / "slurm.conf").write_text(configuration)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(OF_SLURM)}
         cluster = Cluster(folder, inherited | {"SLURM_CONF": str(folder / "slurm.conf")})
@@ -148,8 +154,9 @@ def running_cluster() -> Iterator[Cluster]:
         def start(program: str, *options: str) -> None:
             # If pytest is killed, so are they. (Not so a job that runs just then.)
             command = ["setpriv", "--pdeathsig", "KILL", program, *options]
-            with (folder / f"{program}.log").open("wb") as log:
-                daemons[program] = subprocess.Popen(
+            daemon = " ".join([program, *options[-1:]]) if "-N" in options else program
+            with (folder / f"{daemon}.log").open("wb") as log:
+                daemons[daemon] = subprocess.Popen(
                     command,
                     env=cluster.environment,
                     cwd=folder,
@@ -174,12 +181,13 @@ def running_cluster() -> Iterator[Cluster]:
             start("munged", "--foreground", *options)
             wait((folder / "munge.socket").exists, "munged's socket")
             start("slurmctld", "-D")
-            start("slurmd", "-D")
-            idle = ("sinfo", "--noheader", "--format=%T")
-            wait(lambda: cluster.run(*idle).stdout.strip() == "idle", "an idle node")
+            for name in names:
+                start("slurmd", "-D", "-N", name)
+            idle = ("sinfo", "--noheader", "--Node", "--format=%T")
+            wait(lambda: cluster.run(*idle).stdout.split() == ["idle"] * nodes, "idle nodes")
             yield cluster
         finally:
-            if "slurmd" in daemons and daemons["slurmctld"].poll() is None:
+            if len(daemons) > 2 and daemons["slurmctld"].poll() is None:
                 with suppress(TimeoutError, subprocess.TimeoutExpired):
                     cluster.run("scancel", "--user=root", seconds=10)
                     queue = ("squeue", "--noheader")

@@ -1,4 +1,4 @@
-"""The cluster that all tests here share; it is up in a second or two."""
+"""The cluster of two nodes that all tests here share; it is up in a second or two."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def cluster() -> Iterator[Cluster]:
         if os.environ.get("SUBL_REQUIRE_SLURM") == "1":
             pytest.fail(f"SUBL_REQUIRE_SLURM=1, but {reason}")
         pytest.skip(reason)
-    with running_cluster() as running:
+    with running_cluster(nodes=2) as running:
         yield running

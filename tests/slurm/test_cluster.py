@@ -136,7 +136,7 @@ def test_a_daemon_that_does_not_start_is_named_with_what_it_said(
     broken.write_text('#!/bin/sh\necho "I dislike $SLURM_CONF"\nexit 3\n')
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    failure = pytest.raises(RuntimeError, match="slurmd ended, status 3:\nI dislike")
+    failure = pytest.raises(RuntimeError, match="slurmd node0 ended, status 3:\nI dislike")
     with failure as raised, running_cluster():
         pass
     configuration = Path(str(raised.value).split()[-1])

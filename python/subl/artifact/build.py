@@ -177,10 +177,13 @@ def build(
 
 @contextmanager
 def beginning(
-    out: Path, kind: str, spec: StageSpec, inputs: Mapping[str, Path]
+    out: Path, kind: str, spec: StageSpec, inputs: Mapping[str, Path], *, closed: bool = True
 ) -> Iterator[Path | None]:
     """The partial directory of the artifact `out`, for several processes at a time to work in; what
     they make there `build` goes on with. None if the artifact is there.
+
+    Args:
+        closed: read inputs for their digests; else `build` learns from the work what they are.
 
     Raises:
         OutputError: as `build`; `BusyError` if another process makes it alone, or finishes it.
@@ -188,7 +191,9 @@ def beginning(
     partial = out.with_name(f"{out.name}.partial")
     seen.recall(out)
     seen.recall(partial)
-    plan = _Plan.of(kind, spec, inputs).closed()
+    plan = _Plan.of(kind, spec, inputs)
+    if closed:
+        plan = plan.closed()
     if _finished(out, plan) is not None:
         yield None
         return

@@ -28,6 +28,9 @@ class StageSpec(BaseModel):
     # A validator is made at its first use: most commands use one specification of many.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
+    may_run_as_job: ClassVar = True
+    """Its file may have a `[slurm]` table."""
+
     format_version: ClassVar[int]
     unkeyed: ClassVar[Unkeyed] = frozenset()
     packages: ClassVar[tuple[str, ...]] = (

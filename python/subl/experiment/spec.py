@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -181,6 +181,9 @@ class Contrast(Section):
 
 class ExperimentSpec(Section):
     """One experiment: stages over axes, and what is to be compared."""
+
+    may_run_as_job: ClassVar = True
+    """Its file may have a `[slurm]` table."""
 
     name: Name = Field(description="its artifacts go to out/NAME")
     title: str = Field(description="what the page calls it")

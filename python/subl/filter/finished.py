@@ -1,8 +1,8 @@
 """Which shards of an unfinished run are finished, with what the engine found in each.
 
-A note is a line of a file in the run's folder of unfinished work. What a shard's files hold is on
-the disk before it is noted, but not their names: where a crash takes away these or the note, the
-shard is filtered again.
+A note is a line of a file in the run's folder of unfinished work; each slice has its own file. What
+a shard's files hold is on the disk before it is noted, but not their names: where a crash takes
+away these or the note, the shard is filtered again.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from subl.artifact import Identity, remember, write_atomically
 Statistics = dict[str, Any]
 """The statistics of one shard as `subl_core.filter_shard` returns them."""
 
-_FILE = "finished.ndjson"
+_FILES = "finished*.ndjson"
 
 
 class Finished:
-    """The notes in a folder: `found` are those of an interrupted run."""
+    """The notes in a folder: `found` are those of an interrupted run, and of its slices. New ones
+    are the slice's that `mine` names."""
 
-    def __init__(self, folder: Path) -> None:
-        notes = list(_notes(folder))
-        self.found: dict[str, Statistics] = {note["name"]: note["statistics"] for note in notes}
-        file = folder / _FILE
+    def __init__(self, folder: Path, mine: str = "") -> None:
+        self.found = noted(folder)
+        file = folder / f"finished{mine}.ndjson"
         write_atomically(
             file,
             "".join(
-                _line(**{**note, "statistics": json.dumps(note["statistics"])}) for note in notes
+                _line(**{**note, "statistics": json.dumps(note["statistics"])})
+                for note in _notes_in(file)
             ),
         )
         self._file = file.open("ab", buffering=0)
@@ -51,6 +52,11 @@ class Finished:
             self._file.write(_line(name, statistics, identity).encode())
 
 
+def noted(folder: Path) -> dict[str, Statistics]:
+    """What is noted of an interrupted run's shards."""
+    return {note["name"]: note["statistics"] for note in _notes(folder)}
+
+
 def remembered(folder: Path) -> dict[str, Statistics]:
     """What is noted of an interrupted run's shards; the digests of their inputs are known then."""
     notes = list(_notes(folder))
@@ -65,7 +71,11 @@ def remembered(folder: Path) -> dict[str, Statistics]:
 
 
 def _notes(folder: Path) -> Iterator[dict[str, Any]]:
-    file = folder / _FILE
+    for file in sorted(folder.glob(_FILES)):
+        yield from _notes_in(file)
+
+
+def _notes_in(file: Path) -> Iterator[dict[str, Any]]:
     # Whatever is no line feed is escaped in JSON, so a line is a note.
     for line in file.read_bytes().split(b"\n") if file.exists() else []:
         try:

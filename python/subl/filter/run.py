@@ -27,9 +27,9 @@ from typing import Any, TypeVar
 
 import subl_core
 
-from subl.artifact import Artifact, Made, Reading, build
-from subl.errors import InputError, OutputError
-from subl.filter.finished import Finished, Statistics, remembered
+from subl.artifact import WHOLE, Artifact, Made, Parts, Reading, Slice, build_parts
+from subl.errors import ConfigError, InputError, OutputError, StageError
+from subl.filter.finished import Finished, Statistics, noted, remembered
 from subl.filter.meter import Meter
 from subl.filter.spec import FilterSpec
 from subl.progress import Report, silent
@@ -79,6 +79,7 @@ def run(
     out: Path | str,
     *,
     jobs: int = 1,
+    mine: Slice = WHOLE,
     journal_seconds: float = 10.0,
     report: Report = silent,
 ) -> FilterResult:
@@ -89,9 +90,12 @@ def run(
     one, all names get the position of their shard as a prefix. `jobs` threads work, on different
     shards where there are so many. How far an unfinished shard is gets written down every
     `journal_seconds` (`math.inf`: never). `report` is called from the threads that do the work, one
-    call at a time.
+    call at a time. Of a slice only its shards are filtered, as many bytes as another's; who finds
+    all of them done makes the artifact.
 
     Raises:
+        UnfinishedError: the slice's shards are filtered, and others are not yet.
+        ConfigError: rules compare rows, which no slice can do for itself.
         InputError: an input is missing, has no rows, is given twice, or is truncated or corrupt.
         OutputError: `out` is taken or cannot be written.
     """
@@ -101,27 +105,52 @@ def run(
         raise InputError(f"journal_seconds must be 0 or more (got {journal_seconds})")
     paths = [Path(path) for path in inputs]
     shards = name_shards(paths, spec.output.compression)
-    check_shards(spec, shards.values())
-
     plan = spec.plan()
+    if plan.comparisons and mine != WHOLE:
+        rule = next(rule for rule in spec.rules if rule.kind == "duplicate")
+        raise ConfigError(
+            f"rule `{rule.name}` ({rule.kind}) compares all rows, of which {mine} has some",
+            hint="filter by the other rules in slices, and then by this one without",
+        )
     named = name_inputs(paths, in_order=bool(plan.comparisons))
+    names = list(shards)
 
-    def work(folder: Path) -> Made:
-        started = time.monotonic()
-        statistics = filter_shards(
+    def filtered(folder: Path, numbers: Sequence[int]) -> dict[str, Statistics]:
+        return filter_shards(
             spec,
-            shards,
+            {names[number]: shards[names[number]] for number in numbers},
             folder,
             jobs,
             report,
             journal_seconds=journal_seconds,
             known=stated(paths),
             called=called(paths),
+            notes="" if mine == WHOLE else f"-{mine.index}-of-{mine.count}",
         )
+
+    def make(folder: Path, numbers: Sequence[int]) -> None:
+        if mine != WHOLE:  # else all are left to `finish`: rules that compare rows need all
+            filtered(folder, numbers)
+
+    def finish(folder: Path) -> Made:
+        started = time.monotonic()
+        statistics = filtered(folder, range(len(names)))
+        _check_rows(statistics)
         _drop_others(spec, folder, statistics)
         figures = summarise(spec, shards, statistics)
         figures["seconds"] = round(time.monotonic() - started, 3)
         return Made(figures, _rows(figures), _written(spec, statistics), made_of(statistics))
+
+    parts = Parts(
+        names,
+        make,
+        finish,
+        sizes=[path.stat().st_size for path in shards.values()],
+        noted=lambda folder: {
+            name: found["sha256"]["input"] for name, found in noted(folder / _WORK).items()
+        },
+    )
+    check_shards(spec, (shards[names[number]] for number in parts.of(mine)))
 
     def made_of(statistics: Mapping[str, Statistics]) -> dict[str, str]:
         """The digests of those inputs that are shards, as far as these were read."""
@@ -137,11 +166,30 @@ def run(
 
     # Where rows are compared, what is left of one shard depends on all others as they were then.
     depends = bool(plan.comparisons)
-    artifact = build(Path(out), "filter", spec, named, work, learned=None if depends else learned)
+    artifact = build_parts(
+        Path(out),
+        "filter",
+        spec,
+        named,
+        lambda folder: parts,
+        mine,
+        learned=None if depends else learned,
+    )
     return FilterResult(
         artifact,
         *(artifact.result[count] for count in ("rows_in", "kept", "rejected", "unreadable")),
     )
+
+
+def _check_rows(statistics: Mapping[str, Statistics]) -> None:
+    """Every row of every shard is in one file that was written, and in no other."""
+    for name, found in statistics.items():
+        if not found["rows_in"] - found["rejected"] == found["kept"] == sum(found["parts"]):
+            raise StageError(
+                f"{name}: {found['rows_in']} rows were read, {found['kept']} kept (in files of "
+                f"{found['parts']}) and {found['rejected']} rejected",
+                hint="this is a defect in subl",
+            )
 
 
 def check_shards(spec: FilterSpec, paths: Iterable[Path]) -> None:
@@ -253,6 +301,7 @@ def filter_shards(
     called: Mapping[Path, Path] | None = None,
     comparing: FilterSpec | None = None,
     task: str = "filter",
+    notes: str = "",
     finished: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Statistics]:
     """Filter `shards`, inputs by output name, into `kept/` and `rejects/` of `folder`.
@@ -261,16 +310,17 @@ def filter_shards(
     call has finished, by the thread that did. What `report` raises ends the work and comes out.
     `known` is what statements say of those inputs that are of artifacts. `called` says what the
     rejects call an input, where that is not its path. `comparing` is for a `spec` with the same
-    rules that compare rows as that one, which decides what they compare.
+    rules that compare rows as that one, which decides what they compare. `notes` tells apart who
+    works in one folder.
     """
     plan = spec.plan()
     labels = {name: (called or {}).get(path, path) for name, path in shards.items()}
     for part in ("kept", "rejects", _WORK):
         (folder / part).mkdir(exist_ok=True)
-    notes = Finished(folder / _WORK)
+    noting = Finished(folder / _WORK, notes)
     done = {
         name: found
-        for name, found in notes.found.items()
+        for name, found in noting.found.items()
         if name in shards and all((folder / file).exists() for file in _files(spec, name, found))
     }
     duplicates = None
@@ -305,12 +355,12 @@ def filter_shards(
         statistics: Statistics = json.loads(figures)
         digest = statistics["sha256"]["input"]
         check_stated(shards[name], (known or {}).get(shards[name]), statistics["rows_in"], digest)
-        notes.add(name, figures, reading.came_to(digest))
+        noting.add(name, figures, reading.came_to(digest))
         meter.finish(name, statistics["rows_in"], statistics["kept"])
         finished(name)
         return statistics
 
-    with notes:
+    with noting:
         return done | _for_each_shard(shards.keys() - done.keys(), meter, jobs, work)
 
 

@@ -1,0 +1,212 @@
+"""Slurm's own commands: each with a limit to its time, and its words read with care.
+
+No answer, an answer that is empty, and one that is no table are `None`: nothing is known then, and
+nobody takes a job for ended. A table comes with its header, so one without jobs is an answer, too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from subl.errors import DependencyError, StageError
+
+OF_SLURM = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_")
+
+_PASSING = re.compile(
+    r"timed? ?out|unable to contact|try again|temporar|connection (refused|reset)|\brate\b|busy|"
+    r"not responding",
+    re.IGNORECASE,
+)
+"""In what a command says when another try may do: a controller that is busy, or starts again."""
+
+WAITING = frozenset(
+    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT",
+     "RESV_DEL_HOLD"}
+)  # fmt: skip
+"""States of jobs that have not begun, or not again."""
+
+ACTIVE = WAITING | {"RUNNING", "SUSPENDED", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT",
+                    "STOPPED"}  # fmt: skip
+"""States of jobs that have not ended."""
+
+_SHORT = {
+    "BF": "BOOT_FAIL", "CA": "CANCELLED", "CD": "COMPLETED", "CF": "CONFIGURING",
+    "CG": "COMPLETING", "DL": "DEADLINE", "F": "FAILED", "NF": "NODE_FAIL",
+    "OOM": "OUT_OF_MEMORY", "PD": "PENDING", "PR": "PREEMPTED", "R": "RUNNING",
+    "RQ": "REQUEUED", "RS": "RESIZING", "RV": "REVOKED", "S": "SUSPENDED", "SE": "SPECIAL_EXIT",
+    "SI": "SIGNALING", "SO": "STAGE_OUT", "ST": "STOPPED", "TO": "TIMEOUT",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """What Slurm says of a job or an array's task. Times as Slurm writes them."""
+
+    job: str
+    index: int | None
+    state: str
+    reason: str = ""
+    nodes: str = ""
+    elapsed: str = ""
+    comment: str = ""
+    further: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+
+class Unanswered(Exception):
+    """A command failed in a way that another try may mend, or did not end."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """How to ask: a command has `seconds`, and `tries`, after growing pauses from `pause_seconds`
+    on."""
+
+    seconds: float = 30.0
+    tries: int = 5
+    pause_seconds: float = 1.0
+
+    def queue(self) -> list[Row] | None:
+        """All of the user's jobs that the controller knows, arrays task by task. One query."""
+        fields = ("%F", "%K", "%T", "%r", "%N", "%M", "%k")
+        asked = ["--me", "--states=all", "--array", f"--format={_SEPARATOR.join(fields)}"]
+        lines = self._table(["squeue", *asked], len(fields))
+        if lines is None:
+            return None
+        return [
+            Row(job, _index(index), state_of(state), reason, nodes, elapsed, _null(comment))
+            for job, index, state, reason, nodes, elapsed, comment in lines
+            if job.isdecimal()
+        ]
+
+    def accounting(self, jobs: Sequence[str], since: str) -> list[Row] | None:
+        """What the accounting says of jobs and their steps, if the site has one. One query.
+
+        Args:
+            since: when the first of them was submitted; without it only today's are shown.
+        """
+        if not jobs:
+            return []
+        asked = ["--parsable2", "--duplicates", f"--jobs={','.join(jobs)}", f"--starttime={since}"]
+        asked += [f"--format={','.join(_ACCOUNTED)}"]
+        lines = self._table(["sacct", *asked], len(_ACCOUNTED), separator="|")
+        if lines is None:
+            return None
+        found = []
+        for line in lines:
+            named = dict(zip(_ACCOUNTED, line, strict=True))
+            base, _, step = named["JobID"].partition(".")
+            job, _, index = base.partition("_")
+            if job.isdecimal():
+                state = state_of(named["State"])
+                found.append(Row(job, _index(index), state, further=named | {"step": step}))
+        return found
+
+    def submit(self, *arguments: str) -> tuple[str, str | None]:
+        """Call sbatch once: the job's number, and its cluster where that is told.
+
+        Raises:
+            Unanswered: whether Slurm has it, nobody knows.
+            StageError: Slurm refused it, and says why.
+        """
+        said = self._once(["sbatch", "--parsable", *arguments]).strip()
+        job, _, cluster = said.rpartition("\n")[2].partition(";")
+        if not job.isdecimal():
+            raise Unanswered(f"sbatch said {said!r}")
+        return job, cluster or None
+
+    def ask(self, *command: str) -> str:
+        """What a command prints, which may be tried again.
+
+        Raises:
+            StageError: it fails, or does not answer.
+        """
+        for pause in self.pauses():
+            try:
+                return self._once(command)
+            except Unanswered as error:
+                last = str(error)
+                time.sleep(pause)
+        raise StageError(
+            f"{command[0]} does not answer: {last}", hint="try again later; nothing is lost"
+        )
+
+    def pauses(self) -> Iterator[float]:
+        """Seconds to wait after each try."""
+        for number in range(self.tries):
+            yield self.pause_seconds * 2**number if number < self.tries - 1 else 0.0
+
+    def _table(
+        self, command: Sequence[str], columns: int, separator: str = ""
+    ) -> list[list[str]] | None:
+        separator = separator or _SEPARATOR
+        for pause in self.pauses():
+            try:
+                lines = self._once(command).splitlines()
+            except Unanswered:
+                time.sleep(pause)
+                continue
+            except StageError:
+                return None
+            if not lines or lines[0].count(separator) != columns - 1:
+                return None
+            rows = [line.split(separator, columns - 1) for line in lines[1:]]
+            return [[cell.strip() for cell in row] for row in rows if len(row) == columns]
+        return None
+
+    def _once(self, command: Sequence[str]) -> str:
+        environment = {k: v for k, v in os.environ.items() if not _of_a_job(k)}
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=self.seconds,
+                env=environment,
+            )
+        except FileNotFoundError:
+            raise DependencyError(
+                f"there is no {command[0]} here", hint="go to a login node of the cluster"
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise Unanswered(f"no word from {command[0]} for {self.seconds:g} s") from None
+        if done.returncode:
+            said = done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}"
+            if _PASSING.search(said):
+                raise Unanswered(said)
+            raise StageError(f"{command[0]} failed: {said}")
+        return done.stdout
+
+
+_SEPARATOR = "\t"
+_ACCOUNTED = ("JobID", "State", "ExitCode", "Elapsed", "Timelimit", "TotalCPU", "AllocCPUS",
+              "ReqMem", "MaxRSS", "NodeList", "Reason")  # fmt: skip
+
+
+def state_of(said: str) -> str:
+    """A state by its long name: of `CANCELLED by 1000`, `OOM` and `CG`, too."""
+    word = said.split()[0].rstrip("+") if said.split() else "UNKNOWN"
+    return _SHORT.get(word, word)
+
+
+def _index(said: str) -> int | None:
+    return int(said) if said.isdecimal() else None
+
+
+def _null(said: str) -> str:
+    return "" if said in ("(null)", "N/A") else said
+
+
+def _of_a_job(variable: str) -> bool:
+    """Whether it speaks of the job that we may be in, which others must not take for theirs."""
+    return variable.startswith(OF_SLURM) and variable != "SLURM_CONF"

@@ -1,0 +1,300 @@
+"""Hand the jobs that make something to Slurm: those that are missing, once.
+
+Submitting again is always safe. What is done is left alone, and what waits or runs, too: Slurm is
+asked before anything is handed in, and a submission whose answer got lost is looked for by the key
+in its job's comment.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from subl.artifact import json_digest, write_atomically
+from subl.cluster.heartbeat import now
+from subl.errors import ConfigError, StageError
+from subl.slurm.book import About, Book, Submission
+from subl.slurm.client import WAITING, Client, Row, Unanswered
+from subl.slurm.made import WHOLE, slice_tasks
+from subl.slurm.script import Place, Word, Words, script
+from subl.slurm.spec import SlurmSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job to be, or an array of several tasks.
+
+    Args:
+        name: unlike those of the book's other jobs.
+        tasks: what it makes; of an array in the order of their numbers.
+        command: given the tasks that are to be made, by their numbers, the command of one.
+        after: names of jobs that must succeed first.
+        task_by_task: each task waits for that of the same number only.
+    """
+
+    name: str
+    tasks: Sequence[str]
+    command: Callable[[Mapping[int, str]], Words]
+    spec: SlurmSpec
+    array: bool = False
+    after: Sequence[str] = ()
+    task_by_task: bool = False
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What became of a job: tasks that are done, that Slurm has already, and that were handed in
+    (or would be, in a dry run), with the script."""
+
+    name: str
+    done: int = 0
+    queued: int = 0
+    tasks: int = 0
+    job: str | None = None
+    script: str = field(default="", repr=False)
+
+
+def submit(
+    book: Book,
+    about: About,
+    jobs: Sequence[Job],
+    done: Callable[[], AbstractSet[str]],
+    *,
+    after: Sequence[str] = (),
+    dry_run: bool = False,
+    client: Client | None = None,
+) -> list[Submitted]:
+    """Submit what is missing of `jobs`, which are in the order of their dependencies.
+
+    Args:
+        done: names of the tasks that are made, looked up now.
+        after: numbers of other jobs that must succeed first.
+        dry_run: ask nobody and write nothing.
+
+    Raises:
+        BusyError: another process submits the same.
+        StageError: Slurm refuses a job, or does not say what it has.
+        ConfigError: jobs of something else are still in the queue.
+    """
+    client = client or Client()
+    if dry_run:
+        return _Submitting(book, about, client, done(), [], after, dry_run=True).all(jobs)
+    with book.held(about):
+        earlier = [each for each in book.submissions() if each.tasks]
+        rows: list[Row] | None = client.queue() if earlier else []
+        if rows is None:
+            raise StageError(
+                "squeue does not say which jobs there are, so none was submitted twice",
+                hint="try again later; subl slurm status shows what is known",
+            )
+        earlier = _adopted(book, earlier, rows)
+        made = done()  # after the queue was looked at: what ended meanwhile is done
+        alive = _alive(earlier, rows)
+        return _Submitting(book, about, client, made, alive, after, dry_run=False).all(jobs)
+
+
+@dataclass(frozen=True)
+class _Alive:
+    """A task that Slurm has."""
+
+    task: str
+    submission: Submission
+    index: int | None
+    row: Row
+
+    @property
+    def job(self) -> str:
+        """As Slurm's commands take it."""
+        assert self.submission.job is not None
+        return self.submission.job + ("" if self.index is None else f"_{self.index}")
+
+
+def _adopted(book: Book, earlier: Sequence[Submission], rows: Sequence[Row]) -> list[Submission]:
+    """Submissions with the numbers of their jobs; that of one that was cut short is in the queue,
+    if there is one."""
+    by_comment = {row.comment: row.job for row in rows}
+    found = []
+    for each in earlier:
+        if each.job is None and (job := by_comment.get(each.comment)) is not None:
+            each = replace(each, job=job)
+            book.note(each)
+        found.append(each)
+    return found
+
+
+def _alive(earlier: Sequence[Submission], rows: Sequence[Row]) -> list[_Alive]:
+    active = {(row.job, row.index): row for row in rows if row.active}
+    return [
+        _Alive(task, each, index, row)
+        for each in earlier
+        if each.job is not None
+        for index, task in each.tasks.items()
+        if (row := active.get((each.job, index))) is not None
+    ]
+
+
+class _Submitting:
+    """One call of `submit`."""
+
+    def __init__(
+        self,
+        book: Book,
+        about: About,
+        client: Client,
+        done: AbstractSet[str],
+        alive: Sequence[_Alive],
+        after: Sequence[str],
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._book, self._about, self._client = book, about, client
+        self._done, self._after, self._dry_run = done, after, dry_run
+        self._alive = {each.task: each for each in alive}
+        self._number = len(book.submissions())
+        self._new: dict[str, Submission] = {}
+        """What was submitted, by the job's name."""
+
+    def all(self, jobs: Sequence[Job]) -> list[Submitted]:
+        by_name = {job.name: job for job in jobs}
+        wanted = {task for job in jobs for task in job.tasks}
+        if others := sorted(self._alive.keys() - wanted):
+            raise ConfigError(
+                f"jobs for {self._about.made} that make something else are in the queue: "
+                f"{', '.join(others[:3])}{', …' if len(others) > 3 else ''}",
+                hint="subl slurm cancel ends them; or ask for the same again",
+            )
+        return [self._one(job, [by_name[name] for name in job.after]) for job in jobs]
+
+    def _one(self, job: Job, before: Sequence[Job]) -> Submitted:
+        done = {task for task in job.tasks if task in self._done}
+        queued = {task: self._alive[task] for task in job.tasks if task in self._alive}
+        queued = {task: each for task, each in queued.items() if task not in done}
+        if any(each.name in self._new for each in before):
+            # What waits for a job that failed would wait for ever, and not for the new one.
+            stale = [each for each in queued.values() if each.row.state in WAITING]
+            if stale:
+                self._client.ask("scancel", *[each.job for each in stale])
+            queued = {task: each for task, each in queued.items() if each not in stale}
+        missing = {
+            index: task
+            for index, task in enumerate(job.tasks)
+            if task not in done and task not in queued
+        }
+        told = Submitted(job.name, len(done), len(queued), len(missing))
+        if not missing:
+            return told
+        return self._hand_in(job, missing, self._dependency(job, missing, before), told)
+
+    def _dependency(
+        self, job: Job, missing: Mapping[int, str], before: Sequence[Job]
+    ) -> tuple[str, ...]:
+        """What `sbatch --dependency` takes: the jobs that make what is not there yet."""
+        found = [] if before else [f"afterok:{each}" for each in self._after]
+        for each in before:
+            alive = [self._alive[task] for task in each.tasks if task in self._alive]
+            waiting = [task for task in alive if task.task not in self._done]
+            if (new := self._new.get(each.name)) is not None:
+                # Of an array whose tasks are the same ones, each waits for its own.
+                same = job.task_by_task and missing.keys() <= new.tasks.keys() and not waiting
+                found.append(f"{'aftercorr' if same else 'afterok'}:{new.job or '?'}")
+            for task in waiting:
+                others = set(task.submission.tasks.values()) - self._done - self._alive.keys()
+                # All of an array, unless some of it failed.
+                found.append(f"afterok:{task.job if others else task.submission.job}")
+        return tuple(dict.fromkeys(found))
+
+    def _hand_in(
+        self, job: Job, missing: Mapping[int, str], after: tuple[str, ...], told: Submitted
+    ) -> Submitted:
+        number = f"{self._number + 1:03}"
+        place = Place(
+            Path(self._about.directory),
+            Path(shutil.which("subl") or sys.argv[0]).absolute().parent,
+            self._book.path,
+            number,
+        )
+        text = script(
+            job.command(missing),
+            job.spec,
+            place,
+            name=job.name,
+            typed=["subl", *self._about.command],
+            tasks=list(missing) if job.array else None,
+        )
+        tasks: dict[int | None, str] = {
+            index if job.array else None: task for index, task in missing.items()
+        }
+        submission = Submission(
+            number,
+            json_digest([str(self._book.path), number, text])[:16],
+            tasks,
+            now(),
+            after,
+            {name: getattr(job.spec, name) for name in ("time", "memory", "cpus", "tasks")},
+        )
+        self._number += 1
+        self._new[job.name] = submission
+        if self._dry_run:
+            return replace(told, script=text)
+        write_atomically(place.script, text)
+        self._book.note(submission)
+        accepted, cluster = self._accepted(job, submission, place.script)
+        submission = replace(submission, job=accepted, cluster=cluster)
+        self._book.note(submission)
+        self._new[job.name] = submission
+        return replace(told, job=accepted, script=text)
+
+    def _accepted(self, job: Job, submission: Submission, file: Path) -> tuple[str, str | None]:
+        """Call sbatch until Slurm has the job: once, though answers may get lost."""
+        arguments = [f"--comment={submission.comment}"]
+        if submission.after:
+            arguments += [f"--dependency={','.join(submission.after)}", "--kill-on-invalid-dep=yes"]
+        said = ""
+        for pause in self._client.pauses():
+            try:
+                return self._client.submit(*arguments, str(file))
+            except Unanswered as error:
+                said = str(error)
+            except StageError as error:
+                self._book.note(replace(submission, tasks={}))  # there is no such job
+                raise StageError(
+                    f"Slurm refuses the job {job.name}: {error.message}",
+                    hint=f"the script is {file}; subl slurm doctor says what the cluster has",
+                ) from error
+            time.sleep(pause)
+            for row in self._client.queue() or ():
+                if row.comment == submission.comment:
+                    return row.job, None
+        raise StageError(
+            f"sbatch does not answer: {said}",
+            hint="submit again later: a job that it took in spite of that is found then",
+        )
+
+
+def stage_jobs(name: str, words: Sequence[str], spec: SlurmSpec, slices: int | None) -> list[Job]:
+    """The job of a stage; or an array whose tasks share its work, and behind it a job that sees to
+    it that all is there, and finishes it."""
+    alone = spec.model_copy(update={"array": None, "tasks": None if slices else spec.tasks})
+    last = Job(name, [WHOLE], lambda _: words, alone)
+    if slices is None:
+        return [last]
+    shared: Words = [*words, "--slice", Word(f"{{}}/{slices}")]
+    array = Job(f"{name}-slices", slice_tasks(slices), lambda _: shared, spec, array=True)
+    return [array, replace(last, after=[array.name])]
+
+
+def array_limit(client: Client) -> int:
+    """How many tasks an array may have."""
+    for line in client.ask("scontrol", "show", "config").splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "MaxArraySize" and value.strip().isdecimal():
+            return int(value)
+    return _USUAL_LIMIT
+
+
+_USUAL_LIMIT = 1001

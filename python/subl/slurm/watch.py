@@ -1,0 +1,112 @@
+"""What jobs print, as they print it; and their end, where somebody wants it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from subl.errors import InputError, StageError
+from subl.slurm.book import Book
+from subl.slurm.client import Client
+from subl.slurm.status import TaskState
+from subl.slurm.work import REQUEUED
+
+LOOK_SECONDS = 0.5
+
+
+def chosen(states: Sequence[TaskState], asked: Sequence[str]) -> list[TaskState]:
+    """The tasks that are asked for, by their names, parts of these, or numbers in their array.
+
+    Raises:
+        InputError: there is no such task.
+    """
+    found: dict[str, TaskState] = {} if asked else {each.task: each for each in states}
+    for name in asked:
+        fits = [each for each in states if name in (each.task, str(each.index))]
+        fits = fits or [each for each in states if name in each.task]
+        if not fits:
+            raise InputError(f"no task `{name}`", hint="subl slurm status lists them")
+        found |= {each.task: each for each in fits}
+    return list(found.values())
+
+
+def lines_of(log: Path, rank: int | None) -> list[str]:
+    """What a task has printed; of one rank, or of all."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return list(_of_rank(text.splitlines(), rank))
+
+
+def follow(
+    book: Book, states: Sequence[TaskState], rank: int | None
+) -> Iterator[tuple[TaskState, str]]:
+    """Lines of tasks as they come, until all of them have ended."""
+    read = {each.task: 0 for each in states}
+    left = {each.task: "" for each in states}
+    while True:
+        going = [each for each in states if _goes_on(book, each)]
+        for each in states:
+            log = _log(book, each)
+            data = b""
+            if log is not None and log.exists():
+                with log.open("rb") as file:
+                    file.seek(read[each.task])
+                    data = file.read()
+            read[each.task] += len(data)
+            *lines, left[each.task] = (left[each.task] + data.decode(errors="replace")).split("\n")
+            for line in _of_rank(lines, rank):
+                yield each, line
+        if not going:
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def cancel(states: Sequence[TaskState], client: Client | None = None) -> list[TaskState]:
+    """End those of the tasks that wait or run; these.
+
+    Raises:
+        StageError: Slurm does not answer.
+    """
+    if any(each.state == "unknown" for each in states):
+        raise StageError(
+            "Slurm does not say which jobs there are", hint="try again later; nothing was ended"
+        )
+    ending = [each for each in states if each.state in ("waiting", "running") and each.job]
+    client = client or Client()
+    by_cluster: dict[str | None, list[str]] = {}
+    for each in ending:
+        assert each.submission is not None and each.job is not None
+        by_cluster.setdefault(each.submission.cluster, []).append(each.job)
+    for cluster, jobs in by_cluster.items():
+        where = [] if cluster is None else [f"--clusters={cluster}"]
+        client.ask("scancel", *where, *jobs)
+    return ending
+
+
+def _goes_on(book: Book, state: TaskState) -> bool:
+    if state.submission is None or state.state not in ("running", "waiting", "unknown"):
+        return False
+    lives = book.lives(state.submission.number, state.index)
+    ended = bool(lives) and lives[-1].ended is not None and lives[-1].then != REQUEUED
+    return not ended
+
+
+def _log(book: Book, state: TaskState) -> Path | None:
+    return None if state.submission is None else book.log(state.submission.number, state.index)
+
+
+_LABEL = re.compile(r" *(\d+): ")
+
+
+def _of_rank(lines: Sequence[str], rank: int | None) -> Iterator[str]:
+    """Where srun labels lines, those of a rank without it."""
+    for line in lines:
+        found = _LABEL.match(line)
+        if rank is None:
+            yield line
+        elif found and int(found[1]) == rank:
+            yield line[found.end() :]
