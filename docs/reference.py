@@ -61,7 +61,9 @@ def pages() -> dict[str, str]:
 
 
 def leaves(command: click.Command, names: list[str]) -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, by how it is called: `config show`."""
+    """Every command that a person calls, by how it is called: `config show`."""
+    if command.hidden:
+        return
     if names and (
         not isinstance(command, click.Group) or isinstance(command, CommandWithSubcommands)
     ):

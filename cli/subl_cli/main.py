@@ -94,8 +94,8 @@ def subl() -> None:
       subl COMMAND --help              examples for each command
 
     Results go to stdout (--json for machines), everything else to stderr. Exit code 0: done;
-    1: a check failed; 2: subl could not do it; 75: a signal stopped a training, 130: Ctrl-C ended
-    something else; run again, it goes on.
+    1: a check failed; 2: subl could not do it; 75: a signal stopped it, or 130: Ctrl-C; run again,
+    it goes on.
     """
 
 

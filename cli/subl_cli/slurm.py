@@ -161,7 +161,7 @@ def logs_command(
     Examples:
       subl slurm logs out/student -f
       subl slurm logs out/student --rank 3
-      subl slurm logs out/filtered --task "slice 3/40"
+      subl slurm logs out/filtered --task 3
       subl slurm logs out/demo --task owl-student -n 50
     """
     from subl.slurm.book import Book
@@ -255,7 +255,12 @@ def doctor_command(profile: str | None, on_nodes: int | None, as_json: bool, **g
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--restarts", type=int, required=True)
 def work_command(book: Path, number: str, words: tuple[str, ...], restarts: int) -> None:
-    """Inside a job: run its command, pass signals on, and write down how it ended."""
+    """Inside a job: run its command, pass signals on, and write down how it ended.
+
+    \b
+    Example:
+      subl slurm work --restarts 16 out/kept.slurm 001 subl filter rules.toml data/ -o out/kept
+    """
     from subl.slurm.work import work
 
     raise SystemExit(work(book, number, words, restarts=restarts))

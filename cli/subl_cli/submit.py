@@ -13,8 +13,9 @@ from subl_cli.output import Command, json_option, print_json, printable, say_hin
 
 if TYPE_CHECKING:
     from subl.slurm.book import About
+    from subl.slurm.job import Job
     from subl.slurm.spec import Layer
-    from subl.slurm.submit import Job, Submitted
+    from subl.slurm.submit import Submitted
 
 WISHES = {
     "partition": "Where to run.",
@@ -182,9 +183,9 @@ def _planned(asked: _Asked, profile: str | None, flags: Layer) -> tuple[About, l
     from subl.errors import ConfigError
     from subl.experiment.kinds import KINDS
     from subl.slurm.book import About
+    from subl.slurm.job import stage_jobs
     from subl.slurm.spec import layered, table_of
     from subl.slurm.spec import profile as profile_called
-    from subl.slurm.submit import stage_jobs
 
     words = ["subl", *asked.words]
     config = asked.params.get("config") or asked.params.get("experiment")

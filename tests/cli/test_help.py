@@ -59,8 +59,8 @@ def test_the_list_of_commands(tmp_path: Path) -> None:
     listed = re.findall(r"^  (\w+) {2,}(\S.*)$", done.stdout.partition("Commands:\n")[2], re.M)
     assert dict(listed) == COMMANDS
     assert (
-        "Exit code 0: done; 1: a check failed; 2: subl could not do it; 75: a signal stopped a "
-        "training, 130: Ctrl-C ended something else; run again, it goes on."
+        "Exit code 0: done; 1: a check failed; 2: subl could not do it; 75: a signal stopped it, "
+        "or 130: Ctrl-C; run again, it goes on."
     ) in " ".join(done.stdout.split())
 
 

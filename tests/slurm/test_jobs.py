@@ -149,8 +149,14 @@ def test_a_training_on_two_nodes_that_must_make_room_goes_on_by_itself(
     student = tmp_path / "jobs" / "student"
     history = json.loads((student / "result.json").read_text())["history"]
     assert [each["ranks"] for each in history] == [2, 2] and 0 < history[1]["step"] < STEPS
-    lives = (tmp_path / "jobs" / "student.slurm" / "001.ndjson").read_text().splitlines()
-    ends = [life for life in map(json.loads, lives) if life["ended"]]
+    lives = tmp_path / "jobs" / "student.slurm" / "001.ndjson"
+
+    def ended() -> list[dict[str, Any]]:
+        found = map(json.loads, lives.read_text().splitlines())
+        return [life for life in found if life["ended"]]
+
+    until(lambda: len(ended()) == 2, "a word of the job's end", SECONDS)
+    ends = ended()
     assert [(life["restart"], life["told"], life["then"]) for life in ends] == [
         (0, "SIGUSR1", "requeued"),
         (1, None, None),

@@ -15,9 +15,9 @@ from subl.errors import ConfigError
 from subl.experiment import Graph
 from subl.experiment.graph import Node
 from subl.experiment.survey import Folder
+from subl.slurm.job import Job
 from subl.slurm.script import Word, Words
 from subl.slurm.spec import Layer, layered
-from subl.slurm.submit import Job
 
 REPORT = "report"
 """The task that concludes an experiment."""

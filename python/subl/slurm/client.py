@@ -194,8 +194,11 @@ _ACCOUNTED = ("JobID", "State", "ExitCode", "Elapsed", "Timelimit", "TotalCPU", 
 
 
 def state_of(said: str) -> str:
-    """A state by its long name: of `CANCELLED by 1000`, `OOM` and `CG`, too."""
-    word = said.split()[0].rstrip("+") if said.split() else "UNKNOWN"
+    """A state by its long name: of `CANCELLED by 1000`, `OUT_OF_ME+`, `OOM` and `CG`, too."""
+    word = said.split()[0] if said.split() else "UNKNOWN"
+    if word.endswith("+"):
+        begun = word.removesuffix("+")
+        word = next((each for each in _SHORT.values() if each.startswith(begun)), begun)
     return _SHORT.get(word, word)
 
 

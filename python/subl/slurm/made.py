@@ -7,14 +7,7 @@ from pathlib import Path
 
 from subl.artifact import Slice
 from subl.slurm.book import About
-
-WHOLE = "whole"
-"""The task that makes all of a stage's work, or what slices left of it."""
-
-
-def slice_tasks(count: int) -> list[str]:
-    """The tasks that share a stage's work."""
-    return [f"slice {index}/{count}" for index in range(count)]
+from subl.slurm.job import WHOLE, slice_tasks
 
 
 def tasks_of(about: About) -> list[str]:

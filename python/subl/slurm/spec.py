@@ -10,12 +10,14 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -45,7 +47,15 @@ Line = Annotated[
     StringConstraints(min_length=1),
     AfterValidator(_one_line),
 ]
-Number = Annotated[Line, Field(coerce_numbers_to_str=True)]
+
+
+def _as_text(value: object) -> object:
+    """TOML has `30`, and `04:00:00` for a time of day."""
+    is_plain = isinstance(value, int | time) and not isinstance(value, bool)
+    return str(value) if is_plain else value
+
+
+Number = Annotated[Line, BeforeValidator(_as_text)]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 _TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}")

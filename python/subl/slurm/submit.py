@@ -20,30 +20,8 @@ from subl.cluster.heartbeat import now
 from subl.errors import ConfigError, StageError
 from subl.slurm.book import About, Book, Submission
 from subl.slurm.client import WAITING, Client, Row, Unanswered
-from subl.slurm.made import WHOLE, slice_tasks
-from subl.slurm.script import Place, Word, Words, script
-from subl.slurm.spec import SlurmSpec
-
-
-@dataclass(frozen=True)
-class Job:
-    """One job to be, or an array of several tasks.
-
-    Args:
-        name: unlike those of the book's other jobs.
-        tasks: what it makes; of an array in the order of their numbers.
-        command: given the tasks that are to be made, by their numbers, the command of one.
-        after: names of jobs that must succeed first.
-        task_by_task: each task waits for that of the same number only.
-    """
-
-    name: str
-    tasks: Sequence[str]
-    command: Callable[[Mapping[int, str]], Words]
-    spec: SlurmSpec
-    array: bool = False
-    after: Sequence[str] = ()
-    task_by_task: bool = False
+from subl.slurm.job import Job
+from subl.slurm.script import Place, script
 
 
 @dataclass(frozen=True)
@@ -274,18 +252,6 @@ class _Submitting:
             f"sbatch does not answer: {said}",
             hint="submit again later: a job that it took in spite of that is found then",
         )
-
-
-def stage_jobs(name: str, words: Sequence[str], spec: SlurmSpec, slices: int | None) -> list[Job]:
-    """The job of a stage; or an array whose tasks share its work, and behind it a job that sees to
-    it that all is there, and finishes it."""
-    alone = spec.model_copy(update={"array": None, "tasks": None if slices else spec.tasks})
-    last = Job(name, [WHOLE], lambda _: words, alone)
-    if slices is None:
-        return [last]
-    shared: Words = [*words, "--slice", Word(f"{{}}/{slices}")]
-    array = Job(f"{name}-slices", slice_tasks(slices), lambda _: shared, spec, array=True)
-    return [array, replace(last, after=[array.name])]
 
 
 def array_limit(client: Client) -> int:
