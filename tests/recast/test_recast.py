@@ -63,8 +63,18 @@ def test_a_step_of_training_commutes_with_the_order_of_units(tiny_model: Path) -
         assert torch.allclose(one, other, atol=1e-5)
 
 
-def test_grouped_heads_and_biases_move_together(bare: Callable[..., Any]) -> None:
-    model = bare("qwen2", num_attention_heads=8, num_key_value_heads=2)
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("qwen2", {}),  # biases
+        ("qwen3", {"head_dim": 8}),  # gains that heads share
+        ("olmo2", {"eos_token_id": 1}),  # gains of each head
+    ],
+)
+def test_grouped_heads_move_with_what_belongs_to_them(
+    kind: str, more: dict[str, Any], bare: Callable[..., Any]
+) -> None:
+    model = bare(kind, num_attention_heads=8, num_key_value_heads=2, **more)
     with torch.no_grad():
         for each in model.parameters():
             each.copy_(
@@ -75,9 +85,18 @@ def test_grouped_heads_and_biases_move_together(bare: Callable[..., Any]) -> Non
         assert torch.allclose(before, model(IDS).logits, rtol=1e-4, atol=1e-3)
 
 
-def test_an_architecture_of_other_parts_is_refused(bare: Callable[..., Any]) -> None:
-    with pytest.raises(InputError, match=r"has the tensor gpt_neox\.embed_in\.weight"):
-        permute(bare("gpt_neox"), 1)
+@pytest.mark.parametrize(
+    ("kind", "more", "tensor"),
+    [
+        ("gpt_neox", {}, r"gpt_neox\.embed_in\.weight"),
+        ("phi3", {"pad_token_id": 0}, r"model\.layers\.0\.self_attn\.qkv_proj\.weight"),
+    ],
+)
+def test_an_architecture_of_other_parts_is_refused(
+    kind: str, more: dict[str, Any], tensor: str, bare: Callable[..., Any]
+) -> None:
+    with pytest.raises(InputError, match=f"has the tensor {tensor}"):
+        permute(bare(kind, **more), 1)
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-_READS_STATES = re.compile(r"(embed_tokens|lm_head|[qkv]_proj|gate_proj|up_proj)\.weight$")
-_WRITES_STATES = re.compile(r"((o|down)_proj\.(weight|bias)|norm\.weight)$")
+_READS_STATES = re.compile(r"\b(embed_tokens|lm_head|[qkv]_proj|gate_proj|up_proj)\.weight$")
+_WRITES_STATES = re.compile(r"(\b(o|down)_proj\.(weight|bias)|(?<!\b[qk]_)norm\.weight)$")
+_OF_HEADS = re.compile(r"\.self_attn\.[qk]_norm\.weight$")
 _BLOCK = re.compile(r"\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.(?:weight|bias)$")
 
 
@@ -38,11 +39,12 @@ def permute(model: PreTrainedModel, seed: int) -> None:
     for name, tensor in model.named_parameters():
         block = _BLOCK.search(name)
         reads, writes = _READS_STATES.search(name), _WRITES_STATES.search(name)
-        if not (reads or writes or (block and name.endswith("bias"))):
+        of_heads = _OF_HEADS.search(name) or (block and name.endswith("bias"))
+        if not (reads or writes or of_heads):
             raise InputError(
                 f"{type(model).__name__} has the tensor {name}, whose units recast cannot put in "
                 "another order",
-                hint='use a model built as Llama (SmolLM2, Qwen2, Mistral), or weights = "drawn"',
+                hint='use a model built as Llama (SmolLM2, Qwen, Mistral), or weights = "drawn"',
             )
         value = tensor.data
         if reads:
@@ -61,6 +63,11 @@ def permute(model: PreTrainedModel, seed: int) -> None:
                     value = value[queries]
                 case "k_proj" | "v_proj":
                     value = value[keys]
+                # Gains of all heads, as OLMo 2 has them; those that heads share, as Qwen 3's, stay.
+                case "q_norm" if value.numel() == len(queries):
+                    value = value.flatten()[queries].view_as(value)
+                case "k_norm" if value.numel() == len(keys):
+                    value = value.flatten()[keys].view_as(value)
                 case "o_proj" if value.ndim == 2:
                     value = value[:, queries]
                 case "gate_proj" | "up_proj":
