@@ -488,6 +488,17 @@ def test_a_pause_between_interrupted_runs_is_no_time_of_work(tmp_path: Path, sou
     assert times["subl_pausedSeconds"] == pytest.approx(3600, abs=300)
 
 
+def test_a_clock_that_was_put_back_makes_no_time_negative(tmp_path: Path, source: Path) -> None:
+    made = make_notes(tmp_path / "out", source)
+    file = made.path / "statement.json"
+    record = json.loads(file.read_text())
+    times = record["predicate"]["runDetails"]["metadata"]
+    before = datetime.fromisoformat(times["startedOn"]) - timedelta(hours=1)
+    times["finishedOn"] = before.isoformat()
+    file.write_text(json.dumps(record))
+    assert open_artifact(made.path).seconds == 0
+
+
 def test_the_subjects_are_all_files_by_their_sha256(tmp_path: Path, source: Path) -> None:
     out = make_notes(tmp_path / "out", source).path
     record = json.loads((out / "statement.json").read_text())

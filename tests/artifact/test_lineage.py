@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,14 @@ def test_the_json_form_carries_every_node_and_problem(run: Path) -> None:
     [second] = value["inputs"]
     assert value["problems"] == [] and second["problems"][0] == "text.txt is missing"
     assert second["inputs"][0]["inputs"][0]["name"] == "source"
+
+
+def test_a_chain_with_many_ways_through_it_is_asked_once() -> None:
+    """Forty generations, each made of the one before in two ways: a trillion ways to the first."""
+    node = LineageNode("source", "source", "input", "0", ("is missing",))
+    for number in range(40):
+        node = LineageNode(str(number), "", "distill", "0", inputs=(node, replace(node, name="b")))
+    assert not node.verified()
 
 
 def test_a_path_that_is_not_there_is_named(run: Path) -> None:

@@ -246,6 +246,8 @@ def test_intervals_of_probabilities_stay_probabilities() -> None:
     interval = mean_probability([1e-4, 2e-3, 0.9])
     assert interval.low == 0.0 and interval.high == 1.0
     assert mean_probability([0.4]).low is None
+    above = mean_probability([1.0000002, 1.0000001, 1.0])  # sums of what float32 rounded
+    assert (above.estimate, above.high) == (1.0, 1.0)
 
 
 def test_a_word_that_was_not_scored_cannot_be_compared() -> None:

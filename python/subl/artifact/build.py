@@ -311,7 +311,7 @@ def open_artifact(path: Path) -> Artifact:
         key=build_definition["internalParameters"]["key"],
         digest=build_definition["internalParameters"]["digest"],
         result=json.loads((path / "result.json").read_text(encoding="utf-8")),
-        seconds=seconds,
+        seconds=max(0.0, seconds),  # clocks are put back, and that of a file server is another
         reused=True,
     )
 

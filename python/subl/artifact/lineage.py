@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,15 @@ class LineageNode:
 
     def verified(self) -> bool:
         """Whether this node and everything behind it is what the records say."""
-        return not self.problems and all(node.verified() for node in self.inputs)
+        return not any(node.problems for node in self._all(set()))
+
+    def _all(self, seen: set[int]) -> Iterator[LineageNode]:
+        """This node and those behind it; what is behind a node once, however many ways go there."""
+        yield self
+        if id(self.inputs) not in seen:
+            seen.add(id(self.inputs))
+            for node in self.inputs:
+                yield from node._all(seen)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -89,12 +89,17 @@ def around(mean: float, error: float, clusters: int, df: int, confidence: float)
 def mean_probability(
     values: Sequence[float], clusters: Sequence[Hashable] | None = None
 ) -> Interval:
-    """`clustered_mean` of probabilities, with bounds cut to [0, 1]: a mean of probabilities cannot
-    leave it, a t interval can."""
+    """`clustered_mean` of probabilities, cut to [0, 1]: a t interval can leave it, and so can a sum
+    of probabilities that were rounded to float32."""
+
+    def cut(value: float) -> float:
+        return min(max(0.0, value), 1.0)
+
     interval = clustered_mean(values, clusters)
+    interval = replace(interval, estimate=cut(interval.estimate))
     if interval.low is None or interval.high is None:
         return interval
-    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
+    return replace(interval, low=cut(interval.low), high=cut(interval.high))
 
 
 def cluster_bootstrap(
