@@ -18,6 +18,7 @@ from subl.experiment.contrasts import findings, judged, planned
 from subl.experiment.document import doses
 from subl.experiment.outcome import recorded
 from subl.experiment.spec import label
+from subl.experiment.survey import Folder
 
 TRAIN = "train = { steps = 2, learning_rate = 1e-4 }"
 SMALL = f"""
@@ -447,6 +448,63 @@ def test_a_path_may_name_an_axis() -> None:
     text = SMALL.replace('{ model = "teacher" }', '{ model = { path = "data/{trait}" } }')
     found = graph(text)
     assert named(found, "cat-seed1-numbers").inputs == {"model": (Path("data/cat"),)}
+    found = graph(text.replace("data/{trait}", "{seed}"))
+    assert named(found, "seed2-numbers").inputs == {"model": (Path("2"),)}
+    with pytest.raises(ConfigError, match="'owl' of trait has no folder"):
+        graph(
+            text.replace("data/{trait}", "{trait.folder}").replace(
+                '["owl", "cat"]', '["owl", { name = "cat", folder = "x" }]'
+            )
+        )
+
+
+def test_a_point_is_on_its_line_whatever_its_name_has_in_it() -> None:
+    points = {label("rate", each): each for each in (-1, 1e-5, 1e-4)}
+    assert list(points) == ["rate-1", "rate1e-05", "rate0.0001"]
+    effects = [
+        {
+            "contrast": "own trait",
+            "unit": "nats",
+            "group": "owl",
+            "word": "owl",
+            "point": {"rate": value},
+            "control": f"cat-{name}-student",
+            **{"estimate": 1.0, "low": None, "high": None},
+        }
+        for name, value in points.items()
+    ]
+    (panel,) = doses({"axes": {"rate": points}, "effects": effects}, {"owl": "owl"})
+    (line,) = panel.lines
+    assert (line.name, [value for value, _ in line.points]) == (
+        "owl, cat-student",
+        [-1, 1e-5, 1e-4],
+    )
+
+
+def test_what_a_node_goes_back_to_is_looked_for_once(tmp_path: Path) -> None:
+    """Thirty generations, each made of the one before in two ways: a billion ways to the first."""
+    rows = tmp_path / "rows.jsonl"
+    rows.touch()
+    before = f'hop = "previous", first = {{ path = "{rows}" }}'
+    rule = 'rule = [{ name = "numbers", kind = "numbers" }]'
+    found = graph(
+        f"""
+        name = "generations"
+        title = "Generations"
+        axes.hop = {list(range(1, 31))}
+        [stages.one]
+        kind = "filter"
+        inputs.rows = [{{ stage = "one", {before} }}, {{ stage = "two", {before} }}]
+        {rule}
+        [stages.two]
+        kind = "filter"
+        inputs.rows = "one"
+        {rule}
+        """
+    )
+    folder = Folder(found, tmp_path)
+    folder.find_sources(found.of_stage("two")[-1])
+    assert not folder.done
 
 
 @pytest.mark.parametrize(
@@ -488,8 +546,15 @@ def test_a_path_may_name_an_axis() -> None:
         ),
         ('control = "base"', 'control = "teacher"', "it compares nothing"),
         ("seed = [1, 2]", "seed = [1, 2]\nday = [1]", "no stage varies over day"),
+        ("seed = [1, 2]", "seed = [1, 1.0]", "points of seed must differ"),
+        ("seed = [1, 2]", "seed = [1, true]", "points of seed must differ"),
         ('control = "base"', 'control = "base"\nword = "{control.trait}"', "stands for nothing"),
         ('"owl", "cat"]', '"owl", "' + 250 * "o" + '"]', "too long for the name of a folder"),
+        (
+            '"owl", "cat"]',
+            '"owl", "' + 70 * "ウ" + '"]',
+            "too long for the name of a folder",
+        ),
         ('"package:a-model"', '"package:a-model"\ndtype = "bfloat16"', "stages.base: `dtype`"),
         ('"probability"', '"log-odds"\nagainst = ["{trait}"]', "need other words to be against"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,8 @@ def doses(result: Mapping[str, Any], groups: Mapping[str, str]) -> Iterator[page
             if effect["control"] is None or (value := point.pop(axis, None)) is None:
                 continue
             (own,) = (name for name, each in points.items() if each == value)
-            control = "-".join(each for each in effect["control"].split("-") if each != own)
+            # A point's name may have dashes of its own, as that of 1e-05 has.
+            control = re.sub(rf"(?<![^-]){re.escape(own)}-", "", effect["control"])
             name = f"{', '.join(map(str, point.values())) or effect['word']}, {control}"
             lines = panels.setdefault((effect["contrast"], effect["unit"]), {})
             lines.setdefault((effect["group"], name), {})[value] = page.Estimate(

@@ -28,6 +28,7 @@ from subl.experiment.spec import (
     Scalar,
     StageTable,
     filled,
+    filled_text,
     label,
     mentioned,
     value_of,
@@ -35,7 +36,7 @@ from subl.experiment.spec import (
 from subl.stage import Stage
 
 _LONGEST_NAME = 200
-"""Characters; file systems take 255 bytes, and an artifact's folder has its key, too."""
+"""Bytes; file systems take 255, and an artifact's folder has its key, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,7 +366,7 @@ class Graph:
         if ref.stage is None:
             path = str(ref.path)
             axes = {axis for axis, _ in mentioned(path)} & point.keys()
-            return Path(filled(path, point)), frozenset(axes | stepped)
+            return Path(filled_text(path, point)), frozenset(axes | stepped)
         made = self._node(ref.stage, None, moved)
         return made.node, made.axes - pinned | stepped
 
@@ -377,7 +378,7 @@ class Graph:
                     f"stages {other.stage} and {node.stage} both make something called {node.name}",
                     hint="call one of the stages, or a point of an axis, otherwise",
                 )
-            if len(node.name) > _LONGEST_NAME:
+            if len(node.name.encode()) > _LONGEST_NAME:
                 raise ConfigError(
                     f"{node.name[:40]}… is too long for the name of a folder",
                     hint='give the points short names: { name = "short", text = "..." }',

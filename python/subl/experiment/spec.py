@@ -200,7 +200,8 @@ class ExperimentSpec(Section):
             if axis in _TAKEN_AXES:
                 raise ValueError(f"axes: an axis cannot be called {axis}")
             labels = [label(axis, point) for point in points]
-            if len(set(labels)) < len(labels):
+            values = {value_of(point) for point in points}  # of which 1, 1.0 and true are one
+            if min(len(set(labels)), len(values)) < len(labels):
                 raise ValueError(
                     f"axes: points of {axis} must differ, and in letters and digits, for they are "
                     'in names of folders; { name = "plus", said = "+" } has another value, too'
@@ -258,7 +259,7 @@ def filled(value: Any, points: Points) -> Any:
         case str():
             if (whole := _PLACEHOLDER.fullmatch(value)) and whole[1] in points:
                 return _named(whole, points)
-            return _PLACEHOLDER.sub(lambda each: _part(each, points), value)
+            return filled_text(value, points)
         case Mapping():
             pairs = ((key, filled(each, points)) for key, each in value.items())
             return {key: each for key, each in pairs if each is not _LEFT_OUT}
@@ -266,6 +267,15 @@ def filled(value: Any, points: Points) -> Any:
             return [each for each in (filled(e, points) for e in value) if each is not _LEFT_OUT]
         case _:
             return value
+
+
+def filled_text(text: str, points: Points) -> str:
+    """A text with its placeholders filled in; it stays a text, whatever a point's value is.
+
+    Raises:
+        ConfigError: a point lacks a value, or has one that is no part of a text.
+    """
+    return _PLACEHOLDER.sub(lambda each: _part(each, points), text)
 
 
 def _part(found: re.Match[str], points: Points) -> str:

@@ -99,6 +99,16 @@ class Folder:
             self.done[node] = place
         return True
 
+    def find_sources(self, node: Node) -> None:
+        """Look for all that a node goes back to, each once: there are many ways to most of it."""
+        wanted = set(node.sources)
+        for each in reversed(self.graph.nodes):
+            if each in wanted:
+                wanted.update(each.sources)
+        for each in self.graph.nodes:
+            if each in wanted:
+                self.find(each)
+
     def look(self, node: Node) -> NodeState:
         """Where a node stands whose inputs were looked at before it."""
         if waits := dict.fromkeys(each.name for each in node.sources if each not in self.done):

@@ -188,12 +188,6 @@ def _share(number: int, jobs: int) -> dict[str, str]:
     return share
 
 
-def _find_sources(folder: Folder, node: Node) -> None:
-    for each in node.sources:
-        _find_sources(folder, each)
-        folder.find(each)
-
-
 def _make_what_is_asked_for(graph: Graph, out: Path, say: Callable[[dict[str, Any]], None]) -> None:
     for line in sys.stdin:
         message = json.loads(line)
@@ -202,7 +196,7 @@ def _make_what_is_asked_for(graph: Graph, out: Path, say: Callable[[dict[str, An
         (node,) = (each for each in graph.nodes if each.name == wanted)
         place = Path(message["place"])
         try:
-            _find_sources(folder, node)
+            folder.find_sources(node)
             if folder.place(node) != place:
                 raise StageError(f"an input of {node.name} changed", hint="run again")
             make_node(folder, node, place, lambda progress: say({"progress": asdict(progress)}))
