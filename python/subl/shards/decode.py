@@ -70,6 +70,30 @@ class Decoder:
         return found
 
 
+def texts(content: str) -> dict[str, str]:
+    """The values of a row by their keys, as they are written. `Decoder.row` has read it."""
+    found = {}
+    at = _after(_BLANK, content, 1)
+    while content[at] != "}":
+        key, end = _PLAIN.raw_decode(content, at)
+        begin = _after(_COLON, content, end)
+        _, end = _PLAIN.raw_decode(content, begin)
+        found[key] = content[begin:end]
+        at = _after(_COMMA, content, end)
+    return found
+
+
+def _after(pattern: re.Pattern[str], content: str, at: int) -> int:
+    found = pattern.match(content, at)
+    assert found is not None, "it may be empty"
+    return found.end()
+
+
+_BLANK = re.compile(r"[ \t\r\n]*")
+_COLON = re.compile(r"[ \t\r\n]*:?[ \t\r\n]*")
+_COMMA = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
+_PLAIN = json.JSONDecoder()
+
 _TOO_DEEP = f"more than {MOST_LEVELS} levels"
 
 

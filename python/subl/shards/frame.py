@@ -1,0 +1,278 @@
+"""The rows of a data set as one table of Polars, whatever its shards are packed in.
+
+Polars reads what it reads right, which the manifest knows: columns of one kind, in files without
+duplicate keys and halves of surrogate pairs. All other rows are read by Python, as the filter reads
+them, so that a row is the same however one comes to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from subl.errors import InputError
+from subl.progress import Report, silent
+from subl.shards.columns import JSON, SCALARS, Kind, dtype_of, merged
+from subl.shards.columns import read as read_kind
+from subl.shards.decode import Decoder, texts
+from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines
+from subl.shards.manifest import inspect
+from subl.shards.parquet import read_frames, schema_of
+from subl.shards.table import check_same
+
+if TYPE_CHECKING:
+    import polars
+
+_BLOCK_BYTES = 4 << 20
+_BATCH_ROWS = 4096
+
+
+def scan(
+    data: Sequence[Path] | Path,
+    *,
+    shard: str | None = "shard",
+    row: str | None = "row",
+    jobs: int = 1,
+    report: Report = silent,
+) -> polars.LazyFrame:
+    """All rows of all shards, in order.
+
+    A column is of the type that all its values have (`columns`); where they have none in common,
+    it holds texts of JSON (`arrow.json`; `column.ext.storage()` has the texts). Null is a value
+    that is null, or missing. Only a manifest spares a first look at all shards.
+
+    Args:
+        shard: what the column is called that names the file; None: there is none.
+        row: what the column is called with the number of the line in it, from 1, as errors and
+            rejects have it; of Parquet, of the row.
+        jobs: processes that look at shards.
+
+    Raises:
+        InputError: as `inspect`; two columns have one name. When it runs: a shard is not what its
+            manifest says, or has a row that cannot be read; names file and line.
+    """
+    paths = [data] if isinstance(data, Path) else data
+    return scan_table(inspect(paths, jobs=jobs, report=report), shard=shard, row=row)
+
+
+def scan_table(
+    manifest: polars.LazyFrame,
+    *,
+    shard: str | None = "shard",
+    row: str | None = "row",
+    kinds: Mapping[str, Kind] | None = None,
+) -> polars.LazyFrame:
+    """The same of a manifest. `kinds`: of the columns, where they are known."""
+    import polars
+    from polars.io.plugins import register_io_source
+
+    kinds = kinds_of(manifest) if kinds is None else kinds
+    for name in (shard, row):
+        if name in kinds:
+            raise InputError(
+                f"there is a column `{name}` in the data",
+                hint='name the columns of places otherwise: scan(data, shard="file", row="line")',
+            )
+    schema = polars.Schema(
+        {
+            **({} if shard is None else {shard: polars.String()}),
+            **({} if row is None else {row: polars.Int64()}),
+            **dtypes_of(manifest, kinds),
+        }
+    )
+
+    def frames(
+        columns: list[str] | None,
+        predicate: polars.Expr | None,
+        most: int | None,
+        _batch: int | None,
+    ) -> Iterator[polars.DataFrame]:
+        wanted = list(schema) if columns is None else columns
+        left = most
+        reader = _Reader({name: schema[name] for name in wanted if name in kinds}, kinds)
+        for path, numbers, frame in reader.frames(manifest):
+            if shard in wanted:
+                frame = frame.with_columns(polars.lit(path).alias(str(shard)))
+            if row in wanted:
+                frame = frame.with_columns(polars.Series(str(row), numbers, polars.Int64))
+            frame = frame.head(left).select(wanted) if left is not None else frame.select(wanted)
+            left = None if left is None else left - len(frame)
+            yield frame if predicate is None else frame.filter(predicate)
+            if left == 0:
+                return
+
+    return register_io_source(frames, schema=schema)
+
+
+def kinds_of(manifest: polars.LazyFrame) -> dict[str, Kind]:
+    """The kind of each column of all shards together."""
+    import polars
+
+    each = manifest.select(polars.col("columns").explode()).unnest("columns").drop_nulls("name")
+    found = each.group_by("name", maintain_order=True).agg(polars.col("kind").unique()).collect()
+    kinds: dict[str, Kind] = {}
+    for name, several in found.iter_rows():
+        kind: Kind = "null"
+        for text in several:
+            kind = merged(kind, read_kind(text))
+        kinds[name] = kind
+    return kinds
+
+
+def dtypes_of(manifest: polars.LazyFrame, kinds: Mapping[str, Kind]) -> dict[str, polars.DataType]:
+    """The types of columns of these kinds. Those that JSON does not have are in all shards the
+    same: the first one says which."""
+    import polars
+
+    found = {}
+    for name, kind in kinds.items():
+        if isinstance(kind, str) and kind not in SCALARS and kind != JSON:
+            has = polars.col("columns").list.eval(polars.element().struct["name"] == name)
+            first = manifest.filter(has.list.any()).select("path").head(1).collect().item()
+            found[name] = schema_of(Path(first))[name]
+        else:
+            found[name] = dtype_of(kind)
+    return found
+
+
+Found = tuple[Sequence[int], "polars.DataFrame"]
+"""Rows, with their numbers."""
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads some columns of shards, by their types."""
+
+    schema: Mapping[str, polars.DataType]
+    kinds: Mapping[str, Kind]
+
+    def frames(self, manifest: polars.LazyFrame) -> Iterator[tuple[str, Sequence[int], Any]]:
+        """Frames of all shards, in order, with the path and the numbers of the rows."""
+        columns = ("path", "bytes", "modified_ns", "format", "is_exact", "columns")
+        for shards in manifest.select(columns).collect_batches(maintain_order=True):
+            for path, size, modified_ns, packing, is_exact, described in shards.iter_rows():
+                file = Path(path)
+                check_same(file, size, modified_ns)
+                own = {each["name"]: read_kind(each["kind"]) for each in described}
+                names = [name for name in self.schema if name in own]
+                found = (
+                    self._parquet(file, names, own)
+                    if packing == "parquet"
+                    else self._exact(file, names)
+                    if is_exact and not any(self.kinds[name] == JSON for name in names)
+                    else self._read(file, names)
+                )
+                for numbers, frame in found:
+                    missing = [name for name in self.schema if name not in own]
+                    nulls = self._columns({name: [None] * len(numbers) for name in missing})
+                    yield path, numbers, frame.with_columns(nulls)
+                check_same(file, size, modified_ns)
+
+    def _exact(self, file: Path, names: Sequence[str]) -> Iterator[Found]:
+        """Lines that Polars reads."""
+        import polars
+
+        schema, line = {name: self.schema[name] for name in names}, 1
+        for block in _blocks(file):
+            try:
+                frame = polars.read_ndjson(block, schema=schema)
+            except polars.exceptions.PolarsError as error:
+                raise InputError(f"cannot read {file} from line {line} on: {error}") from error
+            yield _numbers(block, line, len(frame)), frame
+            line += block.count(b"\n")
+
+    def _read(self, file: Path, names: Sequence[str]) -> Iterator[Found]:
+        """Lines that Python reads."""
+        import polars
+
+        decoder, lines = Decoder(), _rows(file)
+        apart = [name for name in names if self.kinds[name] == JSON]
+        while batch := list(islice(lines, _BATCH_ROWS)):
+            rows = []
+            for number, content in batch:
+                try:
+                    rows.append(decoder.row(content))
+                except ValueError as error:
+                    raise InputError(f"{file}, line {number}: {error}") from error
+            written = [texts(content.decode()) for _, content in batch] if apart else []
+            values = {
+                name: [each.get(name) for each in (written if name in apart else rows)]
+                for name in names
+            }
+            frame = polars.DataFrame(height=len(batch)).with_columns(self._columns(values))
+            yield [number for number, _ in batch], frame
+
+    def _parquet(
+        self, file: Path, names: Sequence[str], own: Mapping[str, Kind]
+    ) -> Iterator[Found]:
+        """Rows of Parquet."""
+        import polars
+
+        apart = [name for name in names if self.kinds[name] == JSON and own[name] != JSON]
+        native = {name: self.schema[name] for name in names if name not in apart}
+        lines, number = _rows(file) if apart else iter(()), 1
+        # Of no column there are no rows either.
+        for frame in read_frames(file, list(native) or list(own)[:1]):
+            height = len(frame)
+            written = [texts(content.decode()) for _, content in islice(lines, height)]
+            values = {name: [_or_none(each[name]) for each in written] for name in apart}
+            found = [
+                frame.get_column(name).cast(dtype)
+                if frame.schema[name] != dtype
+                else frame.get_column(name)
+                for name, dtype in native.items()
+            ]
+            rows = polars.DataFrame(height=height).with_columns(found + self._columns(values))
+            yield range(number, number + height), rows
+            number += height
+
+    def _columns(self, values: Mapping[str, Sequence[Any]]) -> list[polars.Series]:
+        import polars
+
+        return [
+            polars.Series(name, each, polars.String).ext.to(self.schema[name])
+            if self.kinds[name] == JSON
+            else polars.Series(name, each, self.schema[name])
+            for name, each in values.items()
+        ]
+
+
+def _or_none(text: str) -> str | None:
+    """A null of Parquet is none of JSON's: it may be a value that is missing."""
+    return None if text == "null" else text
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    """The bytes of a file of lines, some whole lines at a time."""
+    rest = b""
+    with open_lines(file) as lines:
+        rest = lines.read(_BLOCK_BYTES).removeprefix(BYTE_ORDER_MARK)
+        while block := lines.read(_BLOCK_BYTES):
+            whole = block.rfind(b"\n") + 1
+            if whole:
+                yield rest + block[:whole]
+                rest = block[whole:]
+            else:
+                rest += block
+    if rest:
+        yield rest
+
+
+def _numbers(block: bytes, first: int, height: int) -> Sequence[int]:
+    """Of the lines of a block that are rows."""
+    if block.count(b"\n") + (not block.endswith(b"\n")) == height:
+        return range(first, first + height)
+    lines = enumerate(block.split(b"\n"), start=first)
+    return [number for number, line in lines if line.strip(BLANK)]
+
+
+def _rows(file: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are rows, with their numbers."""
+    with open_lines(file) as lines:
+        for number, line in enumerate(lines, start=1):
+            content = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+            if content := content.strip(BLANK):
+                yield number, content
