@@ -26,6 +26,8 @@ from subl_cli.output import (
 if TYPE_CHECKING:
     import polars
 
+    from subl.shards.stats import Column, Stats
+
 _SHOWN = 20
 """So many shards are listed."""
 
@@ -143,6 +145,110 @@ def _unreadable(found: polars.LazyFrame) -> list[tuple[str, int, str]]:
 
     bad = found.filter(polars.col("unreadable") > 0).head(_SHOWN)
     return bad.select("path", "unreadable", "first_unreadable").collect().rows()
+
+
+@command.command("stats")
+@_data_argument
+@jobs_option
+@progress_option
+@json_option
+def stats_command(
+    data: tuple[Path, ...], jobs: int | None, progress_form: str, as_json: bool
+) -> None:
+    """Say what is in DATA: rows, lengths, columns whose types differ, ids that come twice.
+
+    \b
+    Examples:
+      subl shards stats data.manifest.parquet
+      subl shards stats data/ out/filtered --json
+    """
+    from dataclasses import asdict
+
+    from subl.shards.stats import stats
+
+    with progress(progress_form) as report:
+        found = stats(data, jobs=_processes(jobs), report=report)
+    if as_json:
+        print_json(asdict(found))
+        return
+    unreadable = f", {found.unreadable:,} of them unreadable" if found.unreadable else ""
+    click.echo(
+        f"{found.shards:,} shards, {found.rows:,} rows{unreadable}, {size(found.bytes)} "
+        f"({size(found.content_bytes)} uncompressed)\n"
+    )
+    rows = [
+        (each.name, " | ".join(each.kinds), f"{each.rows:,}", f"{each.nulls:,}", *_lengths(each))
+        for each in found.columns
+    ]
+    rows.append(("(rows, in bytes)", "", f"{found.rows:,}", "", *_lengths(found)))
+    header = ("column", "kind", "rows", "null", "shortest", "median", "95 %", "longest")
+    click.echo(table(rows, header, left=(0, 1)))
+    for each in found.columns:
+        if len(each.kinds) > 1:
+            where = (
+                f"{kind} in {count:,} ({path}{' …' if count > 1 else ''})"
+                for kind, (count, path) in each.kinds.items()
+            )
+            click.echo(printable(f"{each.name}: {', '.join(where)}"))
+    ids = found.ids
+    click.echo(
+        f"\n{ids.rows:,} rows with an id, {ids.without:,} without; {ids.repeated:,} ids come "
+        f"again, in {ids.again:,} rows"
+    )
+    for name, count, shard, row in ids.examples:
+        click.echo(printable(f"  {name}: {count:,} rows, the first is {shard}, row {row}"))
+
+
+def _lengths(found: Column | Stats) -> tuple[str, ...]:
+    of = found.lengths
+    return tuple(f"{of[each]:,}" if of else "" for each in (0.0, 0.5, 0.95, 1.0))
+
+
+@command.command("sample")
+@_data_argument
+@click.option("-n", "--rows", type=click.IntRange(min=1), required=True, help="How many.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder to make, with the rows in a file of JSON lines  [default: they go to stdout]",
+)
+@progress_option
+@json_option
+def sample_command(
+    data: tuple[Path, ...],
+    rows: int,
+    seed: int,
+    out: Path | None,
+    progress_form: str,
+    as_json: bool,
+) -> None:
+    """Draw rows of DATA, each as likely as any other: exactly so many, the same ones for a seed.
+
+    They come in their order, as lines of JSON. Not everything is read: of Parquet, and of plain
+    files in a manifest, what is around the rows that are drawn.
+
+    \b
+    Examples:
+      subl shards sample data.manifest.parquet -n 5
+      subl shards sample data/ -n 10000 --seed 1 -o out/sample
+    """
+    import sys
+
+    from subl.config import validated
+    from subl.shards.sample import SampleSpec, sample, write_sample
+
+    spec = validated(SampleSpec, {"rows": rows, "seed": seed})
+    if out is not None:
+        with progress(progress_form) as report:
+            print_artifact(write_sample(spec, data, out, report=report), as_json)
+        return
+    is_terminal = sys.stdout.isatty()
+    with progress("none" if is_terminal and progress_form == "auto" else progress_form) as report:
+        for line in sample(spec, data, report=report):
+            text = printable(line.decode(errors="replace")) if is_terminal else line
+            click.echo(text)
 
 
 @command.command("split")

@@ -18,7 +18,7 @@ from subl.progress import Report, silent
 from subl.shards.columns import JSON, SCALARS, Kind, dtype_of, merged
 from subl.shards.columns import read as read_kind
 from subl.shards.decode import Decoder, texts
-from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines
+from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines, row_lines
 from subl.shards.manifest import inspect
 from subl.shards.parquet import read_frames, schema_of
 from subl.shards.table import check_same
@@ -64,8 +64,14 @@ def scan_table(
     shard: str | None = "shard",
     row: str | None = "row",
     kinds: Mapping[str, Kind] | None = None,
+    skip: bool = False,
 ) -> polars.LazyFrame:
-    """The same of a manifest. `kinds`: of the columns, where they are known."""
+    """The same of a manifest.
+
+    Args:
+        kinds: of the columns to read, where they are known.
+        skip: leave out rows that cannot be read, which the manifest has counted.
+    """
     import polars
     from polars.io.plugins import register_io_source
 
@@ -92,7 +98,7 @@ def scan_table(
     ) -> Iterator[polars.DataFrame]:
         wanted = list(schema) if columns is None else columns
         left = most
-        reader = _Reader({name: schema[name] for name in wanted if name in kinds}, kinds)
+        reader = _Reader({name: schema[name] for name in wanted if name in kinds}, kinds, skip)
         for path, numbers, frame in reader.frames(manifest):
             if shard in wanted:
                 frame = frame.with_columns(polars.lit(path).alias(str(shard)))
@@ -148,6 +154,7 @@ class _Reader:
 
     schema: Mapping[str, polars.DataType]
     kinds: Mapping[str, Kind]
+    skip: bool
 
     def frames(self, manifest: polars.LazyFrame) -> Iterator[tuple[str, Sequence[int], Any]]:
         """Frames of all shards, in order, with the path and the numbers of the rows."""
@@ -188,22 +195,24 @@ class _Reader:
         """Lines that Python reads."""
         import polars
 
-        decoder, lines = Decoder(), _rows(file)
+        decoder, lines = Decoder(), row_lines(file)
         apart = [name for name in names if self.kinds[name] == JSON]
         while batch := list(islice(lines, _BATCH_ROWS)):
-            rows = []
+            read = []
             for number, content in batch:
                 try:
-                    rows.append(decoder.row(content))
+                    read.append((number, decoder.row(content), content))
                 except ValueError as error:
-                    raise InputError(f"{file}, line {number}: {error}") from error
-            written = [texts(content.decode()) for _, content in batch] if apart else []
+                    if not self.skip:
+                        raise InputError(f"{file}, line {number}: {error}") from error
+            written = [texts(content.decode()) for *_, content in read] if apart else []
+            rows = [row for _, row, _ in read]
             values = {
                 name: [each.get(name) for each in (written if name in apart else rows)]
                 for name in names
             }
-            frame = polars.DataFrame(height=len(batch)).with_columns(self._columns(values))
-            yield [number for number, _ in batch], frame
+            frame = polars.DataFrame(height=len(read)).with_columns(self._columns(values))
+            yield [number for number, *_ in read], frame
 
     def _parquet(
         self, file: Path, names: Sequence[str], own: Mapping[str, Kind]
@@ -213,7 +222,7 @@ class _Reader:
 
         apart = [name for name in names if self.kinds[name] == JSON and own[name] != JSON]
         native = {name: self.schema[name] for name in names if name not in apart}
-        lines, number = _rows(file) if apart else iter(()), 1
+        lines, number = row_lines(file) if apart else iter(()), 1
         # Of no column there are no rows either.
         for frame in read_frames(file, list(native) or list(own)[:1]):
             height = len(frame)
@@ -267,12 +276,3 @@ def _numbers(block: bytes, first: int, height: int) -> Sequence[int]:
         return range(first, first + height)
     lines = enumerate(block.split(b"\n"), start=first)
     return [number for number, line in lines if line.strip(BLANK)]
-
-
-def _rows(file: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that are rows, with their numbers."""
-    with open_lines(file) as lines:
-        for number, line in enumerate(lines, start=1):
-            content = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
-            if content := content.strip(BLANK):
-                yield number, content

@@ -54,6 +54,16 @@ def open_lines(
     yield io.BufferedReader(_Content(source), _BLOCK_BYTES)
 
 
+def row_lines(path: Path, begin: int = 0, line: int = 1) -> Iterator[tuple[int, bytes]]:
+    """The lines of a shard that are rows, with their numbers and without what is blank around them;
+    of a plain file from a byte on, where the line of this number begins."""
+    with open_lines(path, begin=begin) as lines:
+        for number, each in enumerate(lines, start=line):
+            content = each.removeprefix(BYTE_ORDER_MARK) if number == 1 else each
+            if content := content.strip(BLANK):
+                yield number, content
+
+
 class _Content(io.RawIOBase):
     """Counts what comes out."""
 

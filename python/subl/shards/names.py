@@ -18,6 +18,7 @@ from subl.artifact import read_statement
 from subl.errors import InputError
 from subl.shards.format import format_of
 from subl.shards.listing import shard_files
+from subl.shards.table import is_manifest
 
 
 def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, Path]:
@@ -51,6 +52,15 @@ def name_inputs(inputs: Sequence[Path], *, in_order: bool) -> dict[str, Path]:
         for found in ([path] if read_statement(path) is not None else shard_files(path))
     ]
     return _distinct(paths, [path.name for path in paths], numbered=in_order and len(paths) > 1)
+
+
+def inputs_of(data: Sequence[Path]) -> dict[str, Path]:
+    """What is made of `data` in its order is made of: as `name_inputs`, but a manifest is an input
+    itself, and not the shards in it."""
+    manifests = [path for path in data if is_manifest(path)]
+    others = [path for path in data if not is_manifest(path)]
+    named = {f"manifest-{number}": path for number, path in enumerate(manifests)}
+    return named | name_inputs(others, in_order=True)
 
 
 def called(inputs: Sequence[Path]) -> dict[Path, Path]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from subl.errors import InputError
 from subl.shards.bins import Skip
 from subl.shards.format import format_of
-from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines
+from subl.shards.lines import row_lines
 from subl.shards.listing import Piece, check_stated, pieces
 from subl.shards.parquet import read_frames
 
@@ -99,17 +100,11 @@ def _parquet_objects(
 def _lines(piece: Piece) -> Iterator[Line]:
     unit = "row" if format_of(piece.file) == ".parquet" else "line"
     begin = piece.skip or Skip(rows=0, lines=0, bytes=0)
-    rows, last = begin.rows, None if piece.rows is None else piece.start + piece.rows
-    with open_lines(piece.file, begin=begin.bytes) as lines:
-        for number, line in enumerate(lines, start=begin.lines + 1):
-            if rows == last:
-                return
-            content = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
-            if content := content.strip(BLANK):
-                rows += 1
-                if rows > piece.start:
-                    place = f"{piece.file}, {unit} {number}"
-                    yield Line(content, _object(content, place), place)
+    start = piece.start - begin.rows
+    end = None if piece.rows is None else start + piece.rows
+    for number, content in islice(row_lines(piece.file, begin.bytes, begin.lines + 1), start, end):
+        place = f"{piece.file}, {unit} {number}"
+        yield Line(content, _object(content, place), place)
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:

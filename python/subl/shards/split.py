@@ -23,8 +23,8 @@ from subl.errors import InputError
 from subl.progress import Report, silent
 from subl.shards.bins import bin_name, bin_text
 from subl.shards.manifest import inspect
-from subl.shards.names import name_inputs
-from subl.shards.table import is_manifest, relative
+from subl.shards.names import inputs_of
+from subl.shards.table import relative
 
 if TYPE_CHECKING:
     import polars
@@ -73,10 +73,7 @@ def split(
             (folder / bin_name(number, len(bins))).write_text(text, encoding="utf-8")
         return Made(figures(spec, bins))
 
-    manifests = [path for path in data if is_manifest(path)]
-    others = [path for path in data if not is_manifest(path)]
-    inputs = {f"manifest-{number}": path for number, path in enumerate(manifests)}
-    return build(out, "split", spec, inputs | name_inputs(others, in_order=True), work)
+    return build(out, "split", spec, inputs_of(data), work)
 
 
 def figures(spec: SplitSpec, bins: Sequence[polars.DataFrame]) -> dict[str, Any]:
