@@ -7,7 +7,7 @@ them, so that a row is the same however one comes to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from subl.shards.columns import read as read_kind
 from subl.shards.decode import Decoder, texts
 from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines, row_lines
 from subl.shards.manifest import inspect
-from subl.shards.parquet import read_frames, schema_of
+from subl.shards.parquet import absent_of, read_frames, schema_of
 from subl.shards.table import check_same
 
 if TYPE_CHECKING:
@@ -64,12 +64,15 @@ def scan_table(
     shard: str | None = "shard",
     row: str | None = "row",
     kinds: Mapping[str, Kind] | None = None,
+    told: Collection[str] = (),
     skip: bool = False,
 ) -> polars.LazyFrame:
     """The same of a manifest.
 
     Args:
         kinds: of the columns to read, where they are known.
+        told: columns of texts of JSON in which a null is a text, too, and told from what is
+            missing.
         skip: leave out rows that cannot be read, which the manifest has counted.
     """
     import polars
@@ -98,7 +101,9 @@ def scan_table(
     ) -> Iterator[polars.DataFrame]:
         wanted = list(schema) if columns is None else columns
         left = most
-        reader = _Reader({name: schema[name] for name in wanted if name in kinds}, kinds, skip)
+        reader = _Reader(
+            {name: schema[name] for name in wanted if name in kinds}, kinds, told, skip
+        )
         for path, numbers, frame in reader.frames(manifest):
             if shard in wanted:
                 frame = frame.with_columns(polars.lit(path).alias(str(shard)))
@@ -154,6 +159,7 @@ class _Reader:
 
     schema: Mapping[str, polars.DataType]
     kinds: Mapping[str, Kind]
+    told: Collection[str]
     skip: bool
 
     def frames(self, manifest: polars.LazyFrame) -> Iterator[tuple[str, Sequence[int], Any]]:
@@ -183,7 +189,7 @@ class _Reader:
         import polars
 
         schema, line = {name: self.schema[name] for name in names}, 1
-        for block in _blocks(file):
+        for block in blocks(file):
             try:
                 frame = polars.read_ndjson(block, schema=schema)
             except polars.exceptions.PolarsError as error:
@@ -208,7 +214,9 @@ class _Reader:
             written = [texts(content.decode()) for *_, content in read] if apart else []
             rows = [row for _, row, _ in read]
             values = {
-                name: [each.get(name) for each in (written if name in apart else rows)]
+                name: self._texts(name, written)
+                if name in apart
+                else [row.get(name) for row in rows]
                 for name in names
             }
             frame = polars.DataFrame(height=len(read)).with_columns(self._columns(values))
@@ -222,21 +230,32 @@ class _Reader:
 
         apart = [name for name in names if self.kinds[name] == JSON and own[name] != JSON]
         native = {name: self.schema[name] for name in names if name not in apart}
+        told = [name for name in self.told if name in own and name not in absent_of(file)]
         lines, number = row_lines(file) if apart else iter(()), 1
         # Of no column there are no rows either.
         for frame in read_frames(file, list(native) or list(own)[:1]):
             height = len(frame)
             written = [texts(content.decode()) for _, content in islice(lines, height)]
-            values = {name: [_or_none(each[name]) for each in written] for name in apart}
-            found = [
-                frame.get_column(name).cast(dtype)
-                if frame.schema[name] != dtype
-                else frame.get_column(name)
-                for name, dtype in native.items()
-            ]
-            rows = polars.DataFrame(height=height).with_columns(found + self._columns(values))
-            yield range(number, number + height), rows
+            found = {name: frame.get_column(name) for name in native}
+            for name, dtype in native.items():
+                if name in told:
+                    found[name] = found[name].ext.storage().fill_null("null").ext.to(dtype)
+                elif frame.schema[name] != dtype:
+                    found[name] = found[name].cast(dtype)
+            values = {name: self._texts(name, written, name in told) for name in apart}
+            rows = polars.DataFrame(height=height)
+            columns = [*found.values(), *self._columns(values)]
+            yield range(number, number + height), rows.with_columns(columns)
             number += height
+
+    def _texts(
+        self, name: str, rows: Sequence[Mapping[str, str]], told: bool | None = None
+    ) -> list[str | None]:
+        """The texts of a column. A null is one of them where it is told from what is missing."""
+        found = (row.get(name) for row in rows)
+        if name in self.told if told is None else told:
+            return list(found)
+        return [None if text == "null" else text for text in found]
 
     def _columns(self, values: Mapping[str, Sequence[Any]]) -> list[polars.Series]:
         import polars
@@ -249,12 +268,7 @@ class _Reader:
         ]
 
 
-def _or_none(text: str) -> str | None:
-    """A null of Parquet is none of JSON's: it may be a value that is missing."""
-    return None if text == "null" else text
-
-
-def _blocks(file: Path) -> Iterator[bytes]:
+def blocks(file: Path) -> Iterator[bytes]:
     """The bytes of a file of lines, some whole lines at a time."""
     rest = b""
     with open_lines(file) as lines:

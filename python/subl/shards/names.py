@@ -13,12 +13,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from subl.artifact import read_statement
 from subl.errors import InputError
 from subl.shards.format import format_of
 from subl.shards.listing import shard_files
 from subl.shards.table import is_manifest
+
+Each = TypeVar("Each")
 
 
 def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, Path]:
@@ -36,7 +39,7 @@ def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, 
         for path, count in Counter(path.resolve() for path in paths).items():
             if count > 1:
                 raise InputError(f"{path} is given {count} times", hint="give every shard once")
-    return _distinct(paths, [_output_name(path, compression) for path in paths])
+    return distinct(paths, [_output_name(path, compression) for path in paths])
 
 
 def name_inputs(inputs: Sequence[Path], *, in_order: bool) -> dict[str, Path]:
@@ -51,7 +54,7 @@ def name_inputs(inputs: Sequence[Path], *, in_order: bool) -> dict[str, Path]:
         for path in inputs
         for found in ([path] if read_statement(path) is not None else shard_files(path))
     ]
-    return _distinct(paths, [path.name for path in paths], numbered=in_order and len(paths) > 1)
+    return distinct(paths, [path.name for path in paths], numbered=in_order and len(paths) > 1)
 
 
 def inputs_of(data: Sequence[Path]) -> dict[str, Path]:
@@ -75,11 +78,11 @@ def called(inputs: Sequence[Path]) -> dict[Path, Path]:
     }
 
 
-def _distinct(
-    paths: Sequence[Path], names: Sequence[str], *, numbered: bool = False
-) -> dict[str, Path]:
-    """Paths by name; all names get their position before them where two could be one file's, or
-    one is that of a hidden file."""
+def distinct(
+    paths: Sequence[Each], names: Sequence[str], *, numbered: bool = False
+) -> dict[str, Each]:
+    """Paths, or what is to be a file, by name; all names get their position before them where two
+    could be one file's, or one is that of a hidden file."""
     alike = {unicodedata.normalize("NFC", name).casefold() for name in names}
     if numbered or len(alike) < len(names) or any(name.startswith(".") for name in names):
         width = len(str(len(paths) - 1))

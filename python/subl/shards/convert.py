@@ -1,0 +1,240 @@
+"""Other files of the same rows: another format, or fewer and larger ones.
+
+Lines stay as they are, byte for byte, where lines are made of lines. In Parquet a column has a type
+where each value comes back from it as it was spelled, and texts of JSON (`arrow.json`) where not.
+A null there is null, or a row without the key: the latter in the columns that the metadata of the
+file name (`parquet.ABSENT`), so that lines made of it have the keys that the first lines had. Where
+a column has both, nulls are texts, too. What may change is white space within a row, the
+order of its keys, and how a character is escaped; of duplicate keys the last one stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import ByteSize, Field
+
+from subl.artifact import Artifact, Made, StageSpec, build, written_whole
+from subl.errors import InputError
+from subl.progress import Progress, Report, silent
+from subl.shards.columns import JSON, Kind
+from subl.shards.decode import texts
+from subl.shards.frame import blocks, kinds_of, scan_table
+from subl.shards.lines import row_lines
+from subl.shards.manifest import inspect
+from subl.shards.names import distinct, inputs_of
+from subl.shards.parquet import ABSENT, absent_of, read_frames
+from subl.shards.spread import spread
+from subl.shards.table import check_same
+
+if TYPE_CHECKING:
+    import polars
+
+Format = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
+
+_GROUP_BYTES = 64 << 20
+"""Of a row group, uncompressed: a thread that filters holds one at a time."""
+
+_COMPRESSION: Mapping[str, Literal["uncompressed", "gzip", "zstd"]] = {
+    "jsonl": "uncompressed",
+    "jsonl.gz": "gzip",
+    "jsonl.zst": "zstd",
+}
+
+
+class ConvertSpec(StageSpec):
+    """What a data set is made into."""
+
+    format_version: ClassVar = 1
+    packages: ClassVar = ("polars",)
+
+    to: Format = Field(description="what is written")
+
+
+class MergeSpec(ConvertSpec):
+    """What a data set is made into, and how large its files are to be."""
+
+    rows: int | None = Field(None, gt=0, description="rows to a file, at most")
+    bytes: Annotated[ByteSize, Field(gt=0)] | None = Field(
+        None,
+        description="bytes to a file, at most, uncompressed; a shard that is larger is a file of "
+        "its own",
+    )
+
+
+def convert(
+    spec: ConvertSpec,
+    data: Sequence[Path],
+    out: Path,
+    *,
+    jobs: int = 1,
+    report: Report = silent,
+) -> Artifact:
+    """Make other files of the rows of `data`, in the artifact `out`: one of each shard, or with a
+    `MergeSpec` one of several that follow each other. An interrupted call is gone on with.
+
+    Raises:
+        InputError: as `inspect`; or a row cannot be read, where it has to be: names file and line.
+    """
+    manifest = inspect(data, jobs=jobs, report=report)
+
+    def work(folder: Path) -> Made:
+        files = planned(spec, manifest)
+        todo = [name for name in files if not (folder / name).exists()]
+        tasks = [(folder / name, spec.to, files[name]) for name in todo]
+        sizes = {name: int(shards.get_column("bytes").sum()) for name, shards in files.items()}
+        total = sum(sizes.values())
+        done = skipped = total - sum(sizes[name] for name in todo)
+        for number, _ in spread(_make, tasks, [sizes[name] for name in todo], jobs):
+            done += sizes[todo[number]]
+            report(Progress("convert", done, total, "bytes", todo[number], skipped=skipped))
+        rows = {name: int(shards.get_column("rows").sum()) for name, shards in files.items()}
+        return Made({"rows": sum(rows.values()), "shards": list(files), "to": spec.to}, rows)
+
+    kind = "merge" if isinstance(spec, MergeSpec) else "convert"
+    return build(out, kind, spec, inputs_of(data), work)
+
+
+def planned(spec: ConvertSpec, manifest: polars.LazyFrame) -> dict[str, polars.DataFrame]:
+    """The shards that each file is made of, as rows of the manifest, by its name."""
+    shards = manifest.collect()
+    if not isinstance(spec, MergeSpec):
+        names = [f"{_stem(name)}.{spec.to}" for name in shards.get_column("name")]
+        parts = [shards.slice(number, 1) for number in range(len(shards))]
+        return distinct(parts, names)
+    most = {"rows": spec.rows, "content_bytes": spec.bytes}
+    limits = {key: limit for key, limit in most.items() if limit is not None}
+    starts, sums = [0], dict.fromkeys(limits, 0)
+    for number, row in enumerate(shards.select(list(limits)).iter_rows(named=True)):
+        if any(sums[key] and sums[key] + row[key] > limit for key, limit in limits.items()):
+            starts.append(number)
+            sums = dict.fromkeys(limits, 0)
+        sums = {key: sums[key] + row[key] for key in limits}
+    ends = [*starts[1:], len(shards)]
+    return {
+        f"part-{number:05}.{spec.to}": shards.slice(start, end - start)
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True))
+    }
+
+
+def _stem(name: str) -> str:
+    """The name of a shard without what says how it is packed."""
+    for suffix in (".parquet", ".gz", ".zst", ".zstd", ".jsonl"):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    return name or "rows"
+
+
+def _make(file: Path, to: Format, shards: polars.DataFrame) -> None:
+    """Write the rows of shards into a file."""
+
+    expected = int(shards.get_column("rows").sum())
+    if to != "parquet":
+        lines = _table_of_lines(shards)
+        with written_whole(file) as target:
+            # As a table without quotes, that is as lines: Polars compresses.
+            lines.sink_csv(
+                target, include_header=False, quote_style="never", compression=_COMPRESSION[to]
+            )
+        return
+    kinds, absent = _kept(shards)
+    if expected and not kinds:
+        raise InputError(
+            f"{shards.item(0, 'path')} has rows without any key, of which Parquet keeps nothing",
+            hint="leave it out, or convert to lines",
+        )
+    told = [name for name in absent if kinds[name] == JSON]
+    size = int(shards.get_column("content_bytes").sum())
+    with written_whole(file) as target:
+        scan_table(shards.lazy(), shard=None, row=None, kinds=kinds, told=told).sink_parquet(
+            target,
+            row_group_size=max(1, expected * _GROUP_BYTES // max(size, _GROUP_BYTES)),
+            metadata={ABSENT: json.dumps(sorted(absent))},
+        )
+
+
+def _kept(shards: polars.DataFrame) -> tuple[dict[str, Kind], set[str]]:
+    """The kinds of columns in which nothing is lost, and in which of them a null is a row without
+    the key."""
+    import polars
+
+    rows = int(shards.get_column("rows").sum())
+    kinds = kinds_of(shards.lazy())
+    each = shards.select(polars.col("columns").explode()).unnest("columns").drop_nulls("name")
+    sums = each.group_by("name").agg(polars.col("rows", "nulls").sum())
+    absent = set()
+    for name, count, nulls in sums.iter_rows():
+        if count < rows:
+            absent.add(name)
+            kinds[name] = JSON if nulls else kinds[name]
+    return kinds, absent
+
+
+def _table_of_lines(shards: polars.DataFrame) -> polars.LazyFrame:
+    import polars
+    from polars.io.plugins import register_io_source
+
+    def frames(*_: Any) -> Iterator[polars.DataFrame]:
+        columns = ("path", "bytes", "modified_ns", "format", "rows")
+        for path, size, modified_ns, packing, rows in shards.select(columns).iter_rows():
+            file, found = Path(path), 0
+            check_same(file, size, modified_ns)
+            for lines in (_of_parquet if packing == "parquet" else _of_lines)(file):
+                found += len(lines)
+                yield polars.DataFrame({"line": lines}, schema={"line": polars.String})
+            check_same(file, size, modified_ns)
+            if found != rows:
+                raise InputError(f"{file} has {found:,} rows, and is said to have {rows:,}")
+
+    return register_io_source(frames, schema={"line": polars.String()})
+
+
+def _of_lines(file: Path) -> Iterator[list[str]]:
+    """The lines that are rows, as they are."""
+    number = 1
+    for block in blocks(file):
+        try:
+            lines = block.decode().split("\n")
+        except UnicodeDecodeError as error:
+            line = number + block[: error.start].count(b"\n")
+            raise InputError(
+                f"{file}, line {line}: it is not UTF-8 text: {error.reason}",
+                hint="subl filter puts such rows aside",
+            ) from error
+        number += len(lines) - 1
+        yield [line for line in lines if line.strip(" \t\r")]
+
+
+def _of_parquet(file: Path) -> Iterator[list[str]]:
+    """The rows as lines, without the keys that they did not have."""
+    absent = sorted(absent_of(file))
+    lines = (content.decode() for _, content in row_lines(file))
+    if not absent:
+        while batch := list(islice(lines, _BATCH_ROWS)):
+            yield batch
+        return
+    for frame in read_frames(file, absent):
+        nulls = frame.select(column.is_null() for column in frame).iter_rows()
+        yield [
+            _without({name for name, is_null in zip(absent, row, strict=True) if is_null}, line)
+            for row, line in zip(nulls, islice(lines, len(frame)), strict=True)
+        ]
+
+
+def _without(keys: Collection[str], line: str) -> str:
+    """A row without some of its keys."""
+    if not keys:
+        return line
+    pairs = (
+        f"{json.dumps(key, ensure_ascii=False)}:{value}"
+        for key, value in texts(line).items()
+        if key not in keys
+    )
+    return f"{{{','.join(pairs)}}}"
+
+
+_BATCH_ROWS = 4096
