@@ -26,6 +26,7 @@ from subl_cli.output import (
 if TYPE_CHECKING:
     import polars
 
+    from subl.shards.convert import ConvertSpec
     from subl.shards.stats import Column, Stats
 
 _SHOWN = 20
@@ -311,6 +312,126 @@ def split_command(
             f"{'' if by == 'bytes' else 'rows '}in {made['parts']:,} parts, "
             f"{made['rows']:,} rows in all"
         )
+
+
+_FORMATS = click.Choice(["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
+
+
+@command.command("convert")
+@_data_argument
+@click.option("--to", type=_FORMATS, required=True, help="What is written.")
+@out_option
+@jobs_option
+@dry_run_option
+@progress_option
+@json_option
+def convert_command(
+    data: tuple[Path, ...],
+    to: str,
+    out: Path,
+    jobs: int | None,
+    dry_run: bool,
+    progress_form: str,
+    as_json: bool,
+) -> None:
+    """Make a file in another format of each shard of DATA.
+
+    Every key of every row is kept, and every number as it is spelled. Lines that stay lines stay as
+    they are. The same command goes on where an interrupted one was.
+
+    \b
+    Examples:
+      subl shards convert data/ --to parquet -o out/tables
+      subl shards convert out/tables --to jsonl.zst -o out/lines
+    """
+    from subl.config import validated
+    from subl.shards.convert import ConvertSpec
+
+    spec = validated(ConvertSpec, {"to": to})
+    _convert(spec, data, out, jobs, dry_run, progress_form, as_json)
+
+
+@command.command("merge")
+@_data_argument
+@click.option("--to", type=_FORMATS, help="What is written  [default: as all of DATA is]")
+@out_option
+@click.option("--rows", type=click.IntRange(min=1), metavar="N", help="Rows to a file, at most.")
+@click.option(
+    "--bytes",
+    "most_bytes",
+    metavar="SIZE",
+    help="Bytes to a file, at most, uncompressed  [default: 512MiB, or as --rows says]",
+)
+@jobs_option
+@dry_run_option
+@progress_option
+@json_option
+def merge_command(
+    data: tuple[Path, ...],
+    to: str | None,
+    out: Path,
+    rows: int | None,
+    most_bytes: str | None,
+    jobs: int | None,
+    dry_run: bool,
+    progress_form: str,
+    as_json: bool,
+) -> None:
+    """Make few large files of the many small ones of DATA, in their order.
+
+    No shard is cut: one that is larger than a file may be is a file by itself. What is kept is as
+    for subl shards convert.
+
+    \b
+    Examples:
+      subl shards merge data/ -o out/merged
+      subl shards merge data/ --to parquet --rows 1000000 -o out/merged
+    """
+    from subl.config import validated
+    from subl.shards.convert import MergeSpec
+
+    if rows is None and most_bytes is None:
+        most_bytes = "512MiB"
+    to = to or _common_format(data)
+    spec = validated(MergeSpec, {"to": to, "rows": rows, "bytes": most_bytes})
+    _convert(spec, data, out, jobs, dry_run, progress_form, as_json)
+
+
+def _common_format(data: tuple[Path, ...]) -> str:
+    from subl.shards import format_of, shard_files
+
+    formats = {format_of(file).removeprefix(".") for path in data for file in shard_files(path)}
+    if len(formats) > 1:
+        raise click.UsageError(f"DATA is {', '.join(sorted(formats))}: say --to what it is merged")
+    return formats.pop()
+
+
+def _convert(
+    spec: ConvertSpec,
+    data: tuple[Path, ...],
+    out: Path,
+    jobs: int | None,
+    dry_run: bool,
+    progress_form: str,
+    as_json: bool,
+) -> None:
+    from subl.shards.convert import convert, planned
+    from subl.shards.manifest import inspect
+
+    with progress(progress_form) as report:
+        if dry_run:
+            files = planned(spec, inspect(data, jobs=_processes(jobs), report=report))
+            each = {
+                name: {"rows": shards["rows"].sum(), "from": shards["path"].to_list()}
+                for name, shards in files.items()
+            }
+            print_json({"spec": spec.model_dump(mode="json"), "files": each})
+            return
+        artifact = convert(spec, data, out, jobs=_processes(jobs), report=report)
+    print_artifact(artifact, as_json)
+    if not as_json:
+        made = artifact.result
+        click.echo(f"{len(made['shards']):,} files, {made['rows']:,} rows")
 
 
 @command.command("check")

@@ -197,6 +197,7 @@ def test_types_of_columns(tmp_path: Path) -> None:
         "b": pl.Boolean(),
         "d": pl.Date(),
     }
+    assert scan([str(data)]).select("i").collect().equals(found.select("i").collect())
     assert found.select("i").collect().to_series().to_list() == [1, 2, 3, 4]
     # What is a date in one place and a text in another is a text of JSON in both.
     (data / "d.jsonl").write_bytes(lines({"d": "2026-01-02"}))

@@ -31,7 +31,7 @@ _BATCH_ROWS = 4096
 
 
 def scan(
-    data: Sequence[Path] | Path,
+    data: Path | str | Sequence[Path | str],
     *,
     shard: str | None = "shard",
     row: str | None = "row",
@@ -54,8 +54,9 @@ def scan(
         InputError: as `inspect`; two columns have one name. When it runs: a shard is not what its
             manifest says, or has a row that cannot be read; names file and line.
     """
-    paths = [data] if isinstance(data, Path) else data
-    return scan_table(inspect(paths, jobs=jobs, report=report), shard=shard, row=row)
+    paths = [data] if isinstance(data, Path | str) else data
+    manifest = inspect(list(map(Path, paths)), jobs=jobs, report=report)
+    return scan_table(manifest, shard=shard, row=row)
 
 
 def scan_table(
