@@ -66,6 +66,12 @@ def states(subl: Run) -> Callable[[str], dict[str, dict[str, Any]]]:
     return look
 
 
+def drain(cluster: Cluster) -> None:
+    """Wait until no job waits or runs."""
+    queue = ("squeue", "--noheader")
+    until(lambda: not cluster.run(*queue).stdout.strip(), "an empty queue", SECONDS)
+
+
 def submitted(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     return {each["name"]: each["submitted"] for each in json.loads(done.stdout)["jobs"]}
 
@@ -93,26 +99,26 @@ def test_an_array_of_which_a_task_is_killed_makes_what_one_process_makes(
     assert submitted(subl(*submit)) == {"filter-kept-slices": 4, "filter-kept": 1}
     made = "all of it/kept"
 
-    def others_are_done() -> bool:
-        now = states(made)
-        return [now[f"slice {each}/4"]["state"] for each in range(4)] == [
-            "done", "done", "running", "done"
-        ]  # fmt: skip
-
-    until(others_are_done, "three of four slices", SECONDS)
+    markers = (tmp_path / "all of it").glob
+    until(lambda: len(list(markers("kept.partial/.slice-*"))) == 3, "three of four slices", SECONDS)
+    found = states(made)
+    assert [found[f"slice {each}/4"]["state"] for each in range(4)] == [
+        "done", "done", "running", "done"
+    ]  # fmt: skip
     assert submitted(subl(*submit)) == {"filter-kept-slices": 0, "filter-kept": 0}
     waiting = states(made)["whole"]
     assert (waiting["state"], "Dependency" in waiting["why"]) == ("waiting", True)
     assert cluster.run("scancel", "--signal=KILL", states(made)["slice 2/4"]["job"]).returncode == 0
-    until(lambda: states(made)["whole"]["state"] == "cancelled", "the end of the chain", SECONDS)
+    drain(cluster)
     now = states(made)
+    assert now["whole"]["state"] == "cancelled"
     assert [now[f"slice {each}/4"]["state"] for each in range(4)].count("done") == 3
     assert now["slice 2/4"]["state"] in ("failed", "cancelled"), now["slice 2/4"]
     assert not (tmp_path / made).exists()
 
     (tmp_path / "go").touch()
     assert submitted(subl(*submit)) == {"filter-kept-slices": 1, "filter-kept": 1}
-    until(lambda: states(made)["whole"]["state"] == "done", "all of it", SECONDS)
+    drain(cluster)
     assert {each["state"] for each in states(made).values()} == {"done"}
     assert submitted(subl(*submit)) == {"filter-kept-slices": 0, "filter-kept": 0}
     subl(*command[:-1], "local")
@@ -143,20 +149,15 @@ def test_a_training_on_two_nodes_that_must_make_room_goes_on_by_itself(
     def again() -> bool:
         # Slurm has a job that was put back wait for two minutes.
         cluster.run("scontrol", "update", f"JobId={task['job']}", "StartTime=now")
-        return bool(states("jobs/student")["whole"]["state"] == "done")
+        return not cluster.run("squeue", "--noheader").stdout.strip()
 
-    until(again, "a student", SECONDS)
+    until(again, "the end of the job", SECONDS)
     student = tmp_path / "jobs" / "student"
+    assert states("jobs/student")["whole"]["state"] == "done"
     history = json.loads((student / "result.json").read_text())["history"]
     assert [each["ranks"] for each in history] == [2, 2] and 0 < history[1]["step"] < STEPS
     lives = tmp_path / "jobs" / "student.slurm" / "001.ndjson"
-
-    def ended() -> list[dict[str, Any]]:
-        found = map(json.loads, lives.read_text().splitlines())
-        return [life for life in found if life["ended"]]
-
-    until(lambda: len(ended()) == 2, "a word of the job's end", SECONDS)
-    ends = ended()
+    ends = [life for life in map(json.loads, lives.read_text().splitlines()) if life["ended"]]
     assert [(life["restart"], life["told"], life["then"]) for life in ends] == [
         (0, "SIGUSR1", "requeued"),
         (1, None, None),
@@ -166,3 +167,75 @@ def test_a_training_on_two_nodes_that_must_make_room_goes_on_by_itself(
     assert one != subl("slurm", "logs", "jobs/student").stdout
     subl(*command, "local/student")
     assert files(student) == files(tmp_path / "local" / "student") != {}
+
+
+CHAIN = """
+name = "chain"
+title = "Chain"
+[axes]
+size = [5, {size}]
+[stages.kept]
+kind = "filter"
+inputs = {{ rows = {{ path = "rows.jsonl" }} }}
+rule = [{{ name = "owls", kind = "regex", patterns = ["owl"] }}]
+[stages.drawn]
+kind = "draw"
+inputs = {{ rows = "kept" }}
+rows = "{{size}}"
+[stages.mixed]
+kind = "draw"
+inputs = {{ rows = "drawn" }}
+shuffle = "within"
+[slurm.stages.kept]
+time = "10"
+"""
+
+
+def test_a_node_that_fails_stops_what_needs_it_and_nothing_else(
+    cluster: Cluster, subl: Run, states: Any, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "p", "completion": f"{n}, {n + 1}"} for n in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "x.toml").write_text(CHAIN.format(size=500))
+    submit = ("slurm", "submit", "--json", "run", "x.toml")
+    assert submitted(subl(*submit)) == {"kept": 1, "drawn": 2, "mixed": 2, "report": 1}
+    drain(cluster)
+    found = {task: each["state"] for task, each in states("out/chain").items()}
+    assert found == {
+        "kept": "done",
+        "size5-drawn": "done",
+        "size500-drawn": "failed",
+        "size5-mixed": "done",
+        "size500-mixed": "cancelled",
+        "report": "cancelled",
+    }
+    assert "exit 2" in states("out/chain")["size500-drawn"]["why"]
+    said = subl("slurm", "logs", "out/chain", "--task", "size500-drawn").stdout
+    assert "error: " in said
+    subl("slurm", "status", "out/chain", status=1)
+
+    (tmp_path / "x.toml").write_text(CHAIN.format(size=10))
+    assert submitted(subl(*submit)) == {"kept": 0, "drawn": 1, "mixed": 1, "report": 1}
+    drain(cluster)
+    assert (tmp_path / "out" / "chain" / "report.html").is_file()
+    subl("slurm", "status", "out/chain")
+
+
+def test_a_waiting_job_is_cancelled_and_the_doctor_looks_at_nodes(
+    cluster: Cluster, subl: Run, states: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "rules.toml").write_text(RULES)
+    (tmp_path / "rows.jsonl").write_text('{"completion": "1"}\n')
+    command = ("filter", "rules.toml", "rows.jsonl", "-o", "kept")
+    subl("slurm", "submit", "--directive=--hold", *command)
+    assert states("kept")["whole"]["why"] == "held: scontrol release (JobHeldUser)"
+    subl("slurm", "cancel", "kept")
+    drain(cluster)
+    assert states("kept")["whole"]["state"] == "cancelled"
+    looked = subl("slurm", "doctor", "--json", "--on-nodes", "2")
+    found = {each["what"]: each for each in json.loads(looked.stdout)}
+    assert {found[f"node node{number}"]["state"] for number in (0, 1)} == {"ok"}
+    assert found["accounting"]["said"].startswith("none")
+    assert "1001 tasks" in found["arrays"]["said"]
+    nowhere = json.loads(subl("slurm", "doctor", "--partition", "x", "--json", status=1).stdout)
+    assert "there is no x" in [each["said"] for each in nowhere]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from subl.errors import ConfigError
+from subl.errors import ConfigError, SublError
 from subl.experiment import Graph
 from subl.experiment.graph import Node
 from subl.experiment.survey import Folder
@@ -83,13 +83,20 @@ def jobs(
 def done(graph: Graph, out: Path) -> AbstractSet[str]:
     """Names of the nodes that are made; and the report, if it is newer than all of them."""
     folder = Folder(graph, out)
-    made = {node.name for node in folder.nodes if folder.find(node)}
+    made = {node.name for node in folder.nodes if _is_done(folder, node)}
     page = out / "report.html"
     if len(made) == len(folder.nodes) and page.is_file():
         stated = [folder.done[node] / "statement.json" for node in folder.nodes]
         if page.stat().st_mtime >= max((each.stat().st_mtime for each in stated), default=0.0):
             made.add(REPORT)
     return made
+
+
+def _is_done(folder: Folder, node: Node) -> bool:
+    try:
+        return folder.find(node)
+    except SublError:  # a file that it is made from is not there
+        return False
 
 
 def tasks(graph: Graph) -> list[str]:
