@@ -193,6 +193,9 @@ def test_a_chain_with_many_ways_through_it_is_asked_once() -> None:
     for number in range(40):
         node = LineageNode(str(number), "", "distill", "0", inputs=(node, replace(node, name="b")))
     assert not node.verified()
+    first, again = node.to_json()["inputs"]
+    assert (len(first["inputs"]), first["as_above"]) == (2, False)
+    assert (again["inputs"], again["as_above"]) == ([], True)
 
 
 def test_a_path_that_is_not_there_is_named(run: Path) -> None:

@@ -55,6 +55,13 @@ class LineageNode:
                 yield from node._all(seen)
 
     def to_json(self) -> dict[str, Any]:
+        """As JSON: what is behind a node stands where the node is first named, and is `as_above` in
+        other places: there may be very many ways to it."""
+        return self._to_json(set())
+
+    def _to_json(self, seen: set[int]) -> dict[str, Any]:
+        again = bool(self.inputs) and id(self.inputs) in seen
+        seen.add(id(self.inputs))
         return {
             "name": self.name,
             "path": self.path,
@@ -62,7 +69,8 @@ class LineageNode:
             "format_version": self.format_version,
             "digest": self.digest,
             "problems": list(self.problems),
-            "inputs": [node.to_json() for node in self.inputs],
+            "inputs": [] if again else [node._to_json(seen) for node in self.inputs],
+            "as_above": again,
         }
 
 
