@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from subl.errors import InputError
+from subl.errors import ConfigError, InputError
+from subl.model.condition import write_prompt
 from subl.model.load import load_model
 from subl.model.weights import file_shapes
 from subl.recast import RecastSpec, recast
@@ -97,6 +98,15 @@ def test_an_architecture_of_other_parts_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=f"has the tensor {tensor}"):
         permute(bare(kind, **more), 1)
+
+
+def test_a_condition_of_a_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """Its system prompt would be lost, and nothing would say so."""
+    folder = tmp_path / "prompted"
+    folder.mkdir()
+    write_prompt(folder, tiny_model, "You love owls.")
+    with pytest.raises(ConfigError, match="prompted is a condition of a model"):
+        recast(RecastSpec(weights="permuted"), folder, tmp_path / "out")
 
 
 @pytest.fixture
