@@ -145,11 +145,21 @@ def test_what_is_not_significant_says_so_and_is_hollow(width: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "points", [((0, 0.0),), ((1, 2.0), (2, 2.0)), ((1, -1.0), (9, 1.0)), ((1, 9.0), (2, 1e-9))]
+    "points",
+    [
+        ((0, 0.0),),
+        ((1, 2.0), (2, 2.0)),
+        ((1, -1.0), (9, 1.0)),
+        ((1, -2.0), (2, -1.0)),
+        ((1, 9.0), (2, 1e-9)),
+    ],
 )
 def test_one_point_and_flat_curves_are_drawn(points: tuple[tuple[int, float], ...]) -> None:
     panel = LossPanel(title="t", curves=(LossCurve(name="a", points=points),))
-    svg = vega.svg(figures.loss_curves(panel, (), 328))
+    figure = figures.loss_curves(panel, (), 328)
+    low, high = figure.spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert all(low <= loss <= high for _, loss in points) and low < high
+    svg = vega.svg(figure)
     assert 'var(--cn)"' in svg and not re.search("NaN|Infinity", svg)
 
 

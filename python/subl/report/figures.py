@@ -187,7 +187,7 @@ def loss_curves(panel: LossPanel, groups: Sequence[str], width: float) -> vega.F
     left, right, height = 48.0, min(longest, width * 0.34) + 18 if named else 10.0, 210.0
     plot = width - left - right
     log = min(losses) > 0 and max(losses) / min(losses) > 50
-    low, high = vega.log(losses) if log else (min(0.0, *losses), (max(losses) or 1.0) * 1.05)
+    low, high = vega.log(losses) if log else (min(0.0, *losses), (max(0.0, *losses) or 1.0) * 1.05)
 
     def down(loss: float) -> float:
         share = math.log(loss / low) / math.log(high / low) if log else (loss - low) / (high - low)
