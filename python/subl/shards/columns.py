@@ -1,11 +1,12 @@
 """What the values of a column are, so that Polars keeps each of them as it is.
 
-A *kind* is a value of JSON itself: the name of a scalar (`string`, `int`, `float`, `bool`, `null`),
-a list with the kind of its elements, an object with the kind of each key. `json` is the kind of
-what no type of Polars takes without a loss: values of several kinds, objects whose keys differ,
-integers beyond 64 bits, and numbers that Polars would spell in another way (`1.50`, `1e-5`). A
-column of it holds texts of JSON, as Arrow's type `arrow.json` says, and the filter's rules look
-into it. A type of Parquet that JSON does not have is a kind by its own name.
+A *kind* is a value of JSON itself: the name of a scalar, a list with the kind of its elements, an
+object with the kind of each key. Scalars are `string`, `bool`, `null`, and of numbers `int` (exact
+in a float), `long` (64 bits), `float`, and `number`: floats that a column would spell in another
+way (`1.50`, `1e-5`), or integers among them. `json` is the kind of what no type of Polars takes:
+values of several kinds, objects whose keys differ, larger numbers. A column of it holds texts of
+JSON, as Arrow's type `arrow.json` says, and the filter's rules look into it. A type of Parquet that
+JSON does not have is a kind by its own name.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from subl.shards.decode import Spelled
+from subl.shards.decode import Respelled, Unbounded
 
 if TYPE_CHECKING:
     import polars
@@ -22,15 +23,27 @@ if TYPE_CHECKING:
 Kind = str | list[Any] | dict[str, Any]
 
 JSON = "json"
-SCALARS = frozenset({"string", "int", "float", "bool", "null"})
+NUMBER = "number"
+SCALARS = frozenset({"string", "bool", "null", "int", "long", "float", NUMBER})
+
+EXACT = 1 << 53
+"""Integers up to this are exact in a float."""
+
+_NUMBERS = {
+    frozenset(["int", "long"]): "long",
+    frozenset(["int", "float"]): NUMBER,
+    frozenset(["int", NUMBER]): NUMBER,
+    frozenset(["float", NUMBER]): NUMBER,
+}
+"""What there is of two kinds of numbers together."""
 
 _OF_TYPE: dict[type, Kind] = {
     str: "string",
-    int: "int",
     float: "float",
     bool: "bool",
     type(None): "null",
-    Spelled: JSON,
+    Respelled: NUMBER,
+    Unbounded: JSON,
 }
 
 
@@ -38,6 +51,8 @@ def kind_of(value: Any) -> Kind:
     """The kind of a value of a row that `Decoder` has read."""
     if (scalar := _OF_TYPE.get(type(value))) is not None:
         return scalar
+    if isinstance(value, int):
+        return "int" if -EXACT <= value <= EXACT else "long"
     if isinstance(value, list):
         nothing: Kind = "null"
         inner = reduce(merged, map(kind_of, value), nothing)
@@ -59,7 +74,16 @@ def merged(one: Kind, other: Kind) -> Kind:
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         kinds = {key: merged(kind, other[key]) for key, kind in one.items()}
         return JSON if JSON in kinds.values() else kinds
+    if isinstance(one, str) and isinstance(other, str):
+        return _NUMBERS.get(frozenset([one, other]), JSON)
     return JSON
+
+
+def respells(kind: Kind) -> bool:
+    """Whether a column of this kind spells some of its numbers in another way."""
+    if isinstance(kind, str):
+        return kind == NUMBER
+    return any(map(respells, kind.values() if isinstance(kind, dict) else kind))
 
 
 def written(kind: Kind) -> str:
@@ -92,6 +116,8 @@ def kind_of_dtype(dtype: Any) -> Kind:
 def _scalar_of(dtype: Any) -> Kind | None:
     import polars
 
+    if dtype == polars.Int64:
+        return "long"
     if dtype.is_integer() and dtype not in (polars.UInt64, polars.Int128, polars.UInt128):
         return "int"
     if dtype == polars.Float64:
@@ -120,9 +146,9 @@ def dtype_of(kind: Kind) -> polars.DataType:
     if isinstance(kind, dict):
         return polars.Struct({key: dtype_of(each) for key, each in kind.items()})
     match kind:
-        case "int":
+        case "int" | "long":
             return polars.Int64()
-        case "float":
+        case "float" | "number":
             return polars.Float64()
         case "bool":
             return polars.Boolean()

@@ -21,7 +21,7 @@ from pydantic import ByteSize, Field
 from subl.artifact import Artifact, Made, StageSpec, build, written_whole
 from subl.errors import InputError
 from subl.progress import Progress, Report, silent
-from subl.shards.columns import JSON, Kind
+from subl.shards.columns import JSON, Kind, respells
 from subl.shards.decode import texts
 from subl.shards.frame import blocks, kinds_of, scan_table
 from subl.shards.lines import row_lines
@@ -163,7 +163,9 @@ def _kept(shards: polars.DataFrame) -> tuple[dict[str, Kind], set[str]]:
     import polars
 
     rows = int(shards.get_column("rows").sum())
-    kinds = kinds_of(shards.lazy())
+    kinds = {
+        name: JSON if respells(kind) else kind for name, kind in kinds_of(shards.lazy()).items()
+    }
     each = shards.select(polars.col("columns").explode()).unnest("columns").drop_nulls("name")
     sums = each.group_by("name").agg(polars.col("rows", "nulls").sum())
     absent = set()

@@ -8,6 +8,7 @@ surrogate pair.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -20,8 +21,14 @@ _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 """An escape that is half of a surrogate pair, beside its other half or not."""
 
 
-class Spelled(str):
-    """A number as it is spelled, where a column of Polars would spell it otherwise."""
+class Respelled(float):
+    """A number that a column of floats has, and spells otherwise: `1.50`, `1e-5`."""
+
+    __slots__ = ()
+
+
+class Unbounded(str):
+    """A number that no column of Polars has, as it is spelled: too many digits, or `1e999`."""
 
     __slots__ = ()
 
@@ -46,13 +53,16 @@ class Decoder:
             ValueError: the filter would reject it as unreadable; says why.
         """
         try:
-            row = self._decoder.decode(content.decode())
+            text = content.decode()
+            row, end = self._decoder.raw_decode(text)
         except UnicodeDecodeError as error:
             raise ValueError(f"it is not UTF-8 text: {error.reason}") from error
         except json.JSONDecodeError as error:
             raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from error
         except RecursionError as error:
             raise ValueError(_TOO_DEEP) from error
+        if end < len(text):
+            raise ValueError(f"not JSON: Extra data at character {end + 1}")
         if not isinstance(row, dict):
             raise ValueError(f"expected a JSON object, got {type(row).__name__}")
         if content.count(b"[") + content.count(b"{") > MOST_LEVELS and _levels(row) > MOST_LEVELS:
@@ -97,16 +107,20 @@ _PLAIN = json.JSONDecoder()
 _TOO_DEEP = f"more than {MOST_LEVELS} levels"
 
 
-def _float(text: str) -> float | Spelled:
+def _float(text: str) -> float | Unbounded:
     value = float(text)
     # Python and Rust do not begin to write exponents at the same numbers.
-    return value if repr(value) == text and "e" not in text else Spelled(text)
-
-
-def _int(text: str) -> int | Spelled:
-    if len(text) <= _INT_DIGITS and text != "-0" and -_INT64 <= (value := int(text)) < _INT64:
+    if repr(value) == text and "e" not in text:
         return value
-    return Spelled(text)
+    return Unbounded(text) if math.isinf(value) else Respelled(value)
+
+
+def _int(text: str) -> float | Unbounded:
+    if text == "-0":
+        return Respelled(text)
+    if len(text) <= _INT_DIGITS and -_INT64 <= (value := int(text)) < _INT64:
+        return value
+    return Unbounded(text)
 
 
 def _no_number(text: str) -> Any:

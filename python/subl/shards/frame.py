@@ -172,34 +172,44 @@ class _Reader:
                 check_same(file, size, modified_ns)
                 own = {each["name"]: read_kind(each["kind"]) for each in described}
                 names = [name for name in self.schema if name in own]
-                found = (
-                    self._parquet(file, names, own)
-                    if packing == "parquet"
-                    else self._exact(file, names)
-                    if is_exact and not any(self.kinds[name] == JSON for name in names)
-                    else self._read(file, names)
-                )
+                read = self._lines_of_python
+                if packing == "parquet":
+                    read = self._parquet
+                elif is_exact:
+                    read = self._lines_of_polars
+                found = read(file, names, own)
                 for numbers, frame in found:
                     missing = [name for name in self.schema if name not in own]
                     nulls = self._columns({name: [None] * len(numbers) for name in missing})
                     yield path, numbers, frame.with_columns(nulls)
                 check_same(file, size, modified_ns)
 
-    def _exact(self, file: Path, names: Sequence[str]) -> Iterator[Found]:
-        """Lines that Polars reads."""
+    def _lines_of_polars(
+        self, file: Path, names: Sequence[str], own: Mapping[str, Kind]
+    ) -> Iterator[Found]:
+        """Lines, of which Polars reads what has a type."""
         import polars
 
-        schema, line = {name: self.schema[name] for name in names}, 1
+        apart = [name for name in names if self.kinds[name] == JSON]
+        schema = {name: self.schema[name] for name in names if name not in apart}
+        line = 1
         for block in blocks(file):
             try:
                 frame = polars.read_ndjson(block, schema=schema)
             except polars.exceptions.PolarsError as error:
                 raise InputError(f"cannot read {file} from line {line} on: {error}") from error
+            if apart:
+                lines = (each.strip(BLANK) for each in block.split(b"\n"))
+                written = [texts(content.decode()) for content in lines if content]
+                values = {name: self._texts(name, written) for name in apart}
+                frame = frame.with_columns(self._columns(values))
             yield _numbers(block, line, len(frame)), frame
             line += block.count(b"\n")
 
-    def _read(self, file: Path, names: Sequence[str]) -> Iterator[Found]:
-        """Lines that Python reads."""
+    def _lines_of_python(
+        self, file: Path, names: Sequence[str], own: Mapping[str, Kind]
+    ) -> Iterator[Found]:
+        """Lines of which Polars would read something else."""
         import polars
 
         decoder, lines = Decoder(), row_lines(file)
@@ -213,11 +223,10 @@ class _Reader:
                     if not self.skip:
                         raise InputError(f"{file}, line {number}: {error}") from error
             written = [texts(content.decode()) for *_, content in read] if apart else []
-            rows = [row for _, row, _ in read]
             values = {
                 name: self._texts(name, written)
                 if name in apart
-                else [row.get(name) for row in rows]
+                else [row.get(name) for _, row, _ in read]
                 for name in names
             }
             frame = polars.DataFrame(height=len(read)).with_columns(self._columns(values))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from subl.artifact import Reading, input_digest
-from subl.shards.columns import JSON, Kind, kind_of, kind_of_dtype, merged
+from subl.shards.columns import EXACT, JSON, Kind, kind_of, kind_of_dtype, merged
 from subl.shards.columns import written as written_kind
 from subl.shards.decode import Decoder
 from subl.shards.format import format_of
@@ -26,6 +26,7 @@ _MARK_BYTES = 1 << 20
 """How far apart the places are from which a plain file can be read on."""
 
 _EXACT_BITS = 6
+_EXACT = (-EXACT, EXACT)
 
 Record = dict[str, Any]
 """What a manifest says of a shard, by the names of its columns."""
@@ -64,14 +65,21 @@ class _Column:
     rows: int = 0
     nulls: int = 0
     lengths: Counter[int] = field(default_factory=Counter)
+    scalars: set[str] = field(default_factory=set)
 
     def add(self, value: Any) -> None:
         self.rows += 1
         if value is None:
             self.nulls += 1
-        elif type(value) is str:  # and no number as it is spelled
+            return
+        if type(value) is str:  # a number is one, too, where it is kept as it is spelled
             self.lengths[len(value)] += 1
-        if self.kind != (kind := kind_of(value)):
+        kind = kind_of(value)
+        if isinstance(kind, str):
+            if kind in self.scalars:
+                return
+            self.scalars.add(kind)
+        if self.kind != kind:
             self.kind = merged(self.kind, kind)
 
     def described(self, name: str) -> Record:
@@ -129,13 +137,19 @@ def _lines(path: Path, packing: str) -> Record:
 
 
 def _parquet(path: Path) -> Record:
+    import polars
+
     schema, absent = schema_of(path), absent_of(path)
     columns = {name: _Column(kind_of_dtype(dtype)) for name, dtype in schema.items()}
+    for column in columns.values():
+        column.kind = "int" if column.kind == "long" else column.kind  # until there is a larger one
     ids: list[Any] = []
     for frame in read_frames(path):
         for name, column in columns.items():
             values = frame.get_column(name)
             missing = values.null_count()
+            if column.kind == "int" and not values.cast(polars.Int64).is_between(*_EXACT).all():
+                column.kind = "long"
             column.rows += len(values)
             if name in absent:
                 column.rows -= missing

@@ -117,30 +117,27 @@ def _looked(
     import polars
 
     now = _now(data)
-    places = ["position", "path", "name", "made_by"]
+    places = now.select("position", *_PLACES)
     tables = []
     if known is not None:
-        rest = known.drop("path", "name", "made_by").unique("identity", keep="last")
-        tables.append(now.drop("size").join(rest, on="identity"))
+        rest = known.drop(_PLACES).unique("identity", keep="last")
+        tables.append(now.select("position", "identity").join(rest, on="identity"))
         now = now.join(rest, on="identity", how="anti")
-    rows, says = now.to_dicts(), stated(data)
-    tasks = [(file, says.get(file)) for file in (Path(row["path"]) for row in rows)]
-    sizes = [row["size"] for row in rows]
+    files, sizes = list(map(Path, now.get_column("path"))), now.get_column("size").to_list()
+    positions, says = now.get_column("position"), stated(data)
     done, total = 0, sum(sizes)
     records: list[Record] = []
-    for number, record in spread(look, tasks, sizes, jobs):
-        row = rows[number]
+    for number, record in spread(look, [(file, says.get(file)) for file in files], sizes, jobs):
         found(record)
-        records.append({**record, **{key: row[key] for key in places}})
+        records.append({**record, "position": positions[number]})
         if len(records) == _CHUNK_ROWS:  # they are smaller in a table
             tables.append(_table(records))
             records = []
-        done += row["size"]
-        report(Progress("inspect", done, total, "bytes", row["name"]))
+        done += sizes[number]
+        report(Progress("inspect", done, total, "bytes", files[number].name))
     tables.append(_table(records))
-    columns = ["position", *schema()]
-    table = polars.concat([table.select(columns) for table in tables])
-    return table.sort("position").drop("position")
+    table = polars.concat([each.select(tables[-1].columns) for each in tables])
+    return table.join(places, on="position").sort("position").select(list(schema()))
 
 
 def _now(data: Sequence[Path]) -> polars.DataFrame:
@@ -164,7 +161,8 @@ def _now(data: Sequence[Path]) -> polars.DataFrame:
 def _table(records: Sequence[Record]) -> polars.DataFrame:
     import polars
 
-    return polars.DataFrame(records, {"position": polars.UInt32, **schema()})
+    columns = {name: dtype for name, dtype in schema().items() if name not in _PLACES}
+    return polars.DataFrame(records, {"position": polars.UInt32, **columns})
 
 
 def _made_by(path: Path) -> str | None:
@@ -177,3 +175,5 @@ def _made_by(path: Path) -> str | None:
 
 
 _CHUNK_ROWS = 10_000
+_PLACES = ("path", "name", "made_by")
+"""What a manifest says of where a file is, and not of what is in it."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, TypeVar
+
+from subl.errors import StageError
 
 T = TypeVar("T")
 
@@ -26,6 +29,9 @@ def spread(
     Args:
         work: a function of a module.
         sizes: bytes that a task is about: in several processes, the largest are begun first.
+
+    Raises:
+        StageError: a process was killed.
     """
     jobs = min(jobs, len(tasks), 1 + sum(sizes) // _WORTH_BYTES)
     if jobs <= 1:
@@ -37,6 +43,10 @@ def spread(
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise StageError(
+                "a process that worked on shards was killed", hint="is memory short? give fewer -j"
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
