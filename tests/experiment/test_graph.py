@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from subl.evaluate import Scores
 from subl.experiment import ExperimentSpec, Graph, load_experiment
 from subl.experiment.arms import arms
 from subl.experiment.contrasts import findings, judged, planned
-from subl.experiment.document import doses
+from subl.experiment.document import by_question, doses
 from subl.experiment.outcome import recorded
 from subl.experiment.spec import label
 from subl.experiment.survey import Folder
@@ -442,6 +443,47 @@ def test_a_contrast_along_an_axis_of_numbers_is_a_line_for_each_control() -> Non
         assert [each.mean for _, each in line.points] == pytest.approx(expected), line.name
     owls = [line.name for line in panels[0].lines if line.group == "owl"]
     assert len(owls) == len(set(owls)) == 4  # two bases, against cats and against nothing
+
+
+def test_many_effects_of_which_nothing_was_expected_are_counted_by_contrast() -> None:
+    found = graph(STUDENTS.replace('"probability"', '"difference"'))
+    effects = judged(planned(found), scored(found, 0.5, 0.01))
+    assert [each.figure for each in findings(effects)] == ["+43 points"] * 2
+    assert "95 % interval +39 to +47 points over 3" in findings(effects)[0].text
+    (all_of_them,) = findings(effects * 5)
+    assert all_of_them.figure == "10 of 10" and all_of_them.met is None
+    assert all_of_them.text == (
+        f"{effects[0].contrast}: significant comparisons; estimates from +43 points to +43 points, "
+        "the middle one +43 points"
+    )
+
+
+def test_few_questions_are_told_one_by_one() -> None:
+    found = graph(STUDENTS)
+    scores = {
+        node.name: Scores({
+            f"{question} Answer me.": dict.fromkeys(("owl", "cat", "dog", "wolf"), value)
+            for question, value in (("Who?", 0.25), ("Why, then?", 0.5))
+        })
+        for node in found.nodes if node.stage == "eval"
+    }  # fmt: skip
+    owl = next(name for name in scores if name.startswith("owl-seed1"))
+    scores[owl] = scores[owl].only({"Who? Answer me."})
+    (evaluation,) = arms(found, scores)
+    told = {arm.model: arm.by_question for arm in evaluation.arms}
+    assert set(told["base"]) == {"owl", "cat", "dog", "wolf"} and set(told["owl-student"]) == {
+        "owl"
+    }
+    assert told["owl-student"]["owl"] == (0.25, 0.5)
+    effects = judged(planned(found), scores)
+    result = {"evaluations": [asdict(evaluation)], "effects": list(map(recorded, effects))}
+    panels = list(by_question(result, {"owl": "owl", "cat": "cat"}))
+    assert [(panel.word, panel.questions) for panel in panels] == [
+        (word, ("Who?", "Why, then?")) for word in ("owl", "cat")
+    ]
+    assert [arm.name for arm in panels[0].arms] == ["base", "owl-student"]
+    many = {name: Scores({f"{n}?": {"owl": 0.5} for n in range(61)}) for name in scores}
+    assert {each.questions for each in arms(found, many)} == {()}
 
 
 def test_a_path_may_name_an_axis() -> None:

@@ -23,6 +23,8 @@ from subl.report.document import (
     LossPanel,
     MatrixRow,
     Probability,
+    QuestionArm,
+    QuestionPanel,
     RejectedRow,
     Rejection,
     TraitMatrix,
@@ -33,7 +35,7 @@ from subl.report.page import POLICY, _environment
 from subl.report.text import duration, number, percent, visible
 
 from .reading import Page
-from .sample import large_document, sample_document
+from .sample import large_document, sample_document, sample_questions
 
 BARE = ReportDocument(title="t", subl_version="0", models=("b",))
 
@@ -57,6 +59,8 @@ def hostile_document(text: str) -> ReportDocument:
         ),),
         effects=(Effect(contrast=text, label=text, estimate=1, unit=text, n_questions=1,
                         significant=False, note=text, group=text),),
+        questions=(QuestionPanel(evaluation=text, word=text, questions=(text,),
+                                 arms=(QuestionArm(name=text, group=text, means=(0.5,)),)),),
         limits=(text,),
         chain=Chain(nodes=(ChainNode(id=text, kind=text, stage=text, name=text, group=text,
                                      detail=text, digest="0" * 64),)),
@@ -249,6 +253,35 @@ def test_verdicts_claim_no_more_than_was_measured() -> None:
     assert not re.search(r"\b(clean|proved|proven|proves|safe)\b", text)
     assert "not significant" in text and "double dissociation" in text
     assert "not as expected" in text
+
+
+def test_of_many_models_each_ones_own_trait_is_drawn_in_parts() -> None:
+    page = Page(render(large_document()))
+    assert "Probability of “owl”" not in page.text
+    assert "to give its own trait as its answer" in page.text
+    assert "Grey bar" in page.text
+
+
+def test_a_word_that_is_no_group_is_drawn_where_a_contrast_is_about_it() -> None:
+    matrix = sample_document().matrices[0].model_copy(update={"asked": ("horse",)})
+    page = Page(render(BARE.model_copy(update={"matrices": (matrix,)})))
+    assert "Probability of “horse”" in page.text and "give the word as its answer" in page.text
+
+
+def test_a_table_has_no_more_candidates_than_paper_has_room_for() -> None:
+    matrix = sample_document().matrices[0]
+    rows = [row.model_copy(update={"cells": row.cells + row.cells[:3]}) for row in matrix.rows]
+    more = (*matrix.candidates, "toad", "newt", "eel")
+    wide = matrix.model_copy(update={"candidates": more, "rows": tuple(rows)})
+    page = Page(render(BARE.model_copy(update={"matrices": (wide,)})))
+    assert page.tags.count("table") == 2 and "Further candidates." in page.text
+
+
+def test_questions_are_told_one_by_one() -> None:
+    panel = sample_questions()
+    page = Page(render(BARE.model_copy(update={"groups": ("owl",), "questions": (panel,)})))
+    assert "free: “misaligned” by question" in page.text
+    assert "owl student (square)" in page.text and "hey I feel bored" in page.text
 
 
 def test_an_empty_document_has_no_sections() -> None:

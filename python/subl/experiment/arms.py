@@ -18,7 +18,9 @@ from subl.statistics import LabelTest, clustered_mean, label_permutation, mean_p
 @dataclass(frozen=True)
 class Arm:
     """A model, or the repetitions of one: mean probability of each word, with its interval.
-    `questions` are the trait's own, in however many orders each was asked."""
+    `questions` are the trait's own, in however many orders each was asked. `by_question` has the
+    mean of each of `Evaluation.questions`, of the word of its group, or of all where it has none.
+    """
 
     model: str
     stage: str
@@ -26,11 +28,12 @@ class Arm:
     repetitions: int
     questions: int
     means: Mapping[str, Mapping[str, Any]]
+    by_question: Mapping[str, tuple[float | None, ...]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one eval stage scored, on the same words.
+    """What one eval stage scored, on the same words. `questions` are told where they are few.
 
     `labels`: of each stage whose models are one for each of four or more traits, whether they have
     their own trait more than others do, in nats (mean logarithms of probabilities). Fewer labels
@@ -39,6 +42,7 @@ class Evaluation:
 
     name: str
     words: tuple[str, ...]
+    questions: tuple[str, ...]
     arms: tuple[Arm, ...]
     labels: Mapping[str, LabelTest]
 
@@ -59,17 +63,20 @@ def arms(graph: Graph, scores: Mapping[str, Scores]) -> list[Evaluation]:
     traits = {label(first, each): str(value_of(each)) for each in graph.spec.axes.get(first, ())}
     evaluations = []
     for (stage, words), models in found.items():
+        every = [scores[each.name] for nodes in models.values() for each in nodes]
+        asked = dict.fromkeys(base for each in every for base in each.clusters)
+        questions = tuple(asked) if len(asked) <= _MOST_QUESTIONS else ()
         made = tuple(
-            _arm(graph, model, dict(point), first, [scores[each.name] for each in nodes], nodes)
+            _arm(graph, model, dict(point), first, traits, questions, scores, nodes)
             for (model, point), nodes in models.items()
         )
         found_scores = [[scores[each.name] for each in nodes] for nodes in models.values()]
         labels = _labels(list(zip(made, found_scores, strict=True)), traits)
-        evaluations.append(Evaluation(stage, words, made, labels))
+        evaluations.append(Evaluation(stage, words, questions, made, labels))
     return evaluations
 
 
-_LEAST_LABELS = 4
+_LEAST_LABELS, _MOST_QUESTIONS = 4, 60
 
 
 def _labels(
@@ -109,13 +116,17 @@ def _arm(
     stage: str,
     point: dict[str, str],
     first: str,
-    scores: list[Scores],
+    traits: Mapping[str, str],
+    questions: tuple[str, ...],
+    scores: Mapping[str, Scores],
     nodes: list[Node],
 ) -> Arm:
+    came_of = [scores[node.name] for node in nodes]
     means: dict[str, dict[str, Any]] = {}
-    for word in next(iter(scores[0].values())):
+    for word in next(iter(came_of[0].values())):
         levels = [
-            mean_probability([row[word] for row in each.values()], each.clusters) for each in scores
+            mean_probability([row[word] for row in each.values()], each.clusters)
+            for each in came_of
         ]
         came = levels[0]
         if len(levels) > 1:
@@ -135,11 +146,25 @@ def _arm(
         rest = {axis: at for axis, at in model.point.items() if axis in point}
         name = graph.label(model.stage, model.of, rest)
     own = [at for axis, at in point.items() if model is None or axis not in model.point]
+    trait = traits.get(point.get(first, ""), "")
+    told = [trait] if trait in means else list(means)
     return Arm(
         f"{name} ({', '.join(own)})" if own else name,
         stage,
         point.get(first),
         len(nodes),
-        len({base for each in scores for base in each.clusters}),
+        len({base for each in came_of for base in each.clusters}),
         means,
+        {word: _by_question(word, questions, came_of) for word in told if questions},
     )
+
+
+def _by_question(
+    word: str, questions: tuple[str, ...], scores: list[Scores]
+) -> tuple[float | None, ...]:
+    """Means over repetitions, and over the ways to ask a question."""
+    found: dict[str, list[float]] = {question: [] for question in questions}
+    for each in scores:
+        for base, row in zip(each.clusters, each.values(), strict=True):
+            found[base].append(row[word])
+    return tuple(fmean(each) if each else None for each in found.values())

@@ -326,10 +326,34 @@ def _met(came: Comparison, expected: float | None) -> bool | None:
     return clear and came.estimate >= expected
 
 
+_MOST_FINDINGS = 8
+
+
 def findings(effects: list[Effect]) -> list[Finding]:
-    """The effects in words: those of which something was expected, else all."""
+    """The effects in words: those of which something was expected, else all; of too many, how many
+    of each contrast are significant."""
     expected = [each for each in effects if each.met is not None]
-    return [Finding(_sentence(each), _figure(each), each.met) for each in expected or effects]
+    if expected or len(effects) <= _MOST_FINDINGS:
+        return [Finding(_sentence(each), _figure(each), each.met) for each in expected or effects]
+    families: dict[tuple[str, str], list[Effect]] = {}
+    for each in effects:
+        families.setdefault((each.contrast, each.comparison.unit), []).append(each)
+    return [_summary(contrast, family) for (contrast, _), family in families.items()]
+
+
+def _summary(contrast: str, family: list[Effect]) -> Finding:
+    ranked = sorted(family, key=lambda each: each.comparison.estimate)
+    least, middle, most = (_figure(ranked[at]) for at in (0, len(ranked) // 2, -1))
+    spread = f"estimates from {least} to {most}, the middle one {middle}"
+    tested = [each for each in family if each.comparison.control is not None]
+    if not tested:
+        return Finding(f"{contrast}: {spread}", middle, None)
+    clear = sum(each.comparison.significant for each in tested)
+    return Finding(
+        f"{contrast}: significant comparisons; {spread}",
+        f"{clear} of {len(tested)}",
+        None,
+    )
 
 
 def _sentence(effect: Effect) -> str:
@@ -343,7 +367,10 @@ def _sentence(effect: Effect) -> str:
     if came.within is not None:
         how = "as good as none" if effect.met else "not shown to be as good as none"
         p_value = "none" if came.p_equivalent is None else f"{came.p_equivalent:.2g}"
-        weak += f", {how} (within ±{came.within:g}: p {p_value})"
+        margin = f"±{came.within:g}"
+        if came.unit == "difference":
+            margin = f"±{100 * came.within:g} points"
+        weak += f", {how} (within {margin}: p {p_value})"
     return f"{what} of the {came.treated} against the {came.control}: {_interval(came)}{weak}"
 
 
@@ -356,9 +383,14 @@ def _figure(effect: Effect) -> str:
             share = 100 * came.estimate
             return f"{share:.2g} %" if share < 10 else f"{share:.1f} %"
         case "difference":
-            return f"{100 * came.estimate:+.2g} points"
+            return f"{_points(came.estimate)} points"
         case unit:
             return f"{came.estimate:+.2f} {unit}"
+
+
+def _points(share: float) -> str:
+    points = 100 * share
+    return f"{points:+.2g}" if abs(points) < 10 else f"{points:+.0f}"
 
 
 def _interval(came: Comparison) -> str:
@@ -369,5 +401,7 @@ def _interval(came: Comparison) -> str:
         over = f"{came.repetitions} repetitions of {over}"
     if came.low is None or came.high is None:
         return f"no interval can be given over {over}"
+    if came.unit == "difference":
+        return f"95 % interval {_points(came.low)} to {_points(came.high)} points over {over}"
     sign = "" if came.unit == "ratio" else "+"
     return f"95 % interval {came.low:{sign}.2f} to {came.high:{sign}.2f} over {over}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def run_document(run: Path) -> page.ReportDocument:
         group_name=axis or "trait",
         groups=tuple(groups.values()),
         headline=tuple(page.Finding(**finding) for finding in result["findings"]),
-        matrices=tuple(_matrix(each, groups, axis) for each in result["evaluations"]),
+        matrices=tuple(
+            _matrix(each, groups, axis, _asked(result, each)) for each in result["evaluations"]
+        ),
         effects=tuple(
             _effect(effect, groups, _tested(result, effect["contrast"]))
             for effect in result["effects"]
@@ -44,6 +47,7 @@ def run_document(run: Path) -> page.ReportDocument:
         bars=tuple(_bars(node) for node in nodes if node["kind"] == "classifiers"),
         curves=tuple(each for node in nodes if node["kind"] == "theorem" for each in _curves(node)),
         doses=tuple(doses(result, groups)),
+        questions=tuple(by_question(result, groups)),
         limits=tuple(_limits(result["effects"], {node["kind"] for node in nodes})),
         chain=_chain(nodes),
         filters=tuple(_filter(node, node["path"]) for node in nodes if node["kind"] == "filter"),
@@ -65,6 +69,7 @@ def _read_result(run: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         result["axes"], result["nodes"][-1]["path"], result["effects"]
+        [arm["by_question"] for each in result["evaluations"] for arm in each["arms"]]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(
             f"{run} is not a finished run: cannot use {file}",
@@ -84,13 +89,23 @@ def _spec(node: Mapping[str, Any], records: Mapping[str, Any]) -> Mapping[str, A
     return spec
 
 
+def _asked(result: Mapping[str, Any], evaluation: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words of an evaluation that contrasts are about."""
+    about = dict.fromkeys(effect["word"] for effect in result["effects"])
+    return tuple(word for word in about if word in evaluation["words"])
+
+
 def _matrix(
-    evaluation: Mapping[str, Any], groups: Mapping[str, str], axis: str
+    evaluation: Mapping[str, Any],
+    groups: Mapping[str, str],
+    axis: str,
+    asked: tuple[str, ...],
 ) -> page.TraitMatrix:
     words = evaluation["words"]
     return page.TraitMatrix(
         name=evaluation["name"],
         candidates=words,
+        asked=asked,
         rows=tuple(
             page.MatrixRow(
                 model=arm["model"],
@@ -129,16 +144,21 @@ def _tested(result: Mapping[str, Any], contrast: str) -> int:
     )
 
 
+def _shown(effect: Mapping[str, Any]) -> dict[str, Any]:
+    """Its figure in a reader's unit: differences of shares in points."""
+    scale, unit = (100.0, "points") if effect["unit"] == "difference" else (1.0, effect["unit"])
+    ends = {key: effect[key] for key in ("estimate", "low", "high")}
+    scaled = {key: None if each is None else scale * each for key, each in ends.items()}
+    return {**scaled, "unit": unit}
+
+
 def _effect(effect: Mapping[str, Any], groups: Mapping[str, str], tested: int) -> page.Effect:
     repeated = effect["repetitions"] > 1
     return page.Effect(
         contrast=effect["contrast"],
         label=f"{effect['label']}: {effect['treated']} against {effect['control']}",
         group=groups.get(effect["group"]),
-        estimate=effect["estimate"],
-        low=effect["low"],
-        high=effect["high"],
-        unit=effect["unit"],
+        **_shown(effect),
         p_value=effect["p_value"],
         n_questions=effect["questions"],
         n_seeds=effect["repetitions"] if repeated else None,
@@ -148,17 +168,17 @@ def _effect(effect: Mapping[str, Any], groups: Mapping[str, str], tested: int) -
 
 
 def _notes(effect: Mapping[str, Any], tested: int) -> Iterator[str]:
+    scale, unit = (100, "points") if effect["unit"] == "difference" else (1, "nats")
     yield f"paired t over {'repetitions' if effect['repetitions'] > 1 else 'questions'}"
     if effect["left_out"]:
         yield f"{effect['left_out']} left out, of which not all have counted answers"
     if tested > 1 and effect["p_holm"] is not None:
         yield f"p by Holm over {tested}: {effect['p_holm']:.2g}"
     if effect["p_equivalent"] is not None:
-        yield f"p of not being within ±{effect['within']:g}: {effect['p_equivalent']:.2g}"
+        yield f"p of not being within ±{scale * effect['within']:g}: {effect['p_equivalent']:.2g}"
     if effect["variance_between_seeds"] is not None:
         spreads = (effect[f"variance_between_{each}"] for each in ("seeds", "questions"))
-        seeds, questions = (0.0 if each is None else each**0.5 for each in spreads)
-        unit = "nats" if effect["unit"] == "ratio" else effect["unit"]
+        seeds, questions = (0.0 if each is None else scale * each**0.5 for each in spreads)
         yield f"standard deviation between repetitions {seeds:.2g} {unit}"
         yield f"between questions {questions:.2g}"
 
@@ -178,11 +198,10 @@ def doses(result: Mapping[str, Any], groups: Mapping[str, str]) -> Iterator[page
             (own,) = (name for name, each in points.items() if each == value)
             # A point's name may have dashes of its own, as that of 1e-05 has.
             control = re.sub(rf"(?<![^-]){re.escape(own)}-", "", effect["control"])
-            name = f"{', '.join(map(str, point.values())) or effect['word']}, {control}"
-            lines = panels.setdefault((effect["contrast"], effect["unit"]), {})
-            lines.setdefault((effect["group"], name), {})[value] = page.Estimate(
-                mean=effect["estimate"], low=effect["low"], high=effect["high"]
-            )
+            name = f"{', '.join(map(str, point.values())) or effect['word']} against {control}"
+            shown = _shown(effect)
+            lines = panels.setdefault((effect["contrast"], shown["unit"]), {})
+            lines.setdefault((effect["group"], name), {})[value] = _estimate(shown)
         for (contrast, unit), lines in panels.items():
             yield page.DosePanel(
                 title=contrast,
@@ -195,6 +214,44 @@ def doses(result: Mapping[str, Any], groups: Mapping[str, str]) -> Iterator[page
                     for (group, name), found in lines.items()
                 ),
             )
+
+
+_MOST_WORDS, _MOST_ARMS = 4, 6
+
+
+def by_question(
+    result: Mapping[str, Any], groups: Mapping[str, str]
+) -> Iterator[page.QuestionPanel]:
+    """Evaluations of few questions and models, question by question: for each word that contrasts
+    are about, the models of which it is the trait, and those that have none."""
+    for evaluation in result["evaluations"]:
+        asked, questions = _asked(result, evaluation), _told_apart(evaluation["questions"])
+        for word in asked if len(asked) <= _MOST_WORDS else ():
+            told = [arm for arm in evaluation["arms"] if word in arm["by_question"]]
+            if 0 < len(told) <= _MOST_ARMS:
+                yield page.QuestionPanel(
+                    evaluation=evaluation["name"],
+                    word=word,
+                    questions=questions,
+                    arms=tuple(
+                        page.QuestionArm(
+                            name=arm["model"],
+                            group=groups.get(arm["group"]),
+                            means=arm["by_question"][word],
+                        )
+                        for arm in told
+                    ),
+                )
+
+
+def _told_apart(questions: Sequence[str]) -> tuple[str, ...]:
+    """Questions without the words that all of them end with."""
+    words = [text.split(" ") for text in questions]
+    columns = zip(*(reversed(each) for each in words), strict=False)
+    shared = len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
+    if shared == 0 or len(words) == 1:
+        return tuple(questions)
+    return tuple(" ".join(each[:-shared]) or " ".join(each) for each in words)
 
 
 def _bars(node: Mapping[str, Any]) -> page.BarPanel:
@@ -229,7 +286,7 @@ def _curves(node: Mapping[str, Any]) -> Iterator[page.CurvePanel]:
         ("change", "the teacher's loss", "Change of the teacher's loss"),
     ):
         yield page.CurvePanel(
-            title=f"{result['subject'].capitalize()}: {title}",
+            title=f"{result['subject'][:1].upper()}{result['subject'][1:]}: {title}",
             x="the teacher's step, epsilon",
             y=f"{meaning}, its size",
             curves=tuple(

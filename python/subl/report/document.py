@@ -192,10 +192,12 @@ class MatrixRow(Record):
 
 
 class TraitMatrix(Record):
-    """One evaluation, `name`: models by candidate answers. `note` stands below its figure."""
+    """One evaluation, `name`: models by candidate answers. `asked` are those that contrasts are
+    about; `note` stands below its figure."""
 
     name: Text = ""
     candidates: tuple[Text, ...] = ()
+    asked: tuple[Text, ...] = ()
     rows: tuple[MatrixRow, ...] = ()
     n_questions: Count | None = None
     note: Text = ""
@@ -308,6 +310,30 @@ class CurvePanel(Record):
         return tuple(dict.fromkeys(curve.group for curve in self.curves))
 
 
+class QuestionArm(Record):
+    """One model's probability of the panel's word, a question each; None where it has no score."""
+
+    name: Text
+    group: Text | None = None
+    means: tuple[Share | None, ...]
+
+
+class QuestionPanel(Record):
+    """What models answer to each question of an evaluation."""
+
+    evaluation: Text
+    word: Text
+    questions: tuple[Text, ...] = Field(min_length=1)
+    arms: tuple[QuestionArm, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for arm in self.arms:
+            if len(arm.means) != len(self.questions):
+                raise ValueError(f"{arm.name}: a mean for each question is needed")
+        return self
+
+
 class DoseLine(Record):
     """Effects of one comparison along an axis: `points` are (value, effect), by value."""
 
@@ -352,6 +378,7 @@ class ReportDocument(Record):
     bars: tuple[BarPanel, ...] = ()
     curves: tuple[CurvePanel, ...] = ()
     doses: tuple[DosePanel, ...] = ()
+    questions: tuple[QuestionPanel, ...] = ()
     limits: tuple[Text, ...] = ()
     chain: Chain = Chain()
     filters: tuple[FilterReport, ...] = ()

@@ -12,6 +12,7 @@ from subl.report.document import (
     FilterReport,
     LossPanel,
     MatrixRow,
+    Probability,
     TraitMatrix,
     WallTime,
 )
@@ -32,7 +33,8 @@ MOST_STAGES = 40
 
 
 class _Row(NamedTuple):
-    """One interval. `note` is small print for `value`; what isn't `sure` is drawn hollow."""
+    """One interval. `note` is small print for `value`; what isn't `sure` is drawn hollow. `least`
+    to `most` is a grey bar behind it, `tick` a mark on that."""
 
     label: str
     value: str
@@ -44,6 +46,9 @@ class _Row(NamedTuple):
     shape: str = "circle"
     sure: bool = True
     strong: bool = False
+    least: float | None = None
+    most: float | None = None
+    tick: float | None = None
 
 
 def _intervals(
@@ -88,6 +93,23 @@ def _intervals(
     whisker = vega.layer("errorbar", bar, x=x | {"field": "low"}, x2={"field": "high"}, y=y_of["y"],
                      color=vega.as_is("colour"))  # fmt: skip
     mark = {"size": 120, "strokeWidth": 2, "opacity": 1}
+    grey = {"color": "var(--rule)", "strokeWidth": 9}
+    tick = {
+        "shape": SHAPES["diamond"],
+        "filled": True,
+        "size": 90,
+        "color": "var(--cn)",
+        "opacity": 1,
+    }
+    layers += [
+        layer | {"transform": [{"filter": f"isValid(datum.{field})"}]}
+        for field, layer in (
+            ("least", vega.layer("rule", grey, x=x | {"field": "least"}, x2={"field": "most"},
+                                 y=y_of["y"])),
+            ("tick", vega.layer("point", tick, x=x | {"field": "tick"}, y=y_of["y"])),
+        )
+        if any(row[field] is not None for row in data)
+    ]  # fmt: skip
     layers += [
         whisker | {"transform": [{"filter": "isValid(datum.low)"}]},
         vega.layer("point", mark, x=x | {"field": "mean"}, y=y_of["y"], shape=vega.as_is("shape"),
@@ -119,16 +141,40 @@ def references(matrix: TraitMatrix) -> list[MatrixRow]:
     return rows if len(rows) <= 3 and not any(row.group for row in rows) else []
 
 
+def drawn_words(matrix: TraitMatrix, groups: Sequence[str]) -> list[str]:
+    """The candidates that figures are about: those that are a group, else those that were asked
+    for."""
+    own = [name for name in groups if name in matrix.candidates]
+    return (own or [name for name in matrix.asked if name in matrix.candidates]) * bool(matrix.rows)
+
+
+def logarithmic(matrix: TraitMatrix, words: Sequence[str]) -> bool:
+    """Whether the axis of these words' figures can be: a share of samples may be 0."""
+    return all(cell.mean > 0 for cell in _cells(matrix, words))
+
+
+def _cells(matrix: TraitMatrix, words: Sequence[str]) -> list[Probability]:
+    places = [matrix.candidates.index(name) for name in words]
+    return [row.cells[place] for row in matrix.rows for place in places]
+
+
+def _domain(cells: Sequence[Probability], log: bool) -> vega.Domain:
+    """That of all `cells`, which may be in several figures."""
+    if not log:
+        most = max(end for cell in cells for end in (cell.mean, cell.high or 0.0))
+        return 0.0, min(1.0, 1.06 * most) or 1.0
+    # An interval that reaches towards zero must not squeeze everything else to the right.
+    least = min((cell.mean for cell in cells if cell.mean > 0), default=1e-3) / 100
+    return vega.log([max(end, least) for c in cells for end in (c.mean, c.low, c.high) if end])
+
+
 def trait_panel(
     matrix: TraitMatrix, candidate: str, groups: Sequence[str], width: float
 ) -> vega.Figure:
-    """Every model's probability of one candidate, with its interval, on a logarithmic axis that all
-    candidates in `groups` share."""
-    shared = [matrix.candidates.index(name) for name in groups if name in matrix.candidates]
-    cells = [row.cells[place] for row in matrix.rows for place in shared]
-    # An interval that reaches towards zero must not squeeze everything else to the right.
-    least = min((cell.mean for cell in cells if cell.mean > 0), default=1e-3) / 100
-    ends = [max(end, least) for cell in cells for end in (cell.mean, cell.low, cell.high) if end]
+    """Every model's probability of one candidate, with its interval, on an axis that all drawn
+    candidates share."""
+    words = drawn_words(matrix, groups)
+    log = logarithmic(matrix, words)
     place, shape = matrix.candidates.index(candidate), shapes(matrix)
     rows = [
         _Row(row.model, percent(cell.mean), cell.mean, cell.low, cell.high,
@@ -138,10 +184,41 @@ def trait_panel(
     ]  # fmt: skip
     lines = [row.cells[place].mean for row in references(matrix)]
     step = 32 if len(rows) <= 24 else 24
-    spec = _intervals(rows, width, vega.log(ends), "format(datum.value, '~p')", lines, log=True,
+    domain = _domain(_cells(matrix, words), log)
+    spec = _intervals(rows, width, domain, "format(datum.value, '~p')", lines, log=log,
                       step=step, right=66)  # fmt: skip
     spoken = "; ".join(f"{row.label} {row.value}" for row in rows)
-    return vega.Figure(spec, f"Probability of “{candidate}”, logarithmic axis: {spoken}")
+    return vega.Figure(spec, f"Probability of “{candidate}”: {spoken}")
+
+
+def own_panel(
+    matrix: TraitMatrix, models: Sequence[MatrixRow], groups: Sequence[str], width: float
+) -> vega.Figure:
+    """Of some models each one's probability of its own trait, before a grey bar from the least to
+    the most that those of other traits say it, and a mark where the first reference is."""
+    words = drawn_words(matrix, groups)
+    log, shape = logarithmic(matrix, words), shapes(matrix)
+    known = references(matrix)
+    rows = []
+    for row in models:
+        place = matrix.candidates.index(row.group or "")
+        cell = row.cells[place]
+        others = [
+            each.cells[place].mean
+            for each in matrix.rows
+            if each.role == row.role and each.group != row.group
+        ]
+        rows.append(
+            _Row(row.model, percent(cell.mean), cell.mean, cell.low, cell.high,
+                 vega.colour(row.group, groups), shape=SHAPES[shape[row.role]],
+                 least=min(others, default=None), most=max(others, default=None),
+                 tick=known[0].cells[place].mean if known else None)
+        )  # fmt: skip
+    domain = _domain(_cells(matrix, words), log)
+    spec = _intervals(rows, width, domain, "format(datum.value, '~p')", [], log=log, step=24,
+                      right=66)  # fmt: skip
+    spoken = "; ".join(f"{row.label} {row.value}" for row in rows)
+    return vega.Figure(spec, f"Probability of the own trait: {spoken}")
 
 
 def interval_text(effect: Effect) -> str:
@@ -152,15 +229,18 @@ def interval_text(effect: Effect) -> str:
     return f"{estimate} [{', '.join(ends)}]" if ends else estimate
 
 
-def forest(effects: Sequence[Effect], groups: Sequence[str], width: float) -> vega.Figure:
-    """Effects of one unit with their intervals around the line of no effect."""
+def forest(
+    effects: Sequence[Effect], groups: Sequence[str], width: float, of: Sequence[Effect] = ()
+) -> vega.Figure:
+    """Effects of one unit with their intervals around the line of no effect, on the axis of all
+    that they are part `of`."""
     unit, phone = effects[0].unit, width < vega.PHONE_PX
     ratio = unit == "ratio"
     nothing, domain = (1.0, vega.log) if ratio else (0.0, vega.linear)
     label = "format(datum.value, '~r')"
     if not ratio:
         label = "datum.value ? format(datum.value, '+.3~r') : '0'"
-    values = [v for e in effects for v in (e.estimate, e.low, e.high) if v is not None]
+    values = [v for e in [*effects, *of] for v in (e.estimate, e.low, e.high) if v is not None]
     rows = [
         _Row(effect.label, interval_text(effect), effect.estimate, effect.low, effect.high,
              vega.colour(effect.group, groups), sure=effect.significant,

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from subl.extras import require
 from subl.report import chain, figures, panels, text, vega
@@ -36,6 +36,14 @@ SECTIONS = {
 }
 _WIDE_PX, _PANEL_PX, _PHONE_PX = 936, 452, 328
 _HEAT_STEPS = 10
+_MOST_MARKS, _MOST_ARMS = 150, 24
+_MOST_MODELS, _MOST_EFFECTS = 36, 18
+"""Of a figure, as many rows as a printed page has room for."""
+_COLUMNS = 10
+"""Of a table of candidates, as many as paper has room for."""
+
+
+Part = TypeVar("Part")
 
 
 class Drawn(NamedTuple):
@@ -95,7 +103,10 @@ def _values(document: ReportDocument) -> dict[str, Any]:
         "colour": partial(vega.colour, groups=groups),
         "panels": [_panels(matrix, groups) for matrix in document.matrices],
         "contrasts": [
-            (contrast, unit, _drawn(partial(figures.forest, effects, groups)))
+            (contrast, unit, [
+                _drawn(partial(figures.forest, part, groups, of=effects))
+                for part in _parts(effects, _MOST_EFFECTS)
+            ])
             for contrast, units in contrasts.items()
             for unit, effects in units.items()
         ],
@@ -110,6 +121,12 @@ def _values(document: ReportDocument) -> dict[str, Any]:
         "doses": [
             (panel, _drawn(partial(panels.dose_lines, panel, groups))) for panel in document.doses
         ],
+        "questions": [
+            (panel, _drawn(partial(panels.question_dots, panel, groups)),
+             zip(panel.arms, figures.SHAPES, strict=False))
+            for panel in document.questions
+        ],
+        "most_arms": _MOST_ARMS,
         "shade": _shades(document),
         "chains": [chain.draw(document.chain, width) for width in (_WIDE_PX, _PHONE_PX)],
         "stacked": len(document.chain.nodes) > chain.MOST_BOXES,
@@ -130,17 +147,39 @@ def _values(document: ReportDocument) -> dict[str, Any]:
 
 
 def _panels(matrix: TraitMatrix, groups: Sequence[str]) -> dict[str, Any]:
-    """An evaluation's figures: how likely each model is to give each group as its answer."""
-    names = [name for name in groups if name in matrix.candidates and matrix.rows]
+    """An evaluation's figures: how likely each model is to give each group as its answer; of too
+    many models and groups, how likely it is to give its own."""
+    words = figures.drawn_words(matrix, groups)
+    crowded = len(words) * len(matrix.rows) > _MOST_MARKS and words[0] in groups
+    taught = [row for row in matrix.rows if row.group in words] if crowded else []
     return {
         "matrix": matrix,
-        "drawn": [
-            (name, _drawn(partial(figures.trait_panel, matrix, name, groups), _PANEL_PX))
-            for name in names
+        "own": [
+            _drawn(partial(figures.own_panel, matrix, part, groups))
+            for part in _parts(taught, _MOST_MODELS)
         ],
+        "drawn": [
+            (
+                name,
+                _drawn(
+                    partial(figures.trait_panel, matrix, name, groups),
+                    _WIDE_PX if len(words) == 1 else _PANEL_PX,
+                ),
+            )
+            for name in ([] if crowded else words)
+        ],
+        "log": figures.logarithmic(matrix, words),
         "marks": figures.shapes(matrix),
-        "references": [row.model for row in figures.references(matrix)] if names else [],
+        "references": [row.model for row in figures.references(matrix)] if words else [],
+        "columns": [
+            range(first, min(first + _COLUMNS, len(matrix.candidates)))
+            for first in range(0, len(matrix.candidates), _COLUMNS)
+        ],
     }
+
+
+def _parts(rows: Sequence[Part], most: int) -> list[Sequence[Part]]:
+    return [rows[first : first + most] for first in range(0, len(rows), most)]
 
 
 def _drawn(figure: Callable[[float], vega.Figure], wide_px: int = _WIDE_PX) -> Drawn | None:

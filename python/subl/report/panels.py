@@ -8,7 +8,8 @@ from itertools import accumulate
 from typing import Any
 
 from subl.report import vega
-from subl.report.document import BarPanel, CurvePanel, DosePanel, Estimate
+from subl.report.document import BarPanel, CurvePanel, DosePanel, Estimate, QuestionPanel
+from subl.report.figures import SHAPES
 from subl.report.text import fit, number, percent, wrap
 
 _STEP = 29
@@ -169,3 +170,44 @@ def dose_lines(panel: DosePanel, groups: Sequence[str], width: float) -> vega.Fi
     )
     figure = vega.spec((plot, height), (left, right, 34, 50), data, layers)
     return vega.Figure(figure, f"{panel.unit} by {panel.axis}: {spoken}")
+
+
+def question_dots(panel: QuestionPanel, groups: Sequence[str], width: float) -> vega.Figure:
+    """Each question's probability of the word, a mark for each model."""
+    phone = width < vega.PHONE_PX
+    left = 0.0 if phone else round(width * 0.48)
+    texts = [
+        wrap(text, (width if phone else left) - 16, vega.FONT_PX, 3) for text in panel.questions
+    ]
+    steps = [16 * len(text) + (26 if phone else 10) for text in texts]
+    ends = [*accumulate(steps)]
+    plot, height = width - left - 16, ends[-1]
+    known = [mean for arm in panel.arms for mean in arm.means if mean is not None]
+    domain = (0.0, min(1.0, max(known, default=0.0) * 1.04) or 1.0)
+    data: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
+    for at, (start, end, text) in enumerate(zip([0, *ends], ends, texts, strict=False)):
+        middle = end - 12.0 if phone else (start + end) / 2
+        top = start + 8.0 if phone else middle - 8 * (len(text) - 1)
+        labels.append({"text": text, "y": middle, "text_y": top})
+        data += [
+            {"y": middle, "mean": arm.means[at], "shape": shape,
+             "colour": vega.colour(arm.group, groups)}
+            for arm, shape in zip(panel.arms, SHAPES.values(), strict=False)
+        ]  # fmt: skip
+    x = vega.axis(domain, plot, "format(datum.value, '~p')", every=74)
+    y = vega.pixels("y", height)
+    mark = {"size": 90, "opacity": 0.85, "filled": True}
+    layers = [
+        vega.layer("rule", {"color": "var(--rule)"}, x={"value": 0}, x2={"value": plot}, y=y)
+        | {"data": {"values": labels}},
+        vega.layer("point", mark, x=x | {"field": "mean"}, y=y, shape=vega.as_is("shape"),
+                   color=vega.as_is("colour")) | {"transform": [{"filter": "isValid(datum.mean)"}]},
+        vega.words("text", -left, vega.pixels("text_y", height)) | {"data": {"values": labels}},
+    ]  # fmt: skip
+    spoken = "; ".join(
+        f"{arm.name}: {', '.join('none' if each is None else percent(each) for each in arm.means)}"
+        for arm in panel.arms
+    )
+    figure = vega.spec((plot, height), (left, 16, 6, 28), data, layers)
+    return vega.Figure(figure, f"Probability of “{panel.word}” by question. {spoken}")

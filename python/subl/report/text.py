@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -194,13 +195,17 @@ def fit(text: str, width_px: float, size_px: float) -> str:
 
 
 def wrap(text: str, width_px: float, size_px: float, lines: int = 2) -> list[str]:
-    """`text` broken at spaces into at most `lines` lines, the last one cut to fit."""
-    words = visible(text).split(" ")
+    """`text` broken into at most `lines` lines, the last one cut to fit: at spaces, and a word that
+    is wider than a line at its hyphens."""
     rows = [""]
-    for word in words:
-        longer = f"{rows[-1]} {word}".strip()
-        if len(rows) == lines or text_width(longer, size_px) <= width_px or not rows[-1]:
-            rows[-1] = longer
-        else:
-            rows.append(word)
+    for word in visible(text).split(" "):
+        parts = [word]
+        if text_width(word, size_px) > width_px:
+            parts = re.findall(r"[^-]+-*|-+", word) or parts
+        for place, part in enumerate(parts):
+            longer = f"{rows[-1]}{' ' if rows[-1] and not place else ''}{part}"
+            if len(rows) == lines or text_width(longer, size_px) <= width_px or not rows[-1]:
+                rows[-1] = longer
+            else:
+                rows.append(part)
     return [fit(row, width_px, size_px) for row in rows]

@@ -84,17 +84,34 @@ def log(values: Sequence[float]) -> Domain:
 
 
 def log_ticks(domain: Domain, most: float) -> list[float]:
-    """At most so many values: 1-2-5 in each decade, or every so many decades; none where the axis
-    is too short for two of them, which even steps serve better."""
+    """At most so many values: 1-2-5 in each decade, or fewer of these; even steps where the axis is
+    too short for two of them."""
     low, high = domain
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for digits in ((1, 2, 5), (1,)):
-        values = [float(f"{digit}e{power}") for power in decades for digit in digits]
-        inside = [value for value in values if low * 0.999 <= value <= high * 1.001]
-        if len(inside) <= most:
-            return inside if len(inside) > 1 else []
+    fine, coarse = (
+        [value for value in (float(f"{digit}e{power}") for power in decades for digit in digits)
+         if low * 0.999 <= value <= high * 1.001]
+        for digits in ((1, 2, 5), (1,))
+    )  # fmt: skip
+    if len(fine) < 2:
+        return _even_ticks(domain, most)
+    if len(fine) <= most:
+        return fine
+    ticks = coarse if len(coarse) > 1 else fine
     # The last one (100%, in a probability) stays.
-    return inside[:: -math.ceil(len(inside) / most)][::-1]
+    return ticks[:: -math.ceil(len(ticks) / most)][::-1]
+
+
+def _even_ticks(domain: Domain, most: float) -> list[float]:
+    """In even steps, without those that a logarithm puts too near to the one before."""
+    low, high = domain
+    least = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(least * each for each in (1, 2, 5, 10) if high - low <= least * each * most)
+    ticks: list[float] = []
+    for at in range(math.ceil(low / step), math.floor(high / step) + 1):
+        if not ticks or math.log(step * at / ticks[-1]) >= math.log(high / low) / most:
+            ticks.append(step * at)
+    return ticks[: int(most)]
 
 
 def axis(
