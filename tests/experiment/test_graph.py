@@ -576,6 +576,12 @@ def test_what_a_node_goes_back_to_is_looked_for_once(tmp_path: Path) -> None:
             "first goes with AXIS",
         ),
         ('{ model = "base" }\ntrait', '{ model = "teacher" }\ntrait', "a circle of inputs: owl-te"),
+        (  # not a circle, though both are called alike
+            '[stages.teacher]\nkind = "teach"\ninputs = { model = "base" }',
+            '[stages.owl-teacher]\nkind = "teach"\ninputs = { model = "base" }\ntrait = "dog"\n'
+            f'{TRAIN}\n[stages.teacher]\nkind = "teach"\ninputs = {{ model = "owl-teacher" }}',
+            "both make something called owl-teacher",
+        ),
         ('["base", "teacher"]', '["base", "base"]', "list each stage once"),
         ('treated = "teacher"', 'treated = "student"', "eval is not done on `student`"),
         ('treated = "teacher"', 'treated = "teacher"\nword = "ox"', "does not score the word 'ox'"),

@@ -75,6 +75,10 @@ class _Made(NamedTuple):
     axes: frozenset[str]
 
 
+_Place = tuple[str, str | None, tuple[str, ...]]
+"""A stage, what it is done on, and the labels of its point."""
+
+
 class Graph:
     """The nodes of an experiment, each behind those that it is made from.
 
@@ -84,10 +88,10 @@ class Graph:
 
     def __init__(self, spec: ExperimentSpec) -> None:
         self.spec = spec
-        self._made: dict[tuple[str, str | None, tuple[str, ...]], _Made] = {}
+        self._made: dict[_Place, _Made] = {}
         self._by_identity: dict[str, Node] = {}
         self._specs: dict[str, StageSpec] = {}
-        self._underway: list[str] = []
+        self._underway: dict[_Place, str] = {}
         for name, table in spec.stages.items():
             self._check(name, table)
         self._axes = self._all_axes()
@@ -295,12 +299,12 @@ class Graph:
         place = (name, of, tuple(labels.values()))
         if place not in self._made:
             called = self.label(name, of, labels)
-            if called in self._underway:
-                circle = [*self._underway[self._underway.index(called) :], called]
+            if place in self._underway:
+                circle = [*self._underway.values(), called][[*self._underway].index(place) :]
                 raise ConfigError(f"stages: a circle of inputs: {' <- '.join(circle)}")
-            self._underway.append(called)
+            self._underway[place] = called
             self._made[place] = self._make(name, of, here)
-            self._underway.pop()
+            del self._underway[place]
         return self._made[place]
 
     def _make(self, name: str, of: str | None, point: Points) -> _Made:
