@@ -518,7 +518,7 @@ def test_a_point_is_on_its_line_whatever_its_name_has_in_it() -> None:
     (panel,) = doses({"axes": {"rate": points}, "effects": effects}, {"owl": "owl"})
     (line,) = panel.lines
     assert (line.name, [value for value, _ in line.points]) == (
-        "owl, cat-student",
+        "owl against cat-student",
         [-1, 1e-5, 1e-4],
     )
 
