@@ -187,6 +187,17 @@ def planned_on(name: str, text: str, tmp_path: Path) -> tuple[Outlook, list[Node
     return outlook(states, machine(name)), states
 
 
+def test_a_chain_may_be_longer_than_python_calls_itself(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.touch()
+    before = {"stage": "kept", "hop": "previous", "first": {"path": str(rows)}}
+    rule = {"name": "numbers", "kind": "numbers"}
+    stage = {"kind": "filter", "inputs": {"rows": before}, "rule": [rule]}
+    spec = {"name": "long", "title": "Long", "axes": {"hop": [*range(1100)]}}
+    graph = Graph(ExperimentSpec.model_validate({**spec, "stages": {"kept": stage}}))
+    assert of_the_demo(FAST, graph).seconds_left(0) >= 0
+
+
 def test_another_machine_is_planned_for_by_what_others_measured(tmp_path: Path) -> None:
     found, states = planned_on("h100", grid(8), tmp_path)
     seconds = {state.node.name: state.seconds for state in states}

@@ -264,12 +264,16 @@ def _size_of(root: Node | Path | None, made: Mapping[Node, Path]) -> ModelSize |
 def _root(node: Node) -> Node | Path | None:
     """What the model that a node works on, or that its rows were made with, goes back to: a node
     that gets one, or a folder that is there."""
-    if isinstance(node.spec, ModelSpec):
-        return node
-    taken = sorted(node.inputs, key=lambda name: node.how.inputs[name].takes != "model")
-    for each in (each for name in taken for each in node.inputs[name]):
-        if isinstance(each, Node):
-            return _root(each)
-        if (base_folder(each) / "config.json").is_file():
+    found: Node | Path | None = node
+    while isinstance(found, Node) and not isinstance(found.spec, ModelSpec):
+        found = _taken(found)
+    return found
+
+
+def _taken(node: Node) -> Node | Path | None:
+    """A node, or a model's folder, that a node is made from: the model, where it gets one."""
+    inputs = sorted(node.inputs, key=lambda name: node.how.inputs[name].takes != "model")
+    for each in (each for name in inputs for each in node.inputs[name]):
+        if isinstance(each, Node) or (base_folder(each) / "config.json").is_file():
             return each
     return None
