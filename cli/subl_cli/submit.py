@@ -221,6 +221,10 @@ def _planned(asked: _Asked, profile: str | None, flags: Layer) -> tuple[About, l
             f"array = {spec.array}: {asked.kind} is not made in slices",
             hint="filter, generate and eval are; give a training tasks = RANKS",
         )
+    if spec.tasks not in (None, 1) and "ranks" not in asked.params:
+        raise ConfigError(
+            f"tasks = {spec.tasks}: {asked.kind} is one process", hint="leave tasks out"
+        )
     slices = spec.array if shards is None or spec.array is None else min(spec.array, shards)
     about = About("stage", made, here, [*typed, *asked.words], slices=slices)
     return about, stage_jobs(f"{asked.kind}-{asked.out.name}", words, spec, slices)

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "setpriv")
@@ -83,6 +83,7 @@ class Cluster:
 
     folder: Path
     environment: dict[str, str]
+    restart_controller: Callable[[], None] = lambda: None
 
     def run(
         self, *command: str, seconds: float = READY_SECONDS
@@ -185,7 +186,13 @@ def running_cluster(nodes: int = 1) -> Iterator[Cluster]:
                 start("slurmd", "-D", "-N", name)
             idle = ("sinfo", "--noheader", "--Node", "--format=%T")
             wait(lambda: cluster.run(*idle).stdout.split() == ["idle"] * nodes, "idle nodes")
-            yield cluster
+
+            def restart_controller() -> None:
+                daemons["slurmctld"].terminate()
+                daemons["slurmctld"].wait()
+                start("slurmctld", "-D")
+
+            yield replace(cluster, restart_controller=restart_controller)
         finally:
             if len(daemons) > 2 and daemons["slurmctld"].poll() is None:
                 with suppress(TimeoutError, subprocess.TimeoutExpired):

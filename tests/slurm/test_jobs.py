@@ -105,6 +105,7 @@ def test_an_array_of_which_a_task_is_killed_makes_what_one_process_makes(
     assert [found[f"slice {each}/4"]["state"] for each in range(4)] == [
         "done", "done", "running", "done"
     ]  # fmt: skip
+    cluster.restart_controller()
     assert submitted(subl(*submit)) == {"filter-kept-slices": 0, "filter-kept": 0}
     waiting = states(made)["whole"]
     assert (waiting["state"], "Dependency" in waiting["why"]) == ("waiting", True)
