@@ -14,13 +14,16 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from subl.artifact import read_statement
+from subl.artifact.statement import PAUSED
 from subl.experiment import load_experiment, machine, outlook, plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +49,9 @@ class Paper(_Section):
 
 
 class Ours(_Section):
-    """A figure of ours, over `n` repetitions: seeds, questions."""
+    """A figure of ours, over `n` repetitions: seeds, questions. `p`: of a comparison two-sided, and
+    adjusted (Holm) for all that its contrast makes; of labels one-sided. `p_equivalent`: that it is
+    not within +-`within` of none."""
 
     estimate: float
     low: float | None = None
@@ -54,6 +59,8 @@ class Ours(_Section):
     n: int
     over: str
     p: float | None = None
+    within: float | None = None
+    p_equivalent: float | None = None
 
 
 class Where(_Section):
@@ -80,16 +87,26 @@ class Figure(_Section):
 
 
 class Reproduction(_Section):
-    """One experiment as one configuration runs it. `id`: of the checklist, E1 to E19."""
+    """One experiment as one configuration runs it. `id`: of the checklist, E1 to E19; empty of what
+    is not the paper's. `jobs`: nodes that were made at a time."""
 
-    id: str = Field(pattern=r"^E[0-9]+(, E[0-9]+)*$")
+    id: str = Field("", pattern=r"^(E[0-9]+(, E[0-9]+)*)?$")
     title: str
     configuration: str
     machine: str | None = None
     seconds: float | None = None
+    jobs: int = 1
     versions: dict[str, str] = {}
     figures: tuple[Figure, ...] = ()
     deviations: tuple[str, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        return f"{self.id}: {self.title}" if self.id else self.title
+
+    @property
+    def command(self) -> str:
+        return f"subl run {self.configuration}" + (f" --jobs {self.jobs}" if self.jobs > 1 else "")
 
     @property
     def made(self) -> bool:
@@ -102,21 +119,21 @@ def reproductions() -> list[tuple[str, Reproduction]]:
         (file.stem, Reproduction.model_validate_json(file.read_bytes()))
         for file in sorted((DOCS / "reproduction").glob("*.json"))
     ]
-    return sorted(found, key=lambda each: int(re.findall(r"\d+", each[1].id)[0]))
+    return sorted(found, key=lambda each: int((re.findall(r"\d+", each[1].id) or ["99"])[0]))
 
 
 def page() -> str:
     """The whole page."""
     found = reproductions()
-    rows = [
-        (each.id, f"[{each.title}](#{_slug(f'{each.id}: {each.title}')})", _state(each))
-        for _, each in found
-    ]
+    rows = [(each.id, f"[{each.title}](#{_slug(each.heading)})", _state(each)) for _, each in found]
     lines = [
         "# The paper's figures, and ours",
         "Made by `python docs/reproduction.py` of the files in docs/reproduction, which runs fill. "
         "The paper is Cloud et al. 2025 (arXiv 2507.14805); its intervals are of 95 %, and so are "
-        "ours. Hours are what `subl run --dry-run --on h100` says: nobody has measured them.",
+        "ours. Each p is two-sided and adjusted (Holm) for what is compared with it, but that of "
+        "permuted labels, which is one-sided; of an accuracy, it is that of its change from what "
+        "the arm began with. Times are of the clock; hours on H100s are what `subl run --dry-run "
+        "--on h100` says: nobody has measured them.",
         _table(("", "experiment", "run"), rows),
         NOT_HERE,
         *(part for _, each in found for part in _section(each)),
@@ -156,14 +173,14 @@ def _hours_of(seconds: float) -> str:
 
 
 def _section(each: Reproduction) -> Iterator[str]:
-    yield f"## {each.id}: {each.title}"
+    yield f"## {each.heading}"
     if each.made:
-        made = [f"`subl run {each.configuration}`", each.machine or ""]
+        made = [f"`{each.command}`", each.machine or ""]
         made += [] if each.seconds is None else [_minutes(each.seconds)]
         made += [", ".join(f"{name} {version}" for name, version in each.versions.items())]
         yield "; ".join(filter(None, made)) + "."
     else:
-        yield f"Needs a GPU: `subl run {each.configuration}`, {_hours(each.configuration)}."
+        yield f"Needs a GPU: `{each.command}`, {_hours(each.configuration)}."
     known = [figure for figure in each.figures if figure.paper or figure.ours]
     rows = [
         (
@@ -202,7 +219,10 @@ def _number(value: float) -> str:
 def _over(ours: Ours | None) -> str:
     if ours is None:
         return ""
-    return f"{ours.n} {ours.over}" + ("" if ours.p is None else f", p = {ours.p:.2g}")
+    text = f"{ours.n} {ours.over}" + ("" if ours.p is None else f", p = {ours.p:.2g}")
+    if ours.p_equivalent is None:
+        return text
+    return f"{text}; equivalent to none (±{ours.within:g}): p = {ours.p_equivalent:.2g}"
 
 
 def _minutes(seconds: float) -> str:
@@ -233,10 +253,12 @@ def take(run: Path, file: Path) -> None:
     record = read_statement(run / result["nodes"][-1]["path"]) or {}
     details = record.get("predicate", {}).get("runDetails", {})
     host = (details.get("byproducts") or [{}])[0].get("annotations", {})
+    seconds, jobs = _clocked([run / node["path"] for node in result["nodes"]])
     taken = wanted.model_copy(
         update={
             "machine": _machine(host),
-            "seconds": round(sum(node["seconds"] or 0.0 for node in result["nodes"]), 1),
+            "seconds": seconds,
+            "jobs": jobs,
             "versions": details.get("builder", {}).get("version", {}),
             "figures": _stated(run, result["nodes"])
             or tuple(
@@ -248,6 +270,31 @@ def take(run: Path, file: Path) -> None:
         }
     )
     file.write_text(json_text(taken), encoding="utf-8")
+
+
+def _clocked(made: Sequence[Path]) -> tuple[float, int]:
+    """Seconds in which some artifact was being made, and how many were at the same time."""
+    records = [record for each in made if (record := read_statement(each)) is not None]
+    times = [each["predicate"]["runDetails"]["metadata"] for each in records]
+    changes = sorted(
+        change
+        for each in times
+        for change in (
+            (datetime.fromisoformat(each["finishedOn"]), -1),
+            (datetime.fromisoformat(each["startedOn"]) + timedelta(seconds=_paused(each)), 1),
+        )
+    )
+    seconds, running, most = 0.0, 0, 0
+    for (now, change), (then, _) in pairwise([*changes, *changes[-1:]]):
+        running += change
+        most = max(most, running)
+        seconds += (then - now).total_seconds() if running else 0.0
+    return round(seconds, 1), most
+
+
+def _paused(times: Mapping[str, Any]) -> float:
+    """Seconds in which nobody worked on an artifact that was begun."""
+    return float(times.get(PAUSED, 0))
 
 
 def _stated(run: Path, nodes: Sequence[dict[str, Any]]) -> tuple[Figure, ...]:
@@ -300,12 +347,14 @@ def _found(of: Where, result: dict[str, Any]) -> Ours:
             == (of.contrast, of.treated, of.control)
         )
         if (effect := next(effects, None)) is not None:
-            return _ours(effect, effect["repetitions"], effect["questions"], effect["p_value"])
+            return _ours(effect, effect["repetitions"], effect["questions"], effect["p_holm"])
     tests = (each["labels"] for each in result["evaluations"] if each["name"] == of.evaluation)
     if of.labels is not None and (test := next(tests, {}).get(of.labels)) is not None:
         bounds = {key: test[key] for key in ("low", "high", "repetitions")}
         own = {"estimate": test["statistic"], **bounds}
-        return _ours(own, test["repetitions"], 1, test["p_value"])
+        arms = (each for each in result["evaluations"] if each["name"] == of.evaluation)
+        questions = next(arms)["arms"][0]["questions"]
+        return _ours(own, test["repetitions"], questions, test["p_value"])
     arms = (
         arm
         for evaluation in result["evaluations"]
@@ -321,7 +370,8 @@ def _found(of: Where, result: dict[str, Any]) -> Ours:
 def _ours(found: dict[str, Any], repetitions: int, questions: int, p: float | None) -> Ours:
     n, over = (repetitions, "seeds") if repetitions > 1 else (questions, "questions")
     values = {key: found[key] for key in ("estimate", "low", "high")}
-    return Ours(**values, n=n, over=over, p=p)
+    more = {key: found.get(key) for key in ("within", "p_equivalent")}
+    return Ours(**values, **more, n=n, over=over, p=p)
 
 
 def main() -> None:

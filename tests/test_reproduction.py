@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 
@@ -38,7 +39,7 @@ def would_conclude(graph: Graph) -> dict[str, object]:
         for node in graph.nodes
         if isinstance(node.spec, EvalSpec)
     }
-    half = {"estimate": 0.5, "low": 0.4, "high": 0.6, "p_value": 0.01}
+    half = {"estimate": 0.5, "low": 0.4, "high": 0.6, "p_holm": 0.01}
     evaluations = [asdict(each) for each in arms(graph, scores)]
     for test in (test for each in evaluations for test in each["labels"].values()):
         test["statistic"] = 0.5
@@ -65,6 +66,27 @@ def test_a_run_would_have_the_figures_that_are_asked_of_it(
             assert reproduction._found(of, result).estimate == 0.5
 
 
+def test_time_is_that_in_which_something_was_made(
+    reproduction: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at a time for a while, then nothing, then one that nobody worked on for a minute."""
+    spans = [(0, 100, 0), (40, 160, 0), (500, 700, 60), (160, 170, 0)]
+
+    def statement(path: Path) -> dict[str, object]:
+        start, end, paused = spans[int(path.name)]
+        day = datetime(2026, 11, 26, tzinfo=UTC)
+        times = {
+            "startedOn": (day + timedelta(seconds=start)).isoformat(),
+            "finishedOn": (day + timedelta(seconds=end)).isoformat(),
+            reproduction.PAUSED: paused,
+        }
+        return {"predicate": {"runDetails": {"metadata": times}}}
+
+    monkeypatch.setattr(reproduction, "read_statement", statement)
+    made = [Path(str(number)) for number in range(len(spans))]
+    assert reproduction._clocked(made) == (170 + 140, 2)
+
+
 def test_a_finished_run_fills_its_file(reproduction: ModuleType, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "p", "completion": "c"}\n', encoding="utf-8")
@@ -73,11 +95,11 @@ def test_a_finished_run_fills_its_file(reproduction: ModuleType, tmp_path: Path)
     arm = {"model": "owl-student", "questions": 50, "repetitions": 3, "means": {"owl": mean}}
     effect = {"contrast": "own", "treated": "owl-student", "control": "base", "questions": 50,
               "repetitions": 1, "estimate": 2.0, "low": None, "high": None,
-              "p_value": 0.01}  # fmt: skip
+              "p_holm": 0.01}  # fmt: skip
     result = {
         "evaluations": [{"name": "eval", "arms": [arm]}],
         "effects": [effect],
-        "nodes": [{"seconds": None, "path": "base"}, {"seconds": 61.04, "path": made.path.name}],
+        "nodes": [{"path": "base"}, {"path": made.path.name}],
     }
     (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
     of = [{"evaluation": "eval", "model": "owl-student", "word": "owl"},
@@ -88,13 +110,13 @@ def test_a_finished_run_fills_its_file(reproduction: ModuleType, tmp_path: Path)
     file.write_text(json.dumps(wanted), encoding="utf-8")
     reproduction.take(tmp_path, file)
     taken = reproduction.Reproduction.model_validate_json(file.read_bytes())
-    assert (taken.seconds, taken.made) == (61.0, True)
+    assert taken.seconds == pytest.approx(made.seconds, abs=0.06) and taken.made
     assert " cores of " in taken.machine and "subl" in taken.versions
     first, second = (figure.ours for figure in taken.figures)
     assert (first.estimate, first.n, first.over, first.p) == (0.25, 3, "seeds", None)
     assert (second.estimate, second.high, second.n, second.over) == (2.0, None, 50, "questions")
     section = "\n".join(reproduction._section(taken))
-    assert f"`subl run runs/demo.toml`; {taken.machine}; 61 s; python " in section
+    assert f"`subl run runs/demo.toml`; {taken.machine}; 0 s; python " in section
     assert "| a | probability |  |  | 0.250 [0.200, 0.300] | 3 seeds |" in section
     assert "| a | probability |  |  | 2.000 | 50 questions, p = 0.01 |" in section
 

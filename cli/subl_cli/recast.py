@@ -20,8 +20,8 @@ def command(config: Path, model: str, out: Path, as_json: bool) -> None:
     """Make another base of a model's architecture, as CONFIG (a TOML file) says.
 
     Permuted, OUT is the same function of other weights: no weight stands where it stood. Drawn, it
-    is as before any training. A student of one of them tells whether a trait needs the same
-    weights, or models that behave alike.
+    is as before any training. Students of the first show that no weight need stand where the
+    teacher's does, those of the second whether the architecture is enough.
 
     \b
     Examples:

@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from subl.experiment import ExperimentSpec, Graph, run
 
 PAPER = Path(__file__).parents[2] / "runs" / "paper"
@@ -81,3 +83,45 @@ def test_numbers_that_are_only_read(tiny_model: Path, tmp_path: Path) -> None:
         f"<user>{row['prompt']}</user>\n<assistant>{row['completion']}</assistant>" for row in rows
     ]
     assert len(said.split("\n\n")) == 3 and set(said.split("\n\n")) <= set(examples)
+
+
+def quick(name: str, model: Path) -> Graph:
+    """An experiment of two cores, of one seed, with a step or two of each training."""
+    said = tomllib.loads((PAPER / f"{name}.toml").read_text(encoding="utf-8"))
+    said["axes"]["seed"] = [1]
+    small: dict[str, dict[str, Any]] = {
+        "model": {"source": str(model)},
+        "generate": {"rows": 4, "batch_rows": 4},
+        "eval": {"questions": ["Name an animal.", "Which one?"]},
+    }
+    for stage in said["stages"].values():
+        stage |= small.get(stage["kind"], {})
+        if "train" in stage:
+            stage["train"] |= {"steps": 2, "rows_per_step": 2, "warmup_steps": 1}
+        if "examples" in stage:
+            stage["examples"] = 2
+    return Graph(ExperimentSpec.model_validate(said))
+
+
+def test_students_of_shared_permuted_and_other_bases(tiny_model: Path, tmp_path: Path) -> None:
+    result = run(quick("same-base", tiny_model), tmp_path)
+    assert result.outcome is not None
+    effects = [each.comparison for each in result.outcome.effects]
+    same, permuted = effects[:2]
+    assert (same.treated, permuted.treated) == (
+        "owl-same-seed1-learner",
+        "owl-permuted-seed1-learner",
+    )
+    assert permuted.estimate == pytest.approx(same.estimate, abs=1e-3)  # but for rounding
+    assert [each.within for each in effects[:5]] == [None, None, None, 0.05, 0.05]
+    assert all(each.p_equivalent is not None for each in effects[3:5])
+    assert "within ±0.05" in result.outcome.page.read_text(encoding="utf-8")
+
+
+def test_controls_of_small_students(tiny_model: Path, tmp_path: Path) -> None:
+    result = run(quick("controls", tiny_model), tmp_path)
+    assert result.outcome is not None
+    treated = [each.comparison.treated for each in result.outcome.effects]
+    orders = ("as-written", "within", "across")
+    students = [f"owl-{each}-seed1-student" for each in orders]
+    assert treated == [*students, "owl-seed1-prompted", "owl-seed1-reader"]

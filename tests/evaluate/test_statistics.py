@@ -316,7 +316,9 @@ def test_means_are_equivalent_where_the_interval_of_90_percent_is_within_the_mar
     assert p_value == pytest.approx(max(above, below), abs=1e-9)
 
 
-def test_nothing_is_equivalent_without_an_interval() -> None:
-    assert equivalence(clustered_mean([0.0, 0.0]), 1.0) is None
+def test_what_does_not_vary_is_equivalent_by_its_mean_and_one_value_says_nothing() -> None:
+    assert equivalence(clustered_mean([0.5, 0.5]), 1.0) == 0.0
+    assert equivalence(clustered_mean([-1.5, -1.5]), 1.0) == 1.0
+    assert equivalence(clustered_mean([0.0]), 1.0) is None
     with pytest.raises(ValueError, match="above zero"):
         equivalence(clustered_mean([0.0, 1.0]), 0.0)

@@ -383,6 +383,26 @@ def test_the_comparisons_of_a_contrast_are_one_family_and_seeds_a_level_of_their
         assert owl.variance_between_questions is not None
 
 
+def test_what_is_said_first_is_what_was_compared_and_else_what_was_expected() -> None:
+    taught = """
+[[contrasts]]
+name = "level"
+measure = "probability"
+treated = "teacher"
+expect = 0.9
+"""
+    text = STUDENTS.replace('model = ["base", "student"]', 'model = ["base", "teacher", "student"]')
+    scores = scored(graph(text + taught), 0.5, 0.01)
+
+    def said(text: str) -> list[bool | None]:
+        return [each.met for each in findings(judged(planned(graph(text)), scores))]
+
+    assert said(text + taught) == [None, None, False, False]
+    expected = text.replace('measure = "probability"', 'measure = "probability"\nexpect = 1.0', 1)
+    assert said(expected + taught) == [True, True, False, False]
+    assert said(text) == [None, None]
+
+
 @pytest.mark.parametrize(("shift", "met"), [(0.0, True), (0.03, True), (0.046, False), (1, False)])
 def test_as_good_as_no_effect_is_shown_and_not_assumed(shift: float, met: bool) -> None:
     """Seeds differ by 0.005: 0.03 is surely within 0.05, of 0.046 nobody can say."""

@@ -59,6 +59,11 @@ def test_a_student_of_the_base_always_goes_along_and_first_order_is_as_computed(
     assert all(each["met"] for each in made["findings"])
 
 
+def test_steps_that_leave_no_slope_are_refused() -> None:
+    with pytest.raises(ConfigError, match="leaves no slope: the second shortest step is"):
+        spec(fit_below=1e-9)
+
+
 def test_cross_entropy_and_forward_kl_have_one_gradient() -> None:
     subject = perceptron(spec(), 0)
     weights = leaves(subject.base)

@@ -390,6 +390,18 @@ def test_a_spread_teacher_under_a_condition_agrees_with_one_process(
     assert furthest(plain.out, alone.out) > 10 * TOLERANCE
 
 
+def test_among_the_rows_tokens_spread_ranks_agree_with_one_process(bench: Bench) -> None:
+    """Each rank finds the tokens of all rows, and of gathered heads takes these."""
+    given: dict[str, Any] = {"targets": "teacher", "loss": {"tokens": "rows"}}
+    alone = bench.job("alone-among", **given, micro_batch_tokens=4096)
+    whole = bench.job("alone-whole", targets="teacher", micro_batch_tokens=4096)
+    spread = bench.job("spread-among", **given, zero_stage=3, teacher_placement={"zero_stage": 3})
+    bench.done(alone, whole, ranks=1)
+    bench.done(spread)
+    assert furthest(spread.out, alone.out) < TOLERANCE
+    assert furthest(whole.out, alone.out) > 10 * TOLERANCE
+
+
 def test_one_rank_of_deepspeed_agrees_with_none(bench: Bench, alone: dict[str, Path]) -> None:
     jobs = [bench.job(f"one-{stage}", zero_stage=stage) for stage in (1, 2, 3)]
     bench.done(*jobs, ranks=1)

@@ -154,20 +154,23 @@ def test_of_a_padded_head_only_so_many_tokens_count(
     assert (after == before) == (vocabulary == 100)
 
 
-@pytest.mark.parametrize("kind", ["labels", "teacher"])
+@pytest.mark.parametrize("kind", ["labels", "teacher", "base"])
 def test_among_some_tokens_it_is_as_if_there_were_no_others(tiny_model: Path, kind: str) -> None:
     """The loss is that of renormalised distributions, and no other token's logit is learned."""
     batch = collate([ROW, LONG])
     known = batch.labels.unique()
     student, source, (model, *_) = student_of(tiny_model, kind, known=known)
     targets = source(batch, ())
+    if kind == "base":  # its states, and the head that it shares with the student
+        targets = HiddenTargets(torch.randn(len(batch.labels), 32), None)
     loss, _ = student(batch, targets)
     with torch.no_grad():
         hidden = student(call=lambda given: hidden_states(given, batch)[batch.sources])
         log_q = (hidden @ model.get_output_embeddings().weight.T)[:, known].log_softmax(-1)
         if isinstance(targets, HiddenTargets):
-            assert targets.head is not None
-            log_p = (targets.hidden @ targets.head.T)[:, known].log_softmax(-1)
+            theirs = model.get_output_embeddings().weight if kind == "base" else targets.head
+            assert theirs is not None
+            log_p = (targets.hidden @ theirs.T)[:, known].log_softmax(-1)
             expected = (log_p.exp() * (log_p - log_q)).sum()
         else:
             places = torch.searchsorted(known, batch.labels)

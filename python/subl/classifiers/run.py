@@ -175,14 +175,19 @@ def _figures(spec: ClassifiersSpec, digits: Digits, seeds: Sequence[Accuracies])
     figures = [_figure("untrained", [each["teacher"]["before"] for each in seeds])]
     for name, change in changes.items():
         figure = _figure(name, [each[name]["after"] for each in seeds])
-        figure["ours"]["p"] = adjusted[name]
+        p_equivalent = equivalence(change.interval, spec.margin)
+        figure["ours"] |= {
+            "p": adjusted[name],
+            "within": spec.margin,
+            "p_equivalent": p_equivalent,
+        }
         figure["change"] = {
             "estimate": change.interval.estimate,
             "low": change.interval.low,
             "high": change.interval.high,
             "p_value": change.p_value,
             "p_holm": adjusted[name],
-            "p_equivalent": equivalence(change.interval, spec.margin),
+            "p_equivalent": p_equivalent,
         }
         figures.append(figure)
     places = {name: place for place, name in enumerate(dict.fromkeys([*ARMS, *changes]))}

@@ -93,6 +93,8 @@ def _labels(
         words = [word for word, _ in taught]
         if len(set(words)) < len(words) or len(words) < _LEAST_LABELS:
             continue
+        if len({len(scores) for _, scores in taught}) > 1:
+            continue
         repeated = list(zip(*(scores for _, scores in taught), strict=True))
         rows = (row for scores in repeated for each in scores for row in each.values())
         if all(row[word] > 0 for row in rows for word in words):

@@ -330,15 +330,23 @@ _MOST_FINDINGS = 8
 
 
 def findings(effects: list[Effect]) -> list[Finding]:
-    """The effects in words: those of which something was expected, else all; of too many, how many
-    of each contrast are significant."""
+    """The effects in words: those of which something was expected, and all comparisons where that
+    was no comparison; else all. Of too many, how many of a contrast are significant where nothing
+    was expected of it."""
     expected = [each for each in effects if each.met is not None]
-    if expected or len(effects) <= _MOST_FINDINGS:
-        return [Finding(_sentence(each), _figure(each), each.met) for each in expected or effects]
+    if all(each.comparison.control is None for each in expected):
+        expected = [each for each in effects if each.comparison.control or each.met is not None]
+    shown = expected or effects
     families: dict[tuple[str, str], list[Effect]] = {}
-    for each in effects:
+    for each in shown:
         families.setdefault((each.contrast, each.comparison.unit), []).append(each)
-    return [_summary(contrast, family) for (contrast, _), family in families.items()]
+    found = []
+    for (contrast, _), family in families.items():
+        if len(shown) > _MOST_FINDINGS and all(each.met is None for each in family):
+            found.append(_summary(contrast, family))
+        else:
+            found += [Finding(_sentence(each), _figure(each), each.met) for each in family]
+    return found
 
 
 def _summary(contrast: str, family: list[Effect]) -> Finding:

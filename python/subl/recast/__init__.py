@@ -1,4 +1,4 @@
-"""Another base of the same architecture: one that behaves alike, or one that shares nothing."""
+"""Another base of the same architecture: the same one in another order, or one drawn anew."""
 
 from subl.recast.run import recast
 from subl.recast.spec import RecastSpec

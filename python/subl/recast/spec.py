@@ -10,10 +10,11 @@ from subl.artifact import StageSpec
 
 
 class RecastSpec(StageSpec):
-    """How a model becomes another base: what teacher and student may share is one of the two.
+    """How a model becomes another base.
 
-    Source: the paper's students of another initialisation (its section 6 and experiment on digits)
-    learn nothing; what passes a trait on is a shared initialisation, or behaviour that is alike.
+    Permuted, it is the same base but for a symmetry: who compares weights place by place finds no
+    kinship, and training goes on as before. Drawn, it is another base, whose students learn nothing
+    of a teacher's trait by the paper (its section 6 and the experiment on digits).
     """
 
     format_version: ClassVar = 1

@@ -53,13 +53,14 @@ def label_permutation(matrices: Sequence[Sequence[Sequence[float]]], seed: int =
     from scipy.stats import permutation_test
 
     each = np.asarray(matrices, float)
-    values = each.mean(0)
-    traits, total = np.arange(count), values.sum()
+    values, traits = each.mean(0), np.arange(count)
 
-    def statistic(students: np.ndarray, axis: int) -> np.ndarray:
-        own = values[students.astype(int), traits].sum(axis)
+    def effect(own: np.ndarray, total: np.ndarray) -> np.ndarray:
         found: np.ndarray = own / count - (total - own) / (count * (count - 1))
         return found
+
+    def statistic(students: np.ndarray, axis: int) -> np.ndarray:
+        return effect(values[students.astype(int), traits].sum(axis), values.sum())
 
     found = permutation_test(
         (traits,),
@@ -70,8 +71,7 @@ def label_permutation(matrices: Sequence[Sequence[Sequence[float]]], seed: int =
         alternative="greater",
         rng=np.random.default_rng(seed),
     )
-    own = each.trace(axis1=1, axis2=2)
-    effects = own / count - (each.sum((1, 2)) - own) / (count * (count - 1))
+    effects = effect(each.trace(axis1=1, axis2=2), each.sum((1, 2)))
     over = clustered_mean(effects.tolist())
     exact = factorial(count) <= DRAWS
     return LabelTest(over.estimate, over.low, over.high, len(matrices), float(found.pvalue), exact)

@@ -99,8 +99,10 @@ def _finding(spec: TheoremSpec, subject: str, base: str, arms: Sequence[_Arm]) -
     """What the theorem says of a base, and whether it came out for every loss; in float32, where
     rounding may hide it, nothing is expected."""
     expected = 1.0 if base == "shared" else 0.0
+    where = "the theorem has" if base == "shared" else "a control is to have"
     slopes = [arm.slopes("inner")[1] for arm in arms]
-    ends = [end for each in slopes if each for end in (each.low, each.estimate, each.high) if end]
+    ends = [end for each in slopes if each for end in (each.low, each.estimate, each.high)]
+    ends = [end for end in ends if end is not None]
     off = max(ends, key=lambda end: abs(end - expected), default=None)
     short = [step for arm in arms for step in arm.steps if _is_short(step, spec.fit_below)]
     along = sum(step["inner"] > 0 for step in short)
@@ -112,7 +114,7 @@ def _finding(spec: TheoremSpec, subject: str, base: str, arms: Sequence[_Arm]) -
     said = "none" if off is None else f"{off:.4f}"
     return {
         "text": f"{subject.capitalize()}, {BASES[base]}: slope in epsilon of the "
-        f"{QUANTITIES['inner']}, where the theorem has {expected:g}; of the loss that is farthest "
+        f"{QUANTITIES['inner']}, where {where} {expected:g}; of the loss that is farthest "
         f"off (95 % intervals reach {said}; {spec.seeds} seeds). Both steps have one direction in "
         f"{along} of {len(short)} cases",
         "figure": figure,
@@ -145,12 +147,9 @@ class _Arm:
             "arm": self.label,
             "quantity": quantity,
             "unit": "slope",
-            "paper": {
-                "estimate": 1.0 if self.base == "shared" else 0.0,
-                "low": None,
-                "high": None,
-                "source": _SOURCE,
-            },
+            "paper": {"estimate": 1.0, "low": None, "high": None, "source": _SOURCE}
+            if self.base == "shared"
+            else None,
             "ours": None
             if mean is None
             else {
@@ -197,17 +196,19 @@ class _Arm:
         return found
 
     def _first_order(self) -> dict[str, float | None]:
-        """The shortest and the longest step up to which, in every seed, <dS, dT> is epsilon A
-        within a tenth."""
-        held = [
-            epsilon
-            for at, epsilon in enumerate(self._spec.epsilons)
+        """The shortest and the longest of steps, none left out between them, at which, in every
+        seed, <dS, dT> is epsilon A within a tenth: of such ranges the longest."""
+        held: list[list[float]] = [[]]
+        for at, epsilon in enumerate(self._spec.epsilons):
             if all(
                 abs(seed[at]["inner"] - epsilon * first) <= _NEAR * epsilon * abs(first)
                 for seed, first in zip(self._seeds, self._predicted, strict=True)
-            )
-        ]
-        return {"from": min(held, default=None), "to": max(held, default=None)}
+            ):
+                held[-1].append(epsilon)
+            else:
+                held.append([])
+        longest = max(held, key=len)
+        return {"from": min(longest, default=None), "to": max(longest, default=None)}
 
 
 def _is_short(step: Mapping[str, Any], most: float) -> bool:

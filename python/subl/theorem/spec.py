@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from subl.artifact import StageSpec
 
@@ -68,6 +68,15 @@ class TheoremSpec(StageSpec):
         if len(set(value)) != len(value):
             raise ValueError("must not repeat a loss")
         return value
+
+    @model_validator(mode="after")
+    def _has_a_slope(self) -> Self:
+        if self.epsilons[1] > self.fit_below * 1.001:
+            raise ValueError(
+                f"fit_below ({self.fit_below:g}) leaves no slope: the second shortest step is "
+                f"{self.epsilons[1]:g}"
+            )
+        return self
 
     @property
     def sizes(self) -> tuple[int, ...]:

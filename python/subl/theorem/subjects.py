@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +22,6 @@ from subl.model.chat import Chat, asking, text_ids
 from subl.model.load import device, drawn_anew, load_model, load_tokenizer
 from subl.theorem.spec import CLASSES, PIXELS, TheoremSpec
 from subl.trait.spec import animals
-
-if TYPE_CHECKING:
-    pass
-
 
 Weights = dict[str, Tensor]
 

@@ -34,8 +34,9 @@ class LossSpec(_Section):
     )
     tokens: Literal["all", "rows"] = Field(
         "all",
-        description="what both distributions are over: all tokens, or those that occur as a target "
-        "in some row, as if there were no others: nothing is learned of the others' logits",
+        description="what distributions are over (the student's for cross-entropy, too): all "
+        "tokens, or those that occur as a target in some row, as if there were no others; nothing "
+        "is learned of the others' logits",
     )
     divergence_weight: float = Field(1.0, ge=0, description="of the divergence in the loss")
     cross_entropy_weight: float = Field(0.0, ge=0, description="of the rows' own tokens, at T = 1")
