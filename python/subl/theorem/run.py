@@ -101,8 +101,8 @@ def _finding(spec: TheoremSpec, subject: str, base: str, arms: Sequence[_Arm]) -
     expected = 1.0 if base == "shared" else 0.0
     where = "the theorem has" if base == "shared" else "a control is to have"
     slopes = [arm.slopes("inner")[1] for arm in arms]
-    ends = [end for each in slopes if each for end in (each.low, each.estimate, each.high)]
-    ends = [end for end in ends if end is not None]
+    bounds = (end for each in slopes if each for end in (each.low, each.estimate, each.high))
+    ends = [end for end in bounds if end is not None]
     off = max(ends, key=lambda end: abs(end - expected), default=None)
     short = [step for arm in arms for step in arm.steps if _is_short(step, spec.fit_below)]
     along = sum(step["inner"] > 0 for step in short)
