@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from subl.artifact import open_artifact
 
 SUBL = str(Path(sys.executable).with_name("subl"))
 
@@ -146,18 +147,27 @@ def test_a_rerun_finds_everything_done(experiment: Path, finished: Path) -> None
     assert digests(finished) == before
 
 
+def started(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen([SUBL, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+
+
+def await_report(process: subprocess.Popen[str], task: str) -> None:
+    """Until it reports on `task`."""
+    assert process.stderr is not None
+    if not any(line.startswith(task) for line in process.stderr):
+        pytest.fail(f"{task!r} was never reported")
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
 def killed_at(task: str, *arguments: object) -> None:
     """Run subl and kill it as soon as it reports on `task`."""
-    process = subprocess.Popen([SUBL, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith(task):
-            os.kill(process.pid, signal.SIGKILL)
-            break
-    else:
-        pytest.fail(f"{task!r} was never reported")
-    process.wait()
-    process.stderr.close()
+    process = started(*arguments)
+    await_report(process, task)
+    kill(process)
 
 
 def test_killed_in_stage_after_stage_the_bytes_are_the_same(
@@ -173,6 +183,31 @@ def test_killed_in_stage_after_stage_the_bytes_are_the_same(
     left = [event["run_seconds_left"] for event in events]
     assert events[0]["task"] == "run" and left[0] > 0 and left[-1] == 0
     assert digests(out) == digests(finished)
+    assert not list(out.glob("*.partial"))
+
+
+def test_a_run_makes_what_another_does_not_and_goes_on_where_that_is_killed(
+    experiment: Path, finished: Path
+) -> None:
+    """The first is held in the middle of a node, so that the second can but make others."""
+    out = experiment.parent / "shared"
+    run = ("run", experiment, "-o", out, "--only", "numbers")
+    first = started(*run)
+    try:
+        await_report(first, "teach owl:")
+        first.send_signal(signal.SIGSTOP)
+        second = started(*run)
+        await_report(second, "generate cat-numbers:")
+        assert not list(out.glob("owl-numbers-*"))
+    finally:
+        kill(first)
+    _, said = second.communicate()
+    assert second.returncode == 0, said
+    made = {
+        name: open_artifact(next(out.glob(f"{name}-????????"))).digest
+        for name in ("owl-teacher", "cat-teacher", "owl-numbers", "cat-numbers")
+    }
+    assert made.items() <= digests(finished).items()
     assert not list(out.glob("*.partial"))
 
 

@@ -182,6 +182,20 @@ def test_only_what_is_asked_for_and_what_it_needs_is_made(graph: Graph, tmp_path
         run(graph, out, only=["owl"])
 
 
+def test_another_point_of_an_axis_leaves_what_others_are_done(graph: Graph, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made = run(graph, out, only=["numbers"])
+    values = graph.spec.model_dump()
+    values["axes"]["trait"] = ["dog", "owl"]
+    changed = Graph(ExperimentSpec.model_validate(values))
+    states = {each.node.name: each for each in plan(changed, out, ["numbers"])}
+    assert {name: each.state for name, each in states.items()} == {
+        "dog-teacher": "todo", "owl-teacher": "done", "dog-numbers": "todo", "owl-numbers": "done",
+    }  # fmt: skip
+    paths = {each.node.name: each.path for each in made.states}
+    assert all(states[name].path == paths[name] for name in ("owl-teacher", "owl-numbers"))
+
+
 def failing(graph: Graph) -> Graph:
     """The same experiment, with students that want more rows than there are."""
     values = graph.spec.model_dump()

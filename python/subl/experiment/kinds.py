@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
-from importlib.util import find_spec
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -16,10 +16,11 @@ from subl.trait.spec import TraitSpec
 
 
 def _stages() -> dict[str, Stage]:
-    """What the files `stage.py` of all folders describe."""
+    """What the files `stage.py` of all folders describe; folders without one are not imported."""
     found: dict[str, Stage] = {}
     for folder in pkgutil.iter_modules(subl.__path__, "subl."):
-        if folder.ispkg and find_spec(f"{folder.name}.stage"):
+        _, _, name = folder.name.rpartition(".")
+        if any(Path(path, name, "stage.py").is_file() for path in subl.__path__):
             module = import_module(f"{folder.name}.stage")
             stages = [each for each in vars(module).values() if isinstance(each, Stage)]
             found |= {stage.kind: stage for stage in stages}
