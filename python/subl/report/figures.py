@@ -54,22 +54,24 @@ class _Row(NamedTuple):
 def _intervals(
     rows: Sequence[_Row], width: float, domain: vega.Domain, label: str, lines: Sequence[float],
     *, log: bool, step: float, right: float, unit: str = "", phone: bool = False,
+    labels: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Rows of marks with intervals around vertical `lines`. With a `unit`, the line is that of no
-    effect. On a `phone` labels and figures stand above each mark, else at its sides."""
-    longest = vega.widest(row.label for row in rows)
+    effect. On a `phone` labels and figures stand above each mark, else at its sides, where there is
+    room for `labels` of other figures, too."""
+    longest = vega.widest([*(row.label for row in rows), *labels])
     left = 30.0 if phone else width * 0.36 if unit else min(width * 0.42, longest + 20)
-    labels = [wrap(row.label, width if phone else left - 16, vega.FONT_PX, 3) for row in rows]
-    most = 16 * max(map(len, labels))
+    texts = [wrap(row.label, width if phone else left - 16, vega.FONT_PX, 3) for row in rows]
+    most = 16 * max(map(len, texts))
     step = most + 50 if phone else max(step, most + 8)
     plot, height = width - left - right, step * len(rows)
     data = []
-    for place, (row, texts) in enumerate(zip(rows, labels, strict=True)):
-        top, used = step * place, 16 * len(texts)
+    for place, (row, label_lines) in enumerate(zip(rows, texts, strict=True)):
+        top, used = step * place, 16 * len(label_lines)
         y = top + (most + 34 if phone else step / 2)
         data.append(
             row._asdict()
-            | {"label": texts, "y": y, "top": top - 6, "end": top + most + 22,
+            | {"label": label_lines, "y": y, "top": top - 6, "end": top + most + 22,
                "label_y": top + 10 if phone else y + 8 - used / 2,
                "value_y": y - 7.5 if row.note else y,
                "note": f"{row.value} · {row.note}" if phone else row.note,
@@ -215,8 +217,9 @@ def own_panel(
                  tick=known[0].cells[place].mean if known else None)
         )  # fmt: skip
     domain = _domain(_cells(matrix, words), log)
+    every = [row.model for row in matrix.rows if row.group in words]
     spec = _intervals(rows, width, domain, "format(datum.value, '~p')", [], log=log, step=24,
-                      right=66)  # fmt: skip
+                      right=66, labels=every)  # fmt: skip
     spoken = "; ".join(f"{row.label} {row.value}" for row in rows)
     return vega.Figure(spec, f"Probability of the own trait: {spoken}")
 
