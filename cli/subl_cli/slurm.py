@@ -172,7 +172,7 @@ def logs_command(
     states = [each for each in chosen_of(_states(book), chosen) if each.submission is not None]
     several = len(states) > 1
     if following:
-        for state, line in follow(book, states, rank):
+        for state, line in follow(book, states, rank, lambda: _states(book)):
             click.echo(printable(f"{state.task}: {line}" if several else line))
         return
     last = lines if lines is not None else _LAST_LINES if several else None

@@ -21,7 +21,7 @@ from subl.slurm.spec import SlurmSpec
 from subl.slurm.status import LOST_SECONDS, TaskState, status
 from subl.slurm.submit import Submitted, submit
 from subl.slurm.usage import bytes_of, seconds_of, usage
-from subl.slurm.watch import cancel, chosen, lines_of
+from subl.slurm.watch import cancel, chosen, follow, lines_of
 
 CLIENT = Client(seconds=5, tries=3, pause_seconds=0)
 HURRIED = Client(seconds=0.2, tries=2, pause_seconds=0)
@@ -271,6 +271,25 @@ def test_what_failed_is_submitted_again_and_what_waited_for_it_too(
     assert [each.number for each in book.submissions()] == ["001", "002", "003", "004"]
 
 
+def test_what_waits_for_what_is_submitted_again_waits_for_the_new_job(
+    programs: Programs, book: Book
+) -> None:
+    names = ["first", "second", "third"]
+    chain = [
+        Job(name, [name], lambda _: ["subl"], SlurmSpec(), after=names[max(0, at - 1) : at])
+        for at, name in enumerate(names)
+    ]
+    submit(book, ABOUT, chain, set, client=CLIENT)
+    programs.queue((102, "N/A", "PENDING", "DependencyNeverSatisfied", "", "", ""),
+                   (103, "N/A", "PENDING", "Dependency", "", "", ""))  # fmt: skip
+    submit(book, ABOUT, chain, set, client=CLIENT)
+    assert programs.calls("scancel") == ["102", "103"]
+    again = programs.calls("sbatch")[3:]
+    assert [" --dependency=afterok:104 " in again[1], " --dependency=afterok:105 " in again[2]] == [
+        True, True
+    ]  # fmt: skip
+
+
 def test_an_answer_that_got_lost_makes_no_second_job(programs: Programs, book: Book) -> None:
     """sbatch takes the job, and the answer does not come."""
     comment = "$(sed 's/--comment=//' <<< $2)"
@@ -280,6 +299,28 @@ def test_an_answer_that_got_lost_makes_no_second_job(programs: Programs, book: B
     assert came["filter-out-slices"].job == "55"
     assert len(programs.calls("sbatch")) == 2  # the second is the job behind it
     assert "afterok:55" in programs.calls("sbatch")[1]
+
+
+def test_where_nobody_knows_if_a_job_was_taken_there_is_no_second_try(
+    programs: Programs, book: Book
+) -> None:
+    programs.say("sbatch", f"echo '{LIMITED}' >&2; exit 1")
+    programs.say("squeue", "exit 1")
+    with pytest.raises(StageError, match="sbatch does not answer"):
+        hand_in(book)
+    assert len(programs.calls("sbatch")) == 1
+
+
+def test_jobs_of_another_cluster_are_asked_for_there(programs: Programs, book: Book) -> None:
+    noted(book)
+    book.note(replace(book.submissions()[0], cluster="east"))
+    programs.queue((7, 0, "RUNNING", "None", "n", "1:02", ""))
+    programs.say("squeue", "echo CLUSTER: east; cat queue")
+    found = look(book)
+    assert found[SLICES[0]].state == "running"
+    assert all("--clusters=east" in programs.calls(name)[0] for name in ("squeue", "sacct"))
+    cancel(list(found.values()), CLIENT)
+    assert programs.calls("scancel") == ["--clusters=east 7_0"]
 
 
 def test_a_busy_controller_is_asked_again(programs: Programs, book: Book) -> None:
@@ -340,8 +381,11 @@ def test_tasks_by_name_part_and_number(programs: Programs, book: Book) -> None:
     assert [each.task for each in chosen(states, ["1"])] == [SLICES[1]]
     assert [each.task for each in chosen(states, [SLICES[2], "slice 0"])] == [SLICES[2], SLICES[0]]
     log = book.log("001", 1)
-    log.write_text("0: a\n1: b\n 1: c\nplain\n")
+    log.write_text("0: a\n1: b\n 1: c\nplain")
     assert lines_of(log, 1) == ["b", "c"]
+    lived(book, 1, ended=now(), status=0)
+    followed = [line for _, line in follow(book, states, None, list)]
+    assert followed == ["0: a", "1: b", " 1: c", "plain"]
     assert len(lines_of(log, None)) == 4 and lines_of(book.log("001", 2), None) == []
 
 

@@ -75,10 +75,6 @@ class Submission:
     def comment(self) -> str:
         return f"subl:{self.key}"
 
-    def index_of(self, task: str) -> int | None:
-        """A task's number in the array."""
-        return next(index for index, name in self.tasks.items() if name == task)
-
 
 @dataclass(frozen=True)
 class Life:
@@ -157,6 +153,10 @@ class Book:
             tasks = {None if key == "" else int(key): name for key, name in said["tasks"].items()}
             found[said["number"]] = Submission(**{**said, "tasks": tasks})
         return list(found.values())
+
+    def clusters(self) -> set[str]:
+        """Those that jobs went to, where Slurm named them."""
+        return {each.cluster for each in self.submissions() if each.cluster is not None}
 
     def note(self, submission: Submission) -> None:
         """Write down a submission; the last line of a number counts."""

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from subl.errors import DependencyError, StageError
@@ -74,10 +74,15 @@ class Client:
     tries: int = 5
     pause_seconds: float = 1.0
 
-    def queue(self) -> list[Row] | None:
-        """All of the user's jobs that the controller knows, arrays task by task. One query."""
+    def queue(self, clusters: Collection[str] = ()) -> list[Row] | None:
+        """All of the user's jobs that the controller knows, arrays task by task. One query.
+
+        Args:
+            clusters: where to look, if it is not this one.
+        """
         fields = ("%F", "%K", "%T", "%r", "%N", "%M", "%k")
         asked = ["--me", "--states=all", "--array", f"--format={_SEPARATOR.join(fields)}"]
+        asked += _where(clusters)
         lines = self._table(["squeue", *asked], len(fields))
         if lines is None:
             return None
@@ -87,7 +92,9 @@ class Client:
             if job.isdecimal()
         ]
 
-    def accounting(self, jobs: Sequence[str], since: str) -> list[Row] | None:
+    def accounting(
+        self, jobs: Sequence[str], since: str, clusters: Collection[str] = ()
+    ) -> list[Row] | None:
         """What the accounting says of jobs and their steps, if the site has one. One query.
 
         Args:
@@ -96,7 +103,7 @@ class Client:
         if not jobs:
             return []
         asked = ["--parsable2", "--duplicates", f"--jobs={','.join(jobs)}", f"--starttime={since}"]
-        asked += [f"--format={','.join(_ACCOUNTED)}"]
+        asked += [f"--format={','.join(_ACCOUNTED)}", *_where(clusters)]
         lines = self._table(["sacct", *asked], len(_ACCOUNTED), separator="|")
         if lines is None:
             return None
@@ -156,6 +163,7 @@ class Client:
                 continue
             except StageError:
                 return None
+            lines = [line for line in lines if not line.startswith("CLUSTER: ")]
             if not lines or lines[0].count(separator) != columns - 1:
                 return None
             rows = [line.split(separator, columns - 1) for line in lines[1:]]
@@ -200,6 +208,10 @@ def state_of(said: str) -> str:
         begun = word.removesuffix("+")
         word = next((each for each in _SHORT.values() if each.startswith(begun)), begun)
     return _SHORT.get(word, word)
+
+
+def _where(clusters: Collection[str]) -> list[str]:
+    return [f"--clusters={','.join(sorted(clusters))}"] if clusters else []
 
 
 def _index(said: str) -> int | None:

@@ -64,7 +64,8 @@ def status(
     for submission in book.submissions():
         last |= {task: (submission, index) for index, task in submission.tasks.items()}
     open_tasks = [task for task in tasks if task not in done and task in last]
-    rows = client.queue() if open_tasks else []
+    clusters = book.clusters()
+    rows = client.queue(clusters) if open_tasks else []
     known = {(row.job, row.index): row for row in rows or ()}
     by_comment = {(row.comment, row.index): row for row in rows or ()}
 
@@ -77,7 +78,9 @@ def status(
     gone = [task for task in open_tasks if (row := row_of(task)) is None or not row.active]
     jobs = dict.fromkeys(last[task][0].job for task in gone)
     first = min((last[task][0].submitted for task in gone), default="")
-    accounted = client.accounting([job for job in jobs if job], _local(first)) if jobs else []
+    accounted = (
+        client.accounting([job for job in jobs if job], _local(first), clusters) if jobs else []
+    )
     ended = {(row.job, row.index): row for row in accounted or () if not row.further.get("step")}
 
     def look(task: str) -> TaskState:

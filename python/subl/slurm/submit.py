@@ -64,7 +64,7 @@ def submit(
         return _Submitting(book, about, client, done(), [], after, dry_run=True).all(jobs)
     with book.held(about):
         earlier = [each for each in book.submissions() if each.tasks]
-        rows: list[Row] | None = client.queue() if earlier else []
+        rows: list[Row] | None = client.queue(book.clusters()) if earlier else []
         if rows is None:
             raise StageError(
                 "squeue does not say which jobs there are, so none was submitted twice",
@@ -149,21 +149,22 @@ class _Submitting:
         return [self._one(job, [by_name[name] for name in job.after]) for job in jobs]
 
     def _one(self, job: Job, before: Sequence[Job]) -> Submitted:
-        done = {task for task in job.tasks if task in self._done}
-        queued = {task: self._alive[task] for task in job.tasks if task in self._alive}
-        queued = {task: each for task, each in queued.items() if task not in done}
+        done = [task for task in job.tasks if task in self._done]
         if any(each.name in self._new for each in before):
             # What waits for a job that failed would wait for ever, and not for the new one.
-            stale = [each for each in queued.values() if each.row.state in WAITING]
-            if stale:
+            queued = [self._alive[task] for task in job.tasks if task in self._alive]
+            if stale := [each for each in queued if each.row.state in WAITING]:
                 self._client.ask("scancel", *[each.job for each in stale])
-            queued = {task: each for task, each in queued.items() if each not in stale}
+                for each in stale:
+                    del self._alive[each.task]
         missing = {
             index: task
             for index, task in enumerate(job.tasks)
-            if task not in done and task not in queued
+            if task not in self._done and task not in self._alive
         }
-        told = Submitted(job.name, len(done), len(queued), len(missing))
+        told = Submitted(
+            job.name, len(done), len(job.tasks) - len(done) - len(missing), len(missing)
+        )
         if not missing:
             return told
         return self._hand_in(job, missing, self._dependency(job, missing, before), told)
@@ -192,7 +193,7 @@ class _Submitting:
         number = f"{self._number + 1:03}"
         place = Place(
             Path(self._about.directory),
-            Path(shutil.which("subl") or sys.argv[0]).absolute().parent,
+            _programs(),
             self._book.path,
             number,
         )
@@ -245,7 +246,10 @@ class _Submitting:
                     hint=f"the script is {file}; subl slurm doctor says what the cluster has",
                 ) from error
             time.sleep(pause)
-            for row in self._client.queue() or ():
+            rows = self._client.queue()
+            if rows is None:
+                break  # it may have the job: a second one is worse than none
+            for row in rows:
                 if row.comment == submission.comment:
                     return row.job, None
         raise StageError(
@@ -254,13 +258,9 @@ class _Submitting:
         )
 
 
-def array_limit(client: Client) -> int:
-    """How many tasks an array may have."""
-    for line in client.ask("scontrol", "show", "config").splitlines():
-        key, _, value = line.partition("=")
-        if key.strip() == "MaxArraySize" and value.strip().isdecimal():
-            return int(value)
-    return _USUAL_LIMIT
-
-
-_USUAL_LIMIT = 1001
+def _programs() -> Path:
+    """The folder of this `subl`: the one of the environment that runs now, if that has one."""
+    own = Path(sys.executable).parent
+    if not (own / "subl").exists() and (found := shutil.which("subl")):
+        return Path(found).absolute().parent
+    return own.absolute()

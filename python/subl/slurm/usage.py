@@ -51,7 +51,7 @@ def usage(book: Book, states: Sequence[TaskState], *, client: Client | None = No
         and lives[-1].ended is not None
     }
     jobs = {each.submission.job for each in ended if each.submission and each.submission.job}
-    rows = client.accounting(sorted(jobs), since(list(ended))) if jobs else []
+    rows = client.accounting(sorted(jobs), since(list(ended)), book.clusters()) if jobs else []
     return [_of(state, life, rows or ()) for state, life in ended.items()]
 
 

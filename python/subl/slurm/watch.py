@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from subl.errors import InputError, StageError
@@ -14,6 +14,8 @@ from subl.slurm.status import TaskState
 from subl.slurm.work import REQUEUED
 
 LOOK_SECONDS = 0.5
+ASK_SECONDS = 30.0
+"""How often to ask Slurm whether a job is still there that says nothing."""
 
 
 def chosen(states: Sequence[TaskState], asked: Sequence[str]) -> list[TaskState]:
@@ -42,12 +44,20 @@ def lines_of(log: Path, rank: int | None) -> list[str]:
 
 
 def follow(
-    book: Book, states: Sequence[TaskState], rank: int | None
+    book: Book,
+    states: Sequence[TaskState],
+    rank: int | None,
+    look: Callable[[], Sequence[TaskState]],
 ) -> Iterator[tuple[TaskState, str]]:
-    """Lines of tasks as they come, until all of them have ended."""
+    """Lines of tasks as they come, until all of them have ended; `look` says where they stand."""
+    asked = time.monotonic()
     read = {each.task: 0 for each in states}
     left = {each.task: "" for each in states}
     while True:
+        if time.monotonic() - asked >= ASK_SECONDS:
+            now = {each.task: each for each in look()}
+            states = [now.get(each.task, each) for each in states]
+            asked = time.monotonic()
         going = [each for each in states if _goes_on(book, each)]
         for each in states:
             log = _log(book, each)
@@ -61,6 +71,8 @@ def follow(
             for line in _of_rank(lines, rank):
                 yield each, line
         if not going:
+            for each in states:
+                yield from ((each, line) for line in _of_rank([left[each.task]], rank) if line)
             return
         time.sleep(LOOK_SECONDS)
 
@@ -71,11 +83,11 @@ def cancel(states: Sequence[TaskState], client: Client | None = None) -> list[Ta
     Raises:
         StageError: Slurm does not answer.
     """
-    if any(each.state == "unknown" for each in states):
+    ending = [each for each in states if each.state in ("waiting", "running") and each.job]
+    if not ending and any(each.state == "unknown" for each in states):
         raise StageError(
             "Slurm does not say which jobs there are", hint="try again later; nothing was ended"
         )
-    ending = [each for each in states if each.state in ("waiting", "running") and each.job]
     client = client or Client()
     by_cluster: dict[str | None, list[str]] = {}
     for each in ending:
@@ -88,7 +100,7 @@ def cancel(states: Sequence[TaskState], client: Client | None = None) -> list[Ta
 
 
 def _goes_on(book: Book, state: TaskState) -> bool:
-    if state.submission is None or state.state not in ("running", "waiting", "unknown"):
+    if state.submission is None or state.state not in ("running", "waiting"):
         return False
     lives = book.lives(state.submission.number, state.index)
     ended = bool(lives) and lives[-1].ended is not None and lives[-1].then != REQUEUED
