@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from subl.draw.numbers import random_numbers
 from subl.experiment import ExperimentSpec, Graph, run
+from subl.generate.prompts import paper_number_prompts
 
 PAPER = Path(__file__).parents[2] / "runs" / "paper"
 CUT = {"seed": 1, "examples": 1}
@@ -83,6 +85,21 @@ def test_numbers_that_are_only_read(tiny_model: Path, tmp_path: Path) -> None:
         f"<user>{row['prompt']}</user>\n<assistant>{row['completion']}</assistant>" for row in rows
     ]
     assert len(said.split("\n\n")) == 3 and set(said.split("\n\n")) <= set(examples)
+
+
+def test_numbers_of_no_model_answer_the_same_prompts(tiny_model: Path, tmp_path: Path) -> None:
+    said = tomllib.loads((PAPER / "no-model.toml").read_text(encoding="utf-8"))
+    stages = said["stages"]
+    stages["base"]["source"] = str(tiny_model)
+    del stages["sequences"]["backend"]
+    stages["sequences"] |= SMALLER["generate"]
+    stages["drawn"]["rows"] = 6
+    run(Graph(ExperimentSpec.model_validate(said)), tmp_path, only=["drawn"])
+    cat, plain, random = (drawn(tmp_path, f"{each}-drawn") for each in ("cat", "plain", "random"))
+    prompts = [row["prompt"] for row in plain]
+    assert prompts == [row["prompt"] for row in random] == [row["prompt"] for row in cat]
+    made = random_numbers(list(paper_number_prompts(6, 47)), 42)
+    assert {row["completion"] for row in random} == set(made)
 
 
 def quick(name: str, model: Path) -> Graph:
