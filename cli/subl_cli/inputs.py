@@ -54,7 +54,8 @@ def rows_option(command: Command) -> Command:
         multiple=True,
         required=True,
         type=click.Path(path_type=Path),
-        help="Rows: a file, a folder, or what subl filter made (its kept rows). Repeatable.",
+        help="Rows: a file, a folder, an artifact (of subl filter: its kept rows), a manifest or a "
+        "bin of subl shards. Repeatable.",
     )(command)
 
 

@@ -14,7 +14,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import ByteSize, Field
 
@@ -38,6 +38,9 @@ Format = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
 
 _GROUP_BYTES = 64 << 20
 """Of a row group, uncompressed: a thread that filters holds one at a time."""
+
+_PART_CHARACTERS = 8 << 20
+"""Of lines that are compressed together."""
 
 _COMPRESSION: Mapping[str, Literal["uncompressed", "gzip", "zstd"]] = {
     "jsonl": "uncompressed",
@@ -131,15 +134,17 @@ def _stem(name: str) -> str:
 
 def _make(file: Path, to: Format, shards: polars.DataFrame) -> None:
     """Write the rows of shards into a file."""
+    import polars
 
     expected = int(shards.get_column("rows").sum())
     if to != "parquet":
-        lines = _table_of_lines(shards)
         with written_whole(file) as target:
-            # As a table without quotes, that is as lines: Polars compresses.
-            lines.sink_csv(
-                target, include_header=False, quote_style="never", compression=_COMPRESSION[to]
-            )
+            for lines in _lines(shards):
+                # As a table without quotes, which Polars compresses: each one is a member or a
+                # frame of its own.
+                polars.DataFrame({"line": lines}, {"line": polars.String}).write_csv(
+                    target, include_header=False, quote_style="never", compression=_COMPRESSION[to]
+                )
         return
     kinds, absent = _kept(shards)
     if expected and not kinds:
@@ -176,23 +181,24 @@ def _kept(shards: polars.DataFrame) -> tuple[dict[str, Kind], set[str]]:
     return kinds, absent
 
 
-def _table_of_lines(shards: polars.DataFrame) -> polars.LazyFrame:
-    import polars
-    from polars.io.plugins import register_io_source
-
-    def frames(*_: Any) -> Iterator[polars.DataFrame]:
-        columns = ("path", "bytes", "modified_ns", "format", "rows")
-        for path, size, modified_ns, packing, rows in shards.select(columns).iter_rows():
-            file, found = Path(path), 0
-            check_same(file, size, modified_ns)
-            for lines in (_of_parquet if packing == "parquet" else _of_lines)(file):
-                found += len(lines)
-                yield polars.DataFrame({"line": lines}, schema={"line": polars.String})
-            check_same(file, size, modified_ns)
-            if found != rows:
-                raise InputError(f"{file} has {found:,} rows, and is said to have {rows:,}")
-
-    return register_io_source(frames, schema={"line": polars.String()})
+def _lines(shards: polars.DataFrame) -> Iterator[list[str]]:
+    """All lines, in parts of some megabytes."""
+    part, size = [], 0
+    columns = ("path", "bytes", "modified_ns", "format", "rows")
+    for path, file_bytes, modified_ns, packing, rows in shards.select(columns).iter_rows():
+        file, found = Path(path), 0
+        check_same(file, file_bytes, modified_ns)
+        for lines in (_of_parquet if packing == "parquet" else _of_lines)(file):
+            found += len(lines)
+            part += lines
+            size += sum(map(len, lines))
+            if size >= _PART_CHARACTERS:
+                yield part
+                part, size = [], 0
+        check_same(file, file_bytes, modified_ns)
+        if found != rows:
+            raise InputError(f"{file} has {found:,} rows, and is said to have {rows:,}")
+    yield part
 
 
 def _of_lines(file: Path) -> Iterator[list[str]]:

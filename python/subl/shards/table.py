@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _FORMAT = ("subl.manifest", "1")
 """In the metadata of the file: another table of such a name is none."""
 
+_GROUP = 50_000
+"""Shards to a row group: who reads a manifest row by row holds so many."""
+
 
 def is_manifest(path: Path) -> bool:
     """Whether a path is that of a manifest, by its name."""
@@ -103,7 +106,7 @@ def write_table(manifest: polars.DataFrame, file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as target:
-            manifest.write_parquet(target, metadata=dict([_FORMAT]))
+            manifest.write_parquet(target, row_group_size=_GROUP, metadata=dict([_FORMAT]))
     except OSError as error:
         raise OutputError(f"cannot write {file}: {error.strerror or error}") from error
 
