@@ -144,7 +144,15 @@ def page() -> str:
 def _state(each: Reproduction) -> str:
     if each.made:
         return "here" if each.seconds is None else f"here, {_minutes(each.seconds)}"
-    return f"needs a GPU: {_hours(each.configuration)}"
+    return f"{_why(each.configuration)}: {_hours(each.configuration)}"
+
+
+def _why(configuration: str) -> str:
+    """Why an experiment has no figures of ours. Models that Python packages ship are small."""
+    stages = load_experiment(ROOT / configuration).spec.stages.values()
+    sources = [each.further["source"] for each in stages if each.kind == "model"]
+    small = sources and all(each.startswith("package:") for each in sources)
+    return "not run yet" if small else "needs a GPU"
 
 
 @cache
@@ -180,7 +188,8 @@ def _section(each: Reproduction) -> Iterator[str]:
         made += [", ".join(f"{name} {version}" for name, version in each.versions.items())]
         yield "; ".join(filter(None, made)) + "."
     else:
-        yield f"Needs a GPU: `{each.command}`, {_hours(each.configuration)}."
+        why = _why(each.configuration).capitalize().replace("gpu", "GPU")
+        yield f"{why}: `{each.command}`, {_hours(each.configuration)}."
     known = [figure for figure in each.figures if figure.paper or figure.ours]
     rows = [
         (
