@@ -73,7 +73,7 @@ def _read_result(run: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(
             f"{run} is not a finished run: cannot use {file}",
-            hint="subl run EXPERIMENT.toml makes one",
+            hint="subl run EXPERIMENT.toml makes one, and again where it is of another subl",
         ) from error
     return result
 
