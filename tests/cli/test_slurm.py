@@ -1,0 +1,169 @@
+"""`subl slurm submit` before anything is submitted: what it makes of a command, and what it
+refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from subl.slurm.spec import PROFILES
+from subl_cli.main import main
+
+RULES = "[[rule]]\nname = 'n'\nkind = 'numbers'\n[slurm]\ntime = 10\ncpus = 2\n"
+GENERATE = "rows = 4\nprompts = 'numbers-short'\n"
+TRAIN = "targets = 'labels'\n[train]\nsteps = 2\nlearning_rate = 1e-3\n"
+EXPERIMENT = """
+name = "small"
+title = "Small"
+[stages.kept]
+kind = "filter"
+inputs = { rows = { path = "data" } }
+rule = [{ name = "n", kind = "numbers" }]
+[slurm.stages.kept]
+time = 7
+"""
+
+Say = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(PROFILES, str(tmp_path / "profiles.toml"))
+    (tmp_path / "profiles.toml").write_text("[default]\nqos = 'low'\ntime = 5\n[big]\nnodes = 2\n")
+    texts = {"rules": RULES, "generate": GENERATE, "train": TRAIN, "x": EXPERIMENT}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    (tmp_path / "data").mkdir()
+    for shard in range(3):
+        (tmp_path / "data" / f"{shard}.jsonl").write_text('{"completion": "1"}\n')
+    return tmp_path
+
+
+@pytest.fixture
+def say(folder: Path, capsys: pytest.CaptureFixture[str]) -> Say:
+    """The jobs that a submission would be."""
+
+    def run(*arguments: str) -> list[dict[str, Any]]:
+        assert main(["slurm", "submit", "--dry-run", "--json", *arguments]) == 0
+        found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["jobs"]
+        return found
+
+    return run
+
+
+def directives(job: dict[str, Any]) -> dict[str, str]:
+    lines = [line for line in job["script"].splitlines() if line.startswith("#SBATCH --")]
+    pairs = (line.removeprefix("#SBATCH --").partition("=") for line in lines)
+    return {key: value for key, _, value in pairs}
+
+
+FILTER = ("filter", "rules.toml", "data", "-o", "out/kept")
+
+
+def test_flags_overrule_a_table_that_overrules_a_profile(say: Say) -> None:
+    (job,) = say("--cpus", "null", "--partition", "p", *FILTER)
+    found = directives(job)
+    assert (found["qos"], found["time"], found["partition"]) == ("low", "10", "p")
+    assert "cpus-per-task" not in found and "OMP_NUM_THREADS" not in job["script"]
+    (job,) = say("--profile", "big", "--module", "a", "--module", "b", "--env", "A=b=c", *FILTER)
+    assert (directives(job)["nodes"], "qos" in directives(job)) == ("2", False)
+    assert "module load a\nmodule load b\n" in job["script"]
+    assert "export A=b=c\n" in job["script"]
+    typed = "# subl slurm submit --profile big --module a --module b --env A=b=c " + " ".join(
+        FILTER
+    )
+    assert typed in job["script"].splitlines()
+
+
+def test_an_array_has_no_more_tasks_than_there_are_shards(say: Say, folder: Path) -> None:
+    slices, last = say("--array", "40", *FILTER)
+    assert (slices["missing"], directives(slices)["array"]) == (3, "0-2")
+    assert slices["script"].endswith('-o out/kept --slice "$SLURM_ARRAY_TASK_ID"/3\n')
+    assert last["script"].endswith(f"subl {' '.join(FILTER)}\n")
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("generate", "generate.toml", "--model", "m", "-o", "out/rows"),
+        ("distill", "train.toml", "--model", "m", "--rows", "data", "-o", "out/student"),
+        ("distill", "cache", "--teacher", "t", "--rows", "data", "-o", "out/cache"),
+        ("draw", "--help"),
+        FILTER,
+    ],
+)
+def test_the_job_runs_what_was_typed(
+    say: Say, capsys: pytest.CaptureFixture[str], command: Sequence[str]
+) -> None:
+    if "--help" in command:
+        assert main(["slurm", "submit", *command]) == 0
+        assert capsys.readouterr().out.startswith(f"Usage: subl {command[0]} ")
+        return
+    (job,) = say(*command)
+    assert job["script"].endswith(f"    subl {' '.join(command)}\n")
+
+
+def test_an_experiment_says_where_it_is_made(say: Say) -> None:
+    kept, report = say("run", "x.toml")
+    assert kept["script"].endswith("    subl run x.toml -o out/small --only kept\n")
+    assert report["script"].endswith("    subl run x.toml -o out/small\n")
+    assert [directives(job)["time"] for job in (kept, report)] == ["7", "5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("filtre", "x"), "No such command 'filtre'. Did you mean filter?"),
+        (("config", "show", "filter", "rules.toml"), "makes no folder"),
+        (("filter", "rules.toml", "data"), "makes no folder here (-o OUT)"),
+        (("lineage", "out"), "makes no folder here (-o OUT)"),
+        ((*FILTER, "--dry-run"), "--dry-run comes before the command"),
+        ((*FILTER, "--slice", "0/2"), "give --array N before the command"),
+        ((*FILTER, "--no-such"), "No such option"),
+        (("--tasks", "2", *FILTER), "tasks = 2: filter is one process"),
+        (("--time", "soon", *FILTER), "'soon' is none of"),
+        (("--env", "A", *FILTER), "--env A: it is NAME=VALUE"),
+        (("--profile", "none", *FILTER), "has no profile `none` (known: default, big)"),
+        (("filter", "x.toml", "data", "-o", "o"), "unknown key `name`"),
+        (("filter", "rules.toml", "nowhere", "-o", "o"), "nowhere does not exist"),
+        (("run", "x.toml", "--only", "kept"), "--only is what the jobs"),
+        (("--array", "2", "judge", "generate.toml", "data", "-o", "o"), "generate.toml"),
+        (
+            ("--array", "2", "distill", "train.toml", "--model", "m", "--rows", "r", "-o", "o"),
+            "array = 2: distill is not made in slices",
+        ),
+    ],
+)
+def test_what_is_refused_before_anything_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: Sequence[str], said: str
+) -> None:
+    before = sorted(folder.rglob("*"))
+    assert main(["slurm", "submit", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_without_jobs_there_is_nothing_to_show(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["status"], ["logs"], ["cancel"]):
+        assert main(["slurm", *command, "out/none"]) == 2
+        said = capsys.readouterr().err
+        assert "no jobs were submitted for" in said and "hint: " in said
+
+
+def test_without_slurm_the_doctor_says_what_is_missing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(SystemExit, match="1"):
+        main(["slurm", "doctor"])
+    assert "not on the PATH: sbatch, squeue" in capsys.readouterr().out
+    assert main(["slurm", "submit", *FILTER]) == 2
+    assert "there is no sbatch here" in capsys.readouterr().err
