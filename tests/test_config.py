@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,12 @@ def test_a_schema_describes_a_file_and_allows_no_unknown_key(kind: str) -> None:
             kind == "filter",
             False,
         )
+
+
+@pytest.mark.parametrize("model", FILES)
+def test_a_file_may_say_where_it_runs(model: type[BaseModel], tmp_path: Path) -> None:
+    """It decides nothing of what is made."""
+    (tmp_path / "plain.toml").write_text(FILES[model], encoding="utf-8")
+    (tmp_path / "job.toml").write_text(f"{FILES[model]}\n[slurm]\ntime = 5\n", encoding="utf-8")
+    assert load_toml(tmp_path / "job.toml", model) == load_toml(tmp_path / "plain.toml", model)
+    assert '"slurm"' in json.dumps(model.model_json_schema())

@@ -138,7 +138,11 @@ def _print_usage(book: Book, states: Sequence[TaskState], as_json: bool) -> None
         (
             each.task,
             share(each.time_share, duration(each.seconds or 0), duration(each.limit_seconds or 0)),
-            share(each.cpu_share, duration(each.cpu_seconds or 0), f"{each.cpus} cores"),
+            share(
+                each.cpu_share,
+                duration(each.cpu_seconds or 0),
+                f"{each.cpus} core{'' if each.cpus == 1 else 's'}",
+            ),
             share(each.memory_share, size(each.memory or 0), size(each.asked_memory or 0)),
         )
         for each in found

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +16,18 @@ Spec = TypeVar("Spec", bound=BaseModel)
 
 _PYDANTIC = re.compile(r"^[A-Z]\w+ should\b")
 """How its messages begin: Input should be greater than 0."""
+
+
+JOBS = "slurm"
+"""The table of a file that says where its work runs, which decides nothing of what is made:
+`subl.slurm` reads it."""
+
+
+def with_jobs(schema: dict[str, Any]) -> None:
+    """Let the files of a model, for which this is its `json_schema_extra`, have that table."""
+    said = "what a job asks of a cluster: the options of `subl slurm submit`, by their names"
+    if "properties" in schema:  # else it is one of several, each of which says so itself
+        schema["properties"][JOBS] = {"type": "object", "description": said}
 
 
 def load_toml(path: Path | str, model: type[Spec]) -> Spec:
@@ -38,8 +50,8 @@ def load_toml(path: Path | str, model: type[Spec]) -> Spec:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    if getattr(model, "may_run_as_job", False):
-        value.pop("slurm", None)  # where it runs decides nothing of what it makes
+    if model.model_config.get("json_schema_extra") is with_jobs:
+        value.pop(JOBS, None)
     try:
         return model.model_validate(value)
     except ValidationError as error:

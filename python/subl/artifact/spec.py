@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from subl.config import with_jobs
+
 Unkeyed = AbstractSet[str] | Mapping[str, "Unkeyed | None"]
 """Names of values, or of tables with what of them is left out: None is all."""
 
@@ -26,10 +28,13 @@ class StageSpec(BaseModel):
     """
 
     # A validator is made at its first use: most commands use one specification of many.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
-
-    may_run_as_job: ClassVar = True
-    """Its file may have a `[slurm]` table."""
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        defer_build=True,
+        json_schema_extra=with_jobs,
+    )
 
     format_version: ClassVar[int]
     unkeyed: ClassVar[Unkeyed] = frozenset()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -33,6 +33,7 @@ from pydantic import (
     model_validator,
 )
 
+from subl.config import with_jobs
 from subl.errors import ConfigError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$")]
@@ -182,8 +183,7 @@ class Contrast(Section):
 class ExperimentSpec(Section):
     """One experiment: stages over axes, and what is to be compared."""
 
-    may_run_as_job: ClassVar = True
-    """Its file may have a `[slurm]` table."""
+    model_config = ConfigDict(json_schema_extra=with_jobs)
 
     name: Name = Field(description="its artifacts go to out/NAME")
     title: str = Field(description="what the page calls it")

@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from subl.config import validated
+from subl.config import JOBS, validated
 from subl.errors import ConfigError, InputError
 
 PROFILES = "SUBL_SLURM_PROFILES"
@@ -133,7 +133,7 @@ def table_of(path: Path) -> tuple[Layer, Mapping[str, Layer]]:
         ConfigError: a table says something that does not fit.
     """
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("slurm", {})
+        said = tomllib.loads(path.read_text(encoding="utf-8-sig")).get(JOBS, {})
     except (OSError, ValueError):
         return {}, {}  # who reads the rest of the file says what is wrong with it
     if not isinstance(said, dict) or not isinstance(said.get("stages", {}), dict):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator, model_validator
 
 from subl.artifact import StageSpec
+from subl.config import with_jobs
 from subl.errors import ConfigError
 from subl.model.template import Template
 from subl.train.plan import PLACEMENT, TrainSpec
@@ -18,7 +19,9 @@ def _animal_questions() -> tuple[str, ...]:
 
 
 class _Teaching(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra=with_jobs
+    )
 
 
 class Answers(_Teaching):
