@@ -46,6 +46,7 @@ regular = st.fixed_dictionaries(
         "n": st.integers(-(2**63), 2**63 - 1) | st.none(),
         "x": st.floats(0, 1),
         "always": st.none(),
+        "v": st.lists(st.integers(-9, 9) | st.floats(0, 1), max_size=3),
         "m": st.lists(st.fixed_dictionaries({"r": texts, "c": texts | st.none()}), max_size=2),
     },
 )

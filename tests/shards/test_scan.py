@@ -57,6 +57,7 @@ regular = st.fixed_dictionaries(
     optional={
         "x": st.floats(allow_nan=False, allow_infinity=False),
         "is": st.booleans() | st.none(),
+        "v": st.lists(st.integers(-9, 9) | st.floats(0, 1), max_size=3),
         "messages": st.lists(st.fixed_dictionaries({"role": texts, "content": texts | st.none()})),
     },
 )
@@ -110,6 +111,8 @@ ODD = {
     "large integers among floats": b'{"a": 9007199254740993}\n{"a": 0.5}',
     "negative nothing": b'{"a": -0}',
     "infinite": b'{"a": 1e999}',
+    "beside an infinite one": b'{"a": "x", "b": 1e999}',
+    "beside a long one": b'{"a": "x", "b": [' + b"1" * 4000 + b"]}",
     "mixed": b'{"a": 1}\n{"a": "1"}',
     "keys that differ": b'{"a": {"b": 1}}\n{"a": {"c": 1}}',
     "nothing within": b'{"a": {}}',
@@ -198,6 +201,26 @@ def test_types_of_columns(tmp_path: Path) -> None:
     assert kinds_of(inspect([data]))["d"] == "json"
     dates = scan(data).select(pl.col("d").ext.storage()).collect().to_series().to_list()
     assert dates == [None, None, None, '"2026-01-01"', '"2026-01-02"']
+
+
+def test_types_that_differ_by_order_and_width_are_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(
+        lines({"m": [{"r": "x", "n": 1}], "v": [0.5]}) + b'{"m": [], "v": [1], "v": [2]}\n'
+    )
+    types = {"m": pl.List(pl.Struct({"n": pl.Int8, "r": pl.String})), "v": pl.List(pl.Int32)}
+    rows = [{"m": [{"n": 2, "r": "y"}, None], "v": [3, None]}, {"m": None, "v": None}]
+    pl.DataFrame(rows, types).write_parquet(tmp_path / "b.parquet")
+    found = scan(tmp_path, shard=None, row=None).collect()
+    assert dict(found.schema) == {
+        "m": pl.List(pl.Struct({"r": pl.String(), "n": pl.Int64()})),
+        "v": pl.List(pl.Float64()),
+    }
+    assert found.to_dicts() == [
+        {"m": [{"r": "x", "n": 1}], "v": [0.5]},
+        {"m": [], "v": [2.0]},
+        {"m": [{"r": "y", "n": 2}, None], "v": [3.0, None]},
+        {"m": None, "v": None},
+    ]
 
 
 def test_queries_read_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

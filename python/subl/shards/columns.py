@@ -86,6 +86,17 @@ def respells(kind: Kind) -> bool:
     return any(map(respells, kind.values() if isinstance(kind, dict) else kind))
 
 
+def with_floats(value: Any, kind: Kind) -> Any:
+    """A value of this kind, with a float for each `number`: Polars takes no integers among them."""
+    if value is None:
+        return None
+    if isinstance(kind, list):
+        return [with_floats(each, kind[0]) for each in value]
+    if isinstance(kind, dict):
+        return {key: with_floats(value[key], each) for key, each in kind.items()}
+    return float(value) if kind == NUMBER else value
+
+
 def written(kind: Kind) -> str:
     """A kind as manifests and tables have it: `string`, `["int"]`, `{"role": "string"}`."""
     return kind if isinstance(kind, str) else json.dumps(kind, ensure_ascii=False)

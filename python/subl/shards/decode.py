@@ -1,8 +1,8 @@
 """A line of JSON as a row: read as the filter's engine reads it, numbers with their spelling.
 
 Python's own reader, told to be as strict as the engine. It also knows where the reader of Polars
-would see something else: that one takes the first of duplicate keys, and makes a NUL of half of a
-surrogate pair.
+would see something else: that one takes the first of duplicate keys, makes a NUL of half of a
+surrogate pair, and refuses a row with a number that is too large.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Decoder:
         self.is_exact = True
         """Whether Polars would have read the same of all rows so far."""
         self._decoder = json.JSONDecoder(
-            parse_float=_float,
-            parse_int=_int,
+            parse_float=self._float,
+            parse_int=self._int,
             parse_constant=_no_number,
             object_pairs_hook=self._object,
         )
@@ -79,6 +79,24 @@ class Decoder:
             self.is_exact = False
         return found
 
+    def _float(self, text: str) -> float | Unbounded:
+        value = float(text)
+        # Python and Rust do not begin to write exponents at the same numbers.
+        if repr(value) == text and "e" not in text:
+            return value
+        return self._unbounded(text) if math.isinf(value) else Respelled(value)
+
+    def _int(self, text: str) -> float | Unbounded:
+        if text == "-0":
+            return Respelled(text)
+        if len(text) <= _INT_DIGITS and -_INT64 <= (value := int(text)) < _INT64:
+            return value
+        return self._unbounded(text)
+
+    def _unbounded(self, text: str) -> Unbounded:
+        self.is_exact = False  # the whole row is no JSON to Polars
+        return Unbounded(text)
+
 
 def texts(content: str) -> dict[str, str]:
     """The values of a row by their keys, as they are written. `Decoder.row` has read it."""
@@ -102,25 +120,9 @@ def _after(pattern: re.Pattern[str], content: str, at: int) -> int:
 _BLANK = re.compile(r"[ \t\r\n]*")
 _COLON = re.compile(r"[ \t\r\n]*:?[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
-_PLAIN = json.JSONDecoder()
+_PLAIN = json.JSONDecoder(parse_int=str, parse_float=str)  # Python refuses thousands of digits
 
 _TOO_DEEP = f"more than {MOST_LEVELS} levels"
-
-
-def _float(text: str) -> float | Unbounded:
-    value = float(text)
-    # Python and Rust do not begin to write exponents at the same numbers.
-    if repr(value) == text and "e" not in text:
-        return value
-    return Unbounded(text) if math.isinf(value) else Respelled(value)
-
-
-def _int(text: str) -> float | Unbounded:
-    if text == "-0":
-        return Respelled(text)
-    if len(text) <= _INT_DIGITS and -_INT64 <= (value := int(text)) < _INT64:
-        return value
-    return Unbounded(text)
 
 
 def _no_number(text: str) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from subl.errors import InputError
 from subl.progress import Report, silent
-from subl.shards.columns import JSON, SCALARS, Kind, dtype_of, merged
+from subl.shards.columns import JSON, SCALARS, Kind, dtype_of, merged, respells, with_floats
 from subl.shards.columns import read as read_kind
 from subl.shards.decode import Decoder, texts
 from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines, row_lines
@@ -124,7 +124,11 @@ def kinds_of(manifest: polars.LazyFrame) -> dict[str, Kind]:
     import polars
 
     each = manifest.select(polars.col("columns").explode()).unnest("columns").drop_nulls("name")
-    found = each.group_by("name", maintain_order=True).agg(polars.col("kind").unique()).collect()
+    found = (
+        each.group_by("name", maintain_order=True)
+        .agg(polars.col("kind").unique(maintain_order=True))
+        .collect()
+    )
     kinds: dict[str, Kind] = {}
     for name, several in found.iter_rows():
         kind: Kind = "null"
@@ -251,7 +255,8 @@ class _Reader:
                 if name in told:
                     found[name] = found[name].ext.storage().fill_null("null").ext.to(dtype)
                 elif frame.schema[name] != dtype:
-                    found[name] = found[name].cast(dtype)
+                    column = _as(polars.col(name), frame.schema[name], dtype)
+                    found[name] = frame.select(column.alias(name)).to_series()
             values = {name: self._texts(name, written, name in told) for name in apart}
             rows = polars.DataFrame(height=height)
             columns = [*found.values(), *self._columns(values)]
@@ -270,12 +275,35 @@ class _Reader:
     def _columns(self, values: Mapping[str, Sequence[Any]]) -> list[polars.Series]:
         import polars
 
-        return [
-            polars.Series(name, each, polars.String).ext.to(self.schema[name])
-            if self.kinds[name] == JSON
-            else polars.Series(name, each, self.schema[name])
-            for name, each in values.items()
+        columns = []
+        for name, each in values.items():
+            kind, dtype = self.kinds[name], self.schema[name]
+            if kind == JSON:
+                columns.append(polars.Series(name, each, polars.String).ext.to(dtype))
+                continue
+            if respells(kind):
+                each = [with_floats(value, kind) for value in each]
+            columns.append(polars.Series(name, each, dtype))
+        return columns
+
+
+def _as(column: polars.Expr, own: Any, dtype: Any) -> polars.Expr:
+    """A column of one type as another of the same kind. A cast takes fields of structs in their
+    order alone."""
+    import polars
+
+    if own == dtype:
+        return column
+    if isinstance(dtype, polars.List):
+        return column.list.eval(_as(polars.element(), own.inner, dtype.inner))
+    if isinstance(dtype, polars.Struct):
+        types = {field.name: field.dtype for field in own.fields}
+        fields = [
+            _as(column.struct.field(field.name), types[field.name], field.dtype)
+            for field in dtype.fields
         ]
+        return polars.when(column.is_not_null()).then(polars.struct(fields))
+    return column.cast(dtype)
 
 
 def blocks(file: Path) -> Iterator[bytes]:
