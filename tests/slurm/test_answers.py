@@ -182,6 +182,8 @@ def test_a_job_that_left_no_word_is_lost_after_a_while(programs: Programs, book:
     [
         ({"status": 2}, "failed", "exit 2"),
         ({"status": 1}, "failed", "a check failed"),
+        ({"status": 2, "told": "SIGUSR1"}, "failed", "exit 2"),
+        ({"status": 138, "told": "SIGUSR1"}, "resumable", "stopped by SIGUSR1"),
         ({"status": 75, "told": "SIGUSR1", "then": "requeued"}, "resumable", "nearly up"),
         ({"status": 75, "told": "SIGUSR1", "then": "not requeued: x"}, "resumable", "requeued: x"),
         ({"status": 75, "told": "SIGTERM"}, "resumable", "cancelled or preempted"),

@@ -83,6 +83,8 @@ def test_tables_that_do_not_fit() -> None:
         jobs(few, drawm={})
     with pytest.raises(ConfigError, match="drawn: an experiment's node is one process"):
         jobs(few, drawn={"tasks": 8})
+    with pytest.raises(ConfigError, match="drawn: array = 8"):
+        jobs(few, drawn={"array": 8})
 
 
 def test_what_is_done_is_what_has_its_statement(tmp_path: Path) -> None:

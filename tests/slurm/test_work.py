@@ -12,9 +12,9 @@ import pytest
 from subl.cluster.heartbeat import BEAT_SECONDS, VARIABLE, Beat, Heartbeat, read_beat
 from subl.errors import ConfigError
 from subl.progress import Progress
-from subl.slurm.book import Book, Life, beat_file
+from subl.slurm.book import STOPPED, Book, Life, beat_file
 from subl.slurm.client import Client
-from subl.slurm.work import STOPPED, InJob, why_not_again, work
+from subl.slurm.work import InJob, why_not_again, work
 
 CLIENT = Client(seconds=5, tries=2, pause_seconds=0)
 
@@ -22,7 +22,7 @@ CLIENT = Client(seconds=5, tries=2, pause_seconds=0)
 SAVES = f"""
 import os, signal, sys
 def save(*_):
-    sys.exit({STOPPED})
+    sys.exit(int(sys.argv[2]) if sys.argv[2:] else {STOPPED})
 signal.signal(signal.SIGUSR1, save)
 os.kill(os.getppid(), int(sys.argv[1]))
 while True:
@@ -68,6 +68,12 @@ def test_what_saved_in_time_is_put_back_alone(tmp_path: Path, requeues: Path) ->
     status, life = start(tmp_path / "b", SAVES, "10")
     assert (status, life.told, life.then) == (STOPPED, "SIGUSR1", "requeued")
     assert requeues.read_text() == "requeue 7_3\n"
+
+
+def test_what_fails_while_it_saves_has_failed(tmp_path: Path, requeues: Path) -> None:
+    status, life = start(tmp_path / "b", SAVES, "10", "2")
+    assert (status, life.status, life.told, life.then) == (2, 2, "SIGUSR1", None)
+    assert not requeues.exists()
 
 
 def test_what_is_cancelled_saves_and_is_not_put_back(tmp_path: Path, requeues: Path) -> None:

@@ -105,6 +105,19 @@ class Life:
     cpus: int | None = None
     memory: int | None = None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended as what was told to save, and may go on."""
+        saved = self.status in (None, STOPPED) or self.status > BY_SIGNAL
+        return self.ended is not None and self.told is not None and saved
+
+
+STOPPED = 75
+"""What a command exits with that saved its work and is not done."""
+
+BY_SIGNAL = 128
+"""Above it shells and srun say which signal ended a command."""
+
 
 class Book:
     """The folder of what is known of jobs."""

@@ -55,6 +55,11 @@ def jobs(
                 f"{name}: an experiment's node is one process, and tasks = {spec.tasks}",
                 hint="give its training train.ranks, and the job as many gpus_per_node or cpus",
             )
+        if spec.array is not None:
+            raise ConfigError(
+                f"{name}: array = {spec.array}, but an experiment's arrays follow from its graph",
+                hint="parallel says how many of their tasks may run at a time",
+            )
         sources = [[each for each in node.sources if each in name_of] for node in nodes]
         after = dict.fromkeys(name_of[each] for group in sources for each in group)
         by_task = len(nodes) > 1 and all(

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from subl.cluster.heartbeat import Beat
-from subl.slurm.book import Book, Life, Submission
+from subl.slurm.book import STOPPED, Book, Life, Submission
 from subl.slurm.client import WAITING, Client, Row
-from subl.slurm.work import REQUEUED, STOPPED
+from subl.slurm.work import REQUEUED
 
 LOST_SECONDS = 300.0
 """A job that Slurm does not have, and that left no word, is lost after so long without one."""
@@ -167,7 +167,7 @@ def _ended(
 
 
 def _by_record(life: Life) -> tuple[State, str]:
-    if life.told is not None and life.status != 0:
+    if life.stopped and life.told is not None:
         told = {"SIGUSR1": "its time was nearly up", "SIGTERM": "it was cancelled or preempted"}
         then = f"; {life.then}" if life.then not in (None, REQUEUED) else ""
         return "resumable", f"stopped by {life.told} ({told.get(life.told, '')}){then}"

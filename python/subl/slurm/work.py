@@ -23,12 +23,9 @@ from types import FrameType
 
 from subl.cluster.heartbeat import VARIABLE, now, read_beat
 from subl.errors import ConfigError, StageError
-from subl.slurm.book import Book, Life, beat_file, lives_file
+from subl.slurm.book import BY_SIGNAL, STOPPED, Book, Life, beat_file, lives_file
 from subl.slurm.client import Client
 from subl.slurm.script import INDEX
-
-STOPPED = 75
-"""What a command exits with that saved its work and is not done."""
 
 REQUEUED = "requeued"
 
@@ -116,7 +113,7 @@ def work(
         cpu_seconds=round(used.ru_utime + used.ru_stime, 1),
         most_memory=used.ru_maxrss * 1024,
     )
-    if status and came and came[0] == signal.SIGUSR1:
+    if life.stopped and came[0] == signal.SIGUSR1:
         life = replace(life, then=why_not_again([*earlier, life], restarts) or REQUEUED)
     write(life)
     if life.then == REQUEUED:
@@ -125,7 +122,7 @@ def work(
         except StageError as error:
             write(replace(life, then=f"not requeued: {error.message}"))
     if status < 0:
-        return STOPPED if came else 128 - status
+        return STOPPED if came else BY_SIGNAL - status
     return status
 
 
