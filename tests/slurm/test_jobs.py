@@ -68,8 +68,13 @@ def states(subl: Run) -> Callable[[str], dict[str, dict[str, Any]]]:
 
 def drain(cluster: Cluster) -> None:
     """Wait until no job waits or runs."""
-    queue = ("squeue", "--noheader")
-    until(lambda: not cluster.run(*queue).stdout.strip(), "an empty queue", SECONDS)
+    until(lambda: is_empty(cluster), "an empty queue", SECONDS)
+
+
+def is_empty(cluster: Cluster) -> bool:
+    """Whether the queue is; of one that does not answer nobody knows."""
+    queue = cluster.run("squeue", "--noheader")
+    return queue.returncode == 0 and not queue.stdout.strip()
 
 
 def submitted(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
@@ -150,8 +155,7 @@ def test_a_training_on_two_nodes_that_must_make_room_goes_on_by_itself(
     def again() -> bool:
         # Slurm has a job that was put back wait for two minutes.
         cluster.run("scontrol", "update", f"JobId={task['job']}", "StartTime=now")
-        queue = cluster.run("squeue", "--noheader")  # which may not answer: then nobody knows
-        return queue.returncode == 0 and not queue.stdout.strip()
+        return is_empty(cluster)
 
     until(again, "the end of the job", SECONDS)
     student = tmp_path / "jobs" / "student"
