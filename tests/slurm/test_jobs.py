@@ -152,15 +152,17 @@ def test_a_training_on_two_nodes_that_must_make_room_goes_on_by_itself(
     assert task["state"] == "running" and task["nodes"] == "node[0-1]"
     assert cluster.run("scancel", "--batch", "--signal=USR1", task["job"]).returncode == 0
 
+    student = tmp_path / "jobs" / "student"
+
     def again() -> bool:
         # Slurm has a job that was put back wait for two minutes.
         cluster.run("scontrol", "update", f"JobId={task['job']}", "StartTime=now")
-        return is_empty(cluster)
+        # While it is put back, the queue may be empty for a moment.
+        return is_empty(cluster) and (student / "statement.json").is_file()
 
     until(again, "the end of the job", SECONDS)
-    student = tmp_path / "jobs" / "student"
     (task,) = states("jobs/student").values()
-    assert task["state"] == "done", task
+    assert task["state"] == "done", json.dumps(task)
     history = json.loads((student / "result.json").read_text())["history"]
     assert [each["ranks"] for each in history] == [2, 2] and 0 < history[1]["step"] < STEPS
     lives = tmp_path / "jobs" / "student.slurm" / "001.ndjson"
