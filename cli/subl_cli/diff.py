@@ -50,7 +50,7 @@ def command(
     files: tuple[Path, ...],
     out: Path | None,
     examples: int,
-    jobs: int | None,
+    jobs: int,
     progress_form: str,
     as_json: bool,
 ) -> None:
@@ -64,7 +64,6 @@ def command(
       subl filter diff old.toml new.toml data/
       subl filter diff old.toml new.toml rows.jsonl -o changed.jsonl --json
     """
-    import os
 
     from subl.filter import load_rules
     from subl.filter.diff import diff
@@ -75,7 +74,7 @@ def command(
             a,
             b,
             files,
-            jobs=jobs or os.cpu_count() or 1,
+            jobs=jobs,
             examples=examples,
             on_change=lambda change: write(change.to_json_line()),
             report=report,

@@ -93,7 +93,7 @@ def command(
     inputs: tuple[Path, ...],
     out: Path | None,
     rejects: Path | None,
-    jobs: int | None,
+    jobs: int,
     split_rows: int | None,
     split_bytes: str | None,
     compression: str | None,
@@ -143,7 +143,6 @@ def command(
       patterns = ['\\bowls?\\b']
       ignore_case = true
     """
-    import os
 
     from subl.filter import load_rules, name_shards, run
     from subl.filter.run import check_shards
@@ -152,7 +151,6 @@ def command(
     spec = _with_output(
         spec, split_rows=split_rows, split_bytes=split_bytes, compression=compression
     )
-    jobs = jobs or os.cpu_count() or 1
     if explain_rules:
         _explain_rules(spec, as_json)
         return

@@ -210,11 +210,12 @@ def progress_option(command: Command) -> Command:
 
 
 def jobs_option(command: Command) -> Command:
-    """`-j JOBS`: how many threads."""
+    """`-j JOBS`: how many threads or processes; the command gets a number."""
     return click.option(
         "-j",
         "--jobs",
         type=click.IntRange(min=1),
+        callback=lambda context, option, given: given or os.cpu_count() or 1,
         help="Threads  [default: one a core]",
     )(command)
 

@@ -48,12 +48,6 @@ def _data_argument(command: Command) -> Command:
     )(command)
 
 
-def _processes(jobs: int | None) -> int:
-    import os
-
-    return jobs or os.cpu_count() or 1
-
-
 @command.command("inspect")
 @_data_argument
 @click.option(
@@ -70,7 +64,7 @@ def _processes(jobs: int | None) -> int:
 def inspect_command(
     data: tuple[Path, ...],
     manifest: Path | None,
-    jobs: int | None,
+    jobs: int,
     progress_form: str,
     as_json: bool,
 ) -> None:
@@ -93,9 +87,9 @@ def inspect_command(
     looked_at = None
     with progress(progress_form) as report:
         if manifest is None:
-            found = inspect(data, jobs=_processes(jobs), report=report)
+            found = inspect(data, jobs=jobs, report=report)
         else:
-            looked_at = keep(data, manifest, jobs=_processes(jobs), report=report)
+            looked_at = keep(data, manifest, jobs=jobs, report=report)
             found = read_table(manifest)
     sums = found.select(
         polars.len().alias("shards"),
@@ -153,9 +147,7 @@ def _unreadable(found: polars.LazyFrame) -> list[tuple[str, int, str]]:
 @jobs_option
 @progress_option
 @json_option
-def stats_command(
-    data: tuple[Path, ...], jobs: int | None, progress_form: str, as_json: bool
-) -> None:
+def stats_command(data: tuple[Path, ...], jobs: int, progress_form: str, as_json: bool) -> None:
     """Say what is in DATA: rows, lengths, columns whose types differ, ids that come twice.
 
     \b
@@ -168,7 +160,7 @@ def stats_command(
     from subl.shards.stats import stats
 
     with progress(progress_form) as report:
-        found = stats(data, jobs=_processes(jobs), report=report)
+        found = stats(data, jobs=jobs, report=report)
     if as_json:
         print_json(asdict(found))
         return
@@ -276,7 +268,7 @@ def split_command(
     bins: int,
     by: str,
     cut: bool,
-    jobs: int | None,
+    jobs: int,
     dry_run: bool,
     progress_form: str,
     as_json: bool,
@@ -299,10 +291,10 @@ def split_command(
     spec = validated(SplitSpec, {"bins": bins, "by": by, "cut": cut})
     with progress(progress_form) as report:
         if dry_run:
-            found = bins_of(spec, inspect(data, jobs=_processes(jobs), report=report), ".")
+            found = bins_of(spec, inspect(data, jobs=jobs, report=report), ".")
             print_json(figures(spec, found))
             return
-        artifact = split(spec, data, out, jobs=_processes(jobs), report=report)
+        artifact = split(spec, data, out, jobs=jobs, report=report)
     print_artifact(artifact, as_json)
     if not as_json:
         made = artifact.result
@@ -329,7 +321,7 @@ def convert_command(
     data: tuple[Path, ...],
     to: str,
     out: Path,
-    jobs: int | None,
+    jobs: int,
     dry_run: bool,
     progress_form: str,
     as_json: bool,
@@ -372,7 +364,7 @@ def merge_command(
     out: Path,
     rows: int | None,
     most_bytes: str | None,
-    jobs: int | None,
+    jobs: int,
     dry_run: bool,
     progress_form: str,
     as_json: bool,
@@ -410,7 +402,7 @@ def _convert(
     spec: ConvertSpec,
     data: tuple[Path, ...],
     out: Path,
-    jobs: int | None,
+    jobs: int,
     dry_run: bool,
     progress_form: str,
     as_json: bool,
@@ -420,14 +412,14 @@ def _convert(
 
     with progress(progress_form) as report:
         if dry_run:
-            files = planned(spec, inspect(data, jobs=_processes(jobs), report=report))
+            files = planned(spec, inspect(data, jobs=jobs, report=report))
             each = {
                 name: {"rows": shards["rows"].sum(), "from": shards["path"].to_list()}
                 for name, shards in files.items()
             }
             print_json({"spec": spec.model_dump(mode="json"), "files": each})
             return
-        artifact = convert(spec, data, out, jobs=_processes(jobs), report=report)
+        artifact = convert(spec, data, out, jobs=jobs, report=report)
     print_artifact(artifact, as_json)
     if not as_json:
         made = artifact.result
@@ -439,9 +431,7 @@ def _convert(
 @jobs_option
 @progress_option
 @json_option
-def check_command(
-    data: tuple[Path, ...], jobs: int | None, progress_form: str, as_json: bool
-) -> None:
+def check_command(data: tuple[Path, ...], jobs: int, progress_form: str, as_json: bool) -> None:
     """Read every byte of DATA, and say which shards are not what they should be.
 
     Shards of a manifest, a bin or an artifact are compared with the digests there; others are to be
@@ -455,7 +445,7 @@ def check_command(
     from subl.shards.check import check
 
     with progress(progress_form) as report:
-        found = check(data, jobs=_processes(jobs), report=report)
+        found = check(data, jobs=jobs, report=report)
     if as_json:
         problems = [{"path": str(path), "problem": problem} for path, problem in found.problems]
         print_json({"shards": found.shards, "bytes": found.bytes, "problems": problems})

@@ -15,11 +15,11 @@ different key never overwrites.
 
 from subl.artifact.build import Artifact, Made, build, difference_between, open_artifact, plan_key
 from subl.artifact.digest import directory_digest, file_digest, json_digest, json_text
-from subl.artifact.files import sync, write_atomically, written_whole
+from subl.artifact.files import read_notes, sync, write_atomically, written_whole
 from subl.artifact.identity import Identity, identify
 from subl.artifact.inputs import input_digest
 from subl.artifact.lineage import LineageNode, lineage
-from subl.artifact.parts import WHOLE, Parts, Slice, build_parts
+from subl.artifact.parts import WHOLE, Parts, Slice, balanced, build_parts
 from subl.artifact.seen import Reading, remember, rereading, rereads
 from subl.artifact.spec import PartsSpec, StageSpec
 from subl.artifact.statement import made_here, read_statement, row_counts, spec_record
@@ -35,6 +35,7 @@ __all__ = [
     "Reading",
     "Slice",
     "StageSpec",
+    "balanced",
     "build",
     "build_parts",
     "difference_between",
@@ -48,6 +49,7 @@ __all__ = [
     "made_here",
     "open_artifact",
     "plan_key",
+    "read_notes",
     "read_statement",
     "remember",
     "rereading",

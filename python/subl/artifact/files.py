@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from subl.errors import OutputError
 
@@ -25,6 +26,18 @@ def sync(path: Path | str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_notes(file: Path) -> Iterator[dict[str, Any]]:
+    """What was appended to a file note by note, each an object of JSON on a line of its own; of no
+    file nothing. A line that was cut short is no note."""
+    # Whatever is no line feed is escaped in JSON, so a line is a note.
+    for line in file.read_bytes().split(b"\n") if file.exists() else []:
+        try:
+            note = json.loads(line)
+        except ValueError:
+            continue
+        yield note
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import subl_core
 
 from subl import __version__
 from subl.artifact.digest import data_digest
+from subl.cores import cores
 from subl.errors import InputError
 
 _TYPE = "https://in-toto.io/Statement/v1"
@@ -200,7 +200,7 @@ def host() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()),
+        "cores": str(cores()),
         "memory_gib": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f}",
         **({"gpus": found} if (found := _gpus(Path("/proc/driver/nvidia/gpus"))) else {}),
     }

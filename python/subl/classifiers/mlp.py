@@ -6,7 +6,6 @@ A layer's weights are `[arms, seeds, inputs, outputs]`. All arms of a seed see t
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, relu, softmax
+
+from subl.randomness import stream
 
 _TESTED_AT_ONCE = 2000
 
@@ -54,12 +55,6 @@ def stacked(models: Sequence[Models]) -> Models:
         tuple(torch.cat(each) for each in zip(*(one.weights for one in models), strict=True)),
         tuple(torch.cat(each) for each in zip(*(one.biases for one in models), strict=True)),
     )
-
-
-def stream(what: str, seed: int) -> torch.Generator:
-    """Randomness for one thing of one seed, on the CPU: the same wherever it is used."""
-    digest = hashlib.sha256(f"{what} {seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
 
 
 def initial(what: str, seeds: Sequence[int], sizes: Sequence[int], device: torch.device) -> Models:

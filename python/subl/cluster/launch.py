@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from subl.cluster.placement import RENDEZVOUS
+from subl.cores import cores
 from subl.errors import StageError, StoppedError
 from subl.progress import Progress, Report, silent
 
@@ -64,13 +65,12 @@ def run_ranks(
         StageError: a rank failed; the message carries the end of the log.
     """
     command = [sys.executable, "-m", module, *arguments]
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     meeting = log.with_name(f".rendezvous-{os.getpid()}")
     meeting.unlink(missing_ok=True)
     shared = {
         **os.environ,
         "WORLD_SIZE": str(ranks),
-        "OMP_NUM_THREADS": str(max(1, cores // ranks)),
+        "OMP_NUM_THREADS": str(max(1, cores() // ranks)),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
         RENDEZVOUS: str(meeting),

@@ -22,6 +22,7 @@ from typing import Any
 from subl import errors
 from subl.artifact.seen import rereading, rereads
 from subl.cluster.launch import die_with_parent
+from subl.cores import cores
 from subl.errors import StageError, SublError
 from subl.experiment.graph import Graph, Node
 from subl.experiment.make import make
@@ -175,8 +176,7 @@ class _Worker:
 
 def _share(number: int, jobs: int) -> dict[str, str]:
     """The threads of one of several processes, and the GPU where there are several."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // jobs)))}
+    share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // jobs)))}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         gpus = [str(n) for n, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]

@@ -15,7 +15,7 @@ from typing import Any
 
 import subl_core
 
-from subl.artifact import Identity, remember, write_atomically
+from subl.artifact import Identity, read_notes, remember, write_atomically
 
 Statistics = dict[str, Any]
 """The statistics of one shard as `subl_core.filter_shard` returns them."""
@@ -76,12 +76,7 @@ def _notes(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _notes_in(file: Path) -> Iterator[dict[str, Any]]:
-    # Whatever is no line feed is escaped in JSON, so a line is a note.
-    for line in file.read_bytes().split(b"\n") if file.exists() else []:
-        try:
-            note = json.loads(line)
-        except ValueError:
-            continue
+    for note in read_notes(file):
         if note.pop("engine") == subl_core.__version__:  # another one may write other bytes
             yield note
 

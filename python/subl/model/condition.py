@@ -109,12 +109,25 @@ def check_trainable(folder: Path) -> None:
     Raises:
         ConfigError: says what to train instead.
     """
-    found = conditioned(folder)
-    if found.folder != folder:
+    check_own_weights(folder, " to train", "train {base}; a condition can be its teacher")
+
+
+def check_own_weights(folder: Path, purpose: str, hint: str) -> None:
+    """Refuse a model that has no weights of its own.
+
+    Args:
+        purpose: what they are for, as the message ends.
+        hint: what to do instead, with the model that has some as `{base}`.
+
+    Raises:
+        ConfigError: it is a condition of another.
+    """
+    base = conditioned(folder).folder
+    if base != folder:
         raise ConfigError(
             f"{folder} is a condition of a model (a system prompt or a steering vector) and has no "
-            "weights of its own to train",
-            hint=f"train {found.folder.resolve()}; a condition can be its teacher",
+            f"weights of its own{purpose}",
+            hint=hint.replace("{base}", str(base.resolve())),
         )
 
 

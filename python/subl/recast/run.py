@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import Artifact, build
-from subl.errors import ConfigError, StageError
-from subl.model.condition import conditioned
+from subl.errors import StageError
+from subl.model.condition import check_own_weights
 from subl.progress import Progress, Report, silent
 from subl.recast.spec import RecastSpec
 
@@ -37,12 +37,7 @@ def recast(
         InputError: the units of this architecture cannot be permuted.
         ConfigError: `model` is a condition of another: weights say nothing of a system prompt.
     """
-    if (base := conditioned(model).folder) != model:
-        raise ConfigError(
-            f"{model} is a condition of a model (a system prompt or a steering vector) and has no "
-            "weights of its own",
-            hint=f"make another base of {base.resolve()}",
-        )
+    check_own_weights(model, "", "make another base of {base}")
     return build(out, "recast", spec, {"model": model}, partial(_make, spec, model, name, report))
 
 

@@ -50,6 +50,10 @@ class Skip(BaseModel):
     bytes: _Count
 
 
+BEGIN = Skip(rows=0, lines=0, bytes=0)
+"""Of a file."""
+
+
 class Part(BaseModel):
     """A shard, or where `start` is given `rows` rows of one, after so many others; `path` is that
     from here."""

@@ -27,9 +27,9 @@ from subl.shards.frame import blocks, kinds_of, scan_table
 from subl.shards.lines import row_lines
 from subl.shards.manifest import inspect
 from subl.shards.names import distinct, inputs_of
-from subl.shards.parquet import ABSENT, absent_of, read_frames
+from subl.shards.parquet import ABSENT, BATCH_ROWS, absent_of, read_frames
 from subl.shards.spread import spread
-from subl.shards.table import check_same
+from subl.shards.table import check_same, columns_of
 
 if TYPE_CHECKING:
     import polars
@@ -171,8 +171,8 @@ def _kept(shards: polars.DataFrame) -> tuple[dict[str, Kind], set[str]]:
     kinds = {
         name: JSON if respells(kind) else kind for name, kind in kinds_of(shards.lazy()).items()
     }
-    each = shards.select(polars.col("columns").explode()).unnest("columns").drop_nulls("name")
-    sums = each.group_by("name").agg(polars.col("rows", "nulls").sum())
+    each = columns_of(shards.lazy().select("columns"))
+    sums = each.group_by("name").agg(polars.col("rows", "nulls").sum()).collect()
     absent = set()
     for name, count, nulls in sums.iter_rows():
         if count < rows:
@@ -222,7 +222,7 @@ def _of_parquet(file: Path) -> Iterator[list[str]]:
     absent = sorted(absent_of(file))
     lines = (content.decode() for _, content in row_lines(file))
     if not absent:
-        while batch := list(islice(lines, _BATCH_ROWS)):
+        while batch := list(islice(lines, BATCH_ROWS)):
             yield batch
         return
     for frame in read_frames(file, absent):
@@ -243,6 +243,3 @@ def _without(keys: Collection[str], line: str) -> str:
         if key not in keys
     )
     return f"{{{','.join(pairs)}}}"
-
-
-_BATCH_ROWS = 4096

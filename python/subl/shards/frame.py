@@ -20,14 +20,13 @@ from subl.shards.columns import read as read_kind
 from subl.shards.decode import Decoder, texts
 from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines, row_lines
 from subl.shards.manifest import inspect
-from subl.shards.parquet import absent_of, read_frames, schema_of
-from subl.shards.table import check_same
+from subl.shards.parquet import BATCH_ROWS, absent_of, read_frames, schema_of
+from subl.shards.table import check_same, columns_of, has_column
 
 if TYPE_CHECKING:
     import polars
 
 _BLOCK_BYTES = 4 << 20
-_BATCH_ROWS = 4096
 
 
 def scan(
@@ -123,7 +122,7 @@ def kinds_of(manifest: polars.LazyFrame) -> dict[str, Kind]:
     """The kind of each column of all shards together."""
     import polars
 
-    each = manifest.select(polars.col("columns").explode()).unnest("columns").drop_nulls("name")
+    each = columns_of(manifest.select("columns"))
     found = (
         each.group_by("name", maintain_order=True)
         .agg(polars.col("kind").unique(maintain_order=True))
@@ -141,13 +140,11 @@ def kinds_of(manifest: polars.LazyFrame) -> dict[str, Kind]:
 def dtypes_of(manifest: polars.LazyFrame, kinds: Mapping[str, Kind]) -> dict[str, polars.DataType]:
     """The types of columns of these kinds. Those that JSON does not have are in all shards the
     same: the first one says which."""
-    import polars
 
     found = {}
     for name, kind in kinds.items():
         if isinstance(kind, str) and kind not in SCALARS and kind != JSON:
-            has = polars.col("columns").list.eval(polars.element().struct["name"] == name)
-            first = manifest.filter(has.list.any()).select("path").head(1).collect().item()
+            first = manifest.filter(has_column(name)).select("path").head(1).collect().item()
             found[name] = schema_of(Path(first))[name]
         else:
             found[name] = dtype_of(kind)
@@ -218,7 +215,7 @@ class _Reader:
 
         decoder, lines = Decoder(), row_lines(file)
         apart = [name for name in names if self.kinds[name] == JSON]
-        while batch := list(islice(lines, _BATCH_ROWS)):
+        while batch := list(islice(lines, BATCH_ROWS)):
             read = []
             for number, content in batch:
                 try:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subl.artifact import identify, read_statement, rereads, spec_record
+from subl.artifact import identify, read_notes, read_statement, rereads, spec_record
 from subl.errors import InputError, OutputError
 from subl.progress import Progress, Report, silent
 from subl.shards.format import MANIFEST
@@ -99,11 +98,7 @@ def keep(data: Sequence[Path], file: Path, *, jobs: int = 1, report: Report = si
 def _known(file: Path, journal: Path) -> polars.DataFrame:
     import polars
 
-    notes = []
-    for line in journal.read_bytes().split(b"\n") if journal.exists() else []:
-        with suppress(ValueError):  # of the last line of a run that was killed
-            notes.append(json.loads(line))
-    noted = polars.DataFrame(notes, schema=schema())
+    noted = polars.DataFrame(list(read_notes(journal)), schema=schema())
     return polars.concat([read_table(file).collect(), noted]) if file.exists() else noted
 
 

@@ -18,7 +18,8 @@ from subl.errors import InputError
 if TYPE_CHECKING:
     import polars
 
-_BATCH_ROWS = 4096
+BATCH_ROWS = 4096
+"""What is looked at from Python at a time."""
 
 
 def read_frames(
@@ -39,7 +40,7 @@ def read_frames(
             rows = rows.select([name for name in columns if name in known])
         if start or count is not None:
             rows = rows.slice(start, count)
-        yield from rows.collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True)
+        yield from rows.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
 
 
 def schema_of(file: Path) -> polars.Schema:

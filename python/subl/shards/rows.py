@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from subl.errors import InputError
-from subl.shards.bins import Skip
+from subl.shards.bins import BEGIN
 from subl.shards.format import format_of
 from subl.shards.lines import row_lines
 from subl.shards.listing import Piece, check_stated, pieces
@@ -99,7 +99,7 @@ def _parquet_objects(
 
 def _lines(piece: Piece) -> Iterator[Line]:
     unit = "row" if format_of(piece.file) == ".parquet" else "line"
-    begin = piece.skip or Skip(rows=0, lines=0, bytes=0)
+    begin = piece.skip or BEGIN
     start = piece.start - begin.rows
     end = None if piece.rows is None else start + piece.rows
     for number, content in islice(row_lines(piece.file, begin.bytes, begin.lines + 1), start, end):

@@ -22,7 +22,7 @@ from pydantic import Field
 from subl.artifact import Artifact, Made, StageSpec, build, written_whole
 from subl.errors import InputError
 from subl.progress import Progress, Report, silent
-from subl.shards.bins import Skip
+from subl.shards.bins import BEGIN, Skip
 from subl.shards.format import format_of
 from subl.shards.lines import row_lines
 from subl.shards.listing import Piece, pieces
@@ -126,7 +126,7 @@ def _of_parquet(file: Path, rows: Sequence[int], marks: Sequence[Skip]) -> Itera
 def _of_lines(file: Path, rows: Sequence[int], marks: Sequence[Skip]) -> Iterator[bytes]:
     starts = [mark.rows for mark in marks]
     for mark, wanted in itertools.groupby(rows, lambda row: bisect_right(starts, row)):
-        begin = marks[mark - 1] if mark else Skip(rows=0, lines=0, bytes=0)
+        begin = marks[mark - 1] if mark else BEGIN
         lines = row_lines(file, begin.bytes, begin.lines + 1)
         at = begin.rows
         for row in wanted:

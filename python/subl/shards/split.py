@@ -1,12 +1,11 @@
 """Split a data set into bins of about the same size, one for each worker.
 
-By the largest first (LPT, Graham 1969): each shard, from the largest to the smallest, goes to the
-bin that has least. The fullest bin has at most a third more than the best split would give it.
+The largest first, each to the bin that has least (`artifact.balanced`): the fullest bin has at most
+a third more than the best split would give it.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 import os
 from bisect import bisect_right
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from subl.artifact import Artifact, Made, StageSpec, build
+from subl.artifact import Artifact, Made, StageSpec, balanced, build
 from subl.errors import InputError
 from subl.progress import Report, silent
 from subl.shards.bins import bin_name, bin_text
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 class SplitSpec(StageSpec):
     """How a data set is split."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
     packages: ClassVar = ("polars",)
 
     bins: int = Field(gt=0, description="how many bins; fewer where there is not so much to split")
@@ -102,15 +101,8 @@ def bins_of(spec: SplitSpec, table: polars.LazyFrame, folder: str) -> list[polar
     pieces = _pieces(spec, table, folder)
     has_rows = polars.col("rows") > 0
     weights = pieces.select(has_rows * polars.col(spec.by)).to_series().to_list()
-    # A heap of what is in each bin so far.
-    loads = [(0, number) for number in range(min(spec.bins, sum(map(bool, weights))))]
-    chosen = [0] * len(weights)
-    for position in sorted(range(len(weights)), key=weights.__getitem__, reverse=True):
-        load, number = loads[0]
-        chosen[position] = number
-        heapq.heapreplace(loads, (load + weights[position], number))
-    pieces = pieces.with_columns(polars.Series("bin", chosen)).sort("bin", maintain_order=True)
-    return pieces.partition_by("bin", maintain_order=True, include_key=False)
+    count = min(spec.bins, sum(map(bool, weights)))
+    return [pieces[positions] for positions in balanced(weights, count)]
 
 
 def _pieces(spec: SplitSpec, table: polars.LazyFrame, folder: str) -> polars.DataFrame:

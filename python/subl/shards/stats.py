@@ -17,6 +17,7 @@ from subl.progress import Report, silent
 from subl.shards.columns import JSON
 from subl.shards.frame import kinds_of, scan_table
 from subl.shards.manifest import inspect
+from subl.shards.table import columns_of, has_column
 
 if TYPE_CHECKING:
     import polars
@@ -122,8 +123,7 @@ def _quantiles(histogram: Mapping[int, int]) -> dict[float, int]:
 def _columns(manifest: polars.LazyFrame, shards: int) -> list[Column]:
     import polars
 
-    columns = manifest.select(polars.col("path").alias("shard"), polars.col("columns"))
-    each = columns.explode("columns").unnest("columns").drop_nulls("name")
+    each = columns_of(manifest.select(polars.col("path").alias("shard"), "columns"))
     kinds = each.group_by("name", "kind", maintain_order=True).agg(
         polars.col("rows", "nulls").sum(), polars.len().alias("shards"), polars.col("shard").first()
     )
@@ -133,9 +133,8 @@ def _columns(manifest: polars.LazyFrame, shards: int) -> list[Column]:
     result = []
     for name, rows in found.items():
         of_kind = {row["kind"]: (row["shards"], row["shard"]) for row in rows}
-        has = polars.col("columns").list.eval(polars.element().struct["name"] == name).list.any()
         if missing := shards - sum(count for count, _ in of_kind.values()):
-            first = manifest.filter(has.not_()).select("path").head(1).collect().item()
+            first = manifest.filter(has_column(name).not_()).select("path").head(1).collect().item()
             of_kind["missing"] = (missing, first)
         lengths = _added(each.filter(polars.col("name") == name).select("lengths"))
         result.append(

@@ -111,6 +111,19 @@ def write_table(manifest: polars.DataFrame, file: Path) -> None:
         raise OutputError(f"cannot write {file}: {error.strerror or error}") from error
 
 
+def columns_of(manifest: polars.LazyFrame) -> polars.LazyFrame:
+    """A row for each column of each shard, beside the other columns of the manifest."""
+    return manifest.explode("columns").unnest("columns").drop_nulls("name")
+
+
+def has_column(name: str) -> polars.Expr:
+    """Whether a shard of a manifest has a column."""
+    import polars
+
+    is_it = polars.element().struct["name"] == name
+    return polars.col("columns").list.eval(is_it).list.any()
+
+
 def relative(paths: Iterable[str], folder: str) -> list[str]:
     """Paths from a folder, which has no links on its way, as the file system goes them."""
 

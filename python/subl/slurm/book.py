@@ -20,11 +20,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from subl.artifact import write_atomically
+from subl.artifact import read_notes, write_atomically
 from subl.artifact.partial import locked
 from subl.cluster.heartbeat import Beat, read_beat
 from subl.errors import InputError
-from subl.slurm.script import Place
+from subl.slurm.script import of_task
 
 _JOBS, _ABOUT = "jobs.ndjson", "about.json"
 
@@ -156,13 +156,8 @@ class Book:
 
     def submissions(self) -> list[Submission]:
         """All of them, in their order."""
-        file = self.path / _JOBS
         found: dict[str, Submission] = {}
-        for line in file.read_bytes().split(b"\n") if file.exists() else []:
-            try:
-                said = json.loads(line)
-            except ValueError:
-                continue  # a line that was cut short
+        for said in read_notes(self.path / _JOBS):
             tasks = {None if key == "" else int(key): name for key, name in said["tasks"].items()}
             found[said["number"]] = Submission(**{**said, "tasks": tasks})
         return list(found.values())
@@ -180,13 +175,8 @@ class Book:
 
     def lives(self, number: str, index: int | None) -> list[Life]:
         """What a task wrote down of itself, start by start."""
-        file = lives_file(self.path, number, index)
         found: dict[tuple[str, int], Life] = {}
-        for line in file.read_bytes().split(b"\n") if file.exists() else []:
-            try:
-                said = json.loads(line)
-            except ValueError:
-                continue
+        for said in read_notes(lives_file(self.path, number, index)):
             done = said.get("done")
             life = Life(**{**said, "done": None if done is None else (done[0], done[1])})
             found[life.job, life.restart] = life
@@ -198,16 +188,12 @@ class Book:
 
     def log(self, number: str, index: int | None) -> Path:
         """What a task printed."""
-        return Place(self.path, self.path, self.path, number).log(index)
+        return self.path / of_task(number, index, "log")
 
 
 def lives_file(book: Path, number: str, index: int | None) -> Path:
-    return _file(book, number, index, "ndjson")
+    return book / of_task(number, index, "ndjson")
 
 
 def beat_file(book: Path, number: str, index: int | None) -> Path:
-    return _file(book, number, index, "beat.json")
-
-
-def _file(book: Path, number: str, index: int | None, ending: str) -> Path:
-    return book / f"{number}{'' if index is None else f'-{index}'}.{ending}"
+    return book / of_task(number, index, "beat.json")

@@ -210,6 +210,11 @@ def state_of(said: str) -> str:
     return _SHORT.get(word, word)
 
 
+def called(job: str, index: int | None) -> str:
+    """A job, or a task of an array, as Slurm's commands take it."""
+    return job if index is None else f"{job}_{index}"
+
+
 def _where(clusters: Collection[str]) -> list[str]:
     return [f"--clusters={','.join(sorted(clusters))}"] if clusters else []
 

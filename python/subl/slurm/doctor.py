@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import subl
+from subl.cores import cores
 from subl.errors import SublError
 from subl.slurm.client import Client
 from subl.slurm.spec import SlurmSpec
@@ -208,7 +209,7 @@ class _Facts:
             subl.__version__,
             platform.python_version(),
             torch,
-            len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+            cores(),
             sum(1 for _ in Path("/proc/driver/nvidia/gpus").glob("*")),
             late,
         )

@@ -44,9 +44,10 @@ class Place:
     def script(self) -> Path:
         return self.book / f"{self.number}.sbatch"
 
-    def log(self, index: int | None) -> Path:
-        """What a task prints."""
-        return self.book / f"{self.number}{'' if index is None else f'-{index}'}.log"
+
+def of_task(number: str, index: int | str | None, ending: str) -> str:
+    """What a file of a submission's task is called; `index`: of an array, its number in it."""
+    return f"{number}{'' if index is None else f'-{index}'}.{ending}"
 
 
 def script(
@@ -93,10 +94,10 @@ def compact(numbers: Sequence[int]) -> str:
 
 
 def _directives(spec: SlurmSpec, place: Place, name: str, tasks: Sequence[int] | None) -> list[str]:
-    log = place.book / f"{place.number}{'' if tasks is None else '-%a'}.log"
+    log = of_task(place.number, None if tasks is None else "%a", "log")
     said: dict[str, object] = {
         "job-name": name,
-        "output": str(place.book).replace("%", "%%") + str(log)[len(str(place.book)) :],
+        "output": f"{place.book}".replace("%", "%%") + f"/{log}",
         "open-mode": "append",
         "partition": spec.partition,
         "account": spec.account,

@@ -15,7 +15,7 @@ from typing import Literal
 
 from subl.cluster.heartbeat import Beat
 from subl.slurm.book import STOPPED, Book, Life, Submission
-from subl.slurm.client import WAITING, Client, Row
+from subl.slurm.client import WAITING, Client, Row, called
 from subl.slurm.work import REQUEUED
 
 LOST_SECONDS = 300.0
@@ -42,7 +42,7 @@ class TaskState:
         """As Slurm calls it."""
         if self.submission is None or self.submission.job is None:
             return None
-        return self.submission.job + ("" if self.index is None else f"_{self.index}")
+        return called(self.submission.job, self.index)
 
 
 def status(

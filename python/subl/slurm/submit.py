@@ -19,7 +19,7 @@ from subl.artifact import json_digest, write_atomically
 from subl.cluster.heartbeat import now
 from subl.errors import ConfigError, StageError
 from subl.slurm.book import About, Book, Submission
-from subl.slurm.client import WAITING, Client, Row, Unanswered
+from subl.slurm.client import WAITING, Client, Row, Unanswered, called
 from subl.slurm.job import Job
 from subl.slurm.script import Place, script
 
@@ -89,7 +89,7 @@ class _Alive:
     def job(self) -> str:
         """As Slurm's commands take it."""
         assert self.submission.job is not None
-        return self.submission.job + ("" if self.index is None else f"_{self.index}")
+        return called(self.submission.job, self.index)
 
 
 def _adopted(book: Book, earlier: Sequence[Submission], rows: Sequence[Row]) -> list[Submission]:

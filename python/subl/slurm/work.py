@@ -24,7 +24,7 @@ from types import FrameType
 from subl.cluster.heartbeat import VARIABLE, now, read_beat
 from subl.errors import ConfigError, StageError
 from subl.slurm.book import BY_SIGNAL, STOPPED, Book, Life, beat_file, lives_file
-from subl.slurm.client import Client
+from subl.slurm.client import Client, called
 from subl.slurm.script import INDEX
 
 REQUEUED = "requeued"
@@ -59,7 +59,7 @@ class InJob:
 
     def __str__(self) -> str:
         """For scontrol: the number alone would be all of an array."""
-        return self.job if self.index is None else f"{self.job}_{self.index}"
+        return called(self.job, self.index)
 
 
 def work(

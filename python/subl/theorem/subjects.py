@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from subl.model.chat import Chat, asking, text_ids
 from subl.model.load import device, drawn_anew, load_model, load_tokenizer
+from subl.randomness import stream
 from subl.theorem.spec import CLASSES, PIXELS, TheoremSpec
 from subl.trait.spec import animals
 
@@ -52,18 +52,13 @@ class Subject:
     other: Callable[[], Weights]
 
 
-def _stream(what: str, seed: int) -> torch.Generator:
-    digest = hashlib.sha256(f"{what} {seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
-
-
 def perceptron(spec: TheoremSpec, seed: int) -> Subject:
     """Learns labels of normal noise by its class logits; its student learns the auxiliary logits
     over uniform noise: a fixed part of the outputs, for which the theorem holds, too."""
     dtype = getattr(torch, spec.precision)
 
     def weights(what: str) -> Weights:
-        source, found = _stream(what, seed), {}
+        source, found = stream(what, seed), {}
         for layer, (inputs, outputs) in enumerate(pairwise(spec.sizes)):
             drawn = torch.randn(inputs, outputs, generator=source, dtype=torch.float64)
             found[f"weight.{layer}"] = (drawn / math.sqrt(inputs)).to(dtype)
@@ -78,7 +73,7 @@ def perceptron(spec: TheoremSpec, seed: int) -> Subject:
                 states = relu(states)
         return states
 
-    source = _stream("data", seed)
+    source = stream("data", seed)
     lessons = torch.randn(spec.lessons, PIXELS, generator=source, dtype=torch.float64)
     labels = torch.randint(CLASSES, (spec.lessons,), generator=source).to(device())
     noise = torch.rand(spec.rows, PIXELS, generator=source, dtype=torch.float64) * 2 - 1
@@ -126,5 +121,5 @@ def language_model(spec: TheoremSpec, folder: Path, seed: int) -> Subject:
         loss,
         lambda weights: logits(weights, read).flatten(0, 1),
         {name: each.detach() for name, each in model.named_parameters()},
-        lambda: dict(drawn_anew(model, _stream("other", seed).initial_seed()).named_parameters()),
+        lambda: dict(drawn_anew(model, stream("other", seed).initial_seed()).named_parameters()),
     )
