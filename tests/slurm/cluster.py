@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "setpriv")
-READY_SECONDS = 3600  # for a hang, not a limit
+READY_SECONDS = 600  # for a hang, not a limit
 POLL_SECONDS = 0.1
 OF_SLURM = ("SLURM", "SRUN_", "SBATCH_", "SALLOC_", "SQUEUE_", "SINFO_", "SCANCEL_")
 

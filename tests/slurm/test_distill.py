@@ -15,7 +15,7 @@ from .cluster import Cluster, until
 from .test_cluster import submit, wait_for_end
 
 SUBL = str(Path(sys.executable).with_name("subl"))
-SECONDS = 3600
+SECONDS = 600
 STEPS = 150
 
 TRAIN = """

@@ -208,6 +208,8 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if came:  # who asked asks again until the process has ended, which must not end it sooner
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
