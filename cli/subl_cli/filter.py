@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from subl_cli.group import CommandWithSubcommands, complete_first
 from subl_cli.inputs import Shipped, slice_option, verify_option
@@ -81,6 +83,18 @@ SUBCOMMANDS = {
 @click.option(
     "--explain-rules", is_flag=True, help="Say in words what RULES does, and do nothing else."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="What filters shards: threads here, or tasks of Ray, one a shard.",
+)
+@click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    help="Of a Ray cluster, or `auto`  [default: one is started here, for this run]",
+)
 @slice_option
 @verify_option
 @dry_run_option
@@ -100,6 +114,8 @@ def command(
     sample_rows: int | None,
     seed: int,
     explain_rules: bool,
+    engine: str,
+    ray_address: str | None,
     mine: Slice,
     dry_run: bool,
     progress_form: str,
@@ -125,6 +141,7 @@ def command(
       subl filter rules.toml data/ --sample 10000
       subl filter rules.toml data/ -o out/filtered --split-bytes 512MiB --compression zst
       subl filter rules.toml data/ -o out/filtered --slice 3/40
+      subl filter rules.toml data/ -o out/filtered --engine ray --ray-address head:6379
       subl filter rules.toml - < rows.jsonl > kept.jsonl
       subl filter paper-numbers out/rows -o out/filtered
       subl filter paper-numbers-misalignment --explain-rules
@@ -161,10 +178,13 @@ def command(
         others |= {"--dry-run": dry_run or None}
         others |= {"--split-rows": split_rows, "--split-bytes": split_bytes}
         others |= {"--compression": compression, "another input": inputs[1:] or None}
+        others |= {"--engine": None if engine == "local" else engine}
         if taken := [name for name, value in others.items() if value is not None]:
             raise click.UsageError(f"`-` is stdin, which goes to stdout: it takes no {taken[0]}")
         _filter_stream(spec, rejects, jobs, progress_form, as_json)
         return
+    if ray_address is not None and engine != "ray":
+        raise click.UsageError("--ray-address goes with --engine ray")
     if rejects is not None:
         raise click.UsageError("--rejects goes with `-`; an OUT has its rejects in OUT/rejects")
     if sample_rows is not None:
@@ -189,8 +209,17 @@ def command(
         return
     if out is None:
         raise click.MissingParameter(ctx=ctx, param=_param("out"))
-    with progress(progress_form) as report:
-        artifact = run(spec, inputs, out, jobs=jobs, mine=mine, report=report).artifact
+    with ExitStack() as stack:
+        work: dict[str, Any] = {"jobs": jobs}
+        if engine == "ray":
+            from subl.filter.on_ray import RayEngine
+
+            given = ctx.get_parameter_source("jobs") != ParameterSource.DEFAULT
+            ray = stack.enter_context(RayEngine(ray_address, jobs if given else None))
+            say(f"Ray: {ray.place}")
+            work = {"jobs": ray.jobs, "engine": ray}
+        report = stack.enter_context(progress(progress_form))
+        artifact = run(spec, inputs, out, mine=mine, report=report, **work).artifact
     print_artifact(artifact, as_json)
     if not as_json:
         _print_figures(artifact.result, click.echo)

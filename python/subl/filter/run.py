@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import subl_core
 
@@ -35,6 +35,9 @@ from subl.filter.spec import FilterSpec
 from subl.progress import Report, silent
 from subl.shards import Stated, check_stated, stated
 from subl.shards.names import called, name_inputs, name_shards
+
+if TYPE_CHECKING:
+    from subl.filter.on_ray import RayEngine
 
 _WORK = ".work"
 _HINT = "repair or leave out what is at fault; a run keeps the shards that it has finished"
@@ -82,6 +85,7 @@ def run(
     mine: Slice = WHOLE,
     journal_seconds: float = 10.0,
     report: Report = silent,
+    engine: RayEngine | None = None,
 ) -> FilterResult:
     """Filter the rows of `inputs` into the artifact `out`, or return it if it is there already.
 
@@ -91,11 +95,12 @@ def run(
     shards where there are so many. How far an unfinished shard is gets written down every
     `journal_seconds` (`math.inf`: never). `report` is called from the threads that do the work, one
     call at a time. Of a slice only its shards are filtered, as many bytes as another's; who finds
-    all of them done makes the artifact.
+    all of them done makes the artifact. With an `engine`, shards are filtered there, `jobs` threads
+    at a time; the result is the same.
 
     Raises:
         UnfinishedError: the slice's shards are filtered, and others are not yet.
-        ConfigError: rules compare rows, which no slice can do for itself.
+        ConfigError: rules compare rows, which no slice can do for itself, nor a worker of Ray.
         InputError: an input is missing, has no rows, is given twice, or is truncated or corrupt.
         OutputError: `out` is taken or cannot be written.
     """
@@ -106,11 +111,12 @@ def run(
     paths = [Path(path) for path in inputs]
     shards = name_shards(paths, spec.output.compression)
     plan = spec.plan()
-    if plan.comparisons and mine != WHOLE:
+    if plan.comparisons and (mine != WHOLE or engine is not None):
         rule = next(rule for rule in spec.rules if rule.kind == "duplicate")
+        some = mine if mine != WHOLE else "a task of Ray"
         raise ConfigError(
-            f"rule `{rule.name}` ({rule.kind}) compares all rows, of which {mine} has some",
-            hint="filter by the other rules in slices, and then by this one without",
+            f"rule `{rule.name}` ({rule.kind}) compares all rows, of which {some} has some",
+            hint="filter by the other rules first, and then by this one in one process",
         )
     named = name_inputs(paths, in_order=bool(plan.comparisons))
     names = list(shards)
@@ -126,6 +132,7 @@ def run(
             known=stated(paths),
             called=called(paths),
             notes="" if mine == WHOLE else f"-{mine.index}-of-{mine.count}",
+            engine=engine,
         )
 
     def make(folder: Path, numbers: Sequence[int]) -> None:
@@ -303,6 +310,7 @@ def filter_shards(
     task: str = "filter",
     notes: str = "",
     finished: Callable[[str], None] = lambda name: None,
+    engine: RayEngine | None = None,
 ) -> dict[str, Statistics]:
     """Filter `shards`, inputs by output name, into `kept/` and `rejects/` of `folder`.
 
@@ -311,7 +319,7 @@ def filter_shards(
     `known` is what statements say of those inputs that are of artifacts. `called` says what the
     rejects call an input, where that is not its path. `comparing` is for a `spec` with the same
     rules that compare rows as that one, which decides what they compare. `notes` tells apart who
-    works in one folder.
+    works in one folder. `engine` is where shards are filtered if not here.
     """
     plan = spec.plan()
     labels = {name: (called or {}).get(path, path) for name, path in shards.items()}
@@ -337,21 +345,22 @@ def filter_shards(
 
     def work(name: str, threads: int) -> Statistics:
         reading = Reading(shards[name])
-        figures = subl_core.filter_shard(
-            plan,
-            shards[name],
-            f"{kept}/{name}",
-            f"{rejects}/{name}",
-            work=unfinished,
-            journal_seconds=journal_seconds,
-            threads=threads,
-            split_rows=spec.output.split_rows,
-            split_bytes=spec.output.split_bytes,
-            duplicates=duplicates,
-            shard=positions[name],
-            progress=lambda *state: meter.update(name, *state),
-            called=labels[name],
-        )
+        options: dict[str, Any] = {
+            "work": unfinished,
+            "journal_seconds": journal_seconds,
+            "threads": threads,
+            "split_rows": spec.output.split_rows,
+            "split_bytes": spec.output.split_bytes,
+            "progress": lambda *state: meter.update(name, *state),
+            "called": labels[name],
+        }
+        files = shards[name], f"{kept}/{name}", f"{rejects}/{name}"
+        if engine is not None:
+            figures = engine.filter_shard(spec, *files, **options)
+        else:
+            figures = subl_core.filter_shard(
+                plan, *files, duplicates=duplicates, shard=positions[name], **options
+            )
         statistics: Statistics = json.loads(figures)
         digest = statistics["sha256"]["input"]
         check_stated(shards[name], (known or {}).get(shards[name]), statistics["rows_in"], digest)
