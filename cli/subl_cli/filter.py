@@ -165,7 +165,7 @@ def command(
     from subl.filter.run import check_shards
 
     spec = load_rules(rules)
-    spec = _with_output(
+    spec = with_output(
         spec, split_rows=split_rows, split_bytes=split_bytes, compression=compression
     )
     if explain_rules:
@@ -292,7 +292,7 @@ def _param(name: str) -> click.Parameter:
     return next(param for param in command.params if param.name == name)
 
 
-def _with_output(spec: FilterSpec, **changes: object) -> FilterSpec:
+def with_output(spec: FilterSpec, **changes: object) -> FilterSpec:
     """`spec` with what the command line says about its output."""
     from subl.config import updated
 

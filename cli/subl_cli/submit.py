@@ -207,10 +207,18 @@ def _planned(asked: _Asked, profile: str | None, flags: Layer) -> tuple[About, l
         file = str(asked.params["experiment"].absolute())
         return About("run", made, here, [*typed, *asked.words], experiment=file), jobs
     if asked.kind == "filter":
+        from subl.artifact import check_out
         from subl.filter import load_rules, name_shards
+        from subl.shards.names import name_inputs
+        from subl_cli.filter import with_output
 
-        load_rules(asked.params["rules"])
-        shards = len(name_shards(asked.params["inputs"]))
+        named = ("split_rows", "split_bytes", "compression")
+        rules = load_rules(asked.params["rules"])
+        rules = with_output(rules, **{each: asked.params[each] for each in named})
+        shards = len(name_shards(asked.params["inputs"], rules.output.compression))
+        in_order = bool(rules.plan().comparisons)
+        inputs = name_inputs(asked.params["inputs"], in_order=in_order)
+        check_out(asked.out, "filter", rules, inputs)
     else:
         shards = None
         if config is not None and asked.kind in KINDS:

@@ -167,3 +167,23 @@ def test_without_slurm_the_doctor_says_what_is_missing(
     assert "not on the PATH: sbatch, squeue" in capsys.readouterr().out
     assert main(["slurm", "submit", *FILTER]) == 2
     assert "there is no sbatch here" in capsys.readouterr().err
+
+
+def test_what_is_there_of_other_rules_is_not_done(
+    say: Say, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*FILTER]) == 0
+    capsys.readouterr()
+    (job,) = say(*FILTER)
+    assert (job["done"], job["missing"]) == (1, 0)
+    (folder / "rules.toml").write_text(RULES.replace("'n'", "'m'"))
+    for array in ((), ("--array", "2")):
+        assert main(["slurm", "submit", "--dry-run", *array, *FILTER]) == 2
+        said = capsys.readouterr().err
+        assert "out/kept was made from another configuration" in said and '"n" then' in said
+    (folder / "rules.toml").write_text(RULES)
+    assert main([*FILTER[:-1], "out/part", "--slice", "0/2"]) == 0
+    capsys.readouterr()
+    (folder / "rules.toml").write_text(RULES.replace("'n'", "'m'"))
+    assert main(["slurm", "submit", "--dry-run", *FILTER[:-1], "out/part"]) == 2
+    assert "unfinished work of another configuration" in capsys.readouterr().err

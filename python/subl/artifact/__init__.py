@@ -13,7 +13,15 @@ different key never overwrites.
     ...              data: whatever the stage makes; only these files make the digest
 """
 
-from subl.artifact.build import Artifact, Made, build, difference_between, open_artifact, plan_key
+from subl.artifact.build import (
+    Artifact,
+    Made,
+    build,
+    check_out,
+    difference_between,
+    open_artifact,
+    plan_key,
+)
 from subl.artifact.digest import directory_digest, file_digest, json_digest, json_text
 from subl.artifact.files import read_notes, sync, write_atomically, written_whole
 from subl.artifact.identity import Identity, identify
@@ -38,6 +46,7 @@ __all__ = [
     "balanced",
     "build",
     "build_parts",
+    "check_out",
     "difference_between",
     "directory_digest",
     "file_digest",

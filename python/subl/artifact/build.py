@@ -209,6 +209,23 @@ def beginning(
         yield partial
 
 
+def check_out(out: Path, kind: str, spec: StageSpec, inputs: Mapping[str, Path]) -> None:
+    """Look at what there is of the artifact `out`, whole or unfinished, without reading an input.
+
+    Raises:
+        OutputError: it was made from another spec or other inputs, as far as that can be told.
+    """
+    partial = out.with_name(f"{out.name}.partial")
+    seen.recall(out)
+    seen.recall(partial)
+    plan = _Plan.of(kind, spec, inputs)
+    if (held := read_spec(out / "spec.json")) is not None:
+        if not plan.goes_on_with(held):
+            raise _other(out, plan, held)
+    elif left_in(partial) and (held := read_spec(partial / "spec.json")) is not None:
+        _check_same(partial, plan, held)
+
+
 def difference_between(
     path: Path, kind: str, spec: StageSpec, inputs: Mapping[str, Path], digests: Mapping[str, str]
 ) -> str | None:
@@ -328,13 +345,16 @@ def _finished(out: Path, plan: _Plan) -> Artifact | None:
     plan = plan.closed()
     found = open_artifact(out)
     if found.key != plan.key:
-        differences = plan.differs_from(spec_record(record))
-        raise OutputError(
-            f"{out} was made from another configuration or other inputs{differences}",
-            hint="choose another output with -o, or remove that folder",
-        )
+        raise _other(out, plan, spec_record(record))
     plan.files.note(out)
     return found
+
+
+def _other(out: Path, plan: _Plan, held: Mapping[str, Any]) -> OutputError:
+    return OutputError(
+        f"{out} was made from another configuration or other inputs{plan.differs_from(held)}",
+        hint="choose another output with -o, or remove that folder",
+    )
 
 
 def _claim(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from subl.artifact import read_statement, row_counts
 from subl.errors import InputError
-from subl.shards.bins import Part, Skip, is_bin, read_bin
+from subl.shards.bins import SUFFIX, Part, Skip, is_bin, read_bin
 from subl.shards.format import EXPECTED, check_named, check_regular, format_of, is_named_shard
 from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines
 from subl.shards.table import check_same, is_manifest, read_table
@@ -48,7 +48,9 @@ def shard_files(path: Path) -> list[Path]:
     for file in found:
         _check_readable(file)
     if not found:
-        raise InputError(f"{path} has no rows", hint=EXPECTED)
+        has_bins = any(is_bin(each) for each in path.iterdir())
+        hint = f"each bin is an input: {path}/*{SUFFIX}" if has_bins else EXPECTED
+        raise InputError(f"{path} has no rows", hint=hint)
     return found
 
 
