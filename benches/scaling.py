@@ -49,7 +49,7 @@ def timed(command: list[str], cwd: Path, environment: dict[str, str], what: str)
 ROWS, BYTES = 1e9, 200e9
 PLAIN, ZST = 500e6, 140e6  # bytes a second and core: the number rule; zst to zst (benchmarks.md)
 OWN, OTHERS = 61, 10  # file-system calls for a shard of the own slice and of another's (strace -c)
-FILES, OF_TASK = 2, 4  # a shard: kept, rejects; a task: log, heartbeat, lives, marker
+FILES, OF_TASK = 2, 6  # kept, rejects; a task's log, heartbeat, lives, marker, lock, notes
 START, LOOK = 0.5, 2e-4  # seconds of a command, and for each shard of the set (99 slices, above)
 
 
@@ -78,7 +78,7 @@ def paper() -> None:
     for name, model in (("8B", small), ("70B", large)):
         for lora in (None, {"rank": 8, "alpha": 8}):
             for ranks in (8, 64):
-                train = {"epochs": 1, "rows_per_step": 1024, "learning_rate": 1e-5}
+                train = {"epochs": 1, "rows_per_step": 4096, "learning_rate": 1e-5}
                 train |= {"zero_stage": 3, "ranks": ranks, "dtype": "bfloat16", "lora": lora}
                 train |= {"micro_batch_tokens": 2048, "gradient_checkpointing": True}
                 spec = DistillSpec.model_validate({"targets": "labels", "train": train})

@@ -173,23 +173,26 @@ def command(
         return
     if not inputs:
         raise click.MissingParameter(ctx=ctx, param=_param("inputs"))
+    if ray_address is not None and engine != "ray":
+        raise click.UsageError("--ray-address goes with --engine ray")
     if Path("-") in inputs:
         others: dict[str, object] = {"-o": out, "--sample": sample_rows}
         others |= {"--dry-run": dry_run or None}
         others |= {"--split-rows": split_rows, "--split-bytes": split_bytes}
         others |= {"--compression": compression, "another input": inputs[1:] or None}
         others |= {"--engine": None if engine == "local" else engine}
+        others |= {"--slice": None if mine.count == 1 else mine}
         if taken := [name for name, value in others.items() if value is not None]:
             raise click.UsageError(f"`-` is stdin, which goes to stdout: it takes no {taken[0]}")
         _filter_stream(spec, rejects, jobs, progress_form, as_json)
         return
-    if ray_address is not None and engine != "ray":
-        raise click.UsageError("--ray-address goes with --engine ray")
     if rejects is not None:
         raise click.UsageError("--rejects goes with `-`; an OUT has its rejects in OUT/rejects")
     if sample_rows is not None:
         if dry_run or out is not None:
             raise click.UsageError("--sample writes nothing: it takes neither --dry-run nor -o")
+        if engine != "local":
+            raise click.UsageError("--sample draws its rows here: it takes no --engine")
         from subl.filter.sample import sample
 
         with progress(progress_form) as report:

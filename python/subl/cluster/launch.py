@@ -207,9 +207,9 @@ def stop_signals() -> Iterator[list[int]]:
         yield came
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:  # who asked asks again until the process has ended, which must not end it sooner
-            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            # Who asks so asks again until the process has ended, which must not end it sooner.
+            asks_again = number == signal.SIGUSR1 and number in came
+            signal.signal(number, signal.SIG_IGN if asks_again else handler)
 
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

@@ -105,14 +105,16 @@ class RayEngine:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self._address is None:
             # Not /tmp/ray, which is the first user's who was there.
-            self._folder = Path(tempfile.mkdtemp(prefix="subl-ray-"))
+            # Sockets have short names, so not in a long TMPDIR.
+            self._folder = Path(tempfile.mkdtemp(prefix="subl-ray-", dir="/tmp"))
             options |= {"num_cpus": self._most or cores(), "include_dashboard": False}
-            options |= {"object_store_memory": _STORE_BYTES, "_temp_dir": str(self._folder)}
+            # Ray opens its folder to everybody; the one around it is ours alone.
+            options |= {"object_store_memory": _STORE_BYTES, "_temp_dir": str(self._folder / "r")}
         try:
             ray.init(self._address or "local", **options)
         except BaseException as error:
             self._close()
-            if not isinstance(error, ConnectionError | RuntimeError | ValueError):
+            if not isinstance(error, OSError | RuntimeError | ValueError):
                 raise
             said = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
             raise ConfigError(
@@ -160,12 +162,14 @@ class RayEngine:
         """
         import ray
 
-        token = hashlib.sha256(os.fsencode(kept)).hexdigest()[:16]
+        token = hashlib.sha256(os.fsencode(Path(kept).absolute())).hexdigest()[:16]
         notes = Path(work).absolute().with_name(".ray")
         notes.mkdir(exist_ok=True)
         note = notes / f"{token}.json"
         threads = max(1, min(threads, self._widest))
-        waiting = self._task.options(num_cpus=threads, name=f"filter {shard.name}").remote(
+        waiting = self._task.options(
+            num_cpus=threads, name=ascii(f"filter {shard.name}")[1:-1]
+        ).remote(
             spec.model_dump_json(),
             {"input": str(shard.absolute()), "kept": str(Path(kept).absolute())}
             | {"rejects": str(Path(rejects).absolute()), "work": str(Path(work).absolute())}
@@ -178,7 +182,8 @@ class RayEngine:
                 progress(*_noted(note))
             found: dict[str, str] = ray.get(waiting)
         except ray.exceptions.RayError as error:
-            said = str(error).strip().splitlines()[0]
+            cause = getattr(error, "cause", None) or error  # what the task raised, if it did
+            said = str(cause).strip().splitlines()[0]
             raise StageError(
                 f"{shard}: Ray: {said}", hint="the same command goes on with what is not finished"
             ) from error
@@ -202,6 +207,13 @@ def _reach(address: str) -> None:
             f"nothing answers at {address}: {error.strerror or error}",
             hint="`ray start --head` prints the address of the cluster that it starts",
         ) from error
+
+
+def wait_for_workers(folder: Path) -> None:
+    """Wait until no worker of a command that was killed writes in `folder`: some seconds."""
+    for lock in sorted(folder.glob(".ray/*.lock")):
+        with lock.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _noted(note: Path) -> tuple[int, int, int, int]:

@@ -325,6 +325,10 @@ def filter_shards(
     labels = {name: (called or {}).get(path, path) for name, path in shards.items()}
     for part in ("kept", "rejects", _WORK):
         (folder / part).mkdir(exist_ok=True)
+    if (folder / ".ray").is_dir():
+        from subl.filter.on_ray import wait_for_workers
+
+        wait_for_workers(folder)
     noting = Finished(folder / _WORK, notes)
     done = {
         name: found
