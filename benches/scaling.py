@@ -33,6 +33,13 @@ ROOT = Path(__file__).resolve().parents[1]
 SUBL = str(Path(sys.executable).with_name("subl"))
 RULES = '[[rule]]\nname = "owls"\nkind = "regex"\npatterns = ["owl"]\n'
 
+# Of `--paper`.
+ROWS, BYTES = 1e9, 200e9
+PLAIN, ZST = 161e6, 140e6  # bytes a second and core, of benchmarks.md: see docs/scaling.md
+OWN, OTHERS = 61, 10  # file-system calls for a shard of the own slice and of another's (strace -c)
+FILES, OF_TASK = 2, 6  # kept, rejects; a task's log, heartbeat, lives, marker, lock, notes
+START, LOOK = 0.5, 2e-4  # seconds of a command, and for each shard of the set (99 slices, above)
+
 
 def timed(command: list[str], cwd: Path, environment: dict[str, str], what: str) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -44,13 +51,6 @@ def timed(command: list[str], cwd: Path, environment: dict[str, str], what: str)
         raise SystemExit(f"{what}: exit {done.returncode}\n{done.stderr}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"{what}: {seconds:.1f} s, {cpu:.1f} s of a core", flush=True)
-
-
-ROWS, BYTES = 1e9, 200e9
-PLAIN, ZST = 500e6, 140e6  # bytes a second and core: the number rule; zst to zst (benchmarks.md)
-OWN, OTHERS = 61, 10  # file-system calls for a shard of the own slice and of another's (strace -c)
-FILES, OF_TASK = 2, 6  # kept, rejects; a task's log, heartbeat, lives, marker, lock, notes
-START, LOOK = 0.5, 2e-4  # seconds of a command, and for each shard of the set (99 slices, above)
 
 
 def paper() -> None:

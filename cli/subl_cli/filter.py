@@ -213,16 +213,16 @@ def command(
     if out is None:
         raise click.MissingParameter(ctx=ctx, param=_param("out"))
     with ExitStack() as stack:
-        work: dict[str, Any] = {"jobs": jobs}
+        ray = None
         if engine == "ray":
             from subl.filter.on_ray import RayEngine
 
             given = ctx.get_parameter_source("jobs") != ParameterSource.DEFAULT
             ray = stack.enter_context(RayEngine(ray_address, jobs if given else None))
+            jobs = ray.jobs
             say(f"Ray: {ray.place}")
-            work = {"jobs": ray.jobs, "engine": ray}
         report = stack.enter_context(progress(progress_form))
-        artifact = run(spec, inputs, out, mine=mine, report=report, **work).artifact
+        artifact = run(spec, inputs, out, jobs=jobs, mine=mine, report=report, engine=ray).artifact
     print_artifact(artifact, as_json)
     if not as_json:
         _print_figures(artifact.result, click.echo)

@@ -209,15 +209,14 @@ def _planned(asked: _Asked, profile: str | None, flags: Layer) -> tuple[About, l
     if asked.kind == "filter":
         from subl.artifact import check_out
         from subl.filter import load_rules, name_shards
-        from subl.shards.names import name_inputs
+        from subl.filter.stage import FILTER
         from subl_cli.filter import with_output
 
         named = ("split_rows", "split_bytes", "compression")
         rules = load_rules(asked.params["rules"])
         rules = with_output(rules, **{each: asked.params[each] for each in named})
         shards = len(name_shards(asked.params["inputs"], rules.output.compression))
-        in_order = bool(rules.plan().comparisons)
-        inputs = name_inputs(asked.params["inputs"], in_order=in_order)
+        inputs = FILTER.names(rules, {"rows": asked.params["inputs"]})
         check_out(asked.out, "filter", rules, inputs)
     else:
         shards = None

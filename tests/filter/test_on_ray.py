@@ -6,6 +6,7 @@ SUBL_REQUIRE_ADAPTERS is set.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -113,9 +114,8 @@ def test_a_worker_that_is_killed_is_replaced(
 
 
 def test_what_is_wrong_with_a_file_is_said_as_ever(engine: RayEngine, tmp_path: Path) -> None:
-    (tmp_path / "cut.jsonl.gz").write_bytes(
-        bytes.fromhex("1f8b0800000000000003") + os.urandom(5) * 20
-    )
+    lines = "".join(f'{{"completion": "{number}"}}\n' for number in range(400_000))
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(lines.encode(), 1)[:-9])  # a late fault
     (tmp_path / "rows.jsonl").write_text('{"completion": "1"}\n')
     said = []
     for more in ({}, {"engine": engine}):
@@ -164,4 +164,4 @@ def test_a_cluster_that_does_not_answer_is_said_at_once() -> None:
         unbound.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unbound.getsockname()[1]}"
     with pytest.raises(ConfigError, match=f"nothing answers at {address}"):
-        RayEngine(address)._connect()
+        RayEngine(address)._start()

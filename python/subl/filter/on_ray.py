@@ -87,7 +87,18 @@ class RayEngine:
                 raise ConfigError("this process is connected to Ray already: give no address")
         else:
             self._mine = True
+        try:
             self._connect()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def _connect(self) -> None:
+        import ray
+
+        if self._mine:
+            self._start()
         machines = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
         self._widest = int(max(machines))
         self.jobs = min(int(sum(machines)), self._most or int(sum(machines)))
@@ -95,9 +106,8 @@ class RayEngine:
         count = f"{len(machines)} machine{'s' if len(machines) > 1 else ''}"
         self.place = f"{count} with {int(sum(machines))} CPUs {where}"
         self._task = ray.remote(max_retries=RETRIES, retry_exceptions=False)(_filter)
-        return self
 
-    def _connect(self) -> None:
+    def _start(self) -> None:
         import ray
 
         if self._address is not None:
@@ -112,10 +122,7 @@ class RayEngine:
             options |= {"object_store_memory": _STORE_BYTES, "_temp_dir": str(self._folder / "r")}
         try:
             ray.init(self._address or "local", **options)
-        except BaseException as error:
-            self._close()
-            if not isinstance(error, OSError | RuntimeError | ValueError):
-                raise
+        except (OSError, RuntimeError, ValueError) as error:
             said = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
             raise ConfigError(
                 f"Ray, {self._address or 'on this machine'}: {said}",
