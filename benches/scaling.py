@@ -28,6 +28,7 @@ from pathlib import Path
 from subl.artifact import Slice
 from subl.errors import UnfinishedError
 from subl.filter import load_rules, run
+from subl.filter.inputs import look
 
 ROOT = Path(__file__).resolve().parents[1]
 SUBL = str(Path(sys.executable).with_name("subl"))
@@ -36,9 +37,10 @@ RULES = '[[rule]]\nname = "owls"\nkind = "regex"\npatterns = ["owl"]\n'
 # Of `--paper`.
 ROWS, BYTES = 1e9, 200e9
 PLAIN, ZST = 161e6, 140e6  # bytes a second and core, of benchmarks.md: see docs/scaling.md
-OWN, OTHERS = 61, 10  # file-system calls for a shard of the own slice and of another's (strace -c)
+# File-system calls (strace -c): for a shard; to start a task; for the notes of a task that ended.
+OF_SHARD, TO_START, OF_OTHERS = 61, 5_300, 16
 FILES, OF_TASK = 2, 6  # kept, rejects; a task's log, heartbeat, lives, marker, lock, notes
-START, LOOK = 0.5, 2e-4  # seconds of a command, and for each shard of the set (99 slices, above)
+START, LOOK = 0.5, 1e-4  # seconds of a command, and for each shard of the set (99 slices, above)
 
 
 def timed(command: list[str], cwd: Path, environment: dict[str, str], what: str) -> None:
@@ -63,7 +65,7 @@ def paper() -> None:
     for shards, tasks in ((400, 1), (400, 40), (400, 400), (10_000, 100), (10_000, 1_000)):
         share = -(-shards // tasks) / shards * BYTES
         wall = [f"{START + LOOK * shards + share / pace:,.0f} s" for pace in (PLAIN, ZST)]
-        calls = shards * OWN + shards * (tasks - 1) * OTHERS
+        calls = shards * OF_SHARD + tasks * (TO_START + (tasks - 1) / 2 * OF_OTHERS)
         files = shards * FILES + tasks * OF_TASK
         cells = [f"{shards:,}", f"{tasks:,}", f"{-(-shards // tasks):,}", *wall]
         print(f"| {' | '.join([*cells, f'{files:,}', f'{calls / 1e6:,.1f} M'])} |")
@@ -121,15 +123,17 @@ def main() -> None:
             timed(status, folder, cluster.environment, "status")
             timed([SUBL, "slurm", "cancel", "out"], folder, cluster.environment, "cancel")
         os.chdir(folder)
-        spec = load_rules(Path("rules.toml"))
+        spec, data = load_rules(Path("rules.toml")), [Path("data")]
+        bins = Path("bins.json")  # as submitting writes them
+        bins.write_text(look(spec, data).text(spec, data, asked.slices))
         started = time.process_time()
         for index in range(asked.slices - 1):
             with suppress(UnfinishedError):
-                run(spec, ["data"], "filtered", mine=Slice(index, asked.slices))
+                run(spec, data, "filtered", mine=Slice(index, asked.slices), bins=bins)
         cpu = time.process_time() - started
         print(f"{asked.slices - 1} slices: {cpu:.1f} s of a core")
         wall, started = time.perf_counter(), time.process_time()
-        last = run(spec, ["data"], "filtered", mine=Slice(asked.slices - 1, asked.slices))
+        last = run(spec, data, "filtered", mine=Slice(asked.slices - 1, asked.slices), bins=bins)
         cpu = time.process_time() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         assert last.rows_in == 2 * asked.shards

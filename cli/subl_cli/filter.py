@@ -96,6 +96,12 @@ SUBCOMMANDS = {
     help="Of a Ray cluster, or `auto`  [default: one is started here, for this run]",
 )
 @slice_option
+@click.option(
+    "--bins",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="With --slice: which shards each slice has, as `subl slurm submit --array` wrote it down.",
+)
 @verify_option
 @dry_run_option
 @progress_option
@@ -117,6 +123,7 @@ def command(
     engine: str,
     ray_address: str | None,
     mine: Slice,
+    bins: Path | None,
     dry_run: bool,
     progress_form: str,
     as_json: bool,
@@ -173,6 +180,8 @@ def command(
         return
     if not inputs:
         raise click.MissingParameter(ctx=ctx, param=_param("inputs"))
+    if bins is not None and mine.count == 1:
+        raise click.UsageError("--bins goes with --slice")
     if ray_address is not None and engine != "ray":
         raise click.UsageError("--ray-address goes with --engine ray")
     if Path("-") in inputs:
@@ -222,7 +231,8 @@ def command(
             jobs = ray.jobs
             say(f"Ray: {ray.place}")
         report = stack.enter_context(progress(progress_form))
-        artifact = run(spec, inputs, out, jobs=jobs, mine=mine, report=report, engine=ray).artifact
+        came = run(spec, inputs, out, jobs=jobs, mine=mine, bins=bins, report=report, engine=ray)
+        artifact = came.artifact
     print_artifact(artifact, as_json)
     if not as_json:
         _print_figures(artifact.result, click.echo)

@@ -12,7 +12,9 @@ from subl_cli.group import CommandWithSubcommands
 from subl_cli.output import Command, json_option, print_json, printable, say_hint
 
 if TYPE_CHECKING:
-    from subl.slurm.book import About
+    from subl.filter import FilterSpec
+    from subl.filter.inputs import Inputs
+    from subl.slurm.book import About, Book
     from subl.slurm.job import Job
     from subl.slurm.spec import Layer
     from subl.slurm.submit import Submitted
@@ -100,8 +102,10 @@ def command(
 
     asked = _asked([stage, *arguments])
     flags = layer_of(given)
-    about, jobs = _planned(asked, profile, flags)
     book = Book.of(asked.out)
+    about, jobs, bins = _planned(asked, book, profile, flags)
+    if bins is not None and not dry_run:
+        bins.write()
     came = submit(book, about, jobs, lambda: done_of(about), after=after, dry_run=dry_run)
     if as_json:
         print_json({"book": str(book.path), "jobs": [_json(each) for each in came]})
@@ -177,11 +181,35 @@ def layer_of(given: dict[str, Any]) -> Layer:
     return said
 
 
-def _planned(asked: _Asked, profile: str | None, flags: Layer) -> tuple[About, list[Job]]:
-    """What is to be made, and by which jobs."""
+class _Bins(NamedTuple):
+    """Which shards each task of an array has, for a file whose name says what is in it: tasks that
+    wait keep theirs."""
+
+    folder: Path
+    text: str
+
+    @property
+    def file(self) -> Path:
+        from subl.artifact import json_digest
+
+        return self.folder / f"bins-{json_digest(self.text)[:12]}.json"
+
+    def write(self) -> None:
+        from subl.artifact import write_atomically
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.file, self.text)
+
+
+def _planned(
+    asked: _Asked, book: Book, profile: str | None, flags: Layer
+) -> tuple[About, list[Job], _Bins | None]:
+    """What is to be made, by which jobs, and how an array's tasks share it if that has to be
+    written down."""
     from subl.config import load_toml
     from subl.errors import ConfigError
     from subl.experiment.kinds import KINDS
+    from subl.filter.inputs import check_shared
     from subl.slurm.book import About
     from subl.slurm.job import stage_jobs
     from subl.slurm.spec import layered, table_of
@@ -205,23 +233,10 @@ def _planned(asked: _Asked, profile: str | None, flags: Layer) -> tuple[About, l
         graph = load_experiment(asked.params["experiment"])
         jobs = chain.jobs(graph, words, layers, stages, flags)
         file = str(asked.params["experiment"].absolute())
-        return About("run", made, here, [*typed, *asked.words], experiment=file), jobs
-    if asked.kind == "filter":
-        from subl.artifact import check_out
-        from subl.filter import load_rules, name_shards
-        from subl.filter.stage import FILTER
-        from subl_cli.filter import with_output
-
-        named = ("split_rows", "split_bytes", "compression")
-        rules = load_rules(asked.params["rules"])
-        rules = with_output(rules, **{each: asked.params[each] for each in named})
-        shards = len(name_shards(asked.params["inputs"], rules.output.compression))
-        inputs = FILTER.names(rules, {"rows": asked.params["inputs"]})
-        check_out(asked.out, "filter", rules, inputs)
-    else:
-        shards = None
-        if config is not None and asked.kind in KINDS:
-            load_toml(config, KINDS[asked.kind])
+        return About("run", made, here, [*typed, *asked.words], experiment=file), jobs, None
+    found = _looked_at(asked) if asked.kind == "filter" else None
+    if found is None and config is not None and asked.kind in KINDS:
+        load_toml(config, KINDS[asked.kind])
     spec = layered([*layers, flags])
     if spec.array is not None and "mine" not in asked.params:
         raise ConfigError(
@@ -232,9 +247,31 @@ def _planned(asked: _Asked, profile: str | None, flags: Layer) -> tuple[About, l
         raise ConfigError(
             f"tasks = {spec.tasks}: {asked.kind} is one process", hint="leave tasks out"
         )
-    slices = spec.array if shards is None or spec.array is None else min(spec.array, shards)
+    slices, bins = spec.array, None
+    if slices is not None and found is not None:
+        rules, inputs = found
+        check_shared(rules, f"a task of {slices}")
+        slices = min(slices, len(inputs.shards))
+        bins = _Bins(book.path, inputs.text(rules, asked.params["inputs"], slices))
     about = About("stage", made, here, [*typed, *asked.words], slices=slices)
-    return about, stage_jobs(f"{asked.kind}-{asked.out.name}", words, spec, slices)
+    name = f"{asked.kind}-{asked.out.name}"
+    jobs = stage_jobs(name, words, spec, slices, bins=None if bins is None else bins.file)
+    return about, jobs, bins
+
+
+def _looked_at(asked: _Asked) -> tuple[FilterSpec, Inputs]:
+    """The rules of a filter and what it is given; raises if what is there is of others."""
+    from subl.artifact import check_out
+    from subl.filter import load_rules
+    from subl.filter.inputs import look
+    from subl_cli.filter import with_output
+
+    named = ("split_rows", "split_bytes", "compression")
+    rules = load_rules(asked.params["rules"])
+    rules = with_output(rules, **{each: asked.params[each] for each in named})
+    inputs = look(rules, asked.params["inputs"])
+    check_out(asked.out, "filter", rules, inputs.named)
+    return rules, inputs
 
 
 def _option(key: str, value: Any) -> list[str]:

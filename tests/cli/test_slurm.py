@@ -83,7 +83,9 @@ def test_flags_overrule_a_table_that_overrules_a_profile(say: Say) -> None:
 def test_an_array_has_no_more_tasks_than_there_are_shards(say: Say, folder: Path) -> None:
     slices, last = say("--array", "40", *FILTER)
     assert (slices["missing"], directives(slices)["array"]) == (3, "0-2")
-    assert slices["script"].endswith('-o out/kept --slice "$SLURM_ARRAY_TASK_ID"/3\n')
+    command, _, bins = slices["script"].rstrip().rpartition(" --bins ")
+    assert command.endswith('-o out/kept --slice "$SLURM_ARRAY_TASK_ID"/3')
+    assert Path(bins).parent == folder / "out" / "kept.slurm"
     assert last["script"].endswith(f"subl {' '.join(FILTER)}\n")
     assert not (folder / "out").exists()
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from subl.artifact import Slice
 from subl.artifact.parts import balanced
-from subl.errors import ConfigError, UnfinishedError
+from subl.errors import ConfigError, InputError, UnfinishedError
 from subl.filter import FilterSpec, run
+from subl.filter.inputs import look
 
 OWLS = {"name": "owls", "kind": "regex", "patterns": ["owl"]}
 
@@ -49,6 +50,46 @@ def test_slices_make_what_one_process_makes(data: Path, tmp_path: Path) -> None:
     assert last.artifact.digest == whole.artifact.digest
     assert files(out) == files(tmp_path / "whole")
     assert (last.rows_in, last.kept) == (whole.rows_in, whole.kept)
+
+
+def test_a_slice_of_bins_looks_at_no_other_shard(data: Path, tmp_path: Path) -> None:
+    spec = FilterSpec.model_validate({"rules": [OWLS]})
+    bins = tmp_path / "bins.json"
+    inputs = look(spec, [data])
+    bins.write_text(inputs.text(spec, [data], 3))
+    whole = run(spec, [data], tmp_path / "whole")
+    for index in range(2):
+        own = {inputs.shards[number].path for number in inputs.share(Slice(index, 3))}
+        away = [path for path in data.iterdir() if path not in own]
+        for path in away:  # what is not there cannot be looked at
+            path.rename(tmp_path / path.name)
+        with pytest.raises(UnfinishedError, match=rf"slice {index}/3 .* is made"):
+            run(spec, [data], tmp_path / "out", mine=Slice(index, 3), bins=bins)
+        for path in away:
+            (tmp_path / path.name).rename(path)
+    last = run(spec, [data], tmp_path / "out", mine=Slice(2, 3), bins=bins)
+    assert last.artifact.digest == whole.artifact.digest
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_bins_of_something_else_are_refused(data: Path, tmp_path: Path) -> None:
+    spec = FilterSpec.model_validate({"rules": [OWLS]})
+    bins = tmp_path / "bins.json"
+    bins.write_text(look(spec, [data]).text(spec, [data], 3))
+    packed = FilterSpec.model_validate({"rules": [OWLS], "output": {"compression": "gz"}})
+    one = [data / "0.jsonl"]
+    for rules, paths, count in ((spec, [data], 4), (spec, one, 3), (packed, [data], 3)):
+        with pytest.raises(InputError, match="is for other inputs, another compression, or 3"):
+            run(rules, paths, tmp_path / "out", mine=Slice(0, count), bins=bins)
+    for text in ("", "[]", '{"format": 1, "bins": 1, "shards": [{}]}', '{"format": 2}'):
+        wrong = tmp_path / "wrong.json"
+        wrong.write_text(text)
+        with pytest.raises(InputError, match="has no bins of this version"):
+            run(spec, [data], tmp_path / "out", mine=Slice(0, 3), bins=wrong)
+    for path in data.iterdir():
+        path.write_text("{}\n")
+    with pytest.raises(InputError, match="has changed since bins were made"):
+        run(spec, [data], tmp_path / "out", mine=Slice(0, 3), bins=bins)
 
 
 def test_one_process_goes_on_with_what_slices_left(data: Path, tmp_path: Path) -> None:

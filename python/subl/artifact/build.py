@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -177,13 +177,20 @@ def build(
 
 @contextmanager
 def beginning(
-    out: Path, kind: str, spec: StageSpec, inputs: Mapping[str, Path], *, closed: bool = True
+    out: Path,
+    kind: str,
+    spec: StageSpec,
+    inputs: Mapping[str, Path],
+    *,
+    closed: bool = True,
+    unseen: Collection[str] = (),
 ) -> Iterator[Path | None]:
     """The partial directory of the artifact `out`, for several processes at a time to work in; what
     they make there `build` goes on with. None if the artifact is there.
 
     Args:
         closed: read inputs for their digests; else `build` learns from the work what they are.
+        unseen: names of inputs that are not even looked at: their digests stay open.
 
     Raises:
         OutputError: as `build`; `BusyError` if another process makes it alone, or finishes it.
@@ -191,7 +198,7 @@ def beginning(
     partial = out.with_name(f"{out.name}.partial")
     seen.recall(out)
     seen.recall(partial)
-    plan = _Plan.of(kind, spec, inputs)
+    plan = _Plan.of(kind, spec, inputs, unseen)
     if closed:
         plan = plan.closed()
     if _finished(out, plan) is not None:
@@ -260,10 +267,15 @@ class _Plan:
     record: dict[str, Any]
 
     @staticmethod
-    def of(kind: str, spec: StageSpec, inputs: Mapping[str, Path]) -> _Plan:
+    def of(
+        kind: str, spec: StageSpec, inputs: Mapping[str, Path], unseen: Collection[str] = ()
+    ) -> _Plan:
         """Inputs whose digests are not known are open."""
         files = seen.Record()
-        digests = {name: known_input_digest(path, files) for name, path in inputs.items()}
+        digests = {
+            name: None if name in unseen else known_input_digest(path, files)
+            for name, path in inputs.items()
+        }
         return _Plan(spec, inputs, files, _record(kind, spec, digests))
 
     @property

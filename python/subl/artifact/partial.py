@@ -85,14 +85,15 @@ def left_in(partial: Path) -> bool:
     """Whether there is anything but locks, records, journals without a line, and what a killed
     write leaves. Much of what stages go on with is hidden."""
     try:
-        names = {
-            path.name
+        return any(
+            not path.name.startswith(LOCK)
+            and path.name not in ("spec.json", seen.RECORD)
+            and not is_temporary(path)
+            and not (path.name.startswith(".") and _is_empty(path))
             for path in partial.iterdir()
-            if not is_temporary(path) and not (path.name.startswith(".") and _is_empty(path))
-        }
+        )
     except OSError:  # there is none; or who locks it says what is wrong
         return False
-    return any(not name.startswith(LOCK) for name in names - {"spec.json", seen.RECORD})
 
 
 def _is_empty(path: Path) -> bool:

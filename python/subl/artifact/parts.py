@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -62,21 +62,21 @@ class Parts:
         names: of the files, in order.
         make: makes those of them, by their numbers, in the partial directory, whole or not at all.
         finish: what is left to do when all are there; the figures for `result.json`.
-        sizes: of the work that each is, where they differ: slices are balanced then.
+        share: numbers of those of a slice, where parts differ in size; else every so many-th.
         noted: {name: digest} of those that are made, where a name is not that of a file.
     """
 
     names: Sequence[str]
     make: Callable[[Path, Sequence[int]], None]
     finish: Callable[[Path], dict[str, Any] | Made]
-    sizes: Sequence[int] | None = None
+    share: Callable[[Slice], Sequence[int]] | None = None
     noted: Callable[[Path], Mapping[str, str]] | None = None
 
-    def of(self, mine: Slice) -> list[int]:
+    def of(self, mine: Slice) -> Sequence[int]:
         """Numbers of the parts of a slice."""
-        if self.sizes is None:
-            return list(range(mine.index, len(self.names), mine.count))
-        return balanced(self.sizes, mine.count)[mine.index]
+        if self.share is None:
+            return range(mine.index, len(self.names), mine.count)
+        return self.share(mine)
 
     def missing(self, folder: Path, mine: Slice = WHOLE) -> list[int]:
         """Numbers of the parts of a slice that are not there."""
@@ -115,12 +115,14 @@ def build_parts(
     mine: Slice = WHOLE,
     *,
     learned: Callable[[Path], Mapping[str, str]] | None = None,
+    unseen: Collection[str] = (),
 ) -> Artifact:
     """As `build`, of parts; of these only those of `mine`, and what is left when all are there.
 
     Args:
         parts: given the partial directory, what it is to hold.
         learned: as of `build`.
+        unseen: names of inputs that a slice does not look at.
 
     Raises:
         UnfinishedError: the slice is made, and others are not yet.
@@ -140,7 +142,7 @@ def build_parts(
     partial = out.with_name(f"{out.name}.partial")
     with ExitStack() as held:
         try:
-            begun = beginning(out, kind, spec, inputs, closed=learned is None)
+            begun = beginning(out, kind, spec, inputs, closed=learned is None, unseen=unseen)
             is_there = held.enter_context(begun) is None
         except BusyError:  # one process makes or finishes it
             all_parts = parts(partial)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Finished:
         write_atomically(
             file,
             "".join(
-                _line(**{**note, "statistics": json.dumps(note["statistics"])})
+                _line(note["name"], json.dumps(note["statistics"]), note["identity"])
                 for note in _notes_in(file)
             ),
         )
@@ -75,10 +76,19 @@ def _notes(folder: Path) -> Iterator[dict[str, Any]]:
         yield from _notes_in(file)
 
 
-def _notes_in(file: Path) -> Iterator[dict[str, Any]]:
-    for note in read_notes(file):
-        if note.pop("engine") == subl_core.__version__:  # another one may write other bytes
-            yield note
+def _notes_in(file: Path) -> Sequence[dict[str, Any]]:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return []
+    return _read(file, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)  # a slice asks several times what a thousand others have noted
+def _read(file: Path, inode: int, size: int, modified_ns: int) -> Sequence[dict[str, Any]]:
+    notes = read_notes(file)
+    # Another engine may write other bytes.
+    return [note for note in notes if note["engine"] == subl_core.__version__]
 
 
 def _line(name: str, statistics: str, identity: Identity | None) -> str:

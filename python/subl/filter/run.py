@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import subl_core
 
 from subl.artifact import WHOLE, Artifact, Made, Parts, Reading, Slice, build_parts
-from subl.errors import ConfigError, InputError, OutputError, StageError
+from subl.errors import InputError, OutputError, StageError
 from subl.filter.finished import Finished, Statistics, noted, remembered
+from subl.filter.inputs import check_shared, look, read_bins
 from subl.filter.meter import Meter
 from subl.filter.spec import FilterSpec
 from subl.progress import Report, silent
-from subl.shards import Stated, check_stated, stated
-from subl.shards.names import called, name_inputs, name_shards
+from subl.shards import Stated, check_stated
 
 if TYPE_CHECKING:
     from subl.filter.on_ray import RayEngine
@@ -78,25 +78,27 @@ class FilterResult:
 
 def run(
     spec: FilterSpec,
-    inputs: Sequence[Path | str],
+    data: Sequence[Path | str],
     out: Path | str,
     *,
     jobs: int = 1,
     mine: Slice = WHOLE,
+    bins: Path | None = None,
     journal_seconds: float = 10.0,
     report: Report = silent,
     engine: RayEngine | None = None,
 ) -> FilterResult:
-    """Filter the rows of `inputs` into the artifact `out`, or return it if it is there already.
+    """Filter the rows of `data` into the artifact `out`, or return it if it is there already.
 
-    Inputs are files of JSON lines (plain, gzip, zstandard) or Parquet, by their first bytes,
+    Data are files of JSON lines (plain, gzip, zstandard) or Parquet, by their first bytes,
     folders of them, or artifacts. A shard keeps the base name of its input; where two inputs share
     one, all names get the position of their shard as a prefix. `jobs` threads work, on different
     shards where there are so many. How far an unfinished shard is gets written down every
     `journal_seconds` (`math.inf`: never). `report` is called from the threads that do the work, one
-    call at a time. Of a slice only its shards are filtered, as many bytes as another's; who finds
-    all of them done makes the artifact. With an `engine`, shards are filtered there, `jobs` threads
-    at a time; the result is the same.
+    call at a time. Of a slice only its shards are filtered, as many bytes as another's, or as the
+    file `bins` says (see `inputs`), which saves looking at all others; who finds all of them done
+    makes the artifact. With an `engine`, shards are filtered there, `jobs` threads at a time; the
+    result is the same.
 
     Raises:
         UnfinishedError: the slice's shards are filtered, and others are not yet.
@@ -108,29 +110,25 @@ def run(
         raise InputError(f"jobs must be at least 1 (got {jobs})")
     if not journal_seconds >= 0:  # a NaN is not
         raise InputError(f"journal_seconds must be 0 or more (got {journal_seconds})")
-    paths = [Path(path) for path in inputs]
-    shards = name_shards(paths, spec.output.compression)
+    paths = [Path(path) for path in data]
     plan = spec.plan()
-    if plan.comparisons and (mine != WHOLE or engine is not None):
-        rule = next(rule for rule in spec.rules if rule.kind == "duplicate")
-        some = mine if mine != WHOLE else "a task of Ray"
-        raise ConfigError(
-            f"rule `{rule.name}` ({rule.kind}) compares all rows, of which {some} has some",
-            hint="filter by the other rules first, and then by this one in one process",
-        )
-    named = name_inputs(paths, in_order=bool(plan.comparisons))
-    names = list(shards)
+    if mine != WHOLE or engine is not None:
+        check_shared(spec, str(mine) if mine != WHOLE else "a task of Ray")
+    inputs = look(spec, paths) if bins is None else read_bins(bins, spec, paths, mine)
+    named, names = inputs.named, [shard.name for shard in inputs.shards]
+    shards = {shard.name: shard.path for shard in inputs.shards}
 
     def filtered(folder: Path, numbers: Sequence[int]) -> dict[str, Statistics]:
+        some = [inputs.shards[number] for number in numbers]
         return filter_shards(
             spec,
-            {names[number]: shards[names[number]] for number in numbers},
+            {shard.name: shard.path for shard in some},
             folder,
             jobs,
             report,
             journal_seconds=journal_seconds,
-            known=stated(paths),
-            called=called(paths),
+            known={shard.path: shard.stated for shard in some},
+            called={shard.path: shard.label for shard in some},
             notes="" if mine == WHOLE else f"-{mine.index}-of-{mine.count}",
             engine=engine,
         )
@@ -152,7 +150,7 @@ def run(
         names,
         make,
         finish,
-        sizes=[path.stat().st_size for path in shards.values()],
+        share=inputs.share,
         noted=lambda folder: {
             name: found["sha256"]["input"] for name, found in noted(folder / _WORK).items()
         },
@@ -181,6 +179,7 @@ def run(
         lambda folder: parts,
         mine,
         learned=None if depends else learned,
+        unseen=inputs.others(mine),
     )
     return FilterResult(
         artifact,
@@ -304,7 +303,7 @@ def filter_shards(
     report: Report,
     *,
     journal_seconds: float = 10.0,
-    known: Mapping[Path, Stated] | None = None,
+    known: Mapping[Path, Stated | None] | None = None,
     called: Mapping[Path, Path] | None = None,
     comparing: FilterSpec | None = None,
     task: str = "filter",

@@ -135,7 +135,12 @@ def relative(paths: Iterable[str], folder: str) -> list[str]:
     return [os.path.normpath(f"{to(parent or '.')}/{name}") for parent, name in parted]
 
 
-def check_same(path: Path, size: int, modified_ns: int) -> None:
+_AGAIN = f"subl shards inspect DATA -o NAME{MANIFEST} looks at what has changed"
+
+
+def check_same(
+    path: Path, size: int, modified_ns: int, *, what: str = "its manifest was", hint: str = _AGAIN
+) -> None:
     """Refuse a shard that is not the file that its manifest is about, by size and time.
 
     Raises:
@@ -144,9 +149,6 @@ def check_same(path: Path, size: int, modified_ns: int) -> None:
     try:
         found = path.stat()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", hint=_AGAIN) from error
+        raise InputError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     if (found.st_size, found.st_mtime_ns) != (size, modified_ns):
-        raise InputError(f"{path} has changed since its manifest was made", hint=_AGAIN)
-
-
-_AGAIN = f"subl shards inspect DATA -o NAME{MANIFEST} looks at what has changed"
+        raise InputError(f"{path} has changed since {what} made", hint=hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from subl.slurm.script import Word, Words
 from subl.slurm.spec import SlurmSpec
@@ -33,14 +34,22 @@ class Job:
     task_by_task: bool = False
 
 
-def stage_jobs(name: str, words: Sequence[str], spec: SlurmSpec, slices: int | None) -> list[Job]:
-    """The job of a stage; or an array whose tasks share its work, and behind it a job that sees to
-    it that all is there, and finishes it."""
+def stage_jobs(
+    name: str,
+    words: Sequence[str],
+    spec: SlurmSpec,
+    slices: int | None,
+    *,
+    bins: Path | None = None,
+) -> list[Job]:
+    """The job of a stage; or an array whose tasks share its work, as `bins` says if there is such a
+    file, and behind it a job that sees to it that all is there, and finishes it."""
     alone = spec.model_copy(update={"array": None, "tasks": None if slices else spec.tasks})
     last = Job(name, [WHOLE], lambda _: words, alone)
     if slices is None:
         return [last]
-    shared: Words = [*words, "--slice", Word(f"{{}}/{slices}")]
+    more = [] if bins is None else ["--bins", str(bins)]
+    shared: Words = [*words, "--slice", Word(f"{{}}/{slices}"), *more]
     array = Job(f"{name}-slices", slice_tasks(slices), lambda _: shared, spec, array=True)
     return [array, replace(last, after=[array.name])]
 
