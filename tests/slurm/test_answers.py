@@ -243,6 +243,35 @@ def test_states_by_long_and_short_names() -> None:
 # Submit
 
 
+def test_a_users_own_wishes_reach_sbatch_and_those_of_a_job_do_not(
+    programs: Programs, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.say("sbatch", "env >> seen; echo 9")
+    said = {
+        "SBATCH_ACCOUNT": "me", "SBATCH_TIMELIMIT": "5", "SLURM_CONF": "/c", "SLURM_CPUS_PER_TASK": "7",
+        "SBATCH_WAIT": "1", "SBATCH_PARTITION": "p", "SLURM_CLUSTERS": "c",
+    }  # fmt: skip
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+
+    def seen() -> set[str]:
+        hand_in(book)
+        lines = (programs.folder / "seen").read_text().splitlines()
+        (programs.folder / "seen").unlink()
+        return {name for name in said if f"{name}={said[name]}" in lines}
+
+    assert seen() == said.keys() - {"SBATCH_WAIT"}
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert seen() == {"SBATCH_ACCOUNT", "SLURM_CONF", "SBATCH_PARTITION", "SLURM_CLUSTERS"}
+
+
+def test_what_a_job_says_overrules_the_environment(programs: Programs, book: Book) -> None:
+    spec = SlurmSpec(partition="a", directives=("--exclude 'n 7' # not that",))
+    submit(book, ABOUT, stage_jobs("o", ["subl"], spec, None), set, client=CLIENT)
+    (call,) = programs.calls("sbatch")
+    assert " --partition=a " in call and " --requeue --exclude n 7 --comment=subl:" in call
+
+
 def test_what_is_missing_is_submitted_once(programs: Programs, book: Book) -> None:
     first = hand_in(book, SLICES[1])
     assert (first["filter-out-slices"].job, first["filter-out-slices"].tasks) == ("101", 2)
@@ -294,7 +323,7 @@ def test_what_waits_for_what_is_submitted_again_waits_for_the_new_job(
 
 def test_an_answer_that_got_lost_makes_no_second_job(programs: Programs, book: Book) -> None:
     """sbatch takes the job, and the answer does not come."""
-    comment = "$(sed 's/--comment=//' <<< $2)"
+    comment = "$(sed 's/.*--comment=//; s/ .*//' <<< $*)"
     row = f'printf "55\\t0\\tPENDING\\t\\t\\t\\t%s\\n" "{comment}" >> queue'
     programs.say("sbatch", f"{row}; echo '{LIMITED}' >&2; exit 1", call=1)
     came = hand_in(book)

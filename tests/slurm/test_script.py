@@ -139,6 +139,7 @@ def test_numbers_of_an_array(numbers: list[int], said: str) -> None:
         ({"nodes": 0}, "`nodes`"),
         ({"partition": "a\n#SBATCH --uid=0"}, "one line"),
         ({"directives": ["rm"]}, "'rm' is no option of sbatch"),
+        ({"directives": ["--a='b"]}, "No closing quotation"),
         ({"environment": {"A B": ""}}, "environment"),
     ],
 )

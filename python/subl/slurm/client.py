@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 
 from subl.errors import DependencyError, StageError
 
-OF_SLURM = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_")
+_QUESTIONS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SBATCH_ARRAY_INX", "SBATCH_WAIT")
+"""Variables of the user's own that would change what is asked or how it is answered."""
+
+_OF_A_JOB = ("SLURM_", "SBATCH_", "SRUN_")
+_OF_THE_SITE = frozenset(
+    {"SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_ACCOUNT", "SBATCH_CLUSTERS", "SBATCH_PARTITION",
+     "SBATCH_QOS", "SBATCH_RESERVATION"}
+)  # fmt: skip
+"""What a user says of all jobs, and Slurm of none."""
 
 _PASSING = re.compile(
     r"timed? ?out|unable to contact|try again|temporar|connection (refused|reset)|\brate\b|busy|"
@@ -171,7 +179,6 @@ class Client:
         return None
 
     def _once(self, command: Sequence[str]) -> str:
-        environment = {k: v for k, v in os.environ.items() if not _of_a_job(k)}
         try:
             done = subprocess.run(
                 command,
@@ -180,7 +187,7 @@ class Client:
                 encoding="utf-8",
                 errors="replace",
                 timeout=self.seconds,
-                env=environment,
+                env=_environment(os.environ),
             )
         except FileNotFoundError:
             raise DependencyError(
@@ -227,6 +234,7 @@ def _null(said: str) -> str:
     return "" if said in ("(null)", "N/A") else said
 
 
-def _of_a_job(variable: str) -> bool:
-    """Whether it speaks of the job that we may be in, which others must not take for theirs."""
-    return variable.startswith(OF_SLURM) and variable != "SLURM_CONF"
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """What Slurm's commands see: the user's own wishes, and nothing of a job that we are in."""
+    foreign = _QUESTIONS + (_OF_A_JOB if "SLURM_JOB_ID" in own else ())
+    return {k: v for k, v in own.items() if k in _OF_THE_SITE or not k.startswith(foreign)}

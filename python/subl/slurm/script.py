@@ -15,6 +15,7 @@ from subl.errors import ConfigError
 from subl.slurm.spec import SlurmSpec
 
 INDEX = "SLURM_ARRAY_TASK_ID"
+_MARK = "#SBATCH "
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,13 @@ def script(
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
 
 
+def directives_of(text: str) -> list[str]:
+    """What a script says to sbatch, as arguments: these overrule the environment's `SBATCH_…`,
+    which overrules the script."""
+    lines = [line for line in text.splitlines() if line.startswith(_MARK)]
+    return [word for line in lines for word in shlex.split(line[len(_MARK) :], comments=True)]
+
+
 def compact(numbers: Sequence[int]) -> str:
     """Numbers as Slurm writes them: `0-3,7`."""
     runs: list[list[int]] = []
@@ -115,11 +123,9 @@ def _directives(spec: SlurmSpec, place: Place, name: str, tasks: Sequence[int] |
         said["array"] = f"{compact(tasks)}{at_a_time}"
     if spec.signal_seconds is not None:
         said["signal"] = f"B:USR1@{spec.signal_seconds}"
-    lines = [
-        f"#SBATCH --{key}={_quoted(value)}" for key, value in said.items() if value is not None
-    ]
-    lines.append(f"#SBATCH --{'requeue' if spec.requeue else 'no-requeue'}")
-    return lines + [f"#SBATCH {each}" for each in spec.directives]
+    lines = [f"{_MARK}--{key}={_quoted(value)}" for key, value in said.items() if value is not None]
+    lines.append(f"{_MARK}--{'requeue' if spec.requeue else 'no-requeue'}")
+    return lines + [f"{_MARK}{each}" for each in spec.directives]
 
 
 def _quoted(value: object) -> str:

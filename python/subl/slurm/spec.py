@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import time
@@ -102,6 +103,10 @@ class SlurmSpec(BaseModel):
         for each in self.directives:
             if not each.startswith("-"):
                 raise ValueError(f"directives: {each!r} is no option of sbatch: it has no -")
+            try:
+                shlex.split(each, comments=True)
+            except ValueError as error:
+                raise ValueError(f"directives: {each!r}: {error}") from error
         return self
 
 

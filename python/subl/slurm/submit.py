@@ -21,7 +21,7 @@ from subl.errors import ConfigError, StageError
 from subl.slurm.book import About, Book, Submission
 from subl.slurm.client import WAITING, Client, Row, Unanswered, called
 from subl.slurm.job import Job
-from subl.slurm.script import Place, script
+from subl.slurm.script import Place, directives_of, script
 
 
 @dataclass(frozen=True)
@@ -222,13 +222,15 @@ class _Submitting:
             return replace(told, script=text)
         write_atomically(place.script, text)
         self._book.note(submission)
-        accepted, cluster = self._accepted(job, submission, place.script)
+        accepted, cluster = self._accepted(job, submission, place.script, directives_of(text))
         submission = replace(submission, job=accepted, cluster=cluster)
         self._book.note(submission)
         self._new[job.name] = submission
         return replace(told, job=accepted, script=text)
 
-    def _accepted(self, job: Job, submission: Submission, file: Path) -> tuple[str, str | None]:
+    def _accepted(
+        self, job: Job, submission: Submission, file: Path, directives: Sequence[str]
+    ) -> tuple[str, str | None]:
         """Call sbatch until Slurm has the job: once, though answers may get lost."""
         arguments = [f"--comment={submission.comment}"]
         if submission.after:
@@ -236,7 +238,7 @@ class _Submitting:
         said = ""
         for pause in self._client.pauses():
             try:
-                return self._client.submit(*arguments, str(file))
+                return self._client.submit(*directives, *arguments, str(file))
             except Unanswered as error:
                 said = str(error)
             except StageError as error:
