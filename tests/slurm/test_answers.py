@@ -17,10 +17,10 @@ from subl.errors import BusyError, ConfigError, StageError
 from subl.slurm.book import About, Book, Life, Submission, lives_file
 from subl.slurm.client import Client, state_of
 from subl.slurm.job import Job, stage_jobs
-from subl.slurm.spec import SlurmSpec
+from subl.slurm.spec import SlurmSpec, seconds_of
 from subl.slurm.status import LOST_SECONDS, TaskState, status
 from subl.slurm.submit import Submitted, submit
-from subl.slurm.usage import bytes_of, seconds_of, usage
+from subl.slurm.usage import bytes_of, usage
 from subl.slurm.watch import cancel, chosen, follow, lines_of
 
 CLIENT = Client(seconds=5, tries=3, pause_seconds=0)
@@ -248,8 +248,8 @@ def test_a_users_own_wishes_reach_sbatch_and_those_of_a_job_do_not(
 ) -> None:
     programs.say("sbatch", "env >> seen; echo 9")
     said = {
-        "SBATCH_ACCOUNT": "me", "SBATCH_TIMELIMIT": "5", "SLURM_CONF": "/c", "SLURM_CPUS_PER_TASK": "7",
-        "SBATCH_WAIT": "1", "SBATCH_PARTITION": "p", "SLURM_CLUSTERS": "c",
+        "SBATCH_ACCOUNT": "me", "SBATCH_TIMELIMIT": "5", "SLURM_CONF": "/c", "SBATCH_WAIT": "1",
+        "SLURM_CPUS_PER_TASK": "7", "SBATCH_PARTITION": "p", "SLURM_CLUSTERS": "c",
     }  # fmt: skip
     for name, value in said.items():
         monkeypatch.setenv(name, value)

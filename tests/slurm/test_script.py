@@ -52,6 +52,7 @@ def test_a_script_as_a_person_would_write_it() -> None:
 #SBATCH --requeue
 #SBATCH --exclude=node7
 
+trap '' USR1  # subl slurm work listens
 set -eo pipefail
 cd /work
 module load gcc/13
@@ -74,6 +75,36 @@ def test_a_job_that_asks_for_nothing_says_nothing() -> None:
     keys = [line.split("--")[1].partition("=")[0] for line in said]
     assert keys == ["job-name", "output", "open-mode", "no-requeue"]
     assert "--restarts 0" in text
+
+
+@pytest.mark.parametrize(
+    ("time", "lead"),
+    [
+        (None, 120),
+        ("0", 120),
+        ("1", 30),
+        ("2:30", 75),
+        ("3:00", 90),
+        ("1:00:00", 120),
+        ("1-0", 120),
+    ],
+)
+def test_a_job_is_told_to_save_when_half_of_its_time_is_over_at_the_earliest(
+    time: str | None, lead: int
+) -> None:
+    place = Place(Path("/w"), Path("/b"), Path("/w/o.slurm"), "001")
+    text = script(["subl"], SlurmSpec(time=time), place, name="o", typed=[])
+    assert f"#SBATCH --signal=B:USR1@{lead}\n" in text
+
+
+def test_a_signal_while_a_job_is_set_up_does_not_end_it(tmp_path: Path) -> None:
+    stub = tmp_path / "subl"
+    stub.write_text("#!/bin/sh\necho begun\n")
+    stub.chmod(0o755)
+    place = Place(tmp_path, tmp_path, tmp_path / "o.slurm", "001")
+    text = script(["subl"], SlurmSpec(setup=("kill -USR1 $$",)), place, name="o", typed=[])
+    done = subprocess.run(["bash"], input=text, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "begun\n")
 
 
 def test_ranks_are_started_by_srun_with_their_cores() -> None:

@@ -121,8 +121,8 @@ def _directives(spec: SlurmSpec, place: Place, name: str, tasks: Sequence[int] |
     if tasks is not None:
         at_a_time = "" if spec.parallel is None else f"%{spec.parallel}"
         said["array"] = f"{compact(tasks)}{at_a_time}"
-    if spec.signal_seconds is not None:
-        said["signal"] = f"B:USR1@{spec.signal_seconds}"
+    if spec.lead_seconds is not None:
+        said["signal"] = f"B:USR1@{spec.lead_seconds}"
     lines = [f"{_MARK}--{key}={_quoted(value)}" for key, value in said.items() if value is not None]
     lines.append(f"{_MARK}--{'requeue' if spec.requeue else 'no-requeue'}")
     return lines + [f"{_MARK}{each}" for each in spec.directives]
@@ -141,6 +141,8 @@ def _quoted(value: object) -> str:
 
 def _setting_up(spec: SlurmSpec, place: Place) -> list[str]:
     lines = ["set -eo pipefail", f"cd {shlex.quote(str(place.directory))}"]
+    if spec.lead_seconds is not None:
+        lines.insert(0, "trap '' USR1  # subl slurm work listens")
     lines += [f"module load {shlex.quote(each)}" for each in spec.modules]
     lines += spec.setup
     lines.append(f"export PATH={shlex.quote(str(place.programs))}:$PATH")

@@ -109,6 +109,26 @@ class SlurmSpec(BaseModel):
                 raise ValueError(f"directives: {each!r}: {error}") from error
         return self
 
+    @property
+    def lead_seconds(self) -> int | None:
+        """How long before its end it is told to save: at most half of its time."""
+        limit = None if self.time is None else seconds_of(self.time)
+        if self.signal_seconds is None or not limit:  # sbatch takes 0 as no limit
+            return self.signal_seconds
+        return min(self.signal_seconds, max(1, int(limit / 2)))
+
+
+def seconds_of(said: str) -> float | None:
+    """`30` (minutes), `2:30` (of minutes), `4:00:00`, `1-12`, `1-12:00:00.5`; None of anything
+    else."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+(?:\.\d+)?))?(?:\.\d+)?", said)
+    if found is None:
+        return None
+    days, first, second, third = (None if each is None else float(each) for each in found.groups())
+    if days is not None or third is not None:
+        return (days or 0) * 86400 + (first or 0) * 3600 + (second or 0) * 60 + (third or 0)
+    return (first or 0) * 60 + (second or 0)
+
 
 def layered(layers: Sequence[Layer]) -> SlurmSpec:
     """One specification of several layers, of which later ones overrule earlier ones.

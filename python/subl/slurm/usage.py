@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from subl.slurm.book import Book, Life
 from subl.slurm.client import Client, Row
+from subl.slurm.spec import seconds_of
 from subl.slurm.status import TaskState, since
 
 
@@ -81,18 +82,6 @@ def _of(state: TaskState, life: Life, rows: Sequence[Row]) -> Usage:
         max(used, default=None) or own.memory,
         bytes_of(whole["ReqMem"]) or own.asked_memory,
     )
-
-
-def seconds_of(said: str) -> float | None:
-    """`30` (minutes), `2:30` (of minutes), `4:00:00`, `1-12`, `1-12:00:00.5`; None of anything
-    else."""
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+(?:\.\d+)?))?(?:\.\d+)?", said)
-    if found is None:
-        return None
-    days, first, second, third = (None if each is None else float(each) for each in found.groups())
-    if days is not None or third is not None:
-        return (days or 0) * 86400 + (first or 0) * 3600 + (second or 0) * 60 + (third or 0)
-    return (first or 0) * 60 + (second or 0)
 
 
 def bytes_of(said: str) -> int | None:
