@@ -354,6 +354,37 @@ def test_jobs_of_another_cluster_are_asked_for_there(programs: Programs, book: B
     assert programs.calls("scancel") == ["--clusters=east 7_0"]
 
 
+@pytest.mark.parametrize(
+    ("directives", "variable", "asked"),
+    [
+        (["--clusters=b"], None, "b"),
+        (["-M b,c"], "x", "b,c"),
+        (["-Mb"], None, "b"),
+        ([], "b", "b"),
+        (["--mail-user=b"], None, None),
+    ],
+)
+def test_an_answer_that_got_lost_is_looked_for_where_the_job_went(
+    programs: Programs, book: Book, monkeypatch: pytest.MonkeyPatch,
+    directives: list[str], variable: str | None, asked: str | None,
+) -> None:  # fmt: skip
+    if variable is not None:
+        monkeypatch.setenv("SBATCH_CLUSTERS", variable)
+    programs.say("sbatch", f"echo '{LIMITED}' >&2; exit 1")
+    programs.say("squeue", "exit 1")
+    jobs = stage_jobs("o", ["subl"], SlurmSpec(directives=tuple(directives)), None)
+    with pytest.raises(StageError, match="does not answer"):
+        submit(book, ABOUT, jobs, set, client=CLIENT)
+    monkeypatch.delenv("SBATCH_CLUSTERS", raising=False)
+    programs.say("squeue", "cat queue")
+    programs.queue((9, "N/A", "PENDING", "", "", "", book.submissions()[0].comment))
+    (came,) = submit(book, ABOUT, jobs, set, client=CLIENT)
+    assert came.queued == 1 and book.submissions()[0].job == "9"
+    lost, again = programs.calls("squeue")
+    for call in (lost, again):
+        assert (f"--clusters={asked}" in call) if asked else ("--clusters" not in call)
+
+
 def test_a_busy_controller_is_asked_again(programs: Programs, book: Book) -> None:
     for call in (1, 2):
         programs.say("sbatch", f"echo '{LIMITED}' >&2; exit 1", call=call)

@@ -60,6 +60,7 @@ class Submission:
         after: numbers of the jobs that it waits for.
         limits: what was asked for: `time`, `memory`, `cpus`.
         job: None while nobody knows if there is one.
+        cluster: where it is, if that is not this one; several while nobody knows.
     """
 
     number: str

@@ -6,9 +6,11 @@ from outside is quoted, but for the lines of `setup`, which are shell by their n
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from subl.errors import ConfigError
@@ -88,6 +90,17 @@ def directives_of(text: str) -> list[str]:
     which overrules the script."""
     lines = [line for line in text.splitlines() if line.startswith(_MARK)]
     return [word for line in lines for word in shlex.split(line[len(_MARK) :], comments=True)]
+
+
+def clusters_of(directives: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """The clusters to one of which sbatch sends a job, with commas between; None: this one."""
+    said = environment.get("SBATCH_CLUSTERS") or environment.get("SLURM_CLUSTERS") or None
+    for word, after in pairwise([*directives, ""]):
+        if word in ("-M", "--clusters", "--cluster"):
+            said = after
+        elif found := re.match(r"(-M|--clusters?=)(?=.)", word):
+            said = word[found.end() :]
+    return said
 
 
 def compact(numbers: Sequence[int]) -> str:

@@ -7,6 +7,7 @@ in its job's comment.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -21,7 +22,7 @@ from subl.errors import ConfigError, StageError
 from subl.slurm.book import About, Book, Submission
 from subl.slurm.client import WAITING, Client, Row, Unanswered, called
 from subl.slurm.job import Job
-from subl.slurm.script import Place, directives_of, script
+from subl.slurm.script import Place, clusters_of, directives_of, script
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,7 @@ class _Submitting:
             typed=["subl", *self._about.command],
             tasks=list(missing) if job.array else None,
         )
+        directives = directives_of(text)
         tasks: dict[int | None, str] = {
             index if job.array else None: task for index, task in missing.items()
         }
@@ -215,6 +217,7 @@ class _Submitting:
             now(),
             after,
             {name: getattr(job.spec, name) for name in ("time", "memory", "cpus", "tasks")},
+            cluster=clusters_of(directives, os.environ),
         )
         self._number += 1
         self._new[job.name] = submission
@@ -222,8 +225,8 @@ class _Submitting:
             return replace(told, script=text)
         write_atomically(place.script, text)
         self._book.note(submission)
-        accepted, cluster = self._accepted(job, submission, place.script, directives_of(text))
-        submission = replace(submission, job=accepted, cluster=cluster)
+        accepted, cluster = self._accepted(job, submission, place.script, directives)
+        submission = replace(submission, job=accepted, cluster=cluster or submission.cluster)
         self._book.note(submission)
         self._new[job.name] = submission
         return replace(told, job=accepted, script=text)
@@ -248,7 +251,7 @@ class _Submitting:
                     hint=f"the script is {file}; subl slurm doctor says what the cluster has",
                 ) from error
             time.sleep(pause)
-            rows = self._client.queue()
+            rows = self._client.queue([] if submission.cluster is None else [submission.cluster])
             if rows is None:
                 break  # it may have the job: a second one is worse than none
             for row in rows:
