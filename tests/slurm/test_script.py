@@ -55,6 +55,11 @@ def test_a_script_as_a_person_would_write_it() -> None:
 trap '' USR1  # subl slurm work listens
 set -eo pipefail
 cd /work
+if ! type module > /dev/null 2>&1; then
+    for file in /etc/profile.d/{modules,lmod,z00_lmod}.sh; do
+        if test -r "$file"; then source "$file" || true; fi
+    done
+fi
 module load gcc/13
 ulimit -n 4096
 export PATH=/venv/bin:$PATH
@@ -105,6 +110,22 @@ def test_a_signal_while_a_job_is_set_up_does_not_end_it(tmp_path: Path) -> None:
     text = script(["subl"], SlurmSpec(setup=("kill -USR1 $$",)), place, name="o", typed=[])
     done = subprocess.run(["bash"], input=text, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "begun\n")
+
+
+@pytest.mark.parametrize("at_login", [True, False])
+def test_modules_are_found_as_a_login_shell_finds_them(tmp_path: Path, at_login: bool) -> None:
+    """`false` in such a file ends no job, and where the shell has `module`, none is read."""
+    (tmp_path / "lmod.sh").write_text("false\nmodule() { echo found $@; }\nfalse\n")
+    stub = tmp_path / "subl"
+    stub.write_text("#!/bin/sh\n")
+    stub.chmod(0o755)
+    place = Place(tmp_path, tmp_path, tmp_path / "o.slurm", "001")
+    text = script(["subl"], SlurmSpec(modules=("gcc/13",)), place, name="o", typed=[])
+    text = text.replace("/etc/profile.d", str(tmp_path))
+    before = "" if at_login else "module() { echo known $@; }\n"
+    done = subprocess.run(["bash"], input=before + text, capture_output=True, text=True)
+    said = f"{'found' if at_login else 'known'} load gcc/13\n"
+    assert (done.returncode, done.stdout) == (0, said), done.stderr
 
 
 def test_ranks_are_started_by_srun_with_their_cores() -> None:

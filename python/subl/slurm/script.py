@@ -152,10 +152,22 @@ def _quoted(value: object) -> str:
     return f'"{text}"' if any(not (c.isalnum() or c in "/._-%:@,=+&|[]*()") for c in text) else text
 
 
+_FINDING_MODULES = (
+    "if ! type module > /dev/null 2>&1; then",
+    "    for file in /etc/profile.d/{modules,lmod,z00_lmod}.sh; do",
+    '        if test -r "$file"; then source "$file" || true; fi',
+    "    done",
+    "fi",
+)
+"""A job's shell is no login shell, and at some sites only these know `module`."""
+
+
 def _setting_up(spec: SlurmSpec, place: Place) -> list[str]:
     lines = ["set -eo pipefail", f"cd {shlex.quote(str(place.directory))}"]
     if spec.lead_seconds is not None:
         lines.insert(0, "trap '' USR1  # subl slurm work listens")
+    if spec.modules:
+        lines += _FINDING_MODULES
     lines += [f"module load {shlex.quote(each)}" for each in spec.modules]
     lines += spec.setup
     lines.append(f"export PATH={shlex.quote(str(place.programs))}:$PATH")
