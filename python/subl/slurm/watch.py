@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +54,7 @@ def follow(
     asked = time.monotonic()
     read = {each.task: 0 for each in states}
     left = {each.task: "" for each in states}
+    text = {each.task: codecs.getincrementaldecoder("utf-8")("replace") for each in states}
     while True:
         if time.monotonic() - asked >= ASK_SECONDS:
             now = {each.task: each for each in look()}
@@ -67,7 +69,8 @@ def follow(
                     file.seek(read[each.task])
                     data = file.read()
             read[each.task] += len(data)
-            *lines, left[each.task] = (left[each.task] + data.decode(errors="replace")).split("\n")
+            come = left[each.task] + text[each.task].decode(data, final=not going)
+            *lines, left[each.task] = come.split("\n")
             for line in _of_rank(lines, rank):
                 yield each, line
         if not going:
