@@ -131,6 +131,27 @@ def test_a_status_asks_once_and_says_how_things_stand(programs: Programs, book: 
     assert len(programs.calls("squeue")) == 1 and not programs.calls("sacct")
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "why"),
+    [
+        ("PENDING", "launch failed requeued held", "could not be started"),
+        ("PENDING", "launch_failed_requeued_held", "could not be started"),
+        ("PENDING", "InvalidAccount", "no such account"),
+        ("PENDING", "BadConstraints", "no machine has"),
+        ("PENDING", "ReqNodeNotAvail, UnavailableNodes:n1", "for machines that are down"),
+        ("REQUEUE_HOLD", "", "scontrol release"),
+        ("REQUEUE_HOLD", "None", "scontrol release"),
+        ("PENDING", "None", ""),
+        ("PENDING", "NewReason", "NewReason"),
+    ],
+)
+def test_why_a_job_waits(programs: Programs, book: Book, state: str, reason: str, why: str) -> None:
+    noted(book)
+    programs.queue((7, 1, state, reason, "", "0:00", ""))
+    found = look(book)[SLICES[1]]
+    assert found.state == "waiting" and (why in found.why if why else not found.why)
+
+
 def test_what_is_done_needs_no_query(programs: Programs, book: Book) -> None:
     noted(book)
     assert {each.state for each in look(book, *SLICES).values()} == {"done"}
@@ -449,6 +470,21 @@ def test_tasks_by_name_part_and_number(programs: Programs, book: Book) -> None:
     followed = [line for _, line in follow(book, states, None, list)]
     assert followed == ["0: a", "1: b", " 1: c", "plain"]
     assert len(lines_of(log, None)) == 4 and lines_of(book.log("001", 2), None) == []
+
+
+def test_a_letter_of_which_a_read_has_half_is_followed_whole(
+    programs: Programs, book: Book
+) -> None:
+    noted(book)
+    programs.queue((7, 1, "RUNNING", "", "n", "0:00", ""))
+    log, text = book.log("001", 1), "a\nbé\nc".encode()
+    log.write_bytes(text[:4])
+    lines = follow(book, [look(book)[SLICES[1]]], None, list)
+    assert next(lines)[1] == "a"
+    log.write_bytes(text + b"\xc3")
+    assert next(lines)[1] == "bé"
+    lived(book, 1, ended=now(), status=0)
+    assert [line for _, line in lines] == ["c\ufffd"]
 
 
 def test_usage_by_a_jobs_own_word_and_by_accounting(programs: Programs, book: Book) -> None:

@@ -108,6 +108,7 @@ def status(
     return [look(task) for task in tasks]
 
 
+_HELD = "put back and held: scontrol release"
 _MEANINGS = {
     "Resources": "for free machines",
     "Priority": "behind other jobs",
@@ -120,14 +121,21 @@ _MEANINGS = {
     "PartitionTimeLimit": "its time is longer than the partition allows",
     "PartitionNodeLimit": "it asks for more machines than the partition has",
     "ReqNodeNotAvail": "for machines that are down or reserved",
+    "InvalidAccount": "no such account, or not yours",
+    "BadConstraints": "no machine has what it asks for",
+    "launch failed requeued held": "it could not be started, and is held: scontrol release",
+    "job requeued in held state": _HELD,
     "None": "",
 }
 """What Slurm's reasons say; `squeue`'s manual has them all."""
 
 
 def _reason(row: Row) -> str:
-    meaning = _MEANINGS.get(row.reason, "")
-    return f"{meaning} ({row.reason})" if meaning else row.reason.removeprefix("None")
+    reason = row.reason.removeprefix("None")
+    meaning = _MEANINGS.get(reason.partition(",")[0].replace("_", " "), "")
+    if not reason and row.state == "REQUEUE_HOLD":
+        return _HELD
+    return f"{meaning} ({reason})" if meaning else reason
 
 
 def _ended(
