@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from subl.errors import InputError
 from subl.filter import FilterSpec, LiteralRule, run
 from subl.shards import convert as module
-from subl.shards import keep, open_lines, read_lines
+from subl.shards import keep, open_lines, read_lines, scan
 from subl.shards.convert import ConvertSpec, MergeSpec, convert, planned
 from subl.shards.manifest import inspect
 
@@ -68,7 +68,8 @@ def written(value: Any, ascii: bool) -> str:
 
 def remade(file: Path, to: Any, *sources: Path) -> Path:
     """A file of the same rows."""
-    module._make(file, to, inspect(sources).collect())
+    shards = inspect(sources).collect()
+    module._make(file, to, shards, module._columns([shards]))
     return file
 
 
@@ -92,6 +93,47 @@ def test_rows_come_back_from_parquet(
     mixed = remade(folder / "mixed.parquet", "parquet", lines[0], each[1])
     for made in (merged, mixed):
         assert read_all(remade(made.with_suffix(f".{back}"), back, made)) == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(parts=st.lists(tables, min_size=1, max_size=4), most=st.none() | st.integers(1, 6))
+def test_all_files_have_one_schema_and_every_row_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[list[dict[str, Any]]], most: int | None
+) -> None:
+    folder = tmp_path_factory.mktemp("data")
+    data, tables, back = (folder / name for name in ("data", "tables", "back"))
+    data.mkdir()
+    for number, rows in enumerate([*parts, [{"id": None}]]):
+        lines = "".join(f"{written(row, False)}\n" for row in rows)
+        (data / f"{number}.jsonl").write_text(lines, encoding="utf-8")
+    spec = ConvertSpec(to="parquet") if most is None else MergeSpec(to="parquet", rows=most)
+    convert(spec, [data], tables)
+    first, *others = [pl.read_parquet_schema(file) for file in tables.glob("*.parquet")]
+    assert all(other == first for other in others)
+    convert(ConvertSpec(to="jsonl"), [tables], back)
+    assert read_all(back) == read_all(data)
+    convert(MergeSpec(to="parquet"), [tables], folder / "one")
+    convert(ConvertSpec(to="jsonl"), [folder / "one"], folder / "lines")
+    assert read_all(folder / "lines") == read_all(data)
+
+
+def test_shards_of_several_types_become_files_of_one(tmp_path: Path) -> None:
+    """Other libraries take such a folder for one table."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    rows = ['{"score": null, "n": 1, "x": null}', '{"score": 0.5, "n": 0.5, "x": null}', "{}"]
+    for number, row in enumerate(rows):
+        (data / f"{number}.jsonl").write_text(f"{row}\n")
+    (data / "3.jsonl").write_text("")
+    convert(ConvertSpec(to="parquet"), [data], out)
+    found = pl.read_parquet(out / "*.parquet")
+    assert found.schema["score"] == pl.Float64 and found.schema["x"] == pl.Null
+    assert found["score"].to_list() == [None, 0.5, None]
+    assert found["n"].ext.storage().to_list() == ["1", "0.5", None]
+    assert scan(out).select("score").collect().equals(scan(data).select("score").collect())
+    import pyarrow.dataset
+
+    assert pyarrow.dataset.dataset(sorted(out.glob("*.parquet"))).to_table().num_rows == 3
 
 
 def test_rows_without_any_key_are_no_table(tmp_path: Path) -> None:

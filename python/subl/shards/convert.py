@@ -1,7 +1,8 @@
 """Other files of the same rows: another format, or fewer and larger ones.
 
 Lines stay as they are, byte for byte, where lines are made of lines. In Parquet a column has a type
-where each value comes back from it as it was spelled, and texts of JSON (`arrow.json`) where not.
+where each value comes back from it as it was spelled, and texts of JSON (`arrow.json`) where not;
+in all files of a call the same.
 A null there is null, or a row without the key: the latter in the columns that the metadata of the
 file name (`parquet.ABSENT`), so that lines made of it have the keys that the first lines had. Where
 a column has both, nulls are texts, too. What may change is white space within a row, the
@@ -23,7 +24,7 @@ from subl.errors import InputError
 from subl.progress import Progress, Report, silent
 from subl.shards.columns import JSON, Kind, respells
 from subl.shards.decode import texts
-from subl.shards.frame import blocks, kinds_of, scan_table
+from subl.shards.frame import blocks, dtypes_of, kinds_of, scan_table
 from subl.shards.lines import row_lines
 from subl.shards.manifest import inspect
 from subl.shards.names import distinct, inputs_of
@@ -88,7 +89,8 @@ def convert(
     def work(folder: Path) -> Made:
         files = planned(spec, manifest)
         todo = [name for name in files if not (folder / name).exists()]
-        tasks = [(folder / name, spec.to, files[name]) for name in todo]
+        columns = _columns(files.values()) if spec.to == "parquet" else {}
+        tasks = [(folder / name, spec.to, files[name], columns) for name in todo]
         sizes = {name: int(shards.get_column("bytes").sum()) for name, shards in files.items()}
         total = sum(sizes.values())
         done = skipped = total - sum(sizes[name] for name in todo)
@@ -132,7 +134,11 @@ def _stem(name: str) -> str:
     return name or "rows"
 
 
-def _make(file: Path, to: Format, shards: polars.DataFrame) -> None:
+Columns = Mapping[str, tuple[Kind, "polars.DataType"]]
+"""What all files have."""
+
+
+def _make(file: Path, to: Format, shards: polars.DataFrame, columns: Columns) -> None:
     """Write the rows of shards into a file."""
     import polars
 
@@ -146,39 +152,61 @@ def _make(file: Path, to: Format, shards: polars.DataFrame) -> None:
                     target, include_header=False, quote_style="never", compression=_COMPRESSION[to]
                 )
         return
-    kinds, absent = _kept(shards)
-    if expected and not kinds:
+    if expected and not columns:
         raise InputError(
             f"{shards.item(0, 'path')} has rows without any key, of which Parquet keeps nothing",
             hint="leave it out, or convert to lines",
         )
+    kinds = {name: kind for name, (kind, _) in columns.items()}
+    dtypes = {name: dtype for name, (_, dtype) in columns.items()}
+    found = _counts([shards])
+    absent = columns.keys() - found.filter(polars.col("rows") == expected).get_column("name")
     told = [name for name in absent if kinds[name] == JSON]
     size = int(shards.get_column("content_bytes").sum())
     with written_whole(file) as target:
-        scan_table(shards.lazy(), shard=None, row=None, kinds=kinds, told=told).sink_parquet(
+        rows = scan_table(
+            shards.lazy(), shard=None, row=None, kinds=kinds, dtypes=dtypes, told=told
+        )
+        rows.sink_parquet(
             target,
             row_group_size=max(1, expected * _GROUP_BYTES // max(size, _GROUP_BYTES)),
             metadata={ABSENT: json.dumps(sorted(absent))},
         )
 
 
-def _kept(shards: polars.DataFrame) -> tuple[dict[str, Kind], set[str]]:
-    """The kinds of columns in which nothing is lost, and in which of them a null is a row without
-    the key."""
+def _columns(files: Collection[polars.DataFrame]) -> Columns:
+    """Columns in which nothing is lost, for files of these shards: one of nulls alone has the type
+    of nothing."""
     import polars
 
-    rows = int(shards.get_column("rows").sum())
+    whole = polars.concat(files).lazy()
+    both = _counts(files).filter(
+        (polars.col("rows") < polars.col("of")) & (polars.col("nulls") > 0)
+    )
+    mixed = set(both.get_column("name"))
     kinds = {
-        name: JSON if respells(kind) else kind for name, kind in kinds_of(shards.lazy()).items()
+        name: JSON if name in mixed or respells(kind) else kind
+        for name, kind in kinds_of(whole).items()
     }
-    each = columns_of(shards.lazy().select("columns"))
-    sums = each.group_by("name").agg(polars.col("rows", "nulls").sum()).collect()
-    absent = set()
-    for name, count, nulls in sums.iter_rows():
-        if count < rows:
-            absent.add(name)
-            kinds[name] = JSON if nulls else kinds[name]
-    return kinds, absent
+    dtypes = dtypes_of(whole, kinds)
+    return {
+        name: (kind, polars.Null() if kind == "null" else dtypes[name])
+        for name, kind in kinds.items()
+    }
+
+
+def _counts(files: Collection[polars.DataFrame]) -> polars.DataFrame:
+    """For each column of each file, in how many `rows` `of` it the key is, and is null."""
+    import polars
+
+    numbers = [number for number, shards in enumerate(files) for _ in range(len(shards))]
+    whole = polars.concat(files).select(
+        polars.Series("file", numbers, polars.UInt32), polars.col("rows").alias("of"), "columns"
+    )
+    of = whole.group_by("file").agg(polars.col("of").sum()).lazy()
+    each = columns_of(whole.lazy().drop("of"))
+    sums = each.group_by("file", "name").agg(polars.col("rows", "nulls").sum())
+    return sums.join(of, on="file").collect()
 
 
 def _lines(shards: polars.DataFrame) -> Iterator[list[str]]:

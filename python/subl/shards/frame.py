@@ -64,13 +64,14 @@ def scan_table(
     shard: str | None = "shard",
     row: str | None = "row",
     kinds: Mapping[str, Kind] | None = None,
+    dtypes: Mapping[str, polars.DataType] | None = None,
     told: Collection[str] = (),
     skip: bool = False,
 ) -> polars.LazyFrame:
     """The same of a manifest.
 
     Args:
-        kinds: of the columns to read, where they are known.
+        kinds: of the columns to read, where they are known; `dtypes` their types.
         told: columns of texts of JSON in which a null is a text, too, and told from what is
             missing.
         skip: leave out rows that cannot be read, which the manifest has counted.
@@ -89,7 +90,7 @@ def scan_table(
         {
             **({} if shard is None else {shard: polars.String()}),
             **({} if row is None else {row: polars.Int64()}),
-            **dtypes_of(manifest, kinds),
+            **(dtypes_of(manifest, kinds) if dtypes is None else dtypes),
         }
     )
 
