@@ -136,14 +136,13 @@ def _asked(words: list[str]) -> _Asked:
     with root:
         name, inner, rest = subl.resolve_command(root, list(words))
         assert name is not None and inner is not None
-        if (
-            isinstance(inner, CommandWithSubcommands)
-            and rest[:1]
-            and (found := inner.get_command(root, rest[0]))
-        ):
-            name, inner, rest = rest[0], found, rest[1:]
-        if isinstance(inner, click.Group) and not isinstance(inner, CommandWithSubcommands):
-            raise click.UsageError(f"{name} makes no folder here (-o OUT), so it is no job")
+        if isinstance(inner, click.Group):
+            with click.Context(inner, info_name=name, parent=root) as group:
+                found = inner.get_command(group, rest[0]) if rest else None
+                if found is None and not isinstance(inner, CommandWithSubcommands):
+                    raise click.UsageError(f"{name} makes no folder here (-o OUT), so it is no job")
+                if found is not None:
+                    name, inner, rest = rest[0], found, rest[1:]
         with inner.make_context(name, rest, parent=root) as ctx:
             params = dict(ctx.params)
     if params.get("dry_run"):

@@ -97,6 +97,10 @@ def test_an_array_has_no_more_tasks_than_there_are_shards(say: Say, folder: Path
         ("distill", "train.toml", "--model", "m", "--rows", "data", "-o", "out/student"),
         ("distill", "cache", "--teacher", "t", "--rows", "data", "-o", "out/cache"),
         ("draw", "--help"),
+        ("shards", "convert", "data", "--to", "parquet", "-o", "out/tables"),
+        ("shards", "merge", "data", "-o", "out/merged"),
+        ("shards", "split", "data", "--bins", "2", "-o", "out/bins"),
+        ("shards", "sample", "data", "-n", "2", "-o", "out/some"),
         FILTER,
     ],
 )
@@ -122,8 +126,10 @@ def test_an_experiment_says_where_it_is_made(say: Say) -> None:
     ("arguments", "said"),
     [
         (("filtre", "x"), "No such command 'filtre'. Did you mean filter?"),
-        (("config", "show", "filter", "rules.toml"), "makes no folder"),
+        (("config", "show", "rules.toml"), "show makes no folder"),
         (("filter", "rules.toml", "data"), "makes no folder here (-o OUT)"),
+        (("shards", "inspect", "data", "-o", "d.manifest.parquet"), "inspect makes no folder"),
+        (("shards",), "shards makes no folder"),
         (("lineage", "out"), "makes no folder here (-o OUT)"),
         ((*FILTER, "--dry-run"), "--dry-run comes before the command"),
         ((*FILTER, "--slice", "0/2"), "give --array N before the command"),
