@@ -47,8 +47,8 @@ def status_command(made: Path, efficiency: bool, as_json: bool) -> None:
     A task is done when what it makes has its statement, whatever Slurm says. It is waiting (for
     what), running (how far), failed (of what: OUT_OF_MEMORY, an exit code, a signal), resumable
     (TIMEOUT, NODE_FAIL, or told to stop: submit again, it goes on), cancelled, lost (Slurm does not
-    have it, and it left no word), or unknown (Slurm does not answer). Exits with 1 where tasks
-    failed, stopped or are lost.
+    have it, and it left no word), unknown (Slurm does not answer), or not submitted. Exits with 1
+    where tasks failed, stopped, are lost or were not submitted.
 
     \b
     Examples:
@@ -85,7 +85,7 @@ def _print(states: Sequence[TaskState]) -> None:
     rows = [(each.task, each.state, each.job or "", each.nodes, _how_far(each), each.why)
             for each in shown]  # fmt: skip
     click.echo("\n" + table(rows, ("task", "state", "job", "on", "how far", "why"), left=range(6)))
-    if any(each.state in ("resumable", "lost", "failed", "cancelled") for each in states):
+    if any(each.state not in _GOOD | {"unknown"} for each in states):
         say("the same `subl slurm submit` again submits what is missing")
 
 
@@ -173,7 +173,11 @@ def logs_command(
     from subl.slurm.watch import follow, lines_of
 
     book = Book.of(made)
-    states = [each for each in chosen_of(_states(book), chosen) if each.submission is not None]
+    found_states = chosen_of(_states(book), chosen)
+    states = [each for each in found_states if each.submission is not None]
+    for state in found_states:
+        if state.submission is None:
+            say(printable(f"{state.task}: {_without_log(state)}"))
     several = len(states) > 1
     if following:
         for state, line in follow(book, states, rank, lambda: _states(book)):
@@ -186,8 +190,14 @@ def logs_command(
         found = lines_of(log, rank)
         if several:
             click.secho(printable(f"==> {state.task} ({state.state}): {log}"), bold=True)
+        if not log.exists():
+            say(printable(f"{state.task}: {_without_log(state)}"))
         for line in found if last is None else found[len(found) - min(last, len(found)) :]:
             click.echo(printable(line))
+
+
+def _without_log(state: TaskState) -> str:
+    return f"there is no log; it is {state.state}" + (f": {state.why}" if state.why else "")
 
 
 @command.command("cancel")

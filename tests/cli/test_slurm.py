@@ -175,6 +175,11 @@ def test_without_slurm_the_doctor_says_what_is_missing(
     assert "not on the PATH: sbatch, squeue" in capsys.readouterr().out
     assert main(["slurm", "submit", *FILTER]) == 2
     assert "there is no sbatch here" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="1"):
+        main(["slurm", "status", "out/kept"])
+    assert capsys.readouterr().out.startswith("1 not submitted\n")
+    assert main(["slurm", "logs", "out/kept"]) == 0
+    assert "whole: there is no log; it is not submitted" in capsys.readouterr().err
 
 
 def test_what_is_there_of_other_rules_is_not_done(

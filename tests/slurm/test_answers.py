@@ -363,6 +363,23 @@ def test_where_nobody_knows_if_a_job_was_taken_there_is_no_second_try(
     assert len(programs.calls("sbatch")) == 1
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sbatch: fatal: Could not establish a configuration source",
+        "Batch job submission failed: Unable to contact slurm controller (connect failure)",
+    ],
+)
+def test_a_controller_that_is_not_there_refuses_nothing(
+    programs: Programs, book: Book, said: str
+) -> None:
+    programs.say("sbatch", f"echo '{said}' >&2; exit 1")
+    programs.say("squeue", f"echo '{said}' >&2; exit 1")
+    with pytest.raises(StageError, match="sbatch does not answer"):
+        hand_in(book, client=HURRIED)
+    assert {each.state for each in look(book).values()} == {"unknown"}
+
+
 def test_jobs_of_another_cluster_are_asked_for_there(programs: Programs, book: Book) -> None:
     noted(book)
     book.note(replace(book.submissions()[0], cluster="east"))
@@ -434,6 +451,7 @@ def test_a_job_that_is_refused_says_why_and_can_be_submitted_later(
         hand_in(book)
     assert len(programs.calls("sbatch")) == 1
     assert raised.value.hint is not None and "001.sbatch" in raised.value.hint
+    assert {each.state for each in look(book).values()} == {"not submitted"}
     programs.say("sbatch", "echo 9")
     assert hand_in(book)["filter-out-slices"].job == "9"
 

@@ -27,7 +27,7 @@ _OF_THE_SITE = frozenset(
 
 _PASSING = re.compile(
     r"timed? ?out|unable to contact|try again|temporar|connection (refused|reset)|\brate\b|busy|"
-    r"not responding",
+    r"not responding|could not establish a configuration source",
     re.IGNORECASE,
 )
 """In what a command says when another try may do: a controller that is busy, or starts again."""

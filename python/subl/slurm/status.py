@@ -21,7 +21,10 @@ from subl.slurm.work import REQUEUED
 LOST_SECONDS = 300.0
 """A job that Slurm does not have, and that left no word, is lost after so long without one."""
 
-State = Literal["done", "running", "waiting", "resumable", "failed", "cancelled", "lost", "unknown"]
+State = Literal[
+    "done", "running", "waiting", "resumable", "failed", "cancelled", "lost", "unknown",
+    "not submitted",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,7 @@ def status(
             submission, index = last.get(task, (None, None))
             return TaskState(task, "done", "", submission, index)
         if task not in last:
-            return TaskState(task, "waiting", "not submitted")
+            return TaskState(task, "not submitted")
         submission, index = last[task]
         row = row_of(task)
         beat = book.beat(submission.number, index)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from subl.artifact import json_digest, write_atomically
 from subl.cluster.heartbeat import now
-from subl.errors import ConfigError, StageError
+from subl.errors import ConfigError, DependencyError, StageError
 from subl.slurm.book import About, Book, Submission
 from subl.slurm.client import WAITING, Client, Row, Unanswered, called
 from subl.slurm.job import Job
@@ -244,6 +244,9 @@ class _Submitting:
                 return self._client.submit(*directives, *arguments, str(file))
             except Unanswered as error:
                 said = str(error)
+            except DependencyError:
+                self._book.note(replace(submission, tasks={}))
+                raise
             except StageError as error:
                 self._book.note(replace(submission, tasks={}))  # there is no such job
                 raise StageError(
