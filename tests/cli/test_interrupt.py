@@ -67,6 +67,36 @@ def test_a_filter_is_interrupted_and_run_again(tmp_path: Path, jobs: int) -> Non
     assert written < kept[0].stat().st_size  # it ended on its way, not after the work
 
 
+@pytest.mark.parametrize("children", [1, 2, 3])
+@pytest.mark.parametrize(
+    "command", [("inspect",), ("check",), ("convert", "--to", "parquet", "-o", "out")]
+)
+def test_ctrl_c_while_processes_start_is_no_traceback(
+    tmp_path: Path, command: tuple[str, ...], children: int
+) -> None:
+    """One of them is Python's own; the others come one after the other."""
+    for name in ("a", "b"):
+        with (tmp_path / f"{name}.jsonl").open("wb") as file:
+            file.write(b'{"completion": "1"}\n' * 1_500_000)
+    words = ["env", "--default-signal=INT", SUBL, "shards", *command, "a.jsonl", "b.jsonl", "-j2"]
+    with subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        started = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+        while len(started.read_text().split()) < children:
+            assert child.poll() is None
+        os.killpg(child.pid, signal.SIGINT)
+        stdout, stderr = child.communicate()
+    assert (child.returncode, stdout) == (130, "")
+    assert "Traceback" not in stderr and stderr.splitlines()[-1].startswith("interrupted")
+
+
 def test_work_goes_on_when_nobody_reads_its_progress() -> None:
     work = (
         "from subl.progress import Progress; from subl_cli.output import progress\n"

@@ -10,7 +10,8 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
 from subl.errors import StageError
@@ -38,9 +39,11 @@ def spread(
         yield from ((number, work(*task)) for number, task in enumerate(tasks))
         return
     order = sorted(range(len(tasks)), key=sizes.__getitem__, reverse=True)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _end_silently) as pool:
-        futures = {pool.submit(work, *tasks[number]): number for number in order}
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        others = set(active_children())
         try:
+            with _unheard_by_children(signal.SIGINT):
+                futures = {pool.submit(work, *tasks[number]): number for number in order}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
@@ -49,9 +52,19 @@ def spread(
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(active_children()) - others:
+                process.terminate()
             raise
 
 
-def _end_silently() -> None:
-    """Ctrl-C, which goes to all processes, ends one of these without a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@contextmanager
+def _unheard_by_children(number: signal.Signals) -> Iterator[None]:
+    """Processes that are started here never get a signal; this one does, at the end of the block.
+
+    Ctrl-C goes to all processes, and one that still imports would end with a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
