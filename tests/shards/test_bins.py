@@ -43,7 +43,7 @@ def data(tmp_path: Path) -> Path:
 
 def made(data: Path, out: Path, **how: object) -> list[Bin]:
     split(SplitSpec.model_validate(how), [data], out)
-    return [read_bin(file) for file in bin_files(out)]
+    return [read_bin(str(file)) for file in bin_files(str(out))]
 
 
 def test_bins_of_whole_shards(data: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import zstandard
 from subl.artifact import file_digest
 from subl.errors import InputError, OutputError
 from subl.filter import FilterSpec, LiteralRule, run
-from subl.shards import inspect, keep, read_rows, shard_files
+from subl.shards import inspect, keep, read_lines, read_rows, shard_files
 from subl.shards.check import check
 from subl.shards.table import read_table
 
@@ -167,6 +167,22 @@ def test_a_shard_that_changed_since_is_refused(data: Path, tmp_path: Path) -> No
     (data / "a.jsonl.gz").unlink()
     with pytest.raises(InputError, match=r"cannot read .*a.jsonl.gz: No such file"):
         list(read_rows([file]))
+
+
+def test_a_manifest_of_other_data_is_not_replaced(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "all.manifest.parquet"
+    keep([str(data)], str(file))
+    before = file.read_bytes()
+    (tmp_path / "other.jsonl").write_bytes(lines(row(1)))
+    with pytest.raises(OutputError, match="is the manifest of other data"):
+        keep([tmp_path / "other.jsonl"], file)
+    assert file.read_bytes() == before and not list(tmp_path.glob("*.partial"))
+    monkeypatch.chdir(data)
+    keep(["a.jsonl.gz", "../other.jsonl"], file)
+    assert inspect([str(file)]).collect().height == 2
+    assert len(list(read_lines(["a.jsonl.gz"]))) == 100
 
 
 def test_what_is_no_manifest_is_refused(data: Path, tmp_path: Path) -> None:

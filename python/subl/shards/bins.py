@@ -92,12 +92,13 @@ def is_bin(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIX)
 
 
-def read_bin(file: Path) -> Bin:
+def read_bin(file: Path | str) -> Bin:
     """The bin in a file.
 
     Raises:
         InputError: there is none, or it is no bin.
     """
+    file = Path(file)
     try:
         found = Bin.model_validate_json(file.read_bytes())
     except OSError as error:
@@ -120,12 +121,13 @@ def read_bin(file: Path) -> Bin:
     return found.model_copy(update={"parts": tuple(parts)})
 
 
-def bin_files(folder: Path) -> list[Path]:
+def bin_files(folder: Path | str) -> list[Path]:
     """The bins that `subl shards split` made in a folder, in order.
 
     Raises:
         InputError: there are none, or not all of them.
     """
+    folder = Path(folder)
     files = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
     if not files:
         raise InputError(f"{folder} has no bins", hint="subl shards split makes bins")

@@ -20,14 +20,14 @@ from subl.shards.format import MANIFEST
 from subl.shards.listing import shard_files, stated
 from subl.shards.look import Record, look
 from subl.shards.spread import spread
-from subl.shards.table import is_manifest, read_table, schema, write_table
+from subl.shards.table import is_manifest, read_table, relative, schema, write_table
 
 if TYPE_CHECKING:
     import polars
 
 
 def inspect(
-    data: Sequence[Path],
+    data: Sequence[Path | str],
     *,
     known: polars.DataFrame | None = None,
     jobs: int = 1,
@@ -50,10 +50,11 @@ def inspect(
     """
     import polars
 
-    if len(data) == 1 and is_manifest(data[0]):
-        return read_table(data[0])
-    tables = [read_table(path) for path in data if is_manifest(path)]
-    if files := [path for path in data if not is_manifest(path)]:
+    paths = list(map(Path, data))
+    if len(paths) == 1 and is_manifest(paths[0]):
+        return read_table(paths[0])
+    tables = [read_table(path) for path in paths if is_manifest(path)]
+    if files := [path for path in paths if not is_manifest(path)]:
         tables.append(_looked(files, known, jobs, report, found).lazy())
     table = polars.concat(tables)
     twice = table.select(polars.col("path").filter(polars.col("path").is_duplicated())).collect()
@@ -62,7 +63,9 @@ def inspect(
     return table
 
 
-def keep(data: Sequence[Path], file: Path, *, jobs: int = 1, report: Report = silent) -> int:
+def keep(
+    data: Sequence[Path | str], file: Path | str, *, jobs: int = 1, report: Report = silent
+) -> int:
     """Put the manifest of `data` into a file. What it says already of files that are the same ones
     is taken over, and so is what an interrupted call had found.
 
@@ -71,10 +74,13 @@ def keep(data: Sequence[Path], file: Path, *, jobs: int = 1, report: Report = si
 
     Raises:
         InputError: as `inspect`.
-        OutputError: the file is something else than a manifest, or cannot be written.
+        OutputError: the file is something else than a manifest, or one of other data, or cannot be
+            written.
     """
+    paths, file = list(map(Path, data)), Path(file)
     if not is_manifest(file):
         raise OutputError(f"{file} is to be a manifest", hint=f"call it NAME{MANIFEST}")
+    _check_replaces(paths, file)
     journal = file.with_name(f"{file.name}.partial")
     known = None if rereads() else _known(file, journal)
     looked = 0
@@ -87,12 +93,31 @@ def keep(data: Sequence[Path], file: Path, *, jobs: int = 1, report: Report = si
                 looked += 1
                 notes.write(json.dumps(record).encode() + b"\n")
 
-            table = inspect(data, known=known, jobs=jobs, report=report, found=note).collect()
+            table = inspect(paths, known=known, jobs=jobs, report=report, found=note).collect()
     except OSError as error:
         raise OutputError(f"cannot write {journal}: {error.strerror}") from error
     write_table(table, file)
     journal.unlink()
     return looked
+
+
+def _check_replaces(data: Sequence[Path], file: Path) -> None:
+    """Refuse to put a manifest in the place of one that has none of its shards."""
+    if not file.exists():
+        return
+    listed = _paths(file)
+    now = [each for path in data for each in _paths(path)]
+    if listed and set(relative(listed, "/")).isdisjoint(relative(now, "/")):
+        raise OutputError(
+            f"{file} is the manifest of other data, such as {listed[0]}",
+            hint="name another file, or remove this one",
+        )
+
+
+def _paths(path: Path) -> list[str]:
+    if is_manifest(path):
+        return read_table(path).select("path").collect().get_column("path").to_list()
+    return list(map(str, shard_files(path)))
 
 
 def _known(file: Path, journal: Path) -> polars.DataFrame:

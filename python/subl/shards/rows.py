@@ -36,14 +36,14 @@ class Line(NamedTuple):
     place: str
 
 
-def read_rows(paths: Sequence[Path]) -> Iterator[Row]:
+def read_rows(paths: Sequence[Path | str]) -> Iterator[Row]:
     """Rows of all shards in order. Raises `InputError` naming file, line or row, and key."""
     for value, place in read_objects(paths, ["id", "prompt", "completion", "messages"]):
         yield _checked(value, place)
 
 
 def read_objects(
-    paths: Sequence[Path], columns: Sequence[str] | None = None
+    paths: Sequence[Path | str], columns: Sequence[str] | None = None
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """Rows of all shards in order as they are, each with its place for errors.
 
@@ -62,7 +62,7 @@ def read_objects(
     return _of_all(paths, read)
 
 
-def read_lines(paths: Sequence[Path]) -> Iterator[Line]:
+def read_lines(paths: Sequence[Path | str]) -> Iterator[Line]:
     """Rows of all shards in order, as lines of JSON (those of Parquet as `open_lines` writes them).
 
     Raises:
@@ -71,9 +71,9 @@ def read_lines(paths: Sequence[Path]) -> Iterator[Line]:
     return _of_all(paths, _lines)
 
 
-def _of_all(paths: Sequence[Path], read: Callable[[Piece], Iterator[Each]]) -> Iterator[Each]:
+def _of_all(paths: Sequence[Path | str], read: Callable[[Piece], Iterator[Each]]) -> Iterator[Each]:
     """What is read of each shard; of an artifact's, all that it should hold."""
-    for path in paths:
+    for path in map(Path, paths):
         for piece in pieces(path):
             count = 0
             for found in read(piece):
