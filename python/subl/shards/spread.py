@@ -7,6 +7,7 @@ has threads; each imports what it needs.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -42,7 +43,7 @@ def spread(
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         others = set(active_children())
         try:
-            with _unheard_by_children(signal.SIGINT):
+            with _ctrl_c_later():
                 futures = {pool.submit(work, *tasks[number]): number for number in order}
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -58,13 +59,19 @@ def spread(
 
 
 @contextmanager
-def _unheard_by_children(number: signal.Signals) -> Iterator[None]:
-    """Processes that are started here never get a signal; this one does, at the end of the block.
-
-    Ctrl-C goes to all processes, and one that still imports would end with a traceback.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+def _ctrl_c_later() -> Iterator[None]:
+    """Ctrl-C, which goes to all processes, is kept from those that are started here, which might
+    end with a traceback while they import. This one hears of it at the end of the block."""
+    came: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    # Processes inherit a mask, but no handler. Other threads of this one hear what is masked here.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    handler = signal.signal(signal.SIGINT, lambda *_: came.append(1)) if is_main else None
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if came:
+            signal.raise_signal(signal.SIGINT)
