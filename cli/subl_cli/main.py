@@ -126,7 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> Any:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", "check the disk and the permissions")
     except (KeyboardInterrupt, click.Abort):
-        say("\ninterrupted; a run that makes a folder goes on where it was")
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        makes = words[:1] == ["run"] or any(each.startswith(("-o", "--out")) for each in words)
+        say("\ninterrupted" + ("; the same command goes on where it was" if makes else ""))
         return 130
     except UnicodeEncodeError as error:
         if not any("\udc80" <= each <= "\udcff" for each in str(error.object)):

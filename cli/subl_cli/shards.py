@@ -111,7 +111,9 @@ def inspect_command(
     for path, count, first in _unreadable(found):
         click.echo(f"{printable(path)}: {count:,} rows cannot be read, the first in {first}")
     if manifest is not None:
-        click.echo(f"{printable(str(manifest))}: {looked_at:,} looked at, the rest as before")
+        rest = figures["shards"] - (looked_at or 0)
+        as_before = f", {rest:,} as before" if rest else ""
+        click.echo(f"{printable(str(manifest))}: {looked_at:,} looked at{as_before}")
 
 
 def _shards_text(found: polars.LazyFrame, count: int) -> str:
@@ -185,8 +187,9 @@ def stats_command(data: tuple[Path, ...], jobs: int, progress_form: str, as_json
             click.echo(printable(f"{each.name}: {', '.join(where)}"))
     ids = found.ids
     click.echo(
-        f"\n{ids.rows:,} rows with an id, {ids.without:,} without; {ids.repeated:,} ids come "
-        f"again, in {ids.again:,} rows"
+        f"\n{ids.rows:,} rows with an id, {ids.without:,} without; "
+        f"{ids.repeated:,} {'id comes' if ids.repeated == 1 else 'ids come'} again, in "
+        f"{ids.again:,} rows"
     )
     for name, count, shard, row in ids.examples:
         click.echo(printable(f"  {name}: {count:,} rows, the first is {shard}, row {row}"))
@@ -423,7 +426,8 @@ def _convert(
     print_artifact(artifact, as_json)
     if not as_json:
         made = artifact.result
-        click.echo(f"{len(made['shards']):,} files, {made['rows']:,} rows")
+        count = len(made["shards"])
+        click.echo(f"{count:,} file{'' if count == 1 else 's'}, {made['rows']:,} rows")
 
 
 @command.command("check")

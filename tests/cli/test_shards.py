@@ -35,7 +35,7 @@ def test_a_data_set_from_its_manifest_to_its_bins(folder: Path) -> None:
         "data/a.jsonl  jsonl     60  1.3 kB        1.3 kB         0        2\n"
         "data/b.jsonl  jsonl     30   660 B         660 B        60        2\n"
         "2 shards, 90 rows, 1.96 kB (1.96 kB uncompressed)\n"
-        "all.manifest.parquet: 2 looked at, the rest as before\n"
+        "all.manifest.parquet: 2 looked at\n"
     )
     found = json.loads(called(folder, "inspect", "data", "--json"))
     assert (found["shards"], found["rows"], found["looked_at"]) == (2, 90, None)
@@ -59,7 +59,7 @@ def test_other_files(folder: Path) -> None:
     plan = json.loads(called(folder, *arguments, "--dry-run"))
     assert plan["files"]["a.parquet"] == {"rows": 60, "from": ["data/a.jsonl"]}
     assert called(folder, *arguments).endswith("\n2 files, 90 rows\n")
-    assert called(folder, "merge", "tables", "-o", "table").endswith("\n1 files, 90 rows\n")
+    assert called(folder, "merge", "tables", "-o", "table").endswith("\n1 file, 90 rows\n")
     assert (folder / "table/part-00000.parquet").exists()
     called(folder, "convert", "table", "--to", "jsonl", "-o", "lines")
     whole = [(folder / f"data/{name}.jsonl").read_text(encoding="utf-8") for name in "ab"]

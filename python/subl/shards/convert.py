@@ -85,6 +85,7 @@ def convert(
         InputError: as `inspect`; or a row cannot be read, where it has to be: names file and line.
     """
     manifest = inspect(data, jobs=jobs, report=report)
+    kind = "merge" if isinstance(spec, MergeSpec) else "convert"
 
     def work(folder: Path) -> Made:
         files = planned(spec, manifest)
@@ -96,11 +97,10 @@ def convert(
         done = skipped = total - sum(sizes[name] for name in todo)
         for number, _ in spread(_make, tasks, [sizes[name] for name in todo], jobs):
             done += sizes[todo[number]]
-            report(Progress("convert", done, total, "bytes", todo[number], skipped=skipped))
+            report(Progress(kind, done, total, "bytes", todo[number], skipped=skipped))
         rows = {name: int(shards.get_column("rows").sum()) for name, shards in files.items()}
         return Made({"rows": sum(rows.values()), "shards": list(files), "to": spec.to}, rows)
 
-    kind = "merge" if isinstance(spec, MergeSpec) else "convert"
     return build(out, kind, spec, inputs_of(data), work)
 
 

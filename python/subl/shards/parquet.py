@@ -87,5 +87,7 @@ def reading(file: Path) -> Iterator[None]:
         yield
     except subl_core.ReadError as error:
         raise InputError(str(error)) from error
+    except FileNotFoundError as error:
+        raise InputError(f"{file} does not exist") from error
     except (polars.exceptions.PolarsError, OSError) as error:
         raise InputError(f"cannot read {file}: {error}") from error
