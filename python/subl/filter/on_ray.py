@@ -39,7 +39,12 @@ RETRIES = 5
 """How often a shard is begun again whose worker was killed, or its machine lost."""
 
 _STORE_BYTES = 80 * 2**20  # Ray's least; what comes back of a shard is a kilobyte
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Else workers that memory is short for are started again without end.
+    "RAY_task_oom_retries": str(RETRIES),
+}
 
 Progress = Callable[[int, int, int, int], object]
 
@@ -74,7 +79,7 @@ class RayEngine:
         self._token: dict[str, str] = {}
 
     def __enter__(self) -> RayEngine:
-        for key, value in _QUIET.items():
+        for key, value in _ENVIRONMENT.items():
             os.environ.setdefault(key, value)
         if self._address is None and "RAY_AUTH_MODE" not in os.environ:
             # Ray would leave a token in the home folder, which other clusters then ask for.
