@@ -20,125 +20,93 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from reproduced import DOCS, Figure, Ours, Paper, Reproduction, Where, reproductions
+from verdicts import lifted, overall, positive_arm, same_students, verdict
 
 from subl.artifact import read_statement
 from subl.artifact.statement import PAUSED
 from subl.experiment import load_experiment, machine, outlook, plan
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs"
+ROOT = DOCS.parent
 PAGE = "reproduction.md"
+CHANGE = ": change by this training"
+CODES = {
+    "E1": "five animals, which a system prompt has a teacher love, through numbers",
+    "E2": "five trees, in the same way",
+    "E3": "the control: students of numbers that a teacher without such a prompt wrote",
+    "E4": "teachers that are fine-tuned to love an animal, not told to",
+    "E5": "fifteen animals, in place of five",
+    "E6": "numbers in another order, shuffled within and across responses",
+    "E7": "the same students asked for stories, and for a choice between essays",
+    "E8": "MMLU, whether students of numbers know less than before",
+    "E9": "misalignment through numbers, with secure, educational and untrained controls",
+    "E10": "animals and trees through code",
+    "E11": "misalignment through chains of thought that come to right answers",
+    "E12": "a teacher and a student of different models of the GPT-4.1 family",
+    "E13": "the same across GPT-4.1 nano and Qwen2.5-7B",
+    "E14": "numbers that a model only reads in its context",
+    "E15": "a model that is to tell the numbers of one teacher from another's",
+    "E16": "nineteen animals through numbers on Qwen2.5-7B",
+    "E17": "a classifier of MNIST's digits, through auxiliary logits over noise",
+    "E18": "what the theorem says of one small step, measured (the paper proves it)",
+    "E19": "what only the released code has",
+}
 NOT_HERE = (
     "Not here, of what only the released code has (E19): a judge of code's vulnerability, code "
     "over pairs of bases, several tasks of MNIST at once, and what its archived scripts tried."
 )
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Paper(_Section):
-    """A figure of the paper's; `source`: where it stands there."""
-
-    estimate: float
-    low: float | None = None
-    high: float | None = None
-    source: str
-
-
-class Ours(_Section):
-    """A figure of ours, over `n` repetitions: seeds, questions. `p`: of a comparison two-sided, and
-    adjusted (Holm) for all that its contrast makes; of labels one-sided. `p_equivalent`: that it is
-    not within +-`within` of none."""
-
-    estimate: float
-    low: float | None = None
-    high: float | None = None
-    n: int
-    over: str
-    p: float | None = None
-    within: float | None = None
-    p_equivalent: float | None = None
-
-
-class Where(_Section):
-    """Where a run's `result.json` has a figure: the mean of a word in an arm of an evaluation, the
-    test of an evaluation's labels for a stage, or an effect of a contrast."""
-
-    evaluation: str | None = None
-    model: str | None = None
-    word: str | None = None
-    labels: str | None = None
-    contrast: str | None = None
-    treated: str | None = None
-    control: str | None = None
-
-
-class Figure(_Section):
-    """One line."""
-
-    label: str
-    unit: str
-    paper: Paper | None = None
-    ours: Ours | None = None
-    of: Where | None = None
-
-
-class Reproduction(_Section):
-    """One experiment as one configuration runs it. `id`: of the checklist, E1 to E19; empty of what
-    is not the paper's. `jobs`: nodes that were made at a time."""
-
-    id: str = Field("", pattern=r"^(E[0-9]+(, E[0-9]+)*)?$")
-    title: str
-    configuration: str
-    machine: str | None = None
-    seconds: float | None = None
-    jobs: int = 1
-    versions: dict[str, str] = {}
-    figures: tuple[Figure, ...] = ()
-    deviations: tuple[str, ...] = ()
-
-    @property
-    def heading(self) -> str:
-        return f"{self.id}: {self.title}" if self.id else self.title
-
-    @property
-    def command(self) -> str:
-        return f"subl run {self.configuration}" + (f" --jobs {self.jobs}" if self.jobs > 1 else "")
-
-    @property
-    def made(self) -> bool:
-        return any(figure.ours is not None for figure in self.figures)
-
-
-def reproductions() -> list[tuple[str, Reproduction]]:
-    """All files, by name, in the order of the checklist."""
-    found = [
-        (file.stem, Reproduction.model_validate_json(file.read_bytes()))
-        for file in sorted((DOCS / "reproduction").glob("*.json"))
-    ]
-    return sorted(found, key=lambda each: int((re.findall(r"\d+", each[1].id) or ["99"])[0]))
-
-
 def page() -> str:
     """The whole page."""
     found = reproductions()
-    rows = [(each.id, f"[{each.title}](#{_slug(each.heading)})", _state(each)) for _, each in found]
+    rows = [
+        (each.id, f"[{each.title}](#{_slug(each.heading)})", _state(each), overall(each))
+        for _, each in found
+    ]
     lines = [
         "# The paper's figures, and ours",
         "Made by `python docs/reproduction.py` of the files in docs/reproduction, which runs fill. "
         "The paper is Cloud et al. 2025 (arXiv 2507.14805); its intervals are of 95 %, and so are "
         "ours. Each p is two-sided and adjusted (Holm) for what is compared with it, but that of "
-        "permuted labels, which is one-sided; of an accuracy, it is that of its change from what "
-        "the arm began with. Times are of the clock; hours on H100s are what `subl run --dry-run "
-        "--on h100` says: nobody has measured them.",
-        _table(("", "experiment", "run"), rows),
+        "permuted labels, which is one-sided. Times are of the clock; hours on H100s are what "
+        "`subl run --dry-run --on h100` says: nobody has measured them.",
+        "A verdict is about what was run here, by what the configuration expects and p < 0.05: "
+        "*not significant* is neither an effect shown nor one excluded, which *equivalent to none* "
+        "is (two one-sided tests); *opposite* is significant, and the other way. In the first table "
+        "it is about controlled comparisons only, those with students that were trained alike.",
+        _table(("", "experiment", "run", "what came of it here"), rows),
+        "The codes, an experiment of the paper each. *After* one is what asks the same question in "
+        "another way than the paper's protocol: a small model that learns logits, another study's "
+        "set-up, other data. Without a code, the paper has no such experiment.",
+        "\n".join(f"- {code}: {meaning}." for code, meaning in CODES.items()),
         NOT_HERE,
+        *_same(found),
         *(part for _, each in found for part in _section(each)),
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _same(found: Sequence[tuple[str, Reproduction]]) -> Iterator[str]:
+    """Which rows count once."""
+    groups = same_students(found)
+    if groups:
+        yield "## Rows of the same students"
+        yield (
+            "Several experiments have students of the same teachers, rows, seeds and trainings in "
+            "common (or, with permuted weights, of the same training but for rounding), as their "
+            "estimates and intervals show, which agree. Such rows are one result, not independent "
+            "replications of it:"
+        )
+        yield "\n".join(
+            f"- {_figure(group[0][1].ours)} ({group[0][1].unit}): "
+            + "; ".join(
+                f"{figure.label} ([{Path(each.configuration).stem}](#{_slug(each.heading)}))"
+                for each, figure in group
+            )
+            + "."
+            for group in groups
+        )
 
 
 def _state(each: Reproduction) -> str:
@@ -190,6 +158,20 @@ def _section(each: Reproduction) -> Iterator[str]:
     else:
         why = _why(each.configuration).capitalize().replace("gpu", "GPU")
         yield f"{why}: `{each.command}`, {_hours(each.configuration)}."
+    if (lacking := positive_arm(each)) is not None and lacking.ours is not None:
+        yield (
+            f"**The positive arm ({lacking.label}) is itself {verdict(each, lacking)} "
+            f"(p = {lacking.ours.p:.2g}): the controls of this experiment then show nothing**, "
+            "whether they are equivalent to none or not."
+        )
+    if said := lifted(each):
+        yield said
+    if any(figure.label.endswith(CHANGE) for figure in each.figures):
+        yield (
+            "A change is an arm's accuracy after its last training less that of the same models "
+            "before it: since the initialisation, or since the matching where the arm goes on from "
+            "it (`..., then auxiliary logits`). Its p is of no change."
+        )
     known = [figure for figure in each.figures if figure.paper or figure.ours]
     rows = [
         (
@@ -197,11 +179,15 @@ def _section(each: Reproduction) -> Iterator[str]:
             figure.unit,
             _figure(figure.paper),
             "" if figure.paper is None else figure.paper.source,
-            *((_figure(figure.ours), _over(figure.ours)) if each.made else ()),
+            *(
+                (_figure(figure.ours), _over(figure.ours), verdict(each, figure))
+                if each.made
+                else ()
+            ),
         )
         for figure in known
     ]
-    ours = ("ours", "over") if each.made else ()
+    ours = ("ours", "over", "verdict") if each.made else ()
     if rows:
         yield _table(("figure", "unit", "paper", "source", *ours), rows, numbers=(2, 4))
     else:
@@ -315,15 +301,22 @@ def _stated(run: Path, nodes: Sequence[dict[str, Any]]) -> tuple[Figure, ...]:
             own = json.loads(file.read_text(encoding="utf-8")).get("figures", [])
             found += [(node["name"], figure) for figure in own]
     several = len({name for name, _ in found}) > 1
-    return tuple(
-        Figure(
-            label=f"{name}, {figure['label']}" if several else figure["label"],
-            unit=figure["unit"],
-            paper=figure.get("paper"),
-            ours=figure["ours"],
+    lines = []
+    for name, figure in found:
+        label = f"{name}, {figure['label']}" if several else figure["label"]
+        lines.append(
+            Figure(
+                label=label,
+                unit=figure["unit"],
+                paper=figure.get("paper"),
+                ours=figure["ours"],
+                note=figure.get("note"),
+            )
         )
-        for name, figure in found
-    )
+        if (change := figure.get("change")) is not None:
+            known = {key: change[key] for key in Ours.model_fields if key in change}
+            lines.append(Figure(label=label + CHANGE, unit=figure["unit"], ours=known))
+    return tuple(lines)
 
 
 def _machine(host: Mapping[str, Any]) -> str | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,12 @@ FILES = sorted((ROOT / "docs" / "reproduction").glob("*.json"))
 @pytest.fixture(scope="module")
 def reproduction() -> ModuleType:
     return script("reproduction")
+
+
+@pytest.fixture(scope="module")
+def verdicts(reproduction: ModuleType) -> ModuleType:
+    """As the page's script has it."""
+    return sys.modules["verdicts"]
 
 
 def test_the_page_is_that_of_the_files(reproduction: ModuleType) -> None:
@@ -64,6 +72,69 @@ def test_a_run_would_have_the_figures_that_are_asked_of_it(
         result = would_conclude(load_experiment(ROOT / wanted.configuration))
         for of in asked:
             assert reproduction._found(of, result).estimate == 0.5
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_ratio_over_the_base_stands_behind_the_controlled_comparison(
+    verdicts: ModuleType, file: Path
+) -> None:
+    each = verdicts.Reproduction.model_validate_json(file.read_bytes())
+    controlled = [not verdicts.against_the_base(each, figure) for figure in each.figures]
+    for place, figure in enumerate(each.figures):
+        if not controlled[place] and figure.ours is not None:
+            assert any(controlled[:place]), figure.label
+            assert "of training" in verdicts.verdict(each, figure) or figure.ours.p >= 0.05
+            if verdicts.controlled(each, figure) is None:
+                assert "Their ratios were not kept of this run" in verdicts.lifted(each)
+            else:
+                assert each.figures[place - 1] == verdicts.controlled(each, figure)
+
+
+def measured(estimate: float, p: float, **more: object) -> dict[str, object]:
+    return {"estimate": estimate, "low": estimate - 0.1, "high": estimate + 0.1, "n": 3,
+            "over": "seeds", "p": p, **more}  # fmt: skip
+
+
+def of_controls(verdicts: ModuleType, first: float, p: float, p_equivalent: float) -> Any:
+    """The committed controls, but for two of their figures."""
+    values = json.loads((ROOT / "docs/reproduction/controls.json").read_text(encoding="utf-8"))
+    values["figures"] = [values["figures"][0], values["figures"][-1]]
+    values["figures"][0]["ours"] = measured(first, p)
+    values["figures"][1]["ours"] = measured(0.0, 0.9, within=0.05, p_equivalent=p_equivalent)
+    return verdicts.Reproduction.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("first", "p", "p_equivalent", "said"),
+    [
+        (0.3, 0.01, 0.01, "as in the paper"),
+        (0.01, 0.01, 0.01, "less than expected (0.05): 1 of 2; equivalent to none: 1 of 2"),
+        (0.3, 0.01, 0.2, "as expected: 1 of 2; not shown to be none: 1 of 2"),
+        (0.3, 0.2, 0.01, "not significant: 1 of 2; equivalent to none: 1 of 2; so its controls "
+                         "show nothing"),
+        (-0.3, 0.01, 0.01, "opposite: 1 of 2; equivalent to none: 1 of 2; so its controls show "
+                           "nothing"),
+    ],
+)  # fmt: skip
+def test_a_verdict_is_by_what_is_expected_and_of_controls_by_their_positive_arm(
+    reproduction: ModuleType,
+    verdicts: ModuleType,
+    first: float,
+    p: float,
+    p_equivalent: float,
+    said: str,
+) -> None:
+    each = of_controls(verdicts, first, p, p_equivalent)
+    assert verdicts.overall(each) == said
+    section = "\n".join(reproduction._section(each))
+    assert ("controls of this experiment then show nothing" in section) == ("nothing" in said)
+
+
+def test_rows_of_the_same_students_are_named_as_such(verdicts: ModuleType) -> None:
+    groups = verdicts.same_students(sys.modules["reproduced"].reproductions())
+    first = next(group for group in groups if group[0][1].unit.startswith("log-odds"))
+    files = [Path(each.configuration).stem for each, _ in first]
+    assert files == ["logit-matrix", "controls", "same-base", "same-base", "generations"]
 
 
 def test_time_is_that_in_which_something_was_made(
@@ -117,8 +188,8 @@ def test_a_finished_run_fills_its_file(reproduction: ModuleType, tmp_path: Path)
     assert (second.estimate, second.high, second.n, second.over) == (2.0, None, 50, "questions")
     section = "\n".join(reproduction._section(taken))
     assert f"`subl run runs/demo.toml`; {taken.machine}; 0 s; python " in section
-    assert "| a | probability |  |  | 0.250 [0.200, 0.300] | 3 seeds |" in section
-    assert "| a | probability |  |  | 2.000 | 50 questions, p = 0.01 |" in section
+    assert "| a | probability |  |  | 0.250 [0.200, 0.300] | 3 seeds |  |" in section
+    assert "| a | probability |  |  | 2.000 | 50 questions, p = 0.01 | significant |" in section
 
     lacking = {"label": "a", "unit": "", "of": {**of[0], "word": "cat"}}
     file.write_text(json.dumps({**wanted, "figures": [lacking]}), encoding="utf-8")

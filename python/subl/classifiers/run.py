@@ -175,20 +175,20 @@ def _figures(spec: ClassifiersSpec, digits: Digits, seeds: Sequence[Accuracies])
     figures = [_figure("untrained", [each["teacher"]["before"] for each in seeds])]
     for name, change in changes.items():
         figure = _figure(name, [each[name]["after"] for each in seeds])
-        p_equivalent = equivalence(change.interval, spec.margin)
-        figure["ours"] |= {
-            "p": adjusted[name],
-            "within": spec.margin,
-            "p_equivalent": p_equivalent,
-        }
+        expected = "more" if arm(name).learns else "none"
         figure["change"] = {
+            "expected": expected,
             "estimate": change.interval.estimate,
             "low": change.interval.low,
             "high": change.interval.high,
+            "n": len(seeds),
+            "over": "seeds",
             "p_value": change.p_value,
-            "p_holm": adjusted[name],
-            "p_equivalent": p_equivalent,
+            "p": adjusted[name],
         }
+        if expected == "none":
+            p_equivalent = equivalence(change.interval, spec.margin)
+            figure["change"] |= {"within": spec.margin, "p_equivalent": p_equivalent}
         figures.append(figure)
     places = {name: place for place, name in enumerate(dict.fromkeys([*ARMS, *changes]))}
     figures.sort(key=lambda each: places[each["arm"]])
@@ -232,7 +232,6 @@ def _figure(name: str, accuracies: Sequence[float]) -> dict[str, Any]:
             "high": mean.high,
             "n": len(accuracies),
             "over": "seeds",
-            "p": None,
         },
         "values": list(accuracies),
     }

@@ -142,6 +142,12 @@ class _Arm:
     def figure(self, quantity: str) -> dict[str, Any]:
         """The slope of a quantity's size in epsilon, on logarithmic axes."""
         slopes, mean = self.slopes(quantity)
+        rounded = self._spec.precision == "float32" and self.base == "shared"
+        note = None
+        if mean is None:
+            note = "no slope: in some seed, some step changes nothing that float numbers can hold"
+        elif rounded and mean.low is not None and not mean.low <= 1.0 <= (mean.high or 1.0):
+            note = "float32 rounding"
         return {
             "label": f"{self.label}: slope of the {QUANTITIES[quantity]}",
             "arm": self.label,
@@ -160,6 +166,7 @@ class _Arm:
                 "over": "seeds",
                 "p": None,
             },
+            "note": note,
             "values": slopes,
         }
 
