@@ -25,7 +25,8 @@ class Paper(_Section):
 class Ours(_Section):
     """A figure of ours, over `n` repetitions: seeds, questions. `p`: of a comparison two-sided, and
     adjusted (Holm) for all that its contrast makes; of labels one-sided. `p_equivalent`: that it is
-    not within +-`within` of none. `expected`: what its own stage expects of a change."""
+    not within +-`within` of none. `expected`: what its own stage expects of its
+    `change`, which tests are of where they are not of the estimate."""
 
     estimate: float
     low: float | None = None
@@ -36,6 +37,7 @@ class Ours(_Section):
     within: float | None = None
     p_equivalent: float | None = None
     expected: Literal["more", "none"] | None = None
+    change: float | None = None
 
 
 class Where(_Section):

@@ -73,8 +73,8 @@ def page() -> str:
         "`subl run --dry-run --on h100` says: nobody has measured them.",
         "A verdict is about what was run here, by what the configuration expects and p < 0.05: "
         "*not significant* is neither an effect shown nor one excluded, which *equivalent to none* "
-        "is (two one-sided tests); *opposite* is significant, and the other way. In the first table "
-        "it is about controlled comparisons only, those with students that were trained alike.",
+        "is (two one-sided tests); *opposite* is significant, and the other way. In the first "
+        "table it is about controlled comparisons only, those with students that were trained alike.",
         _table(("", "experiment", "run", "what came of it here"), rows),
         "The codes, an experiment of the paper each. *After* one is what asks the same question in "
         "another way than the paper's protocol: a small model that learns logits, another study's "
@@ -166,7 +166,7 @@ def _section(each: Reproduction) -> Iterator[str]:
         )
     if said := lifted(each):
         yield said
-    if any(figure.label.endswith(CHANGE) for figure in each.figures):
+    if any(figure.ours is not None and figure.ours.expected for figure in each.figures):
         yield (
             "A change is an arm's accuracy after its last training less that of the same models "
             "before it: since the initialisation, or since the matching where the arm goes on from "
@@ -214,7 +214,9 @@ def _number(value: float) -> str:
 def _over(ours: Ours | None) -> str:
     if ours is None:
         return ""
-    text = f"{ours.n} {ours.over}" + ("" if ours.p is None else f", p = {ours.p:.2g}")
+    of = "" if ours.change is None else f"; change by its training {ours.change:+.3f}"
+    of = "; change by its training" if not of and ours.expected is not None else of
+    text = f"{ours.n} {ours.over}{of}" + ("" if ours.p is None else f", p = {ours.p:.2g}")
     if ours.p_equivalent is None:
         return text
     return f"{text}; equivalent to none (±{ours.within:g}): p = {ours.p_equivalent:.2g}"

@@ -54,7 +54,7 @@ def verdict(each: Reproduction, figure: Figure) -> str:
     if ours.p is None and ours.p_equivalent is None:
         return "" if figure.paper is None else _beside(ours, figure)
     contrast = None if (plan := comparison(each, figure)) is None else plan.contrast
-    above = ours.estimate > (1.0 if figure.unit == "ratio" else 0.0)
+    above = (ours.change or ours.estimate) > (1.0 if figure.unit == "ratio" else 0.0)
     clear = ours.p is not None and ours.p < SIGNIFICANT
     if ours.p_equivalent is not None and (ours.expected != "more"):
         if ours.p_equivalent < SIGNIFICANT:
