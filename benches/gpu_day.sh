@@ -10,7 +10,7 @@
 #
 #     hf download ORG/NAME --local-dir MODELS/ORG/NAME     data/mnist: MNIST's four files
 #
-#     HOURS        time for all (1)
+#     HOURS        time for all (1: all of the table but the last line; 2: all of it)
 #     MODELS       what the table's needs are below (models)
 #     RUNS         what runs make, 30 GB of models among it (out/gpu-day)
 #     RESULTS      where the files of figures are written (docs/reproduction)
@@ -77,7 +77,7 @@ keep() { # a finished run's figures in its file, all of them or none
 }
 
 experiment() { # one line of the table, in the time that is left
-    local jobs=$1 file=$2 name lacking seconds status=0 began=$SECONDS
+    local jobs=$1 file=$2 name lacking seconds how status=0 began=$SECONDS
     shift 2
     name=$(basename "$file" .toml)
     lacking=$(lacks "$@")
@@ -98,7 +98,8 @@ experiment() { # one line of the table, in the time that is left
         subl run "$file" -o "$RUNS/$name" --jobs "$jobs" || status=$?
     case $status in
         0 | 1) # 1: what its contrasts expect does not come out
-            echo "$name: done in $((SECONDS - began)) s"
+            [ "$status" -eq 0 ] && how=done || how="done, not as expected,"
+            echo "$name: $how in $((SECONDS - began)) s"
             keep "$name" || echo "$name: not all figures that are asked for could be taken"
             ;;
         124 | 137) echo "$name: the time is over; the same command goes on" ;;

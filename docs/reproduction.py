@@ -74,7 +74,7 @@ def page() -> str:
         "A verdict is about what was run here, by what the configuration expects and p < 0.05: "
         "*not significant* is neither an effect shown nor one excluded, which *equivalent to none* "
         "is (two one-sided tests); *opposite* is significant, and the other way. In the first "
-        "table it is about controlled comparisons only, those with students that were trained alike.",
+        "table it is about controlled comparisons only: with students that were trained alike.",
         _table(("", "experiment", "run", "what came of it here"), rows),
         "The codes, an experiment of the paper each. *After* one is what asks the same question in "
         "another way than the paper's protocol: a small model that learns logits, another study's "

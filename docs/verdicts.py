@@ -91,7 +91,8 @@ def overall(each: Reproduction) -> str:
     if not counts:
         return ""
     if each.id and all(said == AS_EXPECTED or said.startswith(EQUIVALENT) for said in counts):
-        return "as in the paper"
+        same = all(_includes(figure.ours, figure) for figure in each.figures if figure.ours)
+        return "as in the paper" if same else "as in the paper, but for the size"
     total = counts.total()
     said = "; ".join(
         what if count == total else f"{what}: {count} of {total}"

@@ -123,7 +123,7 @@ def test_a_day_that_is_killed_goes_on_and_leaves_out_what_it_cannot_do(
     assert f"lacking: left out, for there is no {absent} python:no_such_module\n" in said
     assert re.search(r"^large: left out, for it takes about \d+ s, and \d+ s are left$", said, re.M)
     assert "drawn (draw): already done" in said
-    assert re.search(r"^tiny: done in \d+ s$", said, re.M)
+    assert re.search(r"^tiny: done, not as expected, in \d+ s$", said, re.M)
     assert sorted(each.name for each in figures.parent.iterdir()) == ["tiny.json"]
     (figure,) = json.loads(figures.read_text())["figures"]
     assert figure["ours"]["over"] == "questions" and figure["ours"]["n"] == 2

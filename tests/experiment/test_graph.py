@@ -606,6 +606,11 @@ def test_what_a_node_goes_back_to_is_looked_for_once(tmp_path: Path) -> None:
         ('treated = "teacher"', 'treated = "student"', "eval is not done on `student`"),
         ('treated = "teacher"', 'treated = "teacher"\nword = "ox"', "does not score the word 'ox'"),
         ('control = "base"', 'control = { stage = "base", trait = "owl" }', "does not vary over"),
+        (
+            'treated = "teacher"',
+            'treated = { stage = "teacher", trai = "owl" }',
+            "no axis `trai`; did you mean `trait`",
+        ),
         ('treated = "teacher"', 'treated = "teacher"\npaired = ["day"]', "paired: no axis `day`"),
         (
             'treated = "teacher"\ncontrol = "base"',

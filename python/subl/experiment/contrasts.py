@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from itertools import product
 
 from subl.errors import ConfigError
@@ -263,7 +264,9 @@ def _checked(graph: Graph, evaluation: str, ref: Ref) -> Ref:
         )
     for axis in ref.further:
         if axis not in graph.spec.axes:
-            raise ConfigError(f"no axis `{axis}`")
+            near = get_close_matches(axis, graph.spec.axes, 1)
+            meant = f"; did you mean `{near[0]}`?" if near else ""
+            raise ConfigError(f"no axis `{axis}`{meant}")
         if axis not in graph.axes(evaluation, ref.stage):
             raise ConfigError(f"{ref.stage} does not vary over {axis}")
     return ref
