@@ -92,14 +92,21 @@ def size(count: float) -> str:
     return f"{count:.3g} {unit}"
 
 
+_DAYS = 5
+"""That are hours up to here."""
+
+
 def duration(seconds: float) -> str:
-    """A time for a person: `41 s`, `3 min 5 s`, `2 h 40 min`."""
+    """A time for a person: `41 s`, `3 min 5 s`, `2 h 40 min`, `12 days`, `3 years`."""
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes = round(seconds) // 60
     if minutes < 60:
         return f"{minutes} min {round(seconds) % 60} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    if minutes < _DAYS * 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    days = minutes // (24 * 60)
+    return f"{days:,} days" if days < 2 * 365 else f"{days // 365:,} years"
 
 
 def about(seconds: float) -> str:
@@ -251,6 +258,13 @@ class _Pace:
             return speed
         return f"{speed}, {duration((progress.total - progress.done) / pace)} left"
 
+    def of_run(self, progress: Progress) -> float | None:
+        """Seconds that are left of the run, as it says, but not less than this task says."""
+        left, pace = progress.run_seconds_left, self.per_second(progress)
+        if left is None or pace is None or progress.total is None or progress.task == "run":
+            return left
+        return max(left, (progress.total - progress.done) / pace)
+
 
 class _Events:
     def __init__(self) -> None:
@@ -279,8 +293,8 @@ class _Events:
                 else round((progress.total - progress.done) / pace, 1)
             ),
         }
-        if progress.run_seconds_left is not None:
-            event["run_seconds_left"] = progress.run_seconds_left
+        if (left := self._pace.of_run(progress)) is not None:
+            event["run_seconds_left"] = round(left, 1)
         say(json.dumps(event))
 
     def end(self) -> None:
@@ -298,7 +312,7 @@ class _Lines:
         now, text = time.monotonic(), _text(progress)
         first, last = progress.task != self._task, progress.done == progress.total
         if text != self._text and (first or last or now - self._printed >= PLAIN_INTERVAL_SECONDS):
-            say(text + self._pace.text(progress) + _of_the_run(progress))
+            say(text + self._pace.text(progress) + _of_the_run(progress, self._pace))
             self._task, self._text, self._printed = progress.task, text, now
 
     def end(self) -> None:
@@ -327,8 +341,8 @@ class _Bar:
             self._drawn = self._started()
         assert self._drawn is not None
         line = _text(progress) + self._pace.text(progress)
-        if progress.run_seconds_left:  # first: long lines are cut
-            line = f"run: {about(progress.run_seconds_left)} left  {line}"
+        if left := self._pace.of_run(progress):  # first: long lines are cut
+            line = f"run: {about(left)} left  {line}"
         self._drawn.update(
             self._drawn.task_ids[0],
             description=line,
@@ -394,9 +408,9 @@ def _text(progress: Progress) -> str:
     return printable(f"{progress.task}: {count}{note}")
 
 
-def _of_the_run(progress: Progress) -> str:
+def _of_the_run(progress: Progress, pace: _Pace) -> str:
     """What is left of the run: of this task if it is that, or beside what this task says."""
-    left = progress.run_seconds_left
+    left = pace.of_run(progress)
     if not left:
         return ""
     return f"{', ' if progress.task == 'run' else '; run: '}{about(left)} left"

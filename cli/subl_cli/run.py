@@ -22,6 +22,7 @@ from subl_cli.output import (
     progress_option,
     say,
     say_error,
+    say_hint,
     table,
 )
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from subl.evaluate import Comparison
     from subl.experiment import Graph, Machine, NodeState, RunResult
     from subl.experiment.outcome import Outcome
+
+
+_LONG_SECONDS = 5 * 24 * 3600
+"""Beyond which nobody waits for this machine."""
 
 
 @click.command("run")
@@ -175,9 +180,12 @@ def _print_json_plan(graph: Graph, states: Sequence[NodeState], where: Machine |
 
     from subl.experiment import outlook
 
-    found = (
-        {} if where is None else {"on": {"machine": where.name, **asdict(outlook(states, where))}}
-    )
+    if where is not None:
+        found = {"on": {"machine": where.name, **asdict(outlook(states, where))}}
+    else:
+        left = [state.seconds for state in states if state.state == "todo"]
+        known = [seconds for seconds in left if seconds is not None]
+        found = {"seconds": round(sum(known), 1) if len(known) == len(left) else None}
     print_json({"stages": _counts(graph, states), "nodes": list(map(_json, states)), **found})
 
 
@@ -218,12 +226,24 @@ def _print_plan(graph: Graph, states: Sequence[NodeState], where: Machine | None
     known = [seconds for seconds in left if seconds is not None]
     if left and len(known) == len(left):
         click.echo(f"\nwhat is to do takes {about(sum(known))} on this machine")
+        if sum(known) > _LONG_SECONDS:
+            say_hint("--on h100 or --on 8xh100 says what it takes there")
 
 
 def _print_outlook(states: Sequence[NodeState], where: Machine) -> None:
-    from subl.experiment import outlook
+    from subl.experiment import outlook, roomier
 
     found = outlook(states, where)
+    if found.too_large:
+        large = {*found.too_large}
+        stages = dict.fromkeys(each.node.stage for each in states if each.node.name in large)
+        click.echo(
+            f"\ntoo large for {where.name}: {printable(', '.join(stages))} ({len(large):,} nodes); "
+            f"{found.memory / 1e9:.0f} GB of a GPU's {where.memory / 1e9:.0f}"
+        )
+        if (larger := roomier(states, where)) is not None:
+            say_hint(f"--on {larger} has room")
+        return
     if found.seconds is not None and found.gpu_seconds is not None:
         hours = found.gpu_seconds / 3600
         click.echo(
@@ -233,8 +253,6 @@ def _print_outlook(states: Sequence[NodeState], where: Machine) -> None:
         )
     else:
         click.echo("\nof a model nothing is known before it is here: nobody can tell how long")
-    if found.too_large:
-        click.echo(f"too large for {where.name}: {printable(', '.join(found.too_large))}")
 
 
 def _memory(state: NodeState) -> str:

@@ -6,7 +6,7 @@ stands in a folder, `run` makes them, `contrasts` and `outcome` state what came 
 
 from subl.experiment.graph import Graph, Node
 from subl.experiment.load import load_experiment
-from subl.experiment.machines import Machine, Outlook, machine, outlook
+from subl.experiment.machines import Machine, Outlook, machine, outlook, roomier
 from subl.experiment.run import RunResult, plan, run
 from subl.experiment.spec import ExperimentSpec
 from subl.experiment.survey import NodeState
@@ -23,5 +23,6 @@ __all__ = [
     "machine",
     "outlook",
     "plan",
+    "roomier",
     "run",
 ]

@@ -43,6 +43,8 @@ class Machine:
     pace: Pace
 
 
+_SIZES = (2, 4, 8, 16, 32, 64)
+
 _GPUS = {"h100": (80_000_000_000, _H100)}
 
 
@@ -92,6 +94,14 @@ def outlook(states: Sequence[NodeState], machine: Machine) -> Outlook:
     together = sum(known.values())
     chain = longest_chain(list(known), alone)
     return Outlook(max(together / machine.gpus, chain), together, most, tuple(large))
+
+
+def roomier(states: Sequence[NodeState], than: Machine) -> str | None:
+    """The name of the smallest machine of the same GPUs that has room for everything; None if there
+    is none of a sensible size."""
+    kind = than.name.rpartition("x")[2] if than.gpus > 1 else than.name
+    larger = (machine(f"{count}x{kind}") for count in _SIZES if count > than.gpus)
+    return next((each.name for each in larger if not outlook(states, each).too_large), None)
 
 
 def _spread(room: Room, machine: Machine) -> Room:
