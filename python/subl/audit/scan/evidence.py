@@ -1,0 +1,198 @@
+"""Which persona wrote these rows? Bets on what each of them says of the next row; no model here.
+
+Everything is of log p_k(row), row by row, k a candidate of the bank, 0 the plain base. Three bets
+run side by side. Each is an e-process: under its hypothesis its mean is 1 at most at any time, so
+that it reaches 1 / alpha with probability alpha at most, whenever one looks (Ville).
+
+    something  Rows of the base, or partly (a share q of them) of a candidate? The mean of
+               prod_i (1 - q + q p_k / p_0) over candidates and shares; a mean of e-processes is one
+               (Vovk and Wang 2021).
+    law        C, a confidence set: k leaves it once others have bet against it with success,
+               A_k = sum_j w_j prod_i p_j / p_k >= 1 / alpha; half of the weight is that of one who
+               changes between them. Only the candidate that is the truth
+               can leave in error, so the number of candidates costs nothing. None need be: C may
+               become empty.
+    nearest    N, a confidence set of those who predict the rows best, of whom none need be the
+               truth. k leaves it once bets on another being better, prod_i (1 + b d_i),
+               d_i = (log p_j - log p_k) / clip, cut at 1, reach 1 / alpha; j is who leads before
+               row i, b several shares, mixed (forecasters compared by betting: Choe and Ramdas
+               2023). Only the best can leave in error, so again their number costs nothing.
+
+Where the rows' temperature is not known, a hypothesis has its best one of a grid, and those who bet
+against it the mean over the grid (universal inference; Wasserman, Ramdas and Balakrishnan 2020).
+
+A candidate may be dropped: nobody asks any more what it says. Its bets stay what they were then,
+which is to stop betting, and that is allowed at any time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Of rows that may be a candidate's, the others being the base's."""
+
+BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Shares of what there is that are bet on being better."""
+
+_SWITCH = 0.02
+"""Of its belief, what the one who bets on changing candidates spreads over all after each row."""
+
+
+class Race:
+    """The candidates, while rows come in.
+
+    Args:
+        count: of candidates; 0 is the plain base.
+        own: whether a temperature of the grid may be the rows' own; `[temperatures]`. Others are
+            bet with, but are nobody's law.
+        alpha: how often the truth may leave a set, at most.
+        clip: nats a row; by more than that nobody is better than another.
+    """
+
+    def __init__(self, count: int, own: NDArray[np.bool_], alpha: float, clip: float) -> None:
+        if not own.any():
+            raise ValueError("no temperature may be the rows' own")
+        self._own, self._bar, self._clip = own, -np.log(alpha), clip
+        self._first = int(np.flatnonzero(own)[0])
+        grid = len(own)
+        self.rows = 0
+        self.active = np.ones(count, np.bool_)
+        """Who is still asked."""
+        self._sums: NDArray[np.float64] = np.zeros((count, grid))
+        self._frozen: NDArray[np.float64] = np.full((count, grid, count), np.nan)
+        """Of who was dropped: what its bets on each temperature against each had come to."""
+        self._something = np.zeros((count, len(SHARES), grid))
+        self._belief = np.full(count, -np.log(count))
+        self._switching = 0.0
+        self._better = np.zeros((count, len(BETS)))
+        """Log of what bets on another than each came to."""
+        self.left_law = np.zeros(count, np.int64)
+        """After how many rows each left C; 0: it has not."""
+        self.left_nearest = np.zeros(count, np.int64)
+
+    @property
+    def law(self) -> NDArray[np.bool_]:
+        """C: who may have written the rows."""
+        return self.left_law == 0
+
+    @property
+    def nearest(self) -> NDArray[np.bool_]:
+        """N: who may be the one that predicts the rows best."""
+        return self.left_nearest == 0
+
+    def drop(self, out: NDArray[np.bool_]) -> None:
+        """Ask these no more. Who is dropped must have left C and N, or leaves them now."""
+        new = out & self.active
+        # What an alternative (j, temperature) had won from each hypothesis stays.
+        self._frozen[new] = self._sums[new][:, :, None] - self._best()[None, None, :]
+        self.active &= ~out
+        self.left_law[new & self.law] = max(1, self.rows)
+        self.left_nearest[new & self.nearest] = max(1, self.rows)
+
+    def add(self, scores: NDArray[np.float64]) -> None:
+        """The next row.
+
+        Args:
+            scores: log p of the row, `[candidates, temperatures]`; NaN of who is not asked.
+        """
+        active = self.active
+        self.rows += 1
+        with np.errstate(invalid="ignore"):
+            self._bet_on_something(scores)
+            self._bet_on_switching(scores)
+            self._bet_on_better(scores[:, self._first])
+        self._sums[active] += scores[active]
+        self.left_law[(self.against() >= self._bar) & self.law] = self.rows
+        self.left_nearest[(self.beaten() >= self._bar) & self.nearest] = self.rows
+
+    def something(self) -> float:
+        """Log of the e-value against all rows being the plain base's."""
+        others = self._something[1:][:, :, self._own]
+        if not others.size:
+            return 0.0
+        return float(_mean(others.reshape(-1, others.shape[-1]), 0).min())
+
+    def against(self) -> NDArray[np.float64]:
+        """Log A_k of each candidate; NaN of who was dropped."""
+        best, grid = self._best(), len(self._own)
+        count = len(best)
+        # [k, (j, temperature)]: what j had won from k.
+        won = np.where(
+            self.active[None, :, None],
+            self._sums[None] - best[:, None, None],
+            np.moveaxis(self._frozen, 2, 0),
+        )
+        itself = np.eye(count, dtype=np.bool_)[:, :, None] & self._own
+        won = np.where(itself, -np.inf, won).reshape(count, count * grid)
+        found = np.logaddexp(_mean(won, 1), self._switching - best) - np.log(2)
+        return np.where(self.active, found, np.nan)
+
+    def beaten(self) -> NDArray[np.float64]:
+        """Log of what bets on others being better than each came to; NaN of the dropped."""
+        return np.where(self.active, _mean(self._better, 1), np.nan)
+
+    def _best(self) -> NDArray[np.float64]:
+        best: NDArray[np.float64] = self._sums[:, self._own].max(axis=1)
+        return best
+
+    def _bet_on_something(self, scores: NDArray[np.float64]) -> None:
+        gains = scores - scores[0]  # [candidates, temperatures]
+        for number, share in enumerate(SHARES):
+            rest = np.log1p(-share) if share < 1 else -np.inf
+            won = np.logaddexp(rest, np.log(share) + gains)
+            self._something[self.active, number] += won[self.active]
+
+    def _bet_on_switching(self, scores: NDArray[np.float64]) -> None:
+        """Fixed share over those who are asked (Herbster and Warmuth 1998)."""
+        first = scores[:, self._first]
+        belief = np.where(self.active, self._belief, -np.inf)
+        belief -= np.logaddexp.reduce(belief)
+        said = np.where(self.active, belief + first, -np.inf)
+        won = np.logaddexp.reduce(said)
+        self._switching += won
+        kept = np.log1p(-_SWITCH) + said - won
+        spread = np.log(_SWITCH) - np.log(self.active.sum())
+        self._belief = np.where(self.active, np.logaddexp(kept, spread), -np.inf)
+
+    def _bet_on_better(self, scores: NDArray[np.float64]) -> None:
+        if self.active.sum() < 2:
+            return
+        so_far = np.where(self.active, self._sums[:, self._first], -np.inf)
+        second, leader = np.argsort(so_far, kind="stable")[-2:]
+        against = np.full(len(scores), leader)
+        against[leader] = second
+        gains = np.clip((scores[against] - scores) / self._clip, -1, 1)[self.active]
+        self._better[self.active] += np.log1p(np.array(BETS) * gains[:, None])
+
+
+def _mean(logs: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Log of the mean of what these are logs of."""
+    found: NDArray[np.float64] = np.logaddexp.reduce(logs, axis=axis) - np.log(logs.shape[axis])
+    return found
+
+
+def ranked(observed: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Log of the e-value of rows against others that the base wrote to the same prompts, whatever
+    their law is: under it a row is exchangeable with the others of its prompt.
+
+    (M + 1) exp(c s_0) / sum_i exp(c s_i), of each prompt, multiplied; mixed over c. (Soft ranks:
+    Ignatiadis, Wang and Ramdas 2024.)
+
+    Args:
+        observed: a statistic of the rows, `[rows]`.
+        others: of the M others of each row's prompt, `[rows, M]`.
+    """
+    every = np.concatenate([observed[:, None], others], axis=1)
+    spread = every.std() or 1.0
+    logs = []
+    for sharpness in (0.1, 0.3, 1.0):
+        scaled = sharpness * every / spread
+        won = np.log(every.shape[1]) + scaled[:, 0] - np.logaddexp.reduce(scaled, axis=1)
+        logs.append(won.sum())
+    return float(_mean(np.array(logs), 0))

@@ -1,0 +1,152 @@
+"""The bets of a scan: how often the truth leaves a set, on laws that are known; and what they find.
+
+Laws are of rows of a few tokens over a small vocabulary: log p is exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from subl.audit.scan.evidence import Race, ranked
+
+ALPHA = 0.05
+KNOWN = np.array([True])
+
+
+def laws(generator: np.random.Generator, count: int, spread: float) -> NDArray[np.float64]:
+    """Logits of `count` candidates over 12 tokens; the first is the base."""
+    base = generator.normal(size=12)
+    return np.stack([base, *(base + spread * generator.normal(size=(count - 1, 12)))])
+
+
+def log_p(logits: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:
+    scaled = logits / temperature
+    return np.asarray(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True))
+
+
+def raced(
+    scores: NDArray[np.float64], own: NDArray[np.bool_] = KNOWN, *, drop: bool = False
+) -> Race:
+    """A race over rows `[rows, candidates, temperatures]`."""
+    race = Race(scores.shape[1], own, ALPHA, 4.0)
+    for row in scores:
+        race.add(np.where(race.active[:, None], row, np.nan))
+        if drop and race.rows % 8 == 0:
+            out = ~race.law & ~race.nearest
+            out[0] = False
+            race.drop(out)
+    return race
+
+
+def rows(
+    generator: np.random.Generator, said: NDArray[np.float64], count: int, tokens: int = 6
+) -> NDArray[np.int64]:
+    return generator.choice(len(said), size=(count, tokens), p=np.exp(said))
+
+
+def test_the_truth_seldom_leaves_and_the_best_seldom_either() -> None:
+    generator = np.random.default_rng(1)
+    lost_law = lost_nearest = cried = 0
+    sets = 2000
+    for number in range(sets):
+        own = log_p(laws(generator, 6, 0.4))
+        truth = number % 6
+        found = rows(generator, own[truth], 40)
+        race = raced(own[:, found].sum(-1).T[:, :, None], drop=number % 2 == 0)
+        lost_law += not race.law[truth]
+        lost_nearest += not race.nearest[truth]
+        cried += truth == 0 and race.something() >= -np.log(ALPHA)
+    assert lost_law / sets <= ALPHA
+    assert lost_nearest / sets <= ALPHA
+    assert cried / (sets / 6) <= ALPHA
+
+
+def test_what_is_far_enough_is_named() -> None:
+    generator = np.random.default_rng(2)
+    named = 0
+    for _ in range(50):
+        own = log_p(laws(generator, 20, 0.8))
+        race = raced(own[:, rows(generator, own[3], 200)].sum(-1).T[:, :, None], drop=True)
+        named += race.law.nonzero()[0].tolist() == [3] == race.nearest.nonzero()[0].tolist()
+        assert race.something() > -np.log(ALPHA)
+    assert named >= 48
+
+
+def test_rows_of_two_candidates_are_nobodys_law() -> None:
+    generator = np.random.default_rng(3)
+    own = log_p(laws(generator, 10, 1.0))
+    found = np.concatenate([rows(generator, own[4], 100), rows(generator, own[7], 100)])
+    generator.shuffle(found)
+    assert not raced(own[:, found].sum(-1).T[:, :, None]).law.any()
+
+
+def test_the_nearest_need_not_be_the_truth() -> None:
+    generator = np.random.default_rng(9)
+    kept = alone = 0
+    for _ in range(40):
+        logits = laws(generator, 10, 0.8)
+        other = log_p((logits[4] + 0.3 * generator.normal(size=12))[None])[0]
+        own = log_p(logits)
+        race = raced(own[:, rows(generator, other, 400)].sum(-1).T[:, :, None])
+        kept += bool(race.nearest[4])
+        alone += race.nearest.nonzero()[0].tolist() == [4]
+    assert kept >= 38
+    assert alone >= 36
+
+
+def test_of_an_unknown_temperature_the_truth_seldom_leaves() -> None:
+    generator = np.random.default_rng(4)
+    grid = (0.5, 1.0, 1.5)
+    lost, sets = 0, 400
+    for number in range(sets):
+        logits = laws(generator, 5, 0.4)
+        own = np.stack([log_p(logits, each) for each in grid], axis=-1)
+        truth, heat = number % 5, number % 3
+        found = rows(generator, own[truth, :, heat], 40)
+        race = raced(own[:, found].sum(2).transpose(1, 0, 2), np.array([True] * 3))
+        lost += not race.law[truth]
+    assert lost / sets <= ALPHA
+
+
+def test_rows_of_another_temperature_are_nobodys() -> None:
+    generator = np.random.default_rng(5)
+    logits = laws(generator, 5, 0.4)
+    own = np.stack([log_p(logits, each) for each in (1.0, 0.5)], axis=-1)
+    found = rows(generator, own[0, :, 1], 200)
+    race = raced(own[:, found].sum(2).transpose(1, 0, 2), np.array([True, False]))
+    assert not race.law.any()
+
+
+def test_some_rows_of_a_candidate_are_seen_among_the_bases() -> None:
+    generator = np.random.default_rng(6)
+    own = log_p(laws(generator, 4, 1.5))
+    found = np.concatenate([rows(generator, own[0], 180), rows(generator, own[2], 20)])
+    generator.shuffle(found)
+    race = raced(own[:, found].sum(-1).T[:, :, None])
+    assert race.something() > -np.log(ALPHA)
+
+
+def test_scores_of_who_was_dropped_count_no_more() -> None:
+    generator = np.random.default_rng(7)
+    own = log_p(laws(generator, 4, 1.0))
+    found = own[:, rows(generator, own[1], 60)].sum(-1).T[:, :, None]
+    race = raced(found[:20])
+    before = race.against()[1]
+    race.drop(np.array([False, False, True, False]))
+    assert np.isclose(race.against()[1], before) and np.isnan(race.against()[2])
+    for row in found[20:]:
+        race.add(np.where(race.active[:, None], row, np.nan))
+    assert np.isfinite(race.against()[[0, 1, 3]]).all()
+    with pytest.raises(ValueError, match="no temperature"):
+        Race(3, np.array([False]), 0.05, 4.0)
+
+
+def test_ranks_among_the_bases_own_rows_need_no_law() -> None:
+    generator = np.random.default_rng(8)
+    high = 0
+    for _ in range(500):
+        high += ranked(generator.normal(size=30), generator.normal(size=(30, 4))) > -np.log(ALPHA)
+    assert high / 500 <= ALPHA
+    moved = ranked(generator.normal(size=60) + 1.5, generator.normal(size=(60, 4)))
+    assert moved > 5
