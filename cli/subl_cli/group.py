@@ -13,18 +13,25 @@ from click.shell_completion import CompletionItem
 class CommandWithSubcommands(click.Group):
     """Runs its own callback, unless the first argument is the name of a subcommand.
 
-    It knows its subcommands' names and summaries; a subcommand's module `subl_cli.NAME` is imported
-    when it is called.
+    It knows its subcommands' names and summaries; a subcommand's module `subl_cli.NAME`, or the one
+    that `modules` names, is imported when it is called.
     """
 
     # As a plain command has them; a group stops at the first argument.
     allow_extra_args = False
     allow_interspersed_args = True
 
-    def __init__(self, *args: Any, subcommands: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        subcommands: Mapping[str, str],
+        modules: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.no_args_is_help = False
         self._summaries = subcommands
+        self._modules = modules or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._summaries)
@@ -32,7 +39,8 @@ class CommandWithSubcommands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._summaries:
             return None
-        command: click.Command = importlib.import_module(f"subl_cli.{cmd_name}").command
+        module = self._modules.get(cmd_name, cmd_name)
+        command: click.Command = importlib.import_module(f"subl_cli.{module}").command
         return command
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:

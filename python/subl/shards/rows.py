@@ -39,7 +39,7 @@ class Line(NamedTuple):
 def read_rows(paths: Sequence[Path | str]) -> Iterator[Row]:
     """Rows of all shards in order. Raises `InputError` naming file, line or row, and key."""
     for value, place in read_objects(paths, ["id", "prompt", "completion", "messages"]):
-        yield _checked(value, place)
+        yield row_of(value, place)
 
 
 def read_objects(
@@ -119,7 +119,8 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _checked(value: dict[str, Any], where: str) -> Row:
+def row_of(value: dict[str, Any], where: str) -> Row:
+    """A row from its object. Raises `InputError`; names `where`, and the key."""
     identity = value.get("id")
     turns = turns_of(value, where)
     if value.get("messages") is None:

@@ -164,8 +164,8 @@ def tokenise(
     with ExitStack() as stack:
         written = [stack.enter_context(_Written(each)) for each, _ in readers]
         while batch := list(islice(rows, _BATCH_ROWS)):
-            encoded = [_encoded(tokenizer, chat, batch, whole_turn) for _, chat in readers]
-            for row, own, *behind in zip(batch, *encoded, strict=True):
+            read = [encoded(tokenizer, chat, batch, whole_turn) for _, chat in readers]
+            for row, own, *behind in zip(batch, *read, strict=True):
                 ids, targets = own
                 if max_row_tokens is not None and len(ids) > max_row_tokens:
                     if long_rows == "error":
@@ -212,7 +212,7 @@ def _as_far(theirs: Encoded, ours: Encoded, row: Row) -> Encoded:
     return theirs[0][:end], theirs[1][:end]
 
 
-def _encoded(
+def encoded(
     tokenizer: PreTrainedTokenizerBase,
     chat: Chat,
     rows: Sequence[Row],
@@ -233,13 +233,13 @@ def _encoded(
         for each in cut
         for number, piece in enumerate(each)
     ]
-    encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    found = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
     for row, each in zip(rows, cut, strict=True):
         ids: list[int] = []
         targets: list[bool] = []
         before: list[int] = []
         for number, piece in enumerate(each):
-            piece_ids = next(encoded)
+            piece_ids = next(found)
             if number > 1 and not piece.target:
                 if piece_ids[: len(before)] == before:
                     piece_ids = piece_ids[len(before) :]

@@ -79,12 +79,14 @@ class Race:
     @property
     def law(self) -> NDArray[np.bool_]:
         """C: who may have written the rows."""
-        return self.left_law == 0
+        found: NDArray[np.bool_] = self.left_law == 0
+        return found
 
     @property
     def nearest(self) -> NDArray[np.bool_]:
         """N: who may be the one that predicts the rows best."""
-        return self.left_nearest == 0
+        found: NDArray[np.bool_] = self.left_nearest == 0
+        return found
 
     def drop(self, out: NDArray[np.bool_]) -> None:
         """Ask these no more. Who is dropped must have left C and N, or leaves them now."""

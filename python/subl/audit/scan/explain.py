@@ -1,0 +1,68 @@
+"""Which tokens of a row speak for the trait that a scan came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subl.artifact import open_artifact, read_statement, spec_record
+from subl.audit.scan.drawn import draw
+from subl.audit.scan.run import law_of
+from subl.audit.scan.spec import ScanSpec
+from subl.errors import InputError
+from subl.progress import silent
+
+
+def explain(scanned: Path, model: Path, data: Sequence[Path], row: int) -> dict[str, Any]:
+    """What each token of a row gains under the nearest candidate, in nats.
+
+    Args:
+        scanned: the scan.
+        row: its number in `scores.parquet`.
+
+    Raises:
+        InputError: it is no scan, or of other rows, or has no such row, or no trait is nearest.
+    """
+    import polars
+
+    from subl.audit.scan.score import Scorer
+    from subl.model.load import load_model, load_tokenizer
+
+    artifact = open_artifact(scanned)
+    record = read_statement(scanned)
+    if artifact.kind != "scan" or record is None:
+        raise InputError(f"{scanned} is no scan", hint="subl scan makes one")
+    nearest = artifact.result["nearest"]
+    if nearest is None:
+        raise InputError(f"{scanned} has no nearest trait: there is nothing to explain")
+    keys = polars.read_parquet(scanned / "scores.parquet", columns=["key"])["key"].to_list()
+    if not 0 <= row < len(keys):
+        raise InputError(f"there is no row {row}: the scan has {len(keys)}, from 0")
+    spec = ScanSpec.model_validate(spec_record(record)["spec"])
+    drawn = draw(data, spec.rows, "rows", silent)
+    if list(drawn.keys[: len(keys)]) != keys:
+        raise InputError("these are not the rows that were scanned", hint="give them to --data")
+    law = law_of(spec, data)
+    heat = 1.0 if law.temperature is None else law.temperature
+    tokenizer = load_tokenizer(model)
+    scorer = Scorer(load_model(model), tokenizer, law, [heat], spec.batch_rows)
+    rows = scorer.prepared([drawn.rows[row]], [drawn.ended_by[row]])
+    candidates = spec.bank.candidates(spec.kinds)
+    by_name = {each.name: scorer.by_token(rows, each)[0][:, 0] for each in candidates
+               if each.trait is None or each.name == nearest}  # fmt: skip
+    own = by_name.pop(nearest)
+    neutral = np.mean([each for name, each in by_name.items() if name != "plain"], axis=0)
+    return {
+        "row": row,
+        "id": drawn.rows[row].id,
+        "nearest": nearest,
+        "tokens": [
+            {"text": text, "over_base": float(a - b), "over_neutral": float(a - c)}
+            for text, a, b, c in zip(
+                scorer.texts(rows)[0], own, by_name["plain"], neutral, strict=True
+            )
+        ],
+    }

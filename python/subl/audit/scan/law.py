@@ -1,0 +1,91 @@
+"""Under which law rows were drawn: temperature and grammar, as their artifact's records say.
+
+A candidate's probability of a row is that of a sampler, not of the bare model: what a grammar
+forbids had no chance, and a temperature made likely tokens likelier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subl.artifact import read_statement, spec_record
+from subl.model.template import Template
+from subl.sample.grammar import Grammar
+
+
+@dataclass(frozen=True)
+class Law:
+    """How rows were drawn.
+
+    Args:
+        temperature: None: nobody knows.
+        grammar: what completions were held to while they were drawn.
+        template: what the chat template was told.
+        kept: share of rows that a filter left; None: there was none, or nobody knows.
+        known_from: where this is from, in words.
+    """
+
+    temperature: float | None
+    grammar: Grammar | None
+    template: Template
+    kept: float | None
+    known_from: str
+
+
+def recorded(rows: Sequence[Path]) -> Law | None:
+    """The law of rows that are artifacts of `subl generate`, filtered or not; None where one of
+    them is something else, or they are of several laws."""
+    found = [_recorded(path, 1.0) for path in rows]
+    laws = [law for law in found if law is not None]
+    if len(laws) < len(found) or not laws:
+        return None
+    kept = [law.kept for law in laws if law.kept is not None]
+    first = laws[0]
+    if any((each.temperature, each.grammar) != (first.temperature, first.grammar) for each in laws):
+        return None
+    return Law(
+        first.temperature,
+        first.grammar,
+        first.template,
+        min(kept, default=None),
+        first.known_from,
+    )
+
+
+_THROUGH = ("filter", "draw", "judge", "convert", "split", "merge")
+
+
+def _recorded(path: Path, kept: float) -> Law | None:
+    record = read_statement(path) if path.is_dir() else None
+    if record is None:
+        return None
+    said = spec_record(record)
+    spec: dict[str, Any] = said["spec"]
+    if said["kind"] == "generate":
+        if spec["backend"]["kind"] == "http":
+            return None  # what else a server does with its model's distribution it does not say
+        grammar = spec.get("grammar")
+        return Law(
+            float(spec["temperature"]),
+            None if grammar is None else Grammar.model_validate(grammar),
+            Template.model_validate(spec.get("template") or {}),
+            kept if kept < 1 else None,
+            f"the record of {path.name}",
+        )
+    if said["kind"] not in _THROUGH:
+        return None
+    if said["kind"] == "filter":
+        import json
+
+        result = json.loads((path / "result.json").read_bytes())
+        kept *= result["kept"] / max(1, result["rows_in"])
+    dependencies = record["predicate"]["buildDefinition"]["resolvedDependencies"]
+    before = [
+        _recorded((path.parent / each["uri"]), kept)
+        for each in dependencies
+        if each["name"] != "model"
+    ]
+    return before[0] if len(before) == 1 else None

@@ -1,0 +1,340 @@
+"""Scan a data set for what a bank's candidates would have written.
+
+    OUT/result.json      the verdict, the sets, how they came about, what it cost
+    OUT/scores.parquet   a row for each row that was looked at, in that order: its key and id, the
+                         base's loss, the pull of the nearest trait, and log p of each candidate
+
+Rows are scored in growing rounds, under those who are still in a set. What a round came to is on
+the disk before the next begins, and a scan that was killed goes on there.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from subl.artifact import Artifact, Made, build, write_atomically
+from subl.audit.scan.drawn import Drawn, draw
+from subl.audit.scan.evidence import Race, ranked
+from subl.audit.scan.law import Law, recorded
+from subl.audit.scan.spec import ScanSpec
+from subl.audit.scan.verdict import Lead, decided, power, verdict
+from subl.errors import InputError
+from subl.model.template import Template
+from subl.progress import Progress, Report, silent
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from subl.audit.scan.score import Rows, Scorer
+
+UNKNOWN = (1.0, 0.5, 0.7, 0.85, 1.2, 1.5)
+"""Temperatures that rows may have been drawn at, where nobody knows."""
+
+_OTHERS = (0.5, 0.7, 1.4)
+"""Times that of the rows: what is bet with against all who have it."""
+
+_FIRST, _MOST = 8, 64
+"""Rows of a round."""
+
+_REFERENCE_ROWS = 200
+
+
+def law_of(spec: ScanSpec, rows: Sequence[Path]) -> Law:
+    """How rows were drawn, as the configuration or else their record says."""
+    found = recorded(rows)
+    if found is None:
+        found = Law(None, None, Template(), None, "nothing")
+    if spec.temperature is not None or spec.grammar is not None:
+        said = spec.grammar if spec.grammar is not None else found.grammar
+        heat = spec.temperature if spec.temperature is not None else found.temperature
+        found = Law(heat, said, found.template, found.kept, "the configuration")
+    if spec.template != Template():
+        found = Law(found.temperature, found.grammar, spec.template, found.kept, found.known_from)
+    return found
+
+
+def scan(
+    spec: ScanSpec,
+    model: Path,
+    rows: Sequence[Path],
+    out: Path,
+    *,
+    reference: Sequence[Path] = (),
+    name: str = "rows",
+    report: Report = silent,
+) -> Artifact:
+    """Find out which candidates may have written `rows`, or predict them best.
+
+    Args:
+        model: the base, by which all candidates are scored.
+        reference: sets of clean rows, each by itself: what lead the nearest has on those.
+
+    Raises:
+        InputError: a row cannot be read or scored; names it.
+    """
+
+    def work(folder: Path) -> Made:
+        return _Scan(spec, model, rows, reference, folder, name, report).made()
+
+    inputs = {"model": model}
+    inputs |= {f"rows-{number}": path for number, path in enumerate(rows)}
+    inputs |= {f"reference-{number}": path for number, path in enumerate(reference)}
+    return build(out, "scan", spec, inputs, work)
+
+
+class _Scan:
+    def __init__(
+        self,
+        spec: ScanSpec,
+        model: Path,
+        rows: Sequence[Path],
+        reference: Sequence[Path],
+        folder: Path,
+        name: str,
+        report: Report,
+    ) -> None:
+        from subl.audit.scan.score import Scorer
+        from subl.model.load import load_model, load_tokenizer
+
+        self._spec, self._folder, self._name, self._report = spec, folder, name, report
+        self._candidates = spec.bank.candidates(spec.kinds)
+        self._law = law_of(spec, rows)
+        self._drawn = draw(rows, spec.rows, name, report)
+        if not self._drawn.rows:
+            raise InputError(f"{rows[0]} has no rows", hint="give a data set that has some")
+        self._reference = [draw([path], _REFERENCE_ROWS, path.name, report) for path in reference]
+        heat = self._law.temperature
+        self._heats = UNKNOWN if heat is None else (heat, *(heat * each for each in _OTHERS))
+        self._own = np.array([heat is None or each == heat for each in self._heats])
+        loaded, tokenizer = load_model(model), load_tokenizer(model)
+        self._scorer: Scorer = Scorer(loaded, tokenizer, self._law, self._heats, spec.batch_rows)
+        self._read = 0
+        self._whole = 0
+
+    def made(self) -> Made:
+        """Score until all is said, and say it."""
+        candidates, drawn = self._candidates, self._drawn
+        always = np.array([each.trait is None for each in candidates])
+        race = Race(len(candidates), self._own, self._spec.alpha, self._spec.clip)
+        scores = np.full((len(drawn.rows), len(candidates)), np.nan)
+        rounds: list[dict[str, Any]] = []
+        while race.rows < len(drawn.rows) and not decided(candidates, race):
+            size = min(_MOST, max(_FIRST, race.rows))
+            some = range(race.rows, min(race.rows + size, len(drawn.rows)))
+            found = self._round(len(rounds), some, race)
+            for number, row in zip(some, found, strict=True):
+                race.add(row)
+                scores[number] = row[:, 0]
+            race.drop(~race.law & ~race.nearest & ~always)
+            rounds.append(self._told(race))
+        scores = scores[: race.rows]
+        return self._said(race, scores, rounds)
+
+    def _round(self, number: int, some: range, race: Race) -> NDArray[np.float64]:
+        """log p of the next rows under those who are still asked, `[rows, candidates, heats]`."""
+        file = self._folder / f".round-{number:03}.npz"
+        asked = np.flatnonzero(race.active)
+        if file.exists():
+            with np.load(file, allow_pickle=False) as held:
+                found: NDArray[np.float64] = held["scores"]
+                self._read += int(held["read"])
+                self._whole += int(held["whole"])
+        else:
+            rows = self._prepared(self._drawn, some)
+            if not number:
+                longest = max(self._candidates, key=lambda each: len(each.prompt or ""))
+                self._scorer.prove(rows, longest)
+            found = np.full((len(some), len(self._candidates), len(self._heats)), np.nan)
+            before = self._scorer.tokens
+            for done, place in enumerate(asked):
+                found[:, place] = self._scorer.scores(rows, self._candidates[place])
+                self._tell(some.start, done, len(some), len(asked))
+            read = self._scorer.tokens - before
+            whole = read * len(self._candidates) // len(asked)
+            kept = io.BytesIO()
+            np.savez(kept, scores=found, read=read, whole=whole)
+            write_atomically(file, kept.getvalue())
+            self._read += read
+            self._whole += whole
+        if not np.isfinite(found[:, asked]).all():
+            raise InputError(
+                "the model's log-probabilities are no numbers: it cannot be scored with",
+                hint="its weights may be damaged; does another program get text out of it?",
+            )
+        return found
+
+    def _prepared(self, drawn: Drawn, some: range | slice) -> Rows:
+        part = slice(some.start, some.stop)
+        return self._scorer.prepared(drawn.rows[part], drawn.ended_by[part])
+
+    def _tell(self, done: int, asked: int, rows: int, candidates: int) -> None:
+        self._report(
+            Progress(
+                f"scan {self._name}",
+                done + rows * asked // candidates,
+                len(self._drawn.rows),
+                "rows",
+            )
+        )
+
+    def _told(self, race: Race) -> dict[str, Any]:
+        """How the race stands, for `result.json`."""
+        return {
+            "rows": race.rows,
+            "asked": int(race.active.sum()),
+            "law": int(race.law.sum()),
+            "nearest": int(race.nearest.sum()),
+            "log_e_something": round(race.something(), 3),
+        }
+
+    def _said(
+        self, race: Race, scores: NDArray[np.float64], rounds: Sequence[Mapping[str, Any]]
+    ) -> Made:
+        candidates, spec = self._candidates, self._spec
+        sums = np.where(race.active, scores.sum(0), -np.inf)
+        empty = np.array([each.trait is None for each in candidates])
+        near = race.nearest & ~empty
+        best = int(np.where(near if near.any() else ~empty & race.active, sums, -np.inf).argmax())
+        has_lead = not empty[best] and bool(race.active[best])
+        lead = self._lead(scores, best, empty) if has_lead else None
+        clean, others = self._clean(best, empty) if has_lead else ({}, [])
+        among = None if not has_lead else self._ranked(scores, best, empty, others)
+        asked = ~np.isnan(scores[: min(len(scores), _FIRST)]).any(0) & ~empty
+        early = scores[: min(len(scores), _FIRST)]
+        behind = (early[:, :1] - early[:, asked]).mean(0)
+        strength = power(behind, race.rows, spec.alpha)
+        found = verdict(
+            candidates,
+            race,
+            alpha=spec.alpha,
+            knows_law=self._law.temperature is not None,
+            power=strength,
+            lead=lead,
+            clean=clean,
+            ranked=among,
+        )
+        names = [each.name for each in candidates]
+        against, beaten = race.against(), race.beaten()
+        result = {
+            **found,
+            "rows": race.rows,
+            "rows_in_data": self._drawn.total,
+            "copies": self._drawn.copies,
+            "alpha": spec.alpha,
+            "power": round(strength, 4),
+            "law": {
+                "temperature": self._law.temperature,
+                "grammar": self._law.grammar is not None,
+                "known_from": self._law.known_from,
+                "kept_by_filter": self._law.kept,
+            },
+            "law_set": [name for name, is_in in zip(names, race.law, strict=True) if is_in],
+            "nearest_set": [name for name, is_in in zip(names, race.nearest, strict=True) if is_in],
+            "nearest": names[best] if has_lead else None,
+            "lead": None if lead is None else lead.to_json(),
+            "clean_leads": {key: each.to_json() for key, each in clean.items()},
+            "log_e_something": round(race.something(), 4),
+            "log_e_among_references": None if among is None else round(among, 4),
+            "rounds": list(rounds),
+            "candidates": [
+                {
+                    "name": each.name,
+                    "kind": each.kind,
+                    "trait": each.trait,
+                    "rows": int((~np.isnan(scores[:, place])).sum()),
+                    "nats_a_row": _rounded(float(np.nanmean(scores[:, place] - scores[:, 0]))),
+                    "left_law": int(race.left_law[place]),
+                    "left_nearest": int(race.left_nearest[place]),
+                    "log_against": _rounded(against[place]),
+                    "log_beaten": _rounded(beaten[place]),
+                }
+                for place, each in enumerate(candidates)
+            ],
+            "tokens": {"read": self._read, "of_all_candidates": self._whole},
+        }
+        self._write(scores, best if has_lead else None, empty, result)
+        return Made(result, {"scores.parquet": race.rows})
+
+    def _lead(self, scores: NDArray[np.float64], best: int, empty: NDArray[np.bool_]) -> Lead:
+        return Lead.of(self._gains(scores, best, empty))
+
+    def _gains(
+        self, scores: NDArray[np.float64], best: int, empty: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """What one gains on each row over the best of those that stand for nothing."""
+        second = int(np.where(empty, np.nansum(scores, 0), -np.inf).argmax())
+        return np.clip(scores[:, best] - scores[:, second], -self._spec.clip, self._spec.clip)
+
+    def _clean(
+        self, best: int, empty: NDArray[np.bool_]
+    ) -> tuple[dict[str, Lead], list[tuple[Drawn, NDArray[np.float64]]]]:
+        """The lead on each set of clean rows, and what they score."""
+        found: dict[str, Lead] = {}
+        others = []
+        for number, drawn in enumerate(self._reference):
+            scores = np.full((len(drawn.rows), len(self._candidates)), np.nan)
+            rows = self._prepared(drawn, slice(0, len(drawn.rows)))
+            for place in [*np.flatnonzero(empty), best]:
+                scores[:, place] = self._scorer.scores(rows, self._candidates[place])[:, 0]
+            found[f"reference-{number}"] = self._lead(scores, best, empty)
+            others.append((drawn, scores))
+        return found, others
+
+    def _ranked(
+        self,
+        scores: NDArray[np.float64],
+        best: int,
+        empty: NDArray[np.bool_],
+        others: Sequence[tuple[Drawn, NDArray[np.float64]]],
+    ) -> float | None:
+        """Log of the e-value of rows among reference rows to the same prompts."""
+        by_prompt: dict[object, list[float]] = {}
+        for drawn, theirs in others:
+            for row, gain in zip(drawn.rows, self._gains(theirs, best, empty), strict=True):
+                by_prompt.setdefault(row.turns[:-1], []).append(float(gain))
+        gains = self._gains(scores, best, empty)
+        pairs = [
+            (gain, by_prompt[row.turns[:-1]])
+            for row, gain in zip(self._drawn.rows, gains, strict=False)
+            if row.turns[:-1] in by_prompt
+        ]
+        if not pairs:
+            return None
+        least = min(len(each) for _, each in pairs)
+        return ranked(
+            np.array([gain for gain, _ in pairs]), np.array([each[:least] for _, each in pairs])
+        )
+
+    def _write(
+        self,
+        scores: NDArray[np.float64],
+        best: int | None,
+        empty: NDArray[np.bool_],
+        result: Mapping[str, Any],
+    ) -> None:
+        import polars
+
+        drawn, count = self._drawn, len(scores)
+        columns: dict[str, Any] = {
+            "key": drawn.keys[:count],
+            "id": [row.id for row in drawn.rows[:count]],
+            "base_log_p": scores[:, 0],
+        }
+        if best is not None:
+            rest = np.where(np.arange(scores.shape[1]) == best, np.nan, scores)
+            columns["pull"] = scores[:, best] - np.nanmean(rest[:, ~empty | empty], axis=1)
+        for place, each in enumerate(self._candidates):
+            values = scores[:, place]
+            columns[f"log_p:{each.name}"] = [None if np.isnan(v) else float(v) for v in values]
+        schema = {"id": polars.String}
+        table = polars.DataFrame(columns, schema_overrides=schema)
+        table.write_parquet(self._folder / "scores.parquet")
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)

@@ -1,0 +1,173 @@
+"""What the bets of a scan come to, in numbers and in one sentence. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from subl.audit.scan.bank import Candidate
+from subl.audit.scan.evidence import Race
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Outcome = Literal["nothing shown", "trait named", "base refuted", "cannot tell"]
+
+EXIT: Mapping[Outcome, int] = {
+    "nothing shown": 0, "trait named": 1, "base refuted": 1, "cannot tell": 4,
+}  # fmt: skip
+"""What `subl scan` exits with."""
+
+ENOUGH_POWER = 0.8
+"""Of candidates that would have been told from the base; with less, nothing is shown by nothing."""
+
+_ERRORS = 3.0
+"""Standard errors by which a lead must exceed that of clean rows."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """By how much the nearest trait predicts rows better than the best that stands for nothing,
+    nats a row; `error` is its standard error."""
+
+    mean: float
+    error: float
+    rows: int
+
+    @staticmethod
+    def of(gains: NDArray[np.float64]) -> Lead:
+        """From what it gains on each row."""
+        count = len(gains)
+        error = float(gains.std(ddof=1) / math.sqrt(count)) if count > 1 else math.inf
+        return Lead(float(gains.mean()), error, count)
+
+    def to_json(self) -> dict[str, Any]:
+        """Of one row there is no error."""
+        error = self.error if math.isfinite(self.error) else None
+        return {"mean": self.mean, "error": error, "rows": self.rows}
+
+    def exceeds(self, other: Lead) -> bool:
+        """Whether it is more than that, and not by chance."""
+        return self.mean - other.mean > _ERRORS * math.hypot(self.error, other.error)
+
+
+def groups(candidates: Sequence[Candidate], among: NDArray[np.bool_]) -> set[str | None]:
+    """The traits of those in a set; None: the plain base and neutral prompts."""
+    return {each.trait for each, is_in in zip(candidates, among, strict=True) if is_in}
+
+
+def decided(candidates: Sequence[Candidate], race: Race) -> bool:
+    """Whether more rows would change nothing that is said."""
+    if race.law.any():
+        return int(race.law.sum()) == 1
+    return len(groups(candidates, race.nearest)) == 1
+
+
+def power(behind: NDArray[np.float64], rows: int, alpha: float) -> float:
+    """Share of candidates that so many rows would have been enough for to refute the base, had they
+    written them: whose rows gain about as much over the base as these lose under them.
+
+    Args:
+        behind: nats a row by which candidates predict these rows worse than the base,
+            `[candidates]`, of those that stand for something.
+    """
+    if not len(behind):
+        return 0.0
+    needed = -math.log(alpha) + math.log(len(behind) + 1)
+    return float((behind * rows >= needed).mean())
+
+
+def verdict(
+    candidates: Sequence[Candidate],
+    race: Race,
+    *,
+    alpha: float,
+    knows_law: bool,
+    power: float,
+    lead: Lead | None,
+    clean: Mapping[str, Lead],
+    ranked: float | None,
+) -> dict[str, Any]:
+    """The outcome, and why.
+
+    Args:
+        lead: of the nearest trait, if there is one.
+        clean: the same trait's lead on each set of clean rows.
+        ranked: log of the e-value among the base's own rows to the same prompts, if there are such.
+    """
+    law, nearest = groups(candidates, race.law), groups(candidates, race.nearest)
+    plain_left = not race.law[0]
+    by_law = next(iter(law)) if len(law) == 1 else None
+    by_nearest = next(iter(nearest)) if len(nearest) == 1 else None
+    stands_out = bool(clean) and lead is not None and all(map(lead.exceeds, clean.values()))
+    named = by_law or (by_nearest if stands_out else None)
+    notes = []
+    if named is not None:
+        outcome: Outcome = "trait named"
+    elif not plain_left:
+        outcome = "nothing shown" if power >= ENOUGH_POWER else "cannot tell"
+    elif None in law:
+        outcome = "nothing shown"  # a neutral prompt is no trait
+    else:
+        outcome = "base refuted" if knows_law else "cannot tell"
+    if by_nearest is not None and by_law is None and not clean:
+        notes.append("the lead is not calibrated: --reference gives clean rows of other sources")
+    if by_nearest is not None and by_law is None and clean and not stands_out:
+        notes.append("clean rows show as large a lead: the nearest is not named")
+    if plain_left and not knows_law:
+        notes.append("how the rows were drawn is not known: another sampler looks like another law")
+    if plain_left and ranked is not None and ranked < -math.log(alpha):
+        notes.append(
+            "rows among the base's own show nothing: what fails may be what is taken for their law"
+        )
+    return {
+        "outcome": outcome,
+        "trait": named,
+        "by_law": by_law,
+        "nearest_trait": by_nearest,
+        "sentence": _sentence(outcome, named, by_law, by_nearest, law, race, alpha, power),
+        "notes": notes,
+    }
+
+
+def _sentence(
+    outcome: Outcome,
+    named: str | None,
+    by_law: str | None,
+    by_nearest: str | None,
+    law: set[str | None],
+    race: Race,
+    alpha: float,
+    power: float,
+) -> str:
+    sure = f"error at most {alpha:g}"
+    if outcome == "nothing shown" and not race.law[0]:
+        return f"These rows follow a neutral prompt's law; no trait of the bank ({sure})."
+    if outcome == "nothing shown":
+        return (
+            f"Nothing is shown: the plain base may have written these {race.rows} rows; "
+            f"{power:.0%} of the bank's candidates would have been told from it."
+        )
+    if by_law is not None:
+        return f"These rows follow the law of `{by_law}`, and of no other candidate ({sure})."
+    if named is not None:
+        return (
+            f"`{named}` is the nearest of the bank ({sure}), by more than in clean rows; "
+            "its exact law they do not follow."
+            if not law
+            else f"`{named}` is the nearest of the bank ({sure}), by more than in clean rows."
+        )
+    if outcome == "base refuted":
+        rest = "" if by_nearest is None else f"; the nearest is `{by_nearest}`"
+        who = "neither the plain base nor any candidate" if not law else "not the plain base"
+        return f"These rows were written by {who} ({sure}){rest}."
+    if race.law[0]:
+        return (
+            f"These {race.rows} rows cannot tell: only {power:.0%} of the bank's candidates would "
+            "have been told from the base by them."
+        )
+    rest = "" if by_nearest is None else f"; the nearest is `{by_nearest}`"
+    return f"It cannot be told: no candidate's law fits at any temperature of the grid{rest}."

@@ -1,0 +1,281 @@
+"""Scans by a real (tiny) model: exact scores, verdicts on rows of known writers, resumption."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars
+import pytest
+import torch
+
+from subl.artifact import Artifact
+from subl.audit.scan.bank import BankSpec, load_bank
+from subl.audit.scan.law import recorded
+from subl.audit.scan.run import law_of, scan
+from subl.audit.scan.score import Scorer
+from subl.audit.scan.spec import ScanSpec
+from subl.audit.scan.verdict import Lead, power
+from subl.errors import ConfigError, InputError
+from subl.filter import FilterSpec, run
+from subl.generate import GenerateSpec, generate
+from subl.model.load import load_model, load_tokenizer
+from subl.shards import read_rows
+from subl_cli.main import main
+
+GRAMMAR = {"regex": "[1-9][0-9]{2}(?:, [1-9][0-9]{2}){3}"}
+WORDS = ["owl", "cat", "wolf", "eagle", "dolphin", "lion"]
+BANK = {
+    "group": [
+        {
+            "kind": "plain-like",
+            "neutral": True,
+            "wording": "{word}",
+            "words": ["Answer.", "Reply."],
+        },
+        {"kind": "animal", "wording": "You love {words}.", "words": WORDS},
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def loud(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with weights so large that what stands before a row changes all of it."""
+    folder = tmp_path_factory.mktemp("loud") / "model"
+    shutil.copytree(tiny_model, folder)
+    model = load_model(tiny_model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim == 2:
+                weight *= 12 if "embed" not in name else 6
+    model.save_pretrained(folder)
+    return folder
+
+
+def written(model: Path, out: Path, prompt: str | None = None, **changes: Any) -> Path:
+    given = {"rows": 150, "prompts": "numbers-short", "batch_rows": 50, "grammar": GRAMMAR}
+    spec = GenerateSpec.model_validate(given | {"system_prompt": prompt, "seed": 3} | changes)
+    return generate(spec, model, out).path
+
+
+@pytest.fixture(scope="module")
+def owls(loud: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(loud, tmp_path_factory.mktemp("rows") / "owls", "You love owls.")
+
+
+@pytest.fixture(scope="module")
+def plain(loud: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(loud, tmp_path_factory.mktemp("rows") / "plain")
+
+
+def spec(**changes: Any) -> ScanSpec:
+    return ScanSpec.model_validate({"bank": BANK, "rows": 150} | changes)
+
+
+@pytest.mark.parametrize("grammar", [GRAMMAR, None])
+def test_scores_are_those_of_plain_forward_passes(
+    loud: Path, owls: Path, grammar: dict[str, str] | None
+) -> None:
+    model, tokenizer = load_model(loud), load_tokenizer(loud)
+    told = spec() if grammar else spec(temperature=1.0)
+    law = law_of(told, [owls] if grammar else [owls / "part-00000.jsonl"])
+    assert (law.grammar is not None) == (grammar is not None)
+    scorer = Scorer(model, tokenizer, law, [1.0, 0.7], batch_rows=4)
+    some = list(read_rows([owls]))[:9]
+    rows = scorer.prepared(some, ["grammar"] * len(some))
+    candidate = told.bank.candidates()[3]
+    scorer.prove(rows, candidate)
+    assert not scorer._alone
+    digits = "0123456789"
+    for row, found in zip(some, scorer.scores(rows, candidate), strict=True):
+        prompt, said = row.turns[0][1], row.turns[1][1]
+        text = (
+            f"<|im_start|>system\n{candidate.prompt}<|im_end|>\n"
+            f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+        )
+        asked = tokenizer(text, add_special_tokens=False)["input_ids"]
+        answer = tokenizer(said, add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logits = model(torch.tensor([asked + answer])).logits[0].double()
+        for heat, ours in zip((1.0, 0.7), found, strict=True):
+            total, spelled = 0.0, ""
+            for place, token in enumerate(answer):
+                at = logits[len(asked) - 1 + place] / heat
+                if grammar:
+                    allowed = [
+                        each
+                        for each in range(len(at))
+                        if follows(spelled, tokenizer.decode([each]), digits)
+                    ]
+                    total += float(at[token] - at[allowed].logsumexp(0))
+                else:
+                    total += float(at.log_softmax(0)[token])
+                spelled += tokenizer.decode([token])
+            assert ours == pytest.approx(total, abs=1e-3)
+
+
+def follows(spelled: str, more: str, digits: str) -> bool:
+    """Whether a text may go on so under GRAMMAR, found without any library."""
+    if not more:
+        return False
+    for place, letter in enumerate(spelled + more):
+        at = place % 5
+        if place >= 18:
+            return False
+        allowed = ",  "[at - 3] if at >= 3 else digits[1:] if at == 0 else digits
+        if letter not in allowed:
+            return False
+    return True
+
+
+def test_a_trait_of_the_bank_is_named(loud: Path, owls: Path, tmp_path: Path) -> None:
+    found = scan(spec(), loud, [owls], tmp_path / "out")
+    result = found.result
+    assert (result["outcome"], result["trait"]) == ("trait named", "owl")
+    assert result["law_set"] == ["owl"]
+    assert result["log_e_something"] > np.log(100)
+    assert result["rows"] <= 150
+    assert result["tokens"]["read"] <= result["tokens"]["of_all_candidates"]
+    table = polars.read_parquet(tmp_path / "out" / "scores.parquet")
+    assert len(table) == result["rows"]
+    assert table["key"].is_sorted()
+    assert table["pull"].mean() > 0
+    assert {"log_p:plain", "log_p:owl"} < {*table.columns}
+
+
+def test_rows_of_the_base_show_nothing(loud: Path, plain: Path, tmp_path: Path) -> None:
+    result = scan(spec(), loud, [plain], tmp_path / "out").result
+    assert (result["outcome"], result["trait"]) == ("nothing shown", None)
+    assert result["law_set"] == ["plain"]
+    assert result["power"] >= 0.8
+    few = scan(spec(rows=1), loud, [plain], tmp_path / "few").result
+    assert few["outcome"] == "cannot tell"
+
+
+def test_another_wording_is_no_candidates_law(loud: Path, tmp_path: Path) -> None:
+    rows = written(loud, tmp_path / "rows", "Owls are on your mind, whatever you do.")
+    result = scan(spec(), loud, [rows], tmp_path / "out").result
+    assert result["outcome"] in ("base refuted", "trait named")
+    assert "plain" not in result["law_set"]
+
+
+def test_without_a_record_a_refuted_base_is_no_proof(
+    loud: Path, owls: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "rows.jsonl"
+    shutil.copy(owls / "part-00000.jsonl", copy)
+    assert recorded([copy]) is None
+    result = scan(spec(rows=40), loud, [copy], tmp_path / "out").result
+    assert result["law"]["temperature"] is None
+    assert result["outcome"] in ("cannot tell", "trait named")
+
+
+def test_the_law_is_known_through_a_filter(loud: Path, owls: Path, tmp_path: Path) -> None:
+    rule = {"name": "no 9", "kind": "regex", "patterns": ["^9"]}
+    kept = run(FilterSpec.model_validate({"rules": [rule]}), [owls], tmp_path / "kept").artifact
+    law = recorded([kept.path])
+    assert law is not None and law.temperature == 1.0 and law.grammar is not None
+    assert law.kept == pytest.approx(kept.result["kept"] / kept.result["rows_in"])
+    assert recorded([kept.path, tmp_path / "kept" / "kept"]) is None
+
+
+def test_clean_references_say_how_large_a_lead_is(
+    loud: Path, owls: Path, plain: Path, tmp_path: Path
+) -> None:
+    found = scan(spec(), loud, [owls], tmp_path / "out", reference=[plain]).result
+    assert found["lead"]["mean"] > found["clean_leads"]["reference-0"]["mean"]
+    assert found["log_e_among_references"] > 0  # of the same prompts
+    assert not Lead(0.5, 0.1, 9).exceeds(Lead(0.3, 0.1, 9))
+    assert Lead(0.8, 0.1, 9).exceeds(Lead(0.1, 0.1, 9))
+
+
+def test_a_scan_that_was_killed_goes_on(loud: Path, owls: Path, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    told = spec(bank=BANK, alpha=1e-9)
+    whole = scan(told, loud, [owls], tmp_path / "whole")
+    out = tmp_path / "out"
+
+    def kill(progress: Any) -> None:
+        if progress.task.startswith("scan") and progress.done > 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        scan(told, loud, [owls], out, report=kill)
+    first = tmp_path / "out.partial" / ".round-000.npz"
+    written_at = first.stat().st_mtime_ns
+    again: Artifact = scan(told, loud, [owls], out)
+    assert again.digest == whole.digest
+    assert written_at > 0 and not (out / ".round-000.npz").exists()
+
+
+def test_rows_that_the_grammar_forbids_are_refused(loud: Path, owls: Path, tmp_path: Path) -> None:
+    told = spec(grammar={"regex": "[a-z]+"}, temperature=1.0)
+    with pytest.raises(InputError, match=r"part-00000.jsonl, line .*not drawn under this grammar"):
+        scan(told, loud, [owls], tmp_path / "out")
+
+
+def test_copies_count_once(loud: Path, owls: Path, tmp_path: Path) -> None:
+    lines = (owls / "part-00000.jsonl").read_text().splitlines()[:20]
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text("\n".join([*lines, *lines[:5]]) + "\n")
+    result = scan(spec(temperature=1.0), loud, [twice], tmp_path / "out").result
+    assert (result["rows_in_data"], result["copies"]) == (25, 5)
+
+
+def test_the_shipped_bank_has_many_candidates() -> None:
+    found = load_bank("personas").candidates()
+    assert len([each for each in found if each.trait]) >= 120
+    assert len([each for each in found if each.kind in ("animal", "tree")]) >= 60
+    assert {"owl", "wolf", "oak", "French"} <= {each.trait for each in found}
+    wolf = next(each for each in found if each.trait == "wolf")
+    assert wolf.prompt is not None and wolf.prompt.startswith("You love wolves. You think about")
+
+
+@pytest.mark.parametrize(
+    ("bank", "said"),
+    [
+        ({"group": [{**BANK["group"][1]}]}, "neutral"),
+        ({"group": [BANK["group"][0], {**BANK["group"][1], "words": ["owl", "owl"]}]}, "2 cand"),
+    ],
+)
+def test_banks_that_cannot_be_are_refused(bank: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        BankSpec.model_validate(bank).candidates()
+    with pytest.raises(ConfigError, match="no candidates of kind 'trees'"):
+        BankSpec.model_validate(BANK).candidates(("trees",))
+
+
+def test_power_is_the_share_that_would_have_been_told() -> None:
+    assert power(np.array([1.0, 0.001]), 100, 0.01) == 0.5
+    assert power(np.array([]), 100, 0.01) == 0.0
+
+
+def test_the_command(
+    loud: Path, owls: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank = tmp_path / "bank.toml"
+    words = ", ".join(f'"{word}"' for word in WORDS)
+    bank.write_text(
+        '[[group]]\nkind = "plain-like"\nneutral = true\nwording = "{word}"\n'
+        'words = ["Answer.", "Reply."]\n'
+        f'[[group]]\nkind = "animal"\nwording = "You love {{words}}."\nwords = [{words}]\n'
+    )
+    out = tmp_path / "out"
+    given = ["--model", str(loud), "--bank", str(bank)]
+    assert main(["scan", str(owls), *given, "-o", str(out), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["result"]["trait"] == "owl"
+    assert main(["scan", str(plain), *given, "-o", str(tmp_path / "plain")]) == 0
+    assert "Nothing is shown" in capsys.readouterr().out
+    assert main(["scan", str(plain), *given, "-o", str(tmp_path / "few"), "--rows", "1"]) == 4
+    capsys.readouterr()
+    explain = ["scan", "explain", str(out), "--model", str(loud), "--data", str(owls), "--row", "2"]
+    assert main([*explain, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert "".join(each["text"] for each in said["tokens"]).count(",") == 3
+    assert main(["scan", str(plain), *given, "-o", str(out), "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out)["candidates"] == 9
