@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 UNKNOWN = (1.0, 0.5, 0.7, 0.85, 1.2, 1.5)
 """Temperatures that rows may have been drawn at, where nobody knows."""
 
-_OTHERS = (0.5, 0.7, 1.4)
+OTHER_HEATS = (0.5, 0.7, 1.4)
 """Times that of the rows: what is bet with against all who have it."""
 
 _FIRST, _MOST = 8, 64
@@ -109,7 +109,7 @@ class _Scan:
             raise InputError(f"{rows[0]} has no rows", hint="give a data set that has some")
         self._reference = [draw([path], _REFERENCE_ROWS, path.name, report) for path in reference]
         heat = self._law.temperature
-        self._heats = UNKNOWN if heat is None else (heat, *(heat * each for each in _OTHERS))
+        self._heats = UNKNOWN if heat is None else (heat, *(heat * each for each in OTHER_HEATS))
         self._own = np.array([heat is None or each == heat for each in self._heats])
         loaded, tokenizer = load_model(model), load_tokenizer(model)
         self._scorer: Scorer = Scorer(loaded, tokenizer, self._law, self._heats, spec.batch_rows)
