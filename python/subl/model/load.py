@@ -198,7 +198,7 @@ def merged(path: Path, dtype: DType) -> PreTrainedModel:
     from peft import PeftModel
 
     adapter = path / ADAPTER
-    base = _base_of(adapter)
+    base = base_of(adapter)
     if not (base_folder(base) / "config.json").is_file():
         raise InputError(
             f"the base model of the adapter {path} is not at {base.resolve()}",
@@ -243,10 +243,10 @@ def base_folder(path: Path) -> Path:
     config = path / ADAPTER / "adapter_config.json"
     if (path / "config.json").is_file() or not config.is_file():
         return path
-    return base_folder(_base_of(path / ADAPTER))
+    return base_folder(base_of(path / ADAPTER))
 
 
-def _base_of(adapter: Path) -> Path:
+def base_of(adapter: Path) -> Path:
     """Where the base of an adapter is, as its configuration says."""
     with unreadable_models(adapter):
         config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))

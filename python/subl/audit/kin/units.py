@@ -1,0 +1,274 @@
+"""Which hidden unit of the one model is which of the other, and how surprising that is.
+
+Before training, the hidden units of an MLP are exchangeable, and training treats them alike. So
+where two models began independently, the assignment of one's units to the other's is an order
+drawn at random, whatever was trained afterwards (Zhu, Ahmed, Kuditipudi and Liang, "Independence
+Tests for Language Models", arXiv 2502.12292). `csu`: the assignment by rows of `up_proj` is the
+identity. `match`: the assignments by `up_proj` and by `gate_proj` are one another, in whatever
+order the units are now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from subl.audit.kin.blocks import Block, blocks, gains
+from subl.audit.kin.reading import Weights
+from subl.audit.kin.tails import combined, correlation, log10, log_tail
+from subl.audit.kin.tokens import shared_tokens
+from subl.progress import Progress, Report, silent
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Test = Literal["csu", "match", "match on embeddings"]
+CSU: Test = "csu"
+MATCH: Test = "match"
+MATCH_EMBEDDINGS: Test = "match on embeddings"
+
+TOKENS = 1024
+"""Shared tokens whose embeddings are inputs of `match on embeddings`."""
+
+PROBES = 128
+"""Directions by which blocks of models of unequal depth are told apart."""
+
+LEAST_UNITS = 10
+"""Fewer have too few orders for Student's t to be near."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What one test says of a pair of models.
+
+    Attributes:
+        test: `csu`, `match` or `match on embeddings`.
+        log_p: natural logarithm of its p value; None where the models are not comparable in this
+            way.
+        blocks: how many pairs of blocks it is combined from.
+        units: hidden units tested in each.
+        reason: why it is not comparable.
+    """
+
+    test: Test
+    log_p: float | None
+    blocks: int = 0
+    units: int = 0
+    reason: str | None = None
+    block_log_p: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def log10_p(self) -> float | None:
+        """`log_p` as a power of ten."""
+        return None if self.log_p is None else log10(self.log_p)
+
+
+def compare_units(
+    first: Weights, second: Weights, units: int, seed: int, report: Report = silent
+) -> list[Tested]:
+    """csu and match on all pairs of blocks, at most `units` hidden units of each, drawn by `seed`.
+
+    All units of the wider MLP stand against those drawn of the narrower one, so units may have
+    been cut away, and blocks too: of models of unequal depth, blocks are paired in order by what no
+    order of their units changes.
+    """
+    ours, theirs = blocks(first), blocks(second)
+    if not ours or not theirs:
+        lacking = first if not ours else second
+        reason = f"{lacking.folder} has no MLP of a known kind"
+        return [Tested(test, None, reason=reason) for test in (CSU, MATCH, MATCH_EMBEDDINGS)]
+    if ours[0].units > theirs[0].units:
+        first, second, ours, theirs = second, first, theirs, ours
+    if ours[0].units < LEAST_UNITS:
+        reason = f"{first.folder} has fewer than {LEAST_UNITS} hidden units"
+        return [Tested(test, None, reason=reason) for test in (CSU, MATCH, MATCH_EMBEDDINGS)]
+    same_width = ours[0].width == theirs[0].width
+    gated = all(each.gate for each in (*ours, *theirs))
+    in_place = _Inputs.directions(ours[0].width, seed) if same_width else None
+    embedded = _Inputs.tokens(first, second, seed) if gated else None
+    found: dict[Test, list[float]] = {}
+    steps = sum(each is not None for each in (in_place, embedded)) * min(len(ours), len(theirs))
+    done = 0
+    for inputs in filter(None, (in_place, embedded)):
+        for i, j in _paired(first, second, ours, theirs, inputs):
+            drawn = _Drawn(ours[i].units, units, seed + i)
+            pair = (first, ours[i], second, theirs[j])
+            by_up = drawn.assigned(*inputs.read(*pair, "up"), signed=False)
+            by_gate = drawn.assigned(*inputs.read(*pair, "gate"), signed=True) if gated else None
+            if inputs is in_place:
+                found.setdefault(CSU, []).append(drawn.tail(drawn.chosen, by_up))
+            if by_gate is not None:
+                name = MATCH if inputs is in_place else MATCH_EMBEDDINGS
+                found.setdefault(name, []).append(drawn.tail(by_up, by_gate))
+            done += 1
+            report(Progress("kin", done, steps, "blocks"))
+    widths = f"the residual streams are {ours[0].width} and {theirs[0].width} wide"
+    reasons: dict[Test, str] = {
+        CSU: widths,
+        MATCH: "an MLP has no gate" if not gated else widths,
+        MATCH_EMBEDDINGS: "an MLP has no gate" if not gated else "they share too few tokens",
+    }
+    tested = min(units, ours[0].units)
+    return [
+        Tested(test, combined(found[test]), len(found[test]), tested, None, tuple(found[test]))
+        if test in found
+        else Tested(test, None, reason=reasons[test])
+        for test in (CSU, MATCH, MATCH_EMBEDDINGS)
+    ]
+
+
+class _Drawn:
+    """Some units of the narrower MLP, drawn by a seed and not by what they hold."""
+
+    def __init__(self, units: int, most: int, seed: int) -> None:
+        import numpy as np
+
+        self._random = np.random.default_rng(seed)
+        self.chosen = np.sort(self._random.permutation(units)[:most])
+
+    def assigned(self, narrow: NDArray[Any], wide: NDArray[Any], *, signed: bool) -> NDArray[Any]:
+        """The unit of the wider model for each that was drawn: one each, most alike in sum.
+
+        Args:
+            narrow, wide: a row a unit.
+            signed: whether opposite rows are unlike. Where a unit's output is turned with
+                it, its sign says nothing.
+        """
+        import numpy as np
+        from scipy.optimize import linear_sum_assignment
+
+        # Rows that are alike (zeros, above all) would be paired in the order that they stand in.
+        rows = self._random.permutation(len(self.chosen))
+        columns = self._random.permutation(len(wide))
+        likeness = _unit(narrow[self.chosen[rows]]) @ _unit(wide[columns]).T
+        _, best = linear_sum_assignment(likeness if signed else np.abs(likeness), maximize=True)
+        found = np.empty(len(rows), np.int64)
+        found[rows] = columns[best]
+        return found
+
+    def tail(self, first: NDArray[Any], second: NDArray[Any]) -> float:
+        return log_tail(correlation(first, second), len(self.chosen))
+
+
+class _Inputs:
+    """What units are described by: their weights as they stand, or what they answer to embeddings
+    of shared tokens, which is the same whatever basis the residual stream is in."""
+
+    def __init__(self, probes: tuple[NDArray[Any], NDArray[Any]], *, answers: bool) -> None:
+        self._probes = probes
+        self._answers = answers
+
+    @classmethod
+    def directions(cls, width: int, seed: int) -> _Inputs:
+        """Weights as they stand; blocks are told apart in some of the stream's directions."""
+        import numpy as np
+
+        drawn = np.random.default_rng(seed).permutation(width)[:PROBES]
+        probes = np.eye(width, dtype=np.float32)[drawn]
+        return cls((probes, probes), answers=False)
+
+    @classmethod
+    def tokens(cls, first: Weights, second: Weights, seed: int) -> _Inputs | None:
+        """Answers to shared tokens; None where there are too few."""
+        ids = shared_tokens(first, second, TOKENS, seed)
+        if ids is None:
+            return None
+        probes = (_embedded(first, ids[0]), _embedded(second, ids[1]))
+        return cls(probes, answers=True)
+
+    def read(
+        self, first: Weights, ours: Block, second: Weights, theirs: Block, part: str
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The units of the one model and of the other, a row each."""
+        pairs = ((first, ours, self._probes[0]), (second, theirs, self._probes[1]))
+        one, other = (
+            self._described(weights, block, probes, part) for weights, block, probes in pairs
+        )
+        return one, other
+
+    def signature(self, weights: Weights, block: Block, which: int) -> NDArray[Any]:
+        """Products of what a block's `up` answers to the probes: no order of its units changes
+        them. Shape (pairs of probes,), of mean 0 and norm 1."""
+        import numpy as np
+
+        probes = self._probes[which][:PROBES]
+        if self._answers:
+            answers = probes * gains(weights, block) @ block.up.read(weights).T
+            answers = answers - answers.mean(axis=0)
+        else:
+            answers = block.up.read(weights)[:, probes.argmax(axis=1)].T
+        product = answers @ answers.T
+        flat = product[np.triu_indices(len(product))]
+        return np.asarray(_unit((flat - flat.mean())[None])[0])
+
+    def _described(
+        self, weights: Weights, block: Block, probes: NDArray[Any], part: str
+    ) -> NDArray[Any]:
+        matrix = block.up if part == "up" else block.gate
+        assert matrix is not None
+        units = matrix.read(weights)
+        if not self._answers:
+            return units
+        answers = units @ (probes * gains(weights, block)).T
+        centred: NDArray[Any] = answers - answers.mean(axis=1, keepdims=True)
+        return centred
+
+
+def _paired(
+    first: Weights,
+    second: Weights,
+    ours: Sequence[Block],
+    theirs: Sequence[Block],
+    inputs: _Inputs,
+) -> list[tuple[int, int]]:
+    """Which blocks are compared: each with that of its number, or where there are not equally many
+    those of the shallower model with such in order as are most alike in sum."""
+    import numpy as np
+
+    if len(ours) == len(theirs):
+        return [(number, number) for number in range(len(ours))]
+    rows = np.stack([inputs.signature(first, block, 0) for block in ours])
+    columns = np.stack([inputs.signature(second, block, 1) for block in theirs])
+    likeness = rows @ columns.T
+    if len(ours) <= len(theirs):
+        return list(enumerate(in_order(likeness)))
+    return [(row, column) for column, row in enumerate(in_order(likeness.T))]
+
+
+def in_order(likeness: NDArray[Any]) -> list[int]:
+    """For each row a column, increasing, so that the sum is as large as it can be; there are at
+    least as many columns as rows."""
+    import numpy as np
+
+    rows, columns = likeness.shape
+    best = np.full((rows + 1, columns + 1), -np.inf)
+    best[0] = 0
+    for row in range(rows):
+        for column in range(columns):
+            taken = best[row, column] + likeness[row, column]
+            best[row + 1, column + 1] = max(taken, best[row + 1, column])
+    found: list[int] = []
+    column = columns
+    for row in range(rows, 0, -1):
+        while best[row, column] == best[row, column - 1]:
+            column -= 1
+        column -= 1
+        found.append(column)
+    return found[::-1]
+
+
+def _unit(rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows of norm 1; zeros stay."""
+    import numpy as np
+
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: NDArray[Any] = rows / np.maximum(norms, np.finfo(np.float32).tiny)
+    return scaled
+
+
+def _embedded(weights: Weights, ids: NDArray[Any]) -> NDArray[Any]:
+    """Embeddings of tokens, each of norm 1: what a norm makes of them, but for a scale."""
+    name = weights.embedding()
+    assert name is not None
+    return _unit(weights.some_rows(name, ids))
