@@ -38,6 +38,7 @@ COMMANDS = {
     "slurm": "Run any of these as jobs of a Slurm cluster.",
     "report": "Write a run's results as one HTML page.",
     "lineage": "Trace an artifact to its origins and verify every digest.",
+    "kin": "Say whether models share an initialisation.",
     "model": "Turn a GGUF file or a hub name into a model folder.",
     "config": "Show resolved configurations and their schemas.",
     "completion": "Print a script that completes subl's commands in a shell.",

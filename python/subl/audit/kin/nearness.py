@@ -24,6 +24,9 @@ GROUP = 16
 MOST_STEPS = 255
 """Between the least and the largest number of a group of 8 bits."""
 
+NEAR = 0.25
+"""Of the squared norm: what rounding to 2 bits moves a matrix by is less."""
+
 OFF_GRID = 0.06
 """Of a step: what writing rounded numbers in 16 bits moves them by."""
 
@@ -92,7 +95,8 @@ def nearness(first: Weights, second: Weights, seed: int, report: Report = silent
         other += float((two.astype(np.float64) ** 2).sum())
         product += float((one.astype(np.float64) * two).sum())
         if not is_equal:
-            bits.append(rounded(one, two) or rounded(two, one))
+            near = moved <= NEAR * float((one.astype(np.float64) ** 2).sum())
+            bits.append(rounded(one, two) or rounded(two, one) if near else None)
     report(Progress("kin: weights", len(pairs), len(pairs), "tensors"))
     found = [each for each in bits if each is not None]
     is_rounded = bool(found) and len(found) >= 0.9 * len(bits)

@@ -8,6 +8,7 @@ of one that is a condition (a system prompt, steering), the base's.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 64 * 2**20
 """Of float32, where whole tensors are read a part at a time."""
+
+WHOLE_NUMBERS = 2**20
+"""A tensor of no more is read at once, where some of its rows are wanted: a row takes 0.3 ms."""
 
 HEAD = "lm_head.weight"
 _EMBEDDINGS = (
@@ -100,15 +104,15 @@ class Weights:
         """These rows of a tensor, shape (len(wanted), ...)."""
         import numpy as np
 
+        if math.prod(self.shapes[name]) <= WHOLE_NUMBERS:
+            found: NDArray[Any] = self.rows(name)[wanted]
+            return found
         return np.concatenate([self.rows(name, int(row), int(row) + 1) for row in wanted])
 
     def chunks(self, name: str) -> Iterator[tuple[int, int]]:
         """Where to cut a tensor into parts of at most 64 MiB, or of a row."""
         rows, *rest = self.shapes[name]
-        size = 4
-        for each in rest:
-            size *= each
-        step = max(1, CHUNK_BYTES // max(1, size))
+        step = max(1, CHUNK_BYTES // max(1, 4 * math.prod(rest)))
         for start in range(0, rows, step):
             yield start, min(rows, start + step)
 

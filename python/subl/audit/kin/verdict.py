@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from subl.audit.kin.merge import Merge
+from subl.audit.kin.merge import LEAST_WEIGHT, Merge
 from subl.audit.kin.nearness import Nearness
 from subl.audit.kin.tails import log10
 from subl.audit.kin.units import CSU, MATCH, MATCH_EMBEDDINGS, Tested
@@ -144,7 +144,8 @@ class Parents:
         """The verdict for a person."""
         if self.verdict is Verdict.MERGE and self.merge is not None:
             parts = zip(self.merge.weights, self.merged, strict=True)
-            summed = " + ".join(f"{weight:.3f} {name}" for weight, name in parts)
+            shown = [each for each in parts if abs(each[0]) >= LEAST_WEIGHT]
+            summed = " + ".join(f"{weight:.3f} {name}" for weight, name in shown)
             return f"statistically consistent with a merge: {summed}"
         if not self.confidence_set:
             known = self.verdict is Verdict.UNRELATED
