@@ -88,14 +88,14 @@ def main() -> None:
         case "relatives":
             wanted = [each for each in RELATIVES if (given.only or "") in each]
             base = folder_of(given.model, ROOT / "models")
-            results = {"model": given.model, "pairs": []}
             for name, folder in relatives(base, wanted, given.scratch, anew=not given.only):
-                pair = {"pair": name, **compared(base, folder)}
+                pair = compared(base, folder)
+                print(name, json.dumps(pair), flush=True)
+                write(given.part, {name: pair})
                 if given.modeldna:
                     pair["modeldna"] = modeldna(given.modeldna, folder, base)
-                results["pairs"].append(pair)
-                print(json.dumps(pair), flush=True)
-                write(given.part, results)
+                    print(name, json.dumps(pair["modeldna"]), flush=True)
+                    write(given.part, {name: pair})
             return
         case "strangers":
             results = strangers(given.scratch)
@@ -110,7 +110,7 @@ def main() -> None:
 def write(part: str, results: dict[str, Any]) -> None:
     """Put what a part found beside what the others did."""
     known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
-    known[part] = {"machine": machine(), **results}
+    known[part] = {**known.get(part, {}), "machine": machine(), **results}
     RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
@@ -241,12 +241,14 @@ def tables(known: dict[str, Any]) -> str:
         "| relative of SmolLM2-135M | csu | match | on embeddings | verdict | s | MiB | modelDNA |",
         "|---|--:|--:|--:|---|--:|--:|---|",
     ]
-    for each in known["relatives"]["pairs"]:
+    for name, each in known["relatives"].items():
+        if name == "machine":
+            continue
         ps = " | ".join(power(value) for value in each["log10_p"].values())
         other = each.get("modeldna", {})
         said = f"{other['verdict']} {other['probability']:.2f}" if "verdict" in other else "–"
         lines.append(
-            f"| {each['pair']} | {ps} | {each['verdict']} | {each['seconds']:.0f} | "
+            f"| {name} | {ps} | {each['verdict']} | {each['seconds']:.0f} | "
             f"{each['peak_mib']:,} | {said} |"
         )
     lines += [
