@@ -7,8 +7,8 @@
 
 `relatives` makes what becomes of a model between two folders on a hub (trained, merged, rounded,
 reordered, rotated, cut), and asks of each whether it comes from it, in a process of its own, whose
-time and largest memory are measured; and modelDNA, where it is given, on the same folders. Then
-three models of the same configuration as before any training, which come from nothing.
+time and largest memory are measured; and modelDNA, where it is given, on the same folders, after
+two models of the same configuration as before any training, which come from nothing.
 `strangers`: 21 tiny Llamas of one configuration that differ in seeds, before and after training all
 of them on the same rows in the same order: 210 pairs each, whose p values ought to be uniform.
 `wide`: two blocks of the shapes of a 7B Llama. What each finds goes into docs/kin.json, of which
@@ -49,22 +49,22 @@ Make = Callable[[PreTrainedModel, torch.Tensor], PreTrainedModel]
 
 
 RELATIVES: dict[str, Make] = {
-    "units reordered": lambda base, ids: made.reordered(base, 1),
-    "stream rotated": lambda base, ids: made.rotated(base, 1),
-    "through Q8_0": lambda base, ids: made.ggml_rounded(base, "Q8_0"),
-    "through Q4_0": lambda base, ids: made.ggml_rounded(base, "Q4_0"),
-    "rows of 4 bits": lambda base, ids: made.channel_rounded(base, 4),
-    "bfloat16": lambda base, ids: made.trained(base, ids, 0, 0.0).to(torch.bfloat16),
-    "a third of the blocks cut": lambda base, ids: made.with_layers(
-        base, [each for each in range(base.config.num_hidden_layers) if each % 3 != 1]
-    ),
-    "a third of the units cut": lambda base, ids: made.with_units(
-        base, base.config.intermediate_size * 2 // 3
-    ),
     "low rank, 8 steps at 1e-3, merged": lambda base, ids: made.trained_low_rank(
         base, ids, 8, 1e-3
     ).merge_and_unload(),
     "trained, 8 steps at 2e-5": lambda base, ids: made.trained(base, ids, 8, 2e-5),
+    "a third of the blocks cut": lambda base, ids: made.with_layers(
+        base, [each for each in range(base.config.num_hidden_layers) if each % 3 != 1]
+    ),
+    "through Q8_0": lambda base, ids: made.ggml_rounded(base, "Q8_0"),
+    "a third of the units cut": lambda base, ids: made.with_units(
+        base, base.config.intermediate_size * 2 // 3
+    ),
+    "units reordered": lambda base, ids: made.reordered(base, 1),
+    "stream rotated": lambda base, ids: made.rotated(base, 1),
+    "through Q4_0": lambda base, ids: made.ggml_rounded(base, "Q4_0"),
+    "rows of 4 bits": lambda base, ids: made.channel_rounded(base, 4),
+    "bfloat16": lambda base, ids: made.trained(base, ids, 0, 0.0).to(torch.bfloat16),
     "trained, 8 steps at 1e-3": lambda base, ids: made.trained(base, ids, 8, 1e-3),
     "stream rotated, trained 4 steps": lambda base, ids: made.trained(
         made.rotated(base, 1), ids, 4, 1e-4
@@ -122,10 +122,10 @@ def relatives(
     lines = TEXTS.read_text(encoding="utf-8").splitlines()[:200]
     text = "\n".join(str(json.loads(line)["completion"]) for line in lines)
     ids = torch.tensor(tokenizer.encode(text)[: 32 * 64]).view(-1, 64)
-    makers = {name: RELATIVES[name] for name in wanted}
-    strangers = [f"drawn anew, seed {seed}" for seed in (1, 2, 3)] if anew else []
-    for seed, name in enumerate(strangers, 1):
-        makers[name] = lambda base, ids, seed=seed: drawn_anew(base, seed)  # type: ignore[misc]
+    makers: dict[str, Make] = {}
+    for seed in (1, 2) if anew else ():
+        makers[f"drawn anew, seed {seed}"] = lambda base, ids, seed=seed: drawn_anew(base, seed)  # type: ignore[misc]
+    makers |= {name: RELATIVES[name] for name in wanted}
     folder = scratch / "relative"
     for name, make in makers.items():
         shutil.rmtree(folder, ignore_errors=True)
@@ -149,6 +149,7 @@ def compared(first: Path, second: Path) -> dict[str, Any]:
     return {
         "verdict": said["verdict"],
         "log10_p": {each["test"]: each["log10_p"] for each in said["tests"]},
+        "agreement": {each["test"]: each["agreement"] for each in said["tests"]},
         "blocks": max(each["blocks"] for each in said["tests"]),
         "distance": said["weights"]["distance"],
         "rounded_bits": said["weights"]["rounded_bits"],
@@ -194,15 +195,19 @@ def strangers(scratch: Path) -> dict[str, Any]:
             folders.append(scratch / f"stranger-{seed}")
             model.save_pretrained(folders[-1])
         logs: dict[str, list[float]] = {}
+        agreements: dict[str, list[float]] = {}
         for first, second in combinations(folders, 2):
             for each in kin(first, second).tests:
-                assert each.log10_p is not None
+                assert each.log10_p is not None and each.agreement is not None
                 logs.setdefault(each.test, []).append(each.log10_p)
+                agreements.setdefault(each.test, []).append(each.agreement)
         found[kind] = {"pairs": len(logs["csu"]), "steps": steps, "loss": sum(losses) / STRANGERS}
         for test, values in logs.items():
             ps = [10**value for value in values]
             found[kind][test] = {
                 "uniform_ks_p": float(kstest(ps, "uniform").pvalue),
+                "mean_agreement": sum(agreements[test]) / len(ps),
+                "most_agreement": max(agreements[test]),
                 "least_p": min(ps),
                 "below_1e-2": sum(p < 1e-2 for p in ps),
                 "below_1e-6": sum(p < 1e-6 for p in ps),

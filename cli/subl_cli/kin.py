@@ -113,13 +113,14 @@ def _print_pair(found: Kinship) -> None:
         (
             each.test,
             probability(each.log_p),
+            "–" if each.agreement is None else f"{each.agreement:.3f}",
             str(each.blocks or "–"),
             str(each.units or "–"),
             f"not comparable: {each.reason}" if each.reason else "",
         )
         for each in found.tests
     ]
-    click.echo(table(rows, ("test", "p", "blocks", "units", ""), left=(0, 4)))
+    click.echo(table(rows, ("test", "p", "agreement", "blocks", "units", ""), left=(0, 5)))
     near = found.nearness
     equal = f"{near.equal} of {near.tensors} tensors are equal"
     unlike = f", {near.unlike} are in one alone or of another shape" if near.unlike else ""

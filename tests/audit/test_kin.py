@@ -7,6 +7,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize, quantize
 from scipy.stats import chi2, kstest, spearmanr
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from subl.audit.kin import Channel, Verdict, kin, parents
+from subl.audit.kin import Channel, Outcome, Verdict, kin, parents
 from subl.audit.kin.nearness import rounded
 from subl.audit.kin.tails import combined, correlation, log_tail
 from subl.audit.kin.units import in_order
+from subl.audit.kin.verdict import judged
 from subl.errors import InputError
 from subl_cli.main import main
 from subl_cli.main import subl as command
@@ -130,6 +134,25 @@ def test_p_values_of_strangers_are_uniform(save: Save) -> None:
     for test, values in logs.items():
         assert len(values) == 210
         assert kstest(np.exp(values), "uniform").pvalue > 1e-3, test
+
+
+def test_a_little_agreement_is_no_kinship_however_significant(
+    base: PreTrainedModel, base_folder: Path, save: Save
+) -> None:
+    near = kin(base_folder, save(made.rotated(base, 1)))
+    assert [each.agreement is not None and each.agreement > 0.99 for each in near.tests] == [
+        False,
+        False,
+        True,
+    ]
+    faint = Outcome("match on embeddings", math.log(1e-9), 30, 512, agreement=0.1)
+    found = judged("a", "b", (*near.tests[:2], faint), near.nearness)
+    assert found.verdict is Verdict.CANNOT_TELL
+    assert found.sentence.endswith("as they may after training on the same data")
+    clear = replace(faint, agreement=0.5)
+    assert judged("a", "b", (*near.tests[:2], clear), near.nearness).is_related
+    in_place = replace(faint, test="csu")  # whose p value no training makes small
+    assert judged("a", "b", (in_place,), near.nearness).is_related
 
 
 def test_units_that_are_alike_are_not_paired_in_the_order_that_they_stand_in(save: Save) -> None:
@@ -278,6 +301,12 @@ def test_rounding_is_not_taken_for_training_nor_the_other_way_round() -> None:
     on_grid = (np.rint(values / grid) * grid).astype(np.float32)
     assert rounded(values, on_grid) == 4
     assert rounded(on_grid, values) is None
+    packed = (GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0)
+    before = dequantize(quantize(values, packed[0]), packed[0])
+    assert rounded(before, dequantize(quantize(before, packed[1]), packed[1])) == 8
+    for dtype, bits in ((torch.bfloat16, 4), (torch.float16, 4)):
+        written = torch.from_numpy(on_grid).to(dtype).float().numpy()
+        assert rounded(values, written) == bits
     noise = random.standard_normal(values.shape).astype(np.float32)
     assert rounded(values, values + 0.01 * noise) is None
     trained_on_grid = on_grid + 0.001 * noise  # of a model that was rounded before

@@ -7,7 +7,7 @@ say whether; distances of weights say what. See docs/kin.md.
 from subl.audit.kin.compare import UNITS, kin, parents
 from subl.audit.kin.merge import Merge
 from subl.audit.kin.nearness import Nearness
-from subl.audit.kin.units import Tested
+from subl.audit.kin.units import Outcome
 from subl.audit.kin.verdict import Channel, Kinship, Parents, Verdict
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "Kinship",
     "Merge",
     "Nearness",
+    "Outcome",
     "Parents",
-    "Tested",
     "Verdict",
     "kin",
     "parents",

@@ -138,7 +138,10 @@ def rounded(values: NDArray[Any], other: NDArray[Any]) -> int | None:
     levels = np.arange(1, MOST_STEPS + 1)
     places = (groups - low[:, None]) / spread[:, None]  # of 0 to 1
     scaled = places[:, None, :] * levels[None, :, None]
-    on_grid = (np.abs(scaled - np.rint(scaled)) <= OFF_GRID).all(axis=2)
+    off = np.abs(scaled - np.rint(scaled)).max(axis=2)
+    # A model that had been rounded to fewer bits before is near that grid, too, but not as near.
+    rest = off / levels
+    on_grid = (off <= OFF_GRID) & (rest <= 4 * rest.min(axis=1, keepdims=True) + 1e-6)
     steps = np.where(on_grid.any(axis=1), on_grid.argmax(axis=1) + 1, 0)
     held = steps > 0
     if held.mean() < 0.8:

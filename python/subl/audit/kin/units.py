@@ -39,7 +39,7 @@ LEAST_UNITS = 10
 
 
 @dataclass(frozen=True)
-class Tested:
+class Outcome:
     """What one test says of a pair of models.
 
     Attributes:
@@ -49,6 +49,8 @@ class Tested:
         blocks: how many pairs of blocks it is combined from.
         units: hidden units tested in each.
         reason: why it is not comparable.
+        block_log_p: of each pair of blocks.
+        agreement: Spearman's correlation of units, its mean over the blocks: 1 where all agree.
     """
 
     test: Test
@@ -57,6 +59,7 @@ class Tested:
     units: int = 0
     reason: str | None = None
     block_log_p: tuple[float, ...] = field(default=(), repr=False)
+    agreement: float | None = None
 
     @property
     def log10_p(self) -> float | None:
@@ -66,7 +69,7 @@ class Tested:
 
 def compare_units(
     first: Weights, second: Weights, units: int, seed: int, report: Report = silent
-) -> list[Tested]:
+) -> list[Outcome]:
     """csu and match on all pairs of blocks, at most `units` hidden units of each, drawn by `seed`.
 
     All units of the wider MLP stand against those drawn of the narrower one, so units may have
@@ -77,17 +80,18 @@ def compare_units(
     if not ours or not theirs:
         lacking = first if not ours else second
         reason = f"{lacking.folder} has no MLP of a known kind"
-        return [Tested(test, None, reason=reason) for test in (CSU, MATCH, MATCH_EMBEDDINGS)]
+        return [Outcome(test, None, reason=reason) for test in (CSU, MATCH, MATCH_EMBEDDINGS)]
     if ours[0].units > theirs[0].units:
         first, second, ours, theirs = second, first, theirs, ours
     if ours[0].units < LEAST_UNITS:
         reason = f"{first.folder} has fewer than {LEAST_UNITS} hidden units"
-        return [Tested(test, None, reason=reason) for test in (CSU, MATCH, MATCH_EMBEDDINGS)]
+        return [Outcome(test, None, reason=reason) for test in (CSU, MATCH, MATCH_EMBEDDINGS)]
     same_width = ours[0].width == theirs[0].width
     gated = all(each.gate for each in (*ours, *theirs))
     in_place = _Inputs.directions(ours[0].width, seed) if same_width else None
     embedded = _Inputs.tokens(first, second, seed) if gated else None
     found: dict[Test, list[float]] = {}
+    counted = min(units, ours[0].units)
     steps = sum(each is not None for each in (in_place, embedded)) * min(len(ours), len(theirs))
     done = 0
     for inputs in filter(None, (in_place, embedded)):
@@ -97,10 +101,10 @@ def compare_units(
             by_up = drawn.assigned(*inputs.read(*pair, "up"), signed=False)
             by_gate = drawn.assigned(*inputs.read(*pair, "gate"), signed=True) if gated else None
             if inputs is in_place:
-                found.setdefault(CSU, []).append(drawn.tail(drawn.chosen, by_up))
+                found.setdefault(CSU, []).append(correlation(drawn.chosen, by_up))
             if by_gate is not None:
                 name = MATCH if inputs is in_place else MATCH_EMBEDDINGS
-                found.setdefault(name, []).append(drawn.tail(by_up, by_gate))
+                found.setdefault(name, []).append(correlation(by_up, by_gate))
             done += 1
             report(Progress("kin", done, steps, "blocks"))
     widths = f"the residual streams are {ours[0].width} and {theirs[0].width} wide"
@@ -109,13 +113,18 @@ def compare_units(
         MATCH: "an MLP has no gate" if not gated else widths,
         MATCH_EMBEDDINGS: "an MLP has no gate" if not gated else "they share too few tokens",
     }
-    tested = min(units, ours[0].units)
     return [
-        Tested(test, combined(found[test]), len(found[test]), tested, None, tuple(found[test]))
+        _outcome(test, found[test], counted)
         if test in found
-        else Tested(test, None, reason=reasons[test])
+        else Outcome(test, None, reason=reasons[test])
         for test in (CSU, MATCH, MATCH_EMBEDDINGS)
     ]
+
+
+def _outcome(test: Test, correlations: Sequence[float], units: int) -> Outcome:
+    logs = tuple(log_tail(each, units) for each in correlations)
+    agreement = sum(correlations) / len(correlations)
+    return Outcome(test, combined(logs), len(logs), units, None, logs, agreement)
 
 
 class _Drawn:
@@ -146,9 +155,6 @@ class _Drawn:
         found = np.empty(len(rows), np.int64)
         found[rows] = columns[best]
         return found
-
-    def tail(self, first: NDArray[Any], second: NDArray[Any]) -> float:
-        return log_tail(correlation(first, second), len(self.chosen))
 
 
 class _Inputs:

@@ -10,13 +10,17 @@ from typing import Any
 from subl.audit.kin.merge import LEAST_WEIGHT, Merge
 from subl.audit.kin.nearness import Nearness
 from subl.audit.kin.tails import log10
-from subl.audit.kin.units import CSU, MATCH, MATCH_EMBEDDINGS, Tested
+from subl.audit.kin.units import CSU, MATCH, MATCH_EMBEDDINGS, Outcome, Test
 
 ALPHA = 1e-6
 """Below this p value, times the number of tests, independent initialisation is rejected."""
 
 UNDECIDED = 1e-3
 """From here on nothing is shown; between the two the verdict abstains."""
+
+LEAST_AGREEMENT = 0.25
+"""Of the orders that `match` compares. Independent models that learned from the same rows agree a
+little, which many units make significant; what has one origin agrees by nearly 1."""
 
 MOST_DISTANCE = 0.5
 """Of the parent's norm: what training moves weights by at most where it is called a fine-tune."""
@@ -59,7 +63,7 @@ class Kinship:
 
     first: str
     second: str
-    tests: tuple[Tested, ...]
+    tests: tuple[Outcome, ...]
     nearness: Nearness
     log_p: float | None
     verdict: Verdict
@@ -95,6 +99,7 @@ class Kinship:
                 {
                     "test": each.test,
                     "log10_p": each.log10_p,
+                    "agreement": each.agreement,
                     "blocks": each.blocks,
                     "units": each.units,
                     "not_comparable": each.reason,
@@ -169,20 +174,22 @@ class Parents:
         }
 
 
-def judged(first: str, second: str, tests: tuple[Tested, ...], near: Nearness) -> Kinship:
+def judged(first: str, second: str, tests: tuple[Outcome, ...], near: Nearness) -> Kinship:
     """The verdict on two models."""
     logs = [each.log_p for each in tests if each.log_p is not None]
     log_p = min(0.0, min(logs) + math.log(len(logs))) if logs else None
     return Kinship(first, second, tests, near, log_p, _verdict(tests, near, log_p))
 
 
-def _verdict(tests: tuple[Tested, ...], near: Nearness, log_p: float | None) -> Verdict:
+def _verdict(tests: tuple[Outcome, ...], near: Nearness, log_p: float | None) -> Verdict:
     if near.is_exact:
         return Verdict.EXACT_COPY
-    if log_p is None or math.log(ALPHA) <= log_p <= math.log(UNDECIDED):
+    if log_p is None:
         return Verdict.CANNOT_TELL
     if log_p > math.log(UNDECIDED):
         return Verdict.UNRELATED
+    if not any(_shown(tests, each.test) for each in tests):
+        return Verdict.CANNOT_TELL
     if near.unlike or not _shown(tests, CSU):
         return Verdict.SAME_LINEAGE
     if near.rounded_bits is not None:
@@ -190,11 +197,13 @@ def _verdict(tests: tuple[Tested, ...], near: Nearness, log_p: float | None) -> 
     return Verdict.FINE_TUNE if near.distance <= MOST_DISTANCE else Verdict.SAME_LINEAGE
 
 
-def _shown(tests: tuple[Tested, ...], name: str) -> bool:
-    return any(
-        each.test == name and each.log_p is not None and each.log_p < math.log(ALPHA / len(tests))
-        for each in tests
-    )
+def _shown(tests: tuple[Outcome, ...], name: Test) -> bool:
+    comparable = {each.test: each for each in tests if each.log_p is not None}
+    found = comparable.get(name)
+    if found is None or found.log_p is None or found.agreement is None:
+        return False
+    agrees = name == CSU or found.agreement >= LEAST_AGREEMENT
+    return agrees and found.log_p < math.log(ALPHA / len(comparable))
 
 
 _SENTENCES = {
@@ -217,6 +226,8 @@ def _manner(kinship: Kinship) -> str:
         return f" to {near.rounded_bits} bits"
     if kinship.verdict is Verdict.CANNOT_TELL:
         if kinship.log_p is not None:
+            if kinship.log_p < math.log(ALPHA):
+                return ": units agree a little, as they may after training on the same data"
             return ": the p value is neither small enough nor large enough"
         return ": " + (tests[0].reason or "the models are not comparable")
     if kinship.verdict is not Verdict.SAME_LINEAGE:
