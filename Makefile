@@ -92,7 +92,7 @@ ifeq ($(TORCH),cpu)
 		|| echo "no index with a CPU build of torch is within reach: installing the default build"
 endif
 	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt \
-		--reinstall-package subl-core --editable '.[distill,api,report,demo,docs,dev]'
+		--reinstall-package subl-core --editable '.[distill,api,report,sign,demo,docs,dev]'
 	# Every rank and every test of the command line starts with 5,000 modules: 4.7 s instead of
 	# 11.8 s where Python was told not to write what it compiles. Some packages ship templates
 	# that do not compile.

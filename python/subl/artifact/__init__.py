@@ -30,7 +30,13 @@ from subl.artifact.lineage import LineageNode, lineage
 from subl.artifact.parts import WHOLE, Parts, Slice, balanced, build_parts
 from subl.artifact.seen import Reading, remember, rereading, rereads
 from subl.artifact.spec import PartsSpec, StageSpec
-from subl.artifact.statement import made_here, read_statement, row_counts, spec_record
+from subl.artifact.statement import (
+    artifact_around,
+    made_here,
+    read_statement,
+    row_counts,
+    spec_record,
+)
 
 __all__ = [
     "WHOLE",
@@ -43,6 +49,7 @@ __all__ = [
     "Reading",
     "Slice",
     "StageSpec",
+    "artifact_around",
     "balanced",
     "build",
     "build_parts",

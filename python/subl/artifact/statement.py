@@ -177,6 +177,14 @@ def artifact_digest(path: Path) -> str | None:
     return str(record["predicate"]["buildDefinition"]["internalParameters"]["digest"])
 
 
+def artifact_around(path: Path) -> Path | None:
+    """The artifact that a file, which may not be there yet, is a part of; None: it is in none."""
+    for folder in path.expanduser().resolve().parents:
+        if read_statement(folder) is not None:
+            return folder
+    return None
+
+
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Versions of Python, of subl and its core, and of those packages that are installed."""
     found = {
