@@ -40,6 +40,7 @@ COMMANDS = {
     "lineage": "Trace an artifact to its origins and verify every digest.",
     "kin": "Say whether models share an initialisation.",
     "key": "Make a key to sign with.",
+    "sign": "Sign what artifacts are stated to be.",
     "model": "Turn a GGUF file or a hub name into a model folder.",
     "config": "Show resolved configurations and their schemas.",
     "completion": "Print a script that completes subl's commands in a shell.",

@@ -22,23 +22,34 @@ from subl.artifact.build import (
     open_artifact,
     plan_key,
 )
-from subl.artifact.digest import directory_digest, file_digest, json_digest, json_text
+from subl.artifact.digest import (
+    ENVELOPE,
+    data_digest,
+    directory_digest,
+    file_digest,
+    file_digests,
+    json_digest,
+    json_text,
+)
 from subl.artifact.files import read_notes, sync, write_atomically, written_whole
 from subl.artifact.identity import Identity, identify
 from subl.artifact.inputs import input_digest
-from subl.artifact.lineage import LineageNode, lineage
+from subl.artifact.lineage import LineageNode, artifacts_in, compare, lineage
 from subl.artifact.parts import WHOLE, Parts, Slice, balanced, build_parts
 from subl.artifact.seen import Reading, remember, rereading, rereads
 from subl.artifact.spec import PartsSpec, StageSpec
 from subl.artifact.statement import (
     artifact_around,
     made_here,
+    parse_statement,
     read_statement,
     row_counts,
     spec_record,
+    stage_of,
 )
 
 __all__ = [
+    "ENVELOPE",
     "WHOLE",
     "Artifact",
     "Identity",
@@ -50,13 +61,17 @@ __all__ = [
     "Slice",
     "StageSpec",
     "artifact_around",
+    "artifacts_in",
     "balanced",
     "build",
     "build_parts",
     "check_out",
+    "compare",
+    "data_digest",
     "difference_between",
     "directory_digest",
     "file_digest",
+    "file_digests",
     "identify",
     "input_digest",
     "json_digest",
@@ -64,6 +79,7 @@ __all__ = [
     "lineage",
     "made_here",
     "open_artifact",
+    "parse_statement",
     "plan_key",
     "read_notes",
     "read_statement",
@@ -72,6 +88,7 @@ __all__ = [
     "rereads",
     "row_counts",
     "spec_record",
+    "stage_of",
     "sync",
     "write_atomically",
     "written_whole",

@@ -17,8 +17,11 @@ from typing import Any
 from subl.artifact.identity import Identity
 from subl.errors import InputError
 
+ENVELOPE = "statement.dsse.json"
+"""Signatures over an artifact's statement: they come later, so the statement does not know them."""
+
 RECORDS = frozenset(
-    {"spec.json", "result.json", "statement.json", "metrics.ndjson", "condition.path"}
+    {"spec.json", "result.json", "statement.json", ENVELOPE, "metrics.ndjson", "condition.path"}
 )
 """Files that say how an artifact was made, with times, or where what it refers to is. They are no
 part of its digest: made again, or in another place, it is the same."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import subl_core
 
 from subl.artifact.digest import (
+    ENVELOPE,
     data_digest,
     directory_digest,
     file_digest,
@@ -86,6 +87,18 @@ def lineage(path: Path) -> LineageNode:
     name = path.resolve().name
     if (node := _artifact(name, path, seen)) is not None:
         return node
+    found = artifacts_in(path)
+    artifacts = tuple(_node(folder.name, folder, None, seen) for folder in found)
+    digest = listing_digest({node.name: node.digest for node in artifacts})
+    return LineageNode(name, str(path), "run", digest, (), artifacts)
+
+
+def artifacts_in(path: Path) -> list[Path]:
+    """The artifacts in a folder, such as that of a run, sorted.
+
+    Raises:
+        InputError: there is none.
+    """
     folders = sorted(file.parent for file in path.glob("*/statement.json"))
     found = [folder for folder in folders if read_statement(folder) is not None]
     if not found:
@@ -93,9 +106,7 @@ def lineage(path: Path) -> LineageNode:
             f"{path} is no artifact: nothing states what its files should be",
             hint="give what a stage of subl made, or the folder of a run",
         )
-    artifacts = tuple(_node(folder.name, folder, None, seen) for folder in found)
-    digest = listing_digest({node.name: node.digest for node in artifacts})
-    return LineageNode(name, str(path), "run", digest, (), artifacts)
+    return found
 
 
 def _node(
@@ -123,9 +134,34 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
     record = read_statement(path) if path.is_dir() else None
     if record is None:
         return None
+    digest, problems = compare(path, record)
+    kind, format_version = stage_of(record)
+    return LineageNode(
+        name=name,
+        path=str(path),
+        kind=kind,
+        digest=digest,
+        problems=tuple(problems),
+        inputs=tuple(
+            _node(
+                each["name"],
+                Path(os.path.normpath(path.parent / each["uri"])),
+                each["digest"]["sha256"],
+                seen,
+            )
+            for each in record["predicate"]["buildDefinition"]["resolvedDependencies"]
+        ),
+        format_version=format_version,
+    )
+
+
+def compare(path: Path, record: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Read all files of an artifact: the digest of its data as it is now, and in what they are not
+    what `record`, its statement, says."""
     stated = {subject["name"]: subject["digest"]["sha256"] for subject in record["subject"]}
     found = file_digests(path)
-    del found["statement.json"]
+    for name in ("statement.json", ENVELOPE):
+        found.pop(name, None)
     problems = [f"{file} is missing" for file in sorted(stated.keys() - found.keys())]
     problems += [f"{file} was added" for file in sorted(found.keys() - stated.keys())]
     problems += [
@@ -142,26 +178,9 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
     definition = record["predicate"]["buildDefinition"]
     if definition["internalParameters"]["digest"] != data_digest(stated):
         problems.append("statement.json states another digest than its files have")
-    kind, format_version = stage_of(record)
     if _spec_of(path) != spec_record(record):
         problems.append("statement.json and spec.json disagree")
-    return LineageNode(
-        name=name,
-        path=str(path),
-        kind=kind,
-        digest=data_digest(found),
-        problems=tuple(problems),
-        inputs=tuple(
-            _node(
-                each["name"],
-                Path(os.path.normpath(path.parent / each["uri"])),
-                each["digest"]["sha256"],
-                seen,
-            )
-            for each in definition["resolvedDependencies"]
-        ),
-        format_version=format_version,
-    )
+    return data_digest(found), problems
 
 
 def _other_rows(artifact: Path, file: str, rows: int) -> str | None:

@@ -115,10 +115,13 @@ def read_statement(path: Path) -> dict[str, Any] | None:
         InputError: it is no JSON, or one of subl's and lacks what each of them says.
     """
     file = path / "statement.json"
-    if not file.is_file():
-        return None
+    return parse_statement(file.read_bytes(), file) if file.is_file() else None
+
+
+def parse_statement(data: bytes, file: Path) -> dict[str, Any] | None:
+    """The statement that is `data`, of a file that messages name; otherwise as `read_statement`."""
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(data.decode())
         if not _is_ours(record):
             return None
         record["predicate"]["buildDefinition"]["internalParameters"]["digest"]

@@ -1,0 +1,122 @@
+"""A DSSE envelope over an artifact's statement: `statement.dsse.json` beside `statement.json`.
+
+The payload is that file's bytes, so that who knows nothing of envelopes reads the statement as
+before. Each key signs it once; the envelope has the signatures of all. Format: DSSE 1.0 with the
+payload type of in-toto, as `securesystemslib` writes and reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from subl.artifact import ENVELOPE, compare, parse_statement, write_atomically
+from subl.errors import InputError
+from subl.extras import require
+from subl.sign.contents import OWN, is_inside, uncovered
+from subl.sign.keys import load_private
+
+if TYPE_CHECKING:
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import SSlibKey
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+
+
+def sign_artifact(artifact: Path, key: Path) -> tuple[str, bool]:
+    """Sign the statement of an artifact with a private key: the key's id, and whether its signature
+    is new. One that is there stays, as do those of other keys.
+
+    Raises:
+        InputError: the artifact is not what its statement says; or there is an envelope over
+            another statement.
+    """
+    signer = load_private(key)
+    from securesystemslib.dsse import Envelope
+
+    statement, file = artifact / "statement.json", artifact / ENVELOPE
+    payload = _read(statement)
+    if wrong := problems(artifact, payload):
+        raise InputError(
+            f"{artifact} is not what its statement says, and is not signed: {'; '.join(wrong)}",
+            hint="make it again, or restore what was changed",
+        )
+    envelope = read_envelope(file) if file.exists() else Envelope(payload, PAYLOAD_TYPE, {})
+    if (envelope.payload, envelope.payload_type) != (payload, PAYLOAD_TYPE):
+        raise InputError(
+            f"{file} signs another statement than {statement}",
+            hint="see who signed what; to sign the statement that is there, remove the envelope",
+        )
+    identity = signer.public_key.keyid
+    if identity in valid(envelope, {identity: signer.public_key}):
+        return identity, False
+    envelope.sign(signer)
+    write_atomically(file, f"{json.dumps(envelope.to_dict(), indent=2)}\n")
+    return identity, True
+
+
+def problems(artifact: Path, statement: bytes) -> list[str]:
+    """In what an artifact is not what the bytes of its statement say; every file is read.
+
+    Raises:
+        InputError: they are no statement, or one of nothing that a stage of subl made.
+    """
+    file = artifact / "statement.json"
+    record = parse_statement(statement, file)
+    if record is None:
+        raise InputError(
+            f"{file} is no statement of a stage of subl",
+            hint="to sign a model or a data set that subl did not make, give --format oms",
+        )
+    wrong = uncovered(artifact, OWN)
+    if record.get("predicateType") != PREDICATE_TYPE:
+        wrong.append(f"its statement is of an unknown kind: {record.get('predicateType')!r:.80}")
+    names = [subject["name"] for subject in record["subject"]]
+    wrong += [f"{name} leads out of it" for name in names if not is_inside(name)]
+    return wrong or compare(artifact, record)[1]
+
+
+def read_envelope(file: Path) -> Envelope:
+    """An envelope as it lies there, with nothing verified: its payload is bytes, no more.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    require("sign", "securesystemslib", "cryptography", what="signing")
+    from securesystemslib.dsse import Envelope
+
+    try:
+        return Envelope.from_dict(json.loads(_read(file)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{file} is no envelope of signatures", hint="restore it, or have it signed again"
+        ) from error
+
+
+def valid(envelope: Envelope, keys: Mapping[str, SSlibKey]) -> set[str]:
+    """The names of those keys by which there is a signature over the payload that holds."""
+    from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
+
+    found, signed = set(), envelope.pae()
+    for name, key in keys.items():
+        signature = envelope.signatures.get(key.keyid)
+        if signature is None:
+            continue
+        try:
+            key.verify_signature(signature, signed)
+        except (UnverifiedSignatureError, VerificationError):
+            continue
+        found.add(name)
+    return found
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot read {file}: {error.strerror}", hint="give what a stage of subl made"
+        ) from error
