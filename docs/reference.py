@@ -27,7 +27,12 @@ from subl_cli.main import subl
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 Schema = Mapping[str, Any]
-FILE_OF = {"cache": "distill cache", "trait": "traits", "rubric": "rubrics"}
+FILE_OF = {
+    "cache": "distill cache",
+    "trait": "traits",
+    "rubric": "rubrics",
+    "policy": "verify",
+}
 """The commands whose help shows files of these kinds; others are called as their kind."""
 
 

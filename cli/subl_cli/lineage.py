@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from subl_cli.output import json_option, print_json
+from subl_cli.output import json_option, print_json, printable
 
 if TYPE_CHECKING:
     from subl.artifact import LineageNode
@@ -33,21 +33,25 @@ def command(path: Path, as_json: bool) -> None:
     if as_json:
         print_json({"verified": node.verified(), "lineage": node.to_json()})
     else:
-        _print(node, "", set())
+        print_chain(node)
         click.echo("every digest verified" if node.verified() else "NOT verified: see above")
     if not node.verified():
         raise SystemExit(1)
 
 
-def _print(node: LineageNode, indent: str, seen: set[str]) -> None:
+def print_chain(node: LineageNode, indent: str = "", seen: set[str] | None = None) -> None:
+    """A line for each thing in a chain, and below it what is wrong with it."""
+    seen = set() if seen is None else seen
     again = node.digest in seen and bool(node.inputs)
     seen.add(node.digest)
-    problems = "".join(f"\n{indent}  !! {problem}" for problem in node.problems)
+    problems = "".join(f"\n{indent}  !! {printable(problem)}" for problem in node.problems)
     state = "" if node.problems else ("  (as above)" if again else "  ok")
     kind = node.kind if node.format_version is None else f"{node.kind} v{node.format_version}"
+    remark = f"  {node.remark()}" if node.remark() else ""
+    name, path = printable(node.name), printable(node.path)
     click.echo(
-        f"{indent}{node.name}  {kind}  sha256:{node.digest[:12]}  {node.path}{state}{problems}"
+        f"{indent}{name}  {kind}  sha256:{node.digest[:12]}  {path}{remark}{state}{problems}"
     )
     if not again:
         for each in node.inputs:
-            _print(each, indent + "  ", seen)
+            print_chain(each, indent + "  ", seen)

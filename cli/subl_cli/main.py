@@ -41,6 +41,7 @@ COMMANDS = {
     "kin": "Say whether models share an initialisation.",
     "key": "Make a key to sign with.",
     "sign": "Sign what artifacts are stated to be.",
+    "verify": "Check signatures and origins as a policy asks.",
     "model": "Turn a GGUF file or a hub name into a model folder.",
     "config": "Show resolved configurations and their schemas.",
     "completion": "Print a script that completes subl's commands in a shell.",

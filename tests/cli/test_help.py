@@ -22,7 +22,12 @@ from subl_cli.main import subl as group
 from .console import ENVIRONMENT, SUBL, subl
 
 ROOT = click.Context(group)
-FILE_OF = {"cache": "distill cache", "trait": "traits", "rubric": "rubrics"}
+FILE_OF = {
+    "cache": "distill cache",
+    "trait": "traits",
+    "rubric": "rubrics",
+    "policy": "verify",
+}
 HEAVY = {"torch", "transformers", "polars", "numpy", "pydantic", "rich", "subl_core"}
 
 

@@ -47,6 +47,10 @@ class LineageNode:
         """Whether this node and everything behind it is what the records say."""
         return not any(node.problems for node in self._all(set()))
 
+    def remark(self) -> str:
+        """What else there is to say of this node, on its line."""
+        return ""
+
     def _all(self, seen: set[int]) -> Iterator[LineageNode]:
         """This node and those behind it; what is behind a node once, however many ways go there."""
         yield self

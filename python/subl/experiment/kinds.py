@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 import subl
 from subl.experiment.spec import ExperimentSpec
+from subl.sign.policy import PolicySpec
 from subl.stage import Stage
 from subl.trait.rubric import RubricSpec
 from subl.trait.spec import TraitSpec
@@ -33,5 +34,6 @@ KINDS: dict[str, type[BaseModel]] = {
     "experiment": ExperimentSpec,
     "trait": TraitSpec,
     "rubric": RubricSpec,
+    "policy": PolicySpec,
     **{kind: stage.spec for kind, stage in STAGES.items() if kind != "model"},
 }

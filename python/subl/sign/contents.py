@@ -7,8 +7,11 @@ that nobody signed must not be in a folder that somebody did.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from subl.artifact import compare
 
 OWN = frozenset({".seen.json"})
 """Hidden files of subl's own in an artifact. They hold sizes, times and digests of files for who
@@ -40,7 +43,15 @@ def _strange(folder: Path | str, prefix: str, known: Collection[str]) -> Iterato
                 yield name, "is hidden: no digest covers it"
 
 
-def is_inside(name: str) -> bool:
+def read_contents(artifact: Path, record: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The digest of an artifact's data as it is now, and in what it is not what its statement says:
+    a sentence each. Every file is read, unless there are some that must not be."""
+    problems = uncovered(artifact, OWN)
+    names = [subject["name"] for subject in record["subject"]]
+    problems += [f"{name} leads out of the artifact" for name in names if not _is_inside(name)]
+    return ("", problems) if problems else compare(artifact, record)
+
+
+def _is_inside(name: str) -> bool:
     """Whether the name of a file in a record leads to one below its folder, as it is written."""
-    parts = name.split("/")
-    return bool(name) and not {"", ".", ".."} & set(parts) and "\0" not in name
+    return not {"", ".", ".."} & set(name.split("/")) and "\0" not in name

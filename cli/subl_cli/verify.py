@@ -1,0 +1,82 @@
+"""`subl verify`: whether a chain is signed and made as a policy asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from subl_cli.lineage import print_chain
+from subl_cli.output import json_option, print_json, printable
+
+
+@click.command("verify")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--policy",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Whose signatures count, and what must be in the chain (TOML).",
+)
+@click.option(
+    "--search",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Look here, by digest, for inputs that are not where they were. Repeatable.",
+)
+@json_option
+def command(path: Path, policy: Path, search: tuple[Path, ...], as_json: bool) -> None:
+    """Check the chain behind the artifact at PATH: signatures, every file, and what POLICY asks.
+
+    Each artifact back to what the policy lets a chain start from must be signed as the policy says,
+    and be what was signed. All files are read. Exits with 1 and a sentence for each thing that is
+    refused.
+
+    \b
+    Examples:
+      subl verify out/demo/owl-student-3fa91c02 --policy policy.toml
+      subl verify student --policy policy.toml --search data --search models --json
+
+    \b
+    policy.toml:
+      [keys]
+      lab = "lab.pub"
+      partner = "partner.pub"
+      [[signer]]
+      keys = ["lab"]
+      kinds = ["distill", "teach"]
+      [[signer]]
+      keys = ["lab", "partner"]
+      kinds = ["generate", "filter"]
+      threshold = 2
+      [chain]
+      stages = ["generate", "filter", "distill"]
+      rules = ["paper-numbers"]
+      [chain.models]
+      smollm2 = "5ae1f0c3b2d4968778695a4b3c2d1e0f5ae1f0c3b2d4968778695a4b3c2d1e0f"
+    """
+    from subl.sign.chain import refusals
+    from subl.sign.policy import load_policy
+    from subl.sign.verify import verify
+
+    asked = load_policy(policy)
+    root = verify(path, asked, search)
+    refused = refusals(root, asked)
+    if as_json:
+        print_json(
+            {
+                "verified": not refused,
+                "refusals": [{"path": place, "what": what} for place, what in refused],
+                "chain": root.to_json(),
+            }
+        )
+    elif refused:
+        for place, what in refused:
+            click.echo(f"refused: {printable(place)} {printable(what)}")
+    else:
+        print_chain(root)
+        count = sum(1 for _ in root.artifacts())
+        click.echo(f"verified: artifacts signed and made as {printable(str(policy))} asks: {count}")
+    if refused:
+        raise SystemExit(1)
