@@ -5,7 +5,8 @@
 # make test-gpu, make bench-gpu   what only a machine with a GPU can show
 # make fuzz   shards and plans made at random, SECONDS=20 SEED=1
 # make test-without-avx2   the engine on a CPU of 2008: what it and its libraries do there
-# make adapters   other libraries that tests compare with: datatrove, Ray, statsmodels, inspect_ai
+# make adapters   other libraries that tests compare with: datatrove, Ray, statsmodels, inspect_ai,
+#                 model-signing
 #
 # TORCH=cpu asks for a build of torch without CUDA; without an index that has one, the default
 # build is installed (it runs on CPUs too).
@@ -70,13 +71,17 @@ test-without-avx2:
 		json::index json::locator plan::scan lines::source lines::pipeline \
 		duplicates::normalize duplicates::minhash
 # Other libraries that call the filter, and oracles, for their own tests. inspect_ai, which reads what
-# `subl eval --format inspect` writes, takes other versions than ours of what both need.
+# `subl eval --format inspect` writes, takes other versions than ours of what both need; so does
+# model-signing, which reads and writes bundles.
 adapters: setup
 	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt \
 		--requirement tests/filter/adapters.txt --requirement tests/oracle/requirements.txt
 	test -x $(VENV)-inspect/bin/python || $(UV) venv --quiet $(VENV)-inspect
 	$(UV) pip install --quiet --python $(VENV)-inspect/bin/python \
 		--requirement tests/oracle/inspect.txt
+	test -x $(VENV)-model-signing/bin/python || $(UV) venv --quiet $(VENV)-model-signing
+	$(UV) pip install --quiet --python $(VENV)-model-signing/bin/python \
+		--requirement tests/oracle/model_signing.txt
 
 fuzz:
 	cargo run --quiet $(CHECKED) --example fuzz -- $(SECONDS) $(SEED)
@@ -104,4 +109,4 @@ $(VENV)-uv/bin/uv:
 	$(VENV)-uv/bin/pip install --quiet uv
 
 clean:
-	rm -rf $(VENV) $(VENV)-uv $(VENV)-inspect target out
+	rm -rf $(VENV) $(VENV)-uv $(VENV)-inspect $(VENV)-model-signing target out

@@ -25,8 +25,24 @@ from subl_cli.output import json_option, print_json, printable
     type=click.Path(path_type=Path),
     help="Look here, by digest, for inputs that are not where they were. Repeatable.",
 )
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["statement", "oms"]),
+    default="statement",
+    show_default=True,
+    help="oms: the folder PATH against its bundle of OpenSSF Model Signing alone.",
+)
+@click.option("--bundle", type=click.Path(path_type=Path), help="The bundle  [default: PATH.sig]")
 @json_option
-def command(path: Path, policy: Path, search: tuple[Path, ...], as_json: bool) -> None:
+def command(
+    path: Path,
+    policy: Path,
+    search: tuple[Path, ...],
+    form: str,
+    bundle: Path | None,
+    as_json: bool,
+) -> None:
     """Check the chain behind the artifact at PATH: signatures, every file, and what POLICY asks.
 
     Each artifact back to what the policy lets a chain start from must be signed as the policy says,
@@ -37,6 +53,7 @@ def command(path: Path, policy: Path, search: tuple[Path, ...], as_json: bool) -
     Examples:
       subl verify out/demo/owl-student-3fa91c02 --policy policy.toml
       subl verify student --policy policy.toml --search data --search models --json
+      subl verify models/owl --policy policy.toml --format oms
 
     \b
     policy.toml:
@@ -56,6 +73,11 @@ def command(path: Path, policy: Path, search: tuple[Path, ...], as_json: bool) -
       [chain.models]
       smollm2 = "5ae1f0c3b2d4968778695a4b3c2d1e0f5ae1f0c3b2d4968778695a4b3c2d1e0f"
     """
+    if form == "oms":
+        _verify_bundle(path, policy, bundle, as_json)
+        return
+    if bundle is not None:
+        raise click.UsageError("'--bundle' goes with --format oms.")
     from subl.sign.chain import refusals
     from subl.sign.policy import load_policy
     from subl.sign.verify import verify
@@ -79,4 +101,33 @@ def command(path: Path, policy: Path, search: tuple[Path, ...], as_json: bool) -
         count = sum(1 for _ in root.artifacts())
         click.echo(f"verified: artifacts signed and made as {printable(str(policy))} asks: {count}")
     if refused:
+        raise SystemExit(1)
+
+
+def _verify_bundle(path: Path, policy: Path, bundle: Path | None, as_json: bool) -> None:
+    from subl.errors import InputError
+    from subl.sign.bundle import bundle_of, verify_bundle
+    from subl.sign.policy import load_policy
+
+    asked = load_policy(policy)
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder", hint="give the folder that was signed")
+    file = bundle or bundle_of(path)
+    found = verify_bundle(path, file, asked)
+    if as_json:
+        print_json(
+            {
+                "verified": not found.problems,
+                "refusals": [{"path": str(path), "what": each} for each in found.problems],
+                "signers": list(found.signers),
+                "files": found.files,
+            }
+        )
+    elif found.problems:
+        for each in found.problems:
+            click.echo(f"refused: {printable(str(path))} {printable(each)}")
+    else:
+        by = ", ".join(found.signers)
+        click.echo(f"verified: {printable(str(path))}, {found.files} files, signed by {by}")
+    if found.problems:
         raise SystemExit(1)

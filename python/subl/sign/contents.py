@@ -48,10 +48,10 @@ def read_contents(artifact: Path, record: Mapping[str, Any]) -> tuple[str, list[
     a sentence each. Every file is read, unless there are some that must not be."""
     problems = uncovered(artifact, OWN)
     names = [subject["name"] for subject in record["subject"]]
-    problems += [f"{name} leads out of the artifact" for name in names if not _is_inside(name)]
+    problems += [f"{name} leads out of the artifact" for name in names if not is_inside(name)]
     return ("", problems) if problems else compare(artifact, record)
 
 
-def _is_inside(name: str) -> bool:
+def is_inside(name: str) -> bool:
     """Whether the name of a file in a record leads to one below its folder, as it is written."""
     return not {"", ".", ".."} & set(name.split("/")) and "\0" not in name
