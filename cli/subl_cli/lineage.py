@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 
 @click.command("lineage")
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "cyclonedx"]),
+    default="text",
+    show_default=True,
+    help="cyclonedx: a bill of materials, CycloneDX 1.7 in JSON, of a chain that is verified.",
+)
 @json_option
-def command(path: Path, as_json: bool) -> None:
+def command(path: Path, form: str, as_json: bool) -> None:
     """Print the chain behind an artifact back to its origins, checking every file's digest.
 
     Exits with 1 where a file is missing, was added, or is not what the records say.
@@ -26,11 +34,16 @@ def command(path: Path, as_json: bool) -> None:
       subl lineage out/demo/owl-student-3fa91c02
       subl lineage out/demo                              # all artifacts of a run
       subl lineage out/demo/owl-student-3fa91c02 --json
+      subl lineage out/demo/owl-student-3fa91c02 --format cyclonedx > owl-student.cdx.json
     """
     from subl.artifact import lineage
 
     node = lineage(path)
-    if as_json:
+    if form == "cyclonedx" and node.verified():
+        from subl.bill import cyclonedx
+
+        click.echo(cyclonedx(node))
+    elif as_json:
         print_json({"verified": node.verified(), "lineage": node.to_json()})
     else:
         print_chain(node)

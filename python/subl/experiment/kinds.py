@@ -37,3 +37,23 @@ KINDS: dict[str, type[BaseModel]] = {
     "policy": PolicySpec,
     **{kind: stage.spec for kind, stage in STAGES.items() if kind != "model"},
 }
+
+
+def gives_rows(kind: str) -> bool:
+    """Whether artifacts of a stage hold rows, as do those of `subl shards`, which is in no
+    experiment."""
+    return kind not in STAGES or STAGES[kind].gives == "rows"
+
+
+def takes(kind: str, name: str) -> str:
+    """What an input of a stage's artifact holds, by its name in the statement: `model`, `rows`,
+    `cache`, ..., or `prompts`. Models and caches have the names that a stage gives them; where rows
+    are files, they have their own."""
+    if kind == "model":
+        return kind
+    for each in (name, name.rpartition("-")[0]) if kind in STAGES else ():
+        if each == "prompts":
+            return each
+        if each in STAGES[kind].inputs:
+            return STAGES[kind].inputs[each].takes
+    return "rows"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from subl.experiment.kinds import STAGES
+from subl.experiment.kinds import gives_rows, takes
 from subl.sign.policy import Policy
 from subl.sign.verify import ORIGIN, Link
 
@@ -25,7 +25,7 @@ def refusals(root: Link, policy: Policy) -> list[Refusal]:
     begun: set[tuple[str, frozenset[str]]] = set()
     for artifact in root.artifacts():
         found += _starts(artifact, policy)
-        if not _gives_rows(artifact.kind):
+        if not gives_rows(artifact.kind):
             for link in _rows_of(artifact):
                 found += _ways(link, policy, frozenset(), begun)
         elif artifact is root:
@@ -47,7 +47,7 @@ def _starts(artifact: Link, policy: Policy) -> Iterator[Refusal]:
         assert isinstance(link, Link)
         if link.kind != ORIGIN or link.problems:
             continue
-        if _role(artifact.kind, link.name) == "model":
+        if takes(artifact.kind, link.name) == "model":
             if link.digest not in models:
                 yield link.path, "is used as a model, and the policy lists it among the files"
         elif link.digest not in files:
@@ -101,27 +101,6 @@ def _rows_of(link: Link) -> list[Link]:
     found = []
     for each in link.inputs:
         assert isinstance(each, Link)
-        if _role(link.kind, each.name) == "rows":
+        if takes(link.kind, each.name) == "rows":
             found.append(each)
     return found
-
-
-def _gives_rows(kind: str) -> bool:
-    """Stages of `subl shards` are no stages of experiments; what they make is rows."""
-    return kind not in STAGES or STAGES[kind].gives == "rows"
-
-
-def _role(kind: str, name: str) -> str:
-    """What an input holds: models and caches have the names that a stage gives them, and files of
-    rows their own."""
-    if kind == "model":
-        return kind
-    if kind not in STAGES:
-        return "rows"
-    inputs = STAGES[kind].inputs
-    for each in (name, name.rpartition("-")[0]):
-        if each == "prompts":
-            return "prompts"
-        if each in inputs:
-            return inputs[each].takes
-    return "rows"
