@@ -124,8 +124,14 @@ def reword(artifact: Path, old: str, new: str) -> None:
         (lambda made: (made / "link").symlink_to("text.txt"), "link is a symbolic link"),
         (lambda made: (made / "folder").symlink_to("copy"), "folder is a symbolic link"),
         (lambda made: reword(made, "slsa.dev/provenance", "example.org"), "of an unknown kind"),
-        (lambda made: reword(made, '"text.txt"', '"../text.txt"'), "../text.txt leads out of it"),
-        (lambda made: reword(made, '"text.txt"', '"/text.txt"'), "/text.txt leads out of it"),
+        (
+            lambda made: reword(made, '"text.txt"', '"../text.txt"'),
+            "../text.txt leads out of the artifact",
+        ),
+        (
+            lambda made: reword(made, '"text.txt"', '"/text.txt"'),
+            "/text.txt leads out of the artifact",
+        ),
     ],
 )
 def test_what_is_not_what_it_says_is_not_signed(

@@ -90,6 +90,7 @@ class _Walk:
     def artifact(self, name: str, path: Path) -> Link:
         place = path.resolve()
         if place not in self._seen:
+            self._seen[place] = Link(name, str(path), REFUSED, "", ("is made from itself",))
             self._seen[place] = self._artifact(name, path)
         return replace(self._seen[place], name=name, path=str(path))
 
