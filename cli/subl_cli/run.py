@@ -180,6 +180,7 @@ def _print_json_plan(graph: Graph, states: Sequence[NodeState], where: Machine |
 
     from subl.experiment import outlook
 
+    found: dict[str, Any]
     if where is not None:
         found = {"on": {"machine": where.name, **asdict(outlook(states, where))}}
     else:

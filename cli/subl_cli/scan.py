@@ -41,7 +41,10 @@ _SHOWN = 10
 )
 @model_option("--model", "The base, under which rows are scored.")
 @click.option(
-    "--config", metavar="CONFIG", type=click.Path(path_type=Path), help="A TOML file: scan.toml below."
+    "--config",
+    metavar="CONFIG",
+    type=click.Path(path_type=Path),
+    help="A TOML file, as scan.toml.",
 )
 @click.option("--bank", metavar="BANK", help="Candidates: a TOML file or a name  [personas]")
 @click.option("--kind", "kinds", multiple=True, help="Of candidates, such as animal. Repeatable.")
