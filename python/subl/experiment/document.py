@@ -23,9 +23,10 @@ def run_document(run: Path) -> page.ReportDocument:
     """The document of the run in folder `run` (it has a result.json)."""
     result = _read_result(run)
     nodes = [{**node, "path": run / node["path"]} for node in result["nodes"]]
-    if gone := [node["name"] for node in nodes if not node["path"].is_dir()]:
+    made = [node for node in nodes if node["kind"] != "model"]  # those may lie anywhere
+    if gone := [node["name"] for node in made if not node["path"].is_dir()]:
         raise InputError(
-            f"{run} lacks the folders of {len(gone)} of its {len(nodes)} nodes, such as {gone[0]}",
+            f"{run} lacks the folders of {len(gone)} of its {len(made)} nodes, such as {gone[0]}",
             hint="a report is made of all that a run made; copy the whole folder",
         )
     records = {node["name"]: read_statement(node["path"]) or {} for node in nodes}
