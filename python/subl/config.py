@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -143,9 +143,14 @@ def _keys(schema: object) -> set[str]:
 def _nearest(name: str, known: Collection[str]) -> str:
     if name in known:
         return "; it belongs in another table"
+    return meant(name, known)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What may have been meant by an unknown name, for the end of a sentence; or nothing."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, 1)
+    near = get_close_matches(name, list(known), 1)
     return f"; did you mean `{near[0]}`?" if near else ""
 
 

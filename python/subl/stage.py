@@ -40,7 +40,7 @@ def input_names(spec: StageSpec, given: Given) -> dict[str, Path]:
     return {
         name if single else f"{name}-{index}": path
         for name, paths in given.items()
-        for single in [name not in ("rows", "prompts")]
+        for single in [name not in ("rows", "prompts", "reference")]
         for index, path in enumerate(paths)
     }
 

@@ -31,13 +31,6 @@ def _make(spec: ScanSpec, given: Given, out: Path, name: str, report: Report) ->
     )
 
 
-def _names(spec: ScanSpec, given: Given) -> dict[str, Path]:
-    named = {"model": given["model"][0]}
-    for part in ("rows", "reference"):
-        named |= {f"{part}-{number}": path for number, path in enumerate(given.get(part, ()))}
-    return named
-
-
 def _cost(spec: ScanSpec, size: ModelSize, rows: Rows) -> Work:
     """As if nobody were dropped."""
     count = min(spec.rows, rows.count) * len(spec.bank.candidates(spec.kinds))
@@ -62,7 +55,6 @@ SCAN = Stage(
         "reference": Input("rows", "Sets of clean rows, each by itself.", False, many=True),
     },
     _make,
-    names=_names,
     cost=_cost,
     room=_room,
     detail=_detail,

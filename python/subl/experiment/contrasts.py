@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from itertools import product
 
+from subl.config import meant
 from subl.errors import ConfigError
 from subl.evaluate import (
     Comparison,
@@ -264,9 +264,7 @@ def _checked(graph: Graph, evaluation: str, ref: Ref) -> Ref:
         )
     for axis in ref.further:
         if axis not in graph.spec.axes:
-            near = get_close_matches(axis, graph.spec.axes, 1)
-            meant = f"; did you mean `{near[0]}`?" if near else ""
-            raise ConfigError(f"no axis `{axis}`{meant}")
+            raise ConfigError(f"no axis `{axis}`{meant(axis, graph.spec.axes)}")
         if axis not in graph.axes(evaluation, ref.stage):
             raise ConfigError(f"{ref.stage} does not vary over {axis}")
     return ref

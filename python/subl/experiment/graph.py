@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from subl.artifact import StageSpec, json_digest
-from subl.config import validated
+from subl.config import meant, validated
 from subl.errors import ConfigError
 from subl.experiment.kinds import KINDS, STAGES
 from subl.experiment.spec import (
@@ -397,6 +397,4 @@ def _keys(kind: str) -> str:
 
 
 def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:
-    near = get_close_matches(name, known, 1)
-    meant = f"; did you mean `{near[0]}`?" if near else ""
-    return f"unknown {what} `{name}`{meant} (known: {', '.join(known)})"
+    return f"unknown {what} `{name}`{meant(name, known)} (known: {', '.join(known)})"

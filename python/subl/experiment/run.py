@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from subl.artifact import made_here
 from subl.artifact.lease import HeldError, holder, leased
 from subl.cluster.placement import placement
+from subl.config import meant
 from subl.cost import Room
 from subl.errors import BusyError, ConfigError, DependencyError, StageError, StoppedError, SublError
 from subl.experiment.contrasts import planned
@@ -240,10 +240,8 @@ def _chosen(folder: Folder, only: Sequence[str]) -> list[Node]:
     wanted: set[Node] = set()
     for name in only:
         if name not in named:
-            near = get_close_matches(name, named, 1)
-            meant = f"; did you mean `{near[0]}`?" if near else ""
             raise ConfigError(
-                f"no node or stage `{name}`{meant}",
+                f"no node or stage `{name}`{meant(name, named)}",
                 hint="--dry-run lists the nodes of an experiment",
             )
         wanted.update(named[name])

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ def decoded(
         range(len(prompts)), key=lambda place: (len(prompts[place]), prompts[place]), reverse=True
     )
     waiting, running = deque(order), list[int]()
-    batch = _Batch(model, _common(prompts), min(batch_rows, len(prompts)))
+    batch = _Batch(model, common([each[:-1] for each in prompts]), min(batch_rows, len(prompts)))
     group = min(batch.most, max(2, batch.most // _GROUPS))
 
     def left() -> Iterator[int]:
@@ -86,10 +86,42 @@ def decoded(
             yield from left()
 
 
-def _common(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """What all of them begin with; of each a token at least is left."""
-    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
+def common(texts: Sequence[Sequence[int]]) -> list[int]:
+    """What all of them begin with."""
+    columns = zip(*texts, strict=False)
     return [column[0] for column in takewhile(lambda column: len({*column}) == 1, columns)]
+
+
+def repeated(cache: Cache, rows: int) -> DynamicCache:
+    """Keys and values of one text, for so many rows that go on with it."""
+    found = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        pair = (each.expand(rows, -1, -1, -1) for each in (layer.keys, layer.values))
+        found.update(*pair, index)
+    return found
+
+
+def logits_behind(
+    model: PreTrainedModel,
+    takes: Collection[str],
+    given: Mapping[str, Any],
+    kept: int,
+    ids: Tensor | None,
+) -> Tensor:
+    """Logits behind the last `kept` tokens, of `ids` or of all: `[rows, kept, ids]`.
+
+    Args:
+        takes: what its forward pass takes; else nothing is given.
+    """
+    on = inputs_device(model)
+    taken = {
+        name: each.to(on) if isinstance(each, torch.Tensor) else each
+        for name, each in {**given, "logits_to_keep": kept}.items()
+        if name in takes
+    }
+    with some_logits(model, ids) as only_these:
+        logits: Tensor = model(**taken).logits[:, -kept:]
+    return logits if ids is None or only_these else logits[..., ids.to(logits.device)]
 
 
 class _Batch:
@@ -118,10 +150,7 @@ class _Batch:
         lengths = torch.tensor([len(each) for each in distinct])
         longest, shortest = int(lengths.max()), int(lengths.min())
         columns = torch.arange(longest)[None]
-        read = DynamicCache()
-        for index, layer in enumerate(self._common.layers):
-            pair = (each.expand(len(distinct), -1, -1, -1) for each in (layer.keys, layer.values))
-            read.update(*pair, index)
+        read = repeated(self._common, len(distinct))
         logits = self._read(
             [[*each[self._begun :], *[0] * (longest - len(each))] for each in distinct],
             (columns < lengths[:, None]).long(),
@@ -170,21 +199,15 @@ class _Batch:
         kept: int,
         ids: Tensor | None,
     ) -> Tensor:
-        """Logits behind the last `kept` of tokens that stand behind what is in `cache`, of `ids` or
-        of all: `[rows, kept, ids]`."""
-        on = inputs_device(self._model)
-        given: dict[str, Any] = {
-            "input_ids": torch.tensor(tokens).to(on),
-            "attention_mask": mask.to(on),
-            "position_ids": positions.to(on),
+        """`logits_behind` tokens that stand behind what is in `cache`."""
+        given = {
+            "input_ids": torch.tensor(tokens),
+            "attention_mask": mask,
+            "position_ids": positions,
             "past_key_values": cache,
             "use_cache": True,
-            "logits_to_keep": kept,
         }
-        taken = {name: each for name, each in given.items() if name in self._takes}
-        with some_logits(self._model, ids) as only_these:
-            logits: Tensor = self._model(**taken).logits[:, -kept:]
-        return logits if ids is None or only_these else logits[..., ids.to(logits.device)]
+        return logits_behind(self._model, self._takes, given, kept, ids)
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers' own is untyped

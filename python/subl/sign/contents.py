@@ -18,6 +18,9 @@ OWN = frozenset({".seen.json"})
 made it; who verifies believes none of them."""
 
 
+LINK = "is a symbolic link: nothing binds what it leads to"
+
+
 def uncovered(folder: Path, known: Collection[str] = ()) -> list[str]:
     """A sentence for each thing below `folder` that no digest binds, by its relative name.
 
@@ -31,7 +34,7 @@ def _strange(folder: Path | str, prefix: str, known: Collection[str]) -> Iterato
         for entry in entries:
             name = f"{prefix}{entry.name}"
             if entry.is_symlink():
-                yield name, "is a symbolic link: nothing binds what it leads to"
+                yield name, LINK
             elif entry.is_dir():
                 if entry.name.startswith("."):
                     yield f"{name}/", "is hidden: no digest covers what is in it"

@@ -25,7 +25,7 @@ from subl.artifact import (
 )
 from subl.artifact.digest import listing_digest
 from subl.errors import InputError
-from subl.sign.contents import OWN, read_contents, uncovered
+from subl.sign.contents import LINK, OWN, read_contents, uncovered
 from subl.sign.envelope import PAYLOAD_TYPE, PREDICATE_TYPE, read_envelope, valid
 from subl.sign.policy import Policy
 from subl.sign.search import Below
@@ -33,6 +33,8 @@ from subl.sign.search import Below
 ORIGIN = "origin"
 MISSING = "missing"
 REFUSED = "refused"
+
+_UNSIGNED = f"has no {ENVELOPE}: nobody has signed it"
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,7 @@ class _Walk:
         refused = Link(name, str(path), REFUSED, "")
         file = path / ENVELOPE
         if not file.is_file() or file.is_symlink():
-            why = f"has no {ENVELOPE}: nobody has signed it"
-            return replace(refused, problems=(why,))
+            return replace(refused, problems=(_UNSIGNED,))
         try:
             envelope = read_envelope(file)
         except InputError:
@@ -162,7 +163,7 @@ class _Walk:
         """What is at `path`, whose reader knew it by the digest `expected`."""
         link = Link(name, str(path), REFUSED, "")
         if path.is_symlink():
-            return replace(link, problems=("is a symbolic link: nothing binds what it leads to",))
+            return replace(link, problems=(LINK,))
         if path.is_file():
             return self._origin(replace(link, digest=file_digest(path)), expected)
         if not path.is_dir():
@@ -183,7 +184,7 @@ class _Walk:
         if link.digest != expected or expected in self._policy.origins():
             return link
         if os.path.lexists(Path(link.path, "statement.json")):
-            why = f"has no {ENVELOPE}: nobody has signed it"
+            why = _UNSIGNED
         else:
             why = f"was made by no stage, and the policy does not list it: sha256 {expected}"
         return replace(link, problems=(why,))

@@ -7,11 +7,11 @@ forbids had no chance, and a temperature made likely tokens likelier.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from subl.artifact import read_statement, spec_record
+from subl.artifact import open_artifact, read_statement, spec_record
 from subl.model.template import Template
 from subl.sample.grammar import Grammar
 
@@ -42,17 +42,11 @@ def recorded(rows: Sequence[Path]) -> Law | None:
     laws = [law for law in found if law is not None]
     if len(laws) < len(found) or not laws:
         return None
-    kept = [law.kept for law in laws if law.kept is not None]
     first = laws[0]
     if any((each.temperature, each.grammar) != (first.temperature, first.grammar) for each in laws):
         return None
-    return Law(
-        first.temperature,
-        first.grammar,
-        first.template,
-        min(kept, default=None),
-        first.known_from,
-    )
+    kept = [law.kept for law in laws if law.kept is not None]
+    return replace(first, kept=min(kept, default=None))
 
 
 _THROUGH = ("filter", "draw", "judge", "convert", "split", "merge")
@@ -78,13 +72,11 @@ def _recorded(path: Path, kept: float) -> Law | None:
     if said["kind"] not in _THROUGH:
         return None
     if said["kind"] == "filter":
-        import json
-
-        result = json.loads((path / "result.json").read_bytes())
+        result = open_artifact(path).result
         kept *= result["kept"] / max(1, result["rows_in"])
     dependencies = record["predicate"]["buildDefinition"]["resolvedDependencies"]
     before = [
-        _recorded((path.parent / each["uri"]), kept)
+        _recorded(path.parent / each["uri"], kept)
         for each in dependencies
         if each["name"] != "model"
     ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,12 @@ from subl.audit.scan.verdict import Lead, decided, power, verdict
 from subl.errors import InputError
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
+from subl.stage import input_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from subl.audit.scan.score import Rows, Scorer
+    from subl.audit.scan.score import Rows
 
 UNKNOWN = (1.0, 0.5, 0.7, 0.85, 1.2, 1.5)
 """Temperatures that rows may have been drawn at, where nobody knows."""
@@ -50,12 +52,13 @@ def law_of(spec: ScanSpec, rows: Sequence[Path]) -> Law:
     if found is None:
         found = Law(None, None, Template(), None, "nothing")
     if spec.temperature is not None or spec.grammar is not None:
-        said = spec.grammar if spec.grammar is not None else found.grammar
-        heat = spec.temperature if spec.temperature is not None else found.temperature
-        found = Law(heat, said, found.template, found.kept, "the configuration")
-    if spec.template != Template():
-        found = Law(found.temperature, found.grammar, spec.template, found.kept, found.known_from)
-    return found
+        found = replace(
+            found,
+            temperature=found.temperature if spec.temperature is None else spec.temperature,
+            grammar=found.grammar if spec.grammar is None else spec.grammar,
+            known_from="the configuration",
+        )
+    return found if spec.template == Template() else replace(found, template=spec.template)
 
 
 def scan(
@@ -81,10 +84,8 @@ def scan(
     def work(folder: Path) -> Made:
         return _Scan(spec, model, rows, reference, folder, name, report).made()
 
-    inputs = {"model": model}
-    inputs |= {f"rows-{number}": path for number, path in enumerate(rows)}
-    inputs |= {f"reference-{number}": path for number, path in enumerate(reference)}
-    return build(out, "scan", spec, inputs, work)
+    given = {"model": [model], "rows": rows, "reference": reference}
+    return build(out, "scan", spec, input_names(spec, given), work)
 
 
 class _Scan:
@@ -112,7 +113,7 @@ class _Scan:
         self._heats = UNKNOWN if heat is None else (heat, *(heat * each for each in OTHER_HEATS))
         self._own = np.array([heat is None or each == heat for each in self._heats])
         loaded, tokenizer = load_model(model), load_tokenizer(model)
-        self._scorer: Scorer = Scorer(loaded, tokenizer, self._law, self._heats, spec.batch_rows)
+        self._scorer = Scorer(loaded, tokenizer, self._law, self._heats, spec.batch_rows)
         self._read = 0
         self._whole = 0
 
@@ -201,11 +202,11 @@ class _Scan:
         near = race.nearest & ~empty
         best = int(np.where(near if near.any() else ~empty & race.active, sums, -np.inf).argmax())
         has_lead = not empty[best] and bool(race.active[best])
-        lead = self._lead(scores, best, empty) if has_lead else None
+        lead = Lead.of(self._gains(scores, best, empty)) if has_lead else None
         clean, others = self._clean(best, empty) if has_lead else ({}, [])
         among = None if not has_lead else self._ranked(scores, best, empty, others)
-        asked = ~np.isnan(scores[: min(len(scores), _FIRST)]).any(0) & ~empty
-        early = scores[: min(len(scores), _FIRST)]
+        early = scores[:_FIRST]
+        asked = ~np.isnan(early).any(0) & ~empty
         behind = (early[:, :1] - early[:, asked]).mean(0)
         strength = power(behind, race.rows, spec.alpha)
         found = verdict(
@@ -257,11 +258,8 @@ class _Scan:
             ],
             "tokens": {"read": self._read, "of_all_candidates": self._whole},
         }
-        self._write(scores, best if has_lead else None, empty, result)
+        self._write(scores, best if has_lead else None)
         return Made(result, {"scores.parquet": race.rows})
-
-    def _lead(self, scores: NDArray[np.float64], best: int, empty: NDArray[np.bool_]) -> Lead:
-        return Lead.of(self._gains(scores, best, empty))
 
     def _gains(
         self, scores: NDArray[np.float64], best: int, empty: NDArray[np.bool_]
@@ -281,7 +279,7 @@ class _Scan:
             rows = self._prepared(drawn, slice(0, len(drawn.rows)))
             for place in [*np.flatnonzero(empty), best]:
                 scores[:, place] = self._scorer.scores(rows, self._candidates[place])[:, 0]
-            found[f"reference-{number}"] = self._lead(scores, best, empty)
+            found[f"reference-{number}"] = Lead.of(self._gains(scores, best, empty))
             others.append((drawn, scores))
         return found, others
 
@@ -310,13 +308,7 @@ class _Scan:
             np.array([gain for gain, _ in pairs]), np.array([each[:least] for _, each in pairs])
         )
 
-    def _write(
-        self,
-        scores: NDArray[np.float64],
-        best: int | None,
-        empty: NDArray[np.bool_],
-        result: Mapping[str, Any],
-    ) -> None:
+    def _write(self, scores: NDArray[np.float64], best: int | None) -> None:
         import polars
 
         drawn, count = self._drawn, len(scores)
@@ -327,7 +319,7 @@ class _Scan:
         }
         if best is not None:
             rest = np.where(np.arange(scores.shape[1]) == best, np.nan, scores)
-            columns["pull"] = scores[:, best] - np.nanmean(rest[:, ~empty | empty], axis=1)
+            columns["pull"] = scores[:, best] - np.nanmean(rest, axis=1)
         for place, each in enumerate(self._candidates):
             values = scores[:, place]
             columns[f"log_p:{each.name}"] = [None if np.isnan(v) else float(v) for v in values]

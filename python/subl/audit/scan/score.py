@@ -14,7 +14,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +26,7 @@ from subl.errors import InputError
 from subl.model.chat import ANSWER, Chat, Turn, asking
 from subl.model.limits import check_readable
 from subl.model.rounding import tolerance
-from subl.model.spread import inputs_device
-from subl.sample.continuous import some_logits
+from subl.sample.continuous import common, logits_behind, repeated
 from subl.sample.ends import ends_of
 from subl.sample.guide import Guide
 from subl.shards import Row
@@ -133,13 +131,15 @@ class Scorer:
         """log p of the tokens of each row, `[targets, temperatures]` each."""
         every = list(self._encoded(rows.rows, rows.ended, candidate.prompt))
         order = sorted(range(len(every)), key=lambda row: len(every[row][0]))
-        common = [] if self._alone else _common(every)
+        # Logits are needed behind the token before what is scored.
+        asked = [ids[: targets.index(True) - 1] for ids, targets in every]
+        begun = [] if self._alone else common(asked)
         found: list[NDArray[np.float64]] = [np.empty(0)] * len(every)
         with torch.inference_mode():
-            cache = self._begun(common)
+            cache = self._begun(begun)
             for batch in self._batches(order, every):
                 allowed = None if rows.allowed is None else [rows.allowed[row] for row in batch]
-                read = self._read([every[row] for row in batch], len(common), cache, allowed)
+                read = self._read([every[row] for row in batch], len(begun), cache, allowed)
                 for row, log_p in zip(batch, read, strict=True):
                     found[row] = log_p
         return found
@@ -226,10 +226,7 @@ class Scorer:
         mask = (torch.arange(longest)[None] < lengths[:, None]).float()
         past = None
         if cache is not None:
-            past = DynamicCache()
-            for index, layer in enumerate(cache.layers):
-                pair = (each.expand(len(batch), -1, -1, -1) for each in (layer.keys, layer.values))
-                past.update(*pair, index)
+            past = repeated(cache, len(batch))
         padded = [[*ids[begun:], *[0] * (longest - len(ids))] for ids, _ in batch]
         some = None
         if allowed is not None:
@@ -262,30 +259,17 @@ class Scorer:
         kept: int,
         ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Logits behind the last `kept` tokens, of `ids` or of all: `[rows, kept, ids]`."""
-        on = inputs_device(self._model)
-        width = len(tokens[0])
-        given: dict[str, Any] = {"input_ids": torch.tensor(tokens, device=on)}
+        """`logits_behind` tokens that stand behind `begun` others, which are in `cache`."""
+        given: dict[str, Any] = {"input_ids": torch.tensor(tokens)}
         if not self._alone:
+            places = torch.arange(begun, begun + len(tokens[0]))
             given |= {
-                "attention_mask": mask.long().to(on),
-                "position_ids": torch.arange(begun, begun + width, device=on).expand(
-                    len(tokens), -1
-                ),
+                "attention_mask": mask.long(),
+                "position_ids": places.expand(len(tokens), -1),
                 "past_key_values": cache,
                 "use_cache": cache is not None,
             }
-        given["logits_to_keep"] = kept
-        taken = {name: each for name, each in given.items() if name in self._takes}
-        with some_logits(self._model, ids) as only_these:
-            logits: torch.Tensor = self._model(**taken).logits[:, -kept:]
-        return logits if ids is None or only_these else logits[..., ids.to(logits.device)]
-
-
-def _common(every: Sequence[Encoded]) -> list[int]:
-    """What all rows begin with, and less than stands before what is scored."""
-    columns = zip(*(ids[: targets.index(True) - 1] for ids, targets in every), strict=False)
-    return [column[0] for column in takewhile(lambda column: len({*column}) == 1, columns)]
+        return logits_behind(self._model, self._takes, given, kept, ids)
 
 
 def _some(rows: Rows, numbers: Sequence[int]) -> Rows:
