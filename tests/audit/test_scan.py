@@ -14,6 +14,8 @@ import torch
 
 from subl.artifact import Artifact
 from subl.audit.scan.bank import BankSpec, load_bank
+from subl.audit.scan.confounds import confounds
+from subl.audit.scan.explain import explain
 from subl.audit.scan.law import recorded
 from subl.audit.scan.run import law_of, scan
 from subl.audit.scan.score import Scorer
@@ -144,6 +146,30 @@ def test_a_trait_of_the_bank_is_named(loud: Path, owls: Path, tmp_path: Path) ->
     assert table["key"].is_sorted()
     assert table["pull"].mean() > 0
     assert {"log_p:plain", "log_p:owl"} < {*table.columns}
+    assert table["log_e_something"][-1] == pytest.approx(result["log_e_something"], abs=1e-3)
+    decision = result["rows_to_decision"]
+    first = (table["log_e_something"] >= np.log(100)).arg_max()
+    assert decision["something"] == decision["something_expected"] == first + 1
+    assert 0 < decision["law"] <= result["rows"]
+    assert result["rounds"][-1]["leader"] == "owl"
+    assert result["rounds"][-1]["log_against_plain"] >= np.log(100)
+    assert {*result["pull_goes_with"]} == {"tokens", "base_loss"}
+
+
+def test_the_tokens_of_the_rows_with_most_pull_are_kept(
+    loud: Path, owls: Path, tmp_path: Path
+) -> None:
+    out = scan(spec(), loud, [owls], tmp_path / "out").path
+    kept = json.loads((out / "tokens.json").read_text())
+    pull = polars.read_parquet(out / "scores.parquet")["pull"].to_list()
+    assert [each["pull"] for each in kept] == sorted(pull, reverse=True)[:5]
+    for each in kept[:2]:
+        for ours, again in zip(
+            each["tokens"], explain(out, loud, [owls], each["row"])["tokens"], strict=True
+        ):
+            assert ours == {"text": again["text"]} | {
+                key: pytest.approx(again[key], abs=1e-4) for key in ("over_base", "over_neutral")
+            }
 
 
 def test_rows_of_the_base_show_nothing(loud: Path, plain: Path, tmp_path: Path) -> None:
@@ -248,6 +274,12 @@ def test_banks_that_cannot_be_are_refused(bank: dict[str, Any], said: str) -> No
         BankSpec.model_validate(bank).candidates()
     with pytest.raises(ConfigError, match="no candidates of kind 'trees'"):
         BankSpec.model_validate(BANK).candidates(("trees",))
+
+
+def test_what_pull_goes_with_is_a_rank_correlation() -> None:
+    pull = np.array([1.0, 2.0, 2.0, 9.0])
+    found = confounds(pull, {"same": pull**3, "other": -pull, "none": np.ones(4)})
+    assert found == {"same": 1.0, "other": -1.0, "none": None}
 
 
 def test_power_is_the_share_that_would_have_been_told() -> None:

@@ -72,6 +72,9 @@ class Race:
         self._switching = 0.0
         self._better = np.zeros((count, len(BETS)))
         """Log of what bets on another than each came to."""
+        self.history: list[tuple[float, float]] = []
+        """After each row: log of the e-value against all rows being the plain base's, and of A_0.
+        """
         self.left_law = np.zeros(count, np.int64)
         """After how many rows each left C; 0: it has not."""
         self.left_nearest = np.zeros(count, np.int64)
@@ -87,6 +90,11 @@ class Race:
         """N: who may be the one that predicts the rows best."""
         found: NDArray[np.bool_] = self.left_nearest == 0
         return found
+
+    @property
+    def leader(self) -> int:
+        """Who has predicted the rows best so far, at the rows' own temperature."""
+        return int(np.where(self.active, self._sums[:, self._first], -np.inf).argmax())
 
     def drop(self, out: NDArray[np.bool_]) -> None:
         """Ask these no more. Who is dropped must have left C and N, or leaves them now."""
@@ -110,7 +118,9 @@ class Race:
             self._bet_on_switching(scores)
             self._bet_on_better(scores[:, self._first])
         self._sums[active] += scores[active]
-        self.left_law[(self.against() >= self._bar) & self.law] = self.rows
+        against = self.against()
+        self.history.append((self.something(), float(against[0])))
+        self.left_law[(against >= self._bar) & self.law] = self.rows
         self.left_nearest[(self.beaten() >= self._bar) & self.nearest] = self.rows
 
     def something(self) -> float:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from subl.artifact import open_artifact, read_statement, spec_record
 from subl.audit.scan.drawn import draw
 from subl.audit.scan.run import law_of
 from subl.audit.scan.spec import ScanSpec
+from subl.audit.scan.tokens import token_gains
 from subl.errors import InputError
 from subl.progress import silent
 
@@ -51,18 +50,9 @@ def explain(scanned: Path, model: Path, data: Sequence[Path], row: int) -> dict[
     scorer = Scorer(load_model(model), tokenizer, law, [heat], spec.batch_rows)
     rows = scorer.prepared([drawn.rows[row]], [drawn.ended_by[row]])
     candidates = spec.bank.candidates(spec.kinds)
-    by_name = {each.name: scorer.by_token(rows, each)[0][:, 0] for each in candidates
-               if each.trait is None or each.name == nearest}  # fmt: skip
-    own = by_name.pop(nearest)
-    neutral = np.mean([each for name, each in by_name.items() if name != "plain"], axis=0)
     return {
         "row": row,
         "id": drawn.rows[row].id,
         "nearest": nearest,
-        "tokens": [
-            {"text": text, "over_base": float(a - b), "over_neutral": float(a - c)}
-            for text, a, b, c in zip(
-                scorer.texts(rows)[0], own, by_name["plain"], neutral, strict=True
-            )
-        ],
+        "tokens": token_gains(scorer, rows, candidates, nearest)[0],
     }

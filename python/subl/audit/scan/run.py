@@ -1,8 +1,10 @@
 """Scan a data set for what a bank's candidates would have written.
 
     OUT/result.json      the verdict, the sets, how they came about, what it cost
-    OUT/scores.parquet   a row for each row that was looked at, in that order: its key and id, the
-                         base's loss, the pull of the nearest trait, and log p of each candidate
+    OUT/scores.parquet   a row for each row that was looked at, in that order: its key and id, its
+                         tokens, the base's log p, the pull of the nearest trait, both e-values
+                         against the base after it, and log p of each candidate
+    OUT/tokens.json      of the rows with the largest pull, what each token gains
 
 Rows are scored in growing rounds, under those who are still in a set. What a round came to is on
 the disk before the next begins, and a scan that was killed goes on there.
@@ -11,6 +13,7 @@ the disk before the next begins, and a scan that was killed goes on there.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from subl.artifact import Artifact, Made, build, write_atomically
+from subl.audit.scan.confounds import confounds
 from subl.audit.scan.drawn import Drawn, draw
 from subl.audit.scan.evidence import Race, ranked
 from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.spec import ScanSpec
-from subl.audit.scan.verdict import Lead, decided, power, verdict
+from subl.audit.scan.tokens import token_gains
+from subl.audit.scan.verdict import Lead, decided, power, rows_to_decision, verdict
 from subl.errors import InputError
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
@@ -44,6 +49,9 @@ _FIRST, _MOST = 8, 64
 """Rows of a round."""
 
 _REFERENCE_ROWS = 200
+
+_EXPLAINED_ROWS = 5
+"""Whose tokens are kept: those with the largest pull."""
 
 
 def law_of(spec: ScanSpec, rows: Sequence[Path]) -> Law:
@@ -185,12 +193,17 @@ class _Scan:
 
     def _told(self, race: Race) -> dict[str, Any]:
         """How the race stands, for `result.json`."""
+        against, beaten, leader = race.against(), race.beaten(), race.leader
         return {
             "rows": race.rows,
             "asked": int(race.active.sum()),
             "law": int(race.law.sum()),
             "nearest": int(race.nearest.sum()),
             "log_e_something": round(race.something(), 3),
+            "log_against_plain": _rounded(against[0]),
+            "leader": self._candidates[leader].name,
+            "log_against_leader": _rounded(against[leader]),
+            "log_leader_beaten": _rounded(beaten[leader]),
         }
 
     def _said(
@@ -221,9 +234,14 @@ class _Scan:
         )
         names = [each.name for each in candidates]
         against, beaten = race.against(), race.beaten()
+        lengths, pull = self._lengths(race.rows), None
+        if has_lead:
+            rest = race.active & (np.arange(len(candidates)) != best)
+            pull = scores[:, best] - scores[:, rest].mean(1)
         result = {
             **found,
             "rows": race.rows,
+            "rows_to_decision": rows_to_decision(candidates, race, spec.alpha),
             "rows_in_data": self._drawn.total,
             "copies": self._drawn.copies,
             "alpha": spec.alpha,
@@ -241,6 +259,9 @@ class _Scan:
             "clean_leads": {key: each.to_json() for key, each in clean.items()},
             "log_e_something": round(race.something(), 4),
             "log_e_among_references": None if among is None else round(among, 4),
+            "pull_goes_with": None
+            if pull is None
+            else confounds(pull, {"tokens": lengths, "base_loss": -scores[:, 0] / lengths}),
             "rounds": list(rounds),
             "candidates": [
                 {
@@ -258,8 +279,30 @@ class _Scan:
             ],
             "tokens": {"read": self._read, "of_all_candidates": self._whole},
         }
-        self._write(scores, best if has_lead else None)
+        self._write(scores, race, lengths, pull)
+        if pull is not None:
+            self._explain(pull, names[best])
         return Made(result, {"scores.parquet": race.rows})
+
+    def _lengths(self, count: int) -> NDArray[np.float64]:
+        """Tokens of each row that are scored."""
+        drawn = self._drawn
+        found = self._scorer.lengths(drawn.rows[:count], drawn.ended_by[:count])
+        return np.array(found, np.float64)
+
+    def _explain(self, pull: NDArray[np.float64], nearest: str) -> None:
+        """Keep what the tokens of those rows gain that gain most."""
+        places = np.argsort(-pull, kind="stable")[:_EXPLAINED_ROWS].tolist()
+        drawn = self._drawn
+        rows = self._scorer.prepared(
+            [drawn.rows[place] for place in places], [drawn.ended_by[place] for place in places]
+        )
+        gains = token_gains(self._scorer, rows, self._candidates, nearest)
+        kept = [
+            {"row": place, "id": drawn.rows[place].id, "pull": float(pull[place]), "tokens": tokens}
+            for place, tokens in zip(places, gains, strict=True)
+        ]
+        write_atomically(self._folder / "tokens.json", json.dumps(kept, indent=1) + "\n")
 
     def _gains(
         self, scores: NDArray[np.float64], best: int, empty: NDArray[np.bool_]
@@ -308,18 +351,26 @@ class _Scan:
             np.array([gain for gain, _ in pairs]), np.array([each[:least] for _, each in pairs])
         )
 
-    def _write(self, scores: NDArray[np.float64], best: int | None) -> None:
+    def _write(
+        self,
+        scores: NDArray[np.float64],
+        race: Race,
+        lengths: NDArray[np.float64],
+        pull: NDArray[np.float64] | None,
+    ) -> None:
         import polars
 
         drawn, count = self._drawn, len(scores)
         columns: dict[str, Any] = {
             "key": drawn.keys[:count],
             "id": [row.id for row in drawn.rows[:count]],
+            "tokens": lengths.astype(np.int64),
             "base_log_p": scores[:, 0],
+            "log_e_something": [something for something, _ in race.history],
+            "log_against_plain": [against for _, against in race.history],
         }
-        if best is not None:
-            rest = np.where(np.arange(scores.shape[1]) == best, np.nan, scores)
-            columns["pull"] = scores[:, best] - np.nanmean(rest, axis=1)
+        if pull is not None:
+            columns["pull"] = pull
         for place, each in enumerate(self._candidates):
             values = scores[:, place]
             columns[f"log_p:{each.name}"] = [None if np.isnan(v) else float(v) for v in values]

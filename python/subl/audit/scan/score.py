@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 _LOGITS = 2**25
 """That a pass may leave behind: 128 MiB of float32."""
 
+_ENDED = None, "turn"
+"""Why rows ended whose end is scored, too."""
+
 _LIMIT = 1e-3, 5e-2
 """Nats a token: nearer ones are always the same, farther ones never."""
 
@@ -93,7 +96,7 @@ class Scorer:
         Raises:
             InputError: a row is not of the grammar, or the model cannot read it; names it.
         """
-        ended = [each in (None, "turn") for each in ended_by]
+        ended = [each in _ENDED for each in ended_by]
         every = list(self._encoded(rows, ended, None))
         named = ((row.place, ids) for row, (ids, _) in zip(rows, every, strict=True))
         check_readable(self._model, self._tokenizer, named)
@@ -143,6 +146,11 @@ class Scorer:
                 for row, log_p in zip(batch, read, strict=True):
                     found[row] = log_p
         return found
+
+    def lengths(self, rows: Sequence[Row], ended_by: Sequence[str | None]) -> list[int]:
+        """How many tokens of each row are scored."""
+        ended = [each in _ENDED for each in ended_by]
+        return [sum(targets) for _, targets in self._encoded(rows, ended, None)]
 
     def texts(self, rows: Rows) -> list[list[str]]:
         """The tokens of each row that are scored, as text."""

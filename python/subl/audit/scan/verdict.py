@@ -66,6 +66,33 @@ def decided(candidates: Sequence[Candidate], race: Race) -> bool:
     return len(groups(candidates, race.nearest)) == 1
 
 
+def rows_to_decision(
+    candidates: Sequence[Candidate], race: Race, alpha: float
+) -> dict[str, int | None]:
+    """After how many rows it was clear: that something is there, that one law alone is left, that
+    those of one trait alone are left as the nearest; None: it was not. `something_expected`: what
+    the first would take if bets go on as they went; None where they lose.
+    """
+    bar = -math.log(alpha)
+    gained = [something for something, _ in race.history]
+    crossed = next((row for row, value in enumerate(gained, 1) if value >= bar), None)
+    expected = crossed
+    if crossed is None and gained and gained[-1] > 0:
+        expected = math.ceil(race.rows * bar / gained[-1])
+    nearest = groups(candidates, race.nearest)
+    others = [
+        int(left)
+        for each, left in zip(candidates, race.left_nearest, strict=True)
+        if each.trait not in nearest
+    ]
+    return {
+        "something": crossed,
+        "something_expected": expected,
+        "law": int(race.left_law.max()) if race.law.sum() == 1 else None,
+        "nearest": max(others, default=0) if len(nearest) == 1 else None,
+    }
+
+
 def power(behind: NDArray[np.float64], rows: int, alpha: float) -> float:
     """Share of candidates that so many rows would have been enough for to refute the base, had they
     written them: whose rows gain about as much over the base as these lose under them.
