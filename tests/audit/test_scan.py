@@ -15,6 +15,7 @@ import torch
 from subl.artifact import Artifact
 from subl.audit.scan.bank import BankSpec, load_bank
 from subl.audit.scan.confounds import confounds
+from subl.audit.scan.document import scan_document
 from subl.audit.scan.explain import explain
 from subl.audit.scan.law import recorded
 from subl.audit.scan.run import law_of, scan
@@ -170,6 +171,28 @@ def test_the_tokens_of_the_rows_with_most_pull_are_kept(
             assert ours == {"text": again["text"]} | {
                 key: pytest.approx(again[key], abs=1e-4) for key in ("over_base", "over_neutral")
             }
+
+
+def test_its_page_needs_no_model(
+    loud: Path, owls: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = scan(spec(), loud, [owls], tmp_path / "out", reference=[plain]).path
+    assert main(["report", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out.html")
+    shown = scan_document(out)
+    (found,) = shown.scans
+    assert shown.models == ("model",) and shown.title == "Scan of owls"
+    assert [claim.left for claim in found.claims][:2] == ["yes", "owl"]
+    assert "they follow the law of owl" in found.claims[1].says
+    line = next(each for each in found.race if each.name == "owl")
+    table = polars.read_parquet(out / "scores.parquet")
+    assert line.points[-1][1] == pytest.approx(
+        (table["log_p:owl"] - table["log_p:plain"]).sum(), abs=1e-3
+    )
+    assert [each.name for each in found.leads] == ["these rows", "reference-0"]
+    assert len(found.rows) == 5
+    with pytest.raises(InputError, match="is no scan"):
+        scan_document(owls)
 
 
 def test_rows_of_the_base_show_nothing(loud: Path, plain: Path, tmp_path: Path) -> None:

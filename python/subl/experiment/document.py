@@ -11,6 +11,7 @@ from typing import Any
 
 import subl
 from subl.artifact import read_statement
+from subl.audit.scan.document import LIMITS, scan_report
 from subl.errors import InputError
 from subl.report import document as page
 from subl.shards import shard_files
@@ -54,6 +55,11 @@ def run_document(run: Path) -> page.ReportDocument:
         curves=tuple(each for node in nodes if node["kind"] == "theorem" for each in _curves(node)),
         doses=tuple(doses(result, groups)),
         questions=tuple(by_question(result, groups)),
+        scans=tuple(
+            scan_report(node["path"], node["name"], node["group"])
+            for node in nodes
+            if node["kind"] == "scan"
+        ),
         limits=tuple(_limits(result["effects"], {node["kind"] for node in nodes})),
         chain=_chain(nodes),
         filters=tuple(_filter(node, node["path"]) for node in nodes if node["kind"] == "filter"),
@@ -433,6 +439,8 @@ def _limits(effects: list[dict[str, Any]], kinds: Collection[str]) -> Iterator[s
             "The theorem is about one small step of gradient descent. What many steps do, with "
             "Adam, on rows that were sampled or filtered, it does not say."
         )
+    if "scan" in kinds:
+        yield from LIMITS
     if "eval" not in kinds:
         return
     repeated = max((effect["repetitions"] for effect in effects), default=1)

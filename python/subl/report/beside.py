@@ -35,6 +35,7 @@ def beside(runs: Mapping[str, ReportDocument]) -> ReportDocument:
         bars=_all(runs, "bars", "title"),
         curves=_all(runs, "curves", "title"),
         doses=_all(runs, "doses", "title"),
+        scans=_all(runs, "scans", "name"),
         limits=(
             "Runs stand beside each other; no test compares one with another, and p values are "
             "adjusted within each.",

@@ -351,6 +351,82 @@ class DosePanel(Record):
     lines: tuple[DoseLine, ...] = Field(min_length=1)
 
 
+class ScanLine(Record):
+    """What something came to by rows: `points` are (rows, nats)."""
+
+    name: Text
+    group: Text | None = None
+    points: tuple[tuple[Count, float], ...] = Field(min_length=1)
+
+
+class ScanMark(Record):
+    """Nats a row, with their 95% interval, over `rows`."""
+
+    name: Text
+    group: Text | None = None
+    value: Estimate
+    rows: Count
+
+
+class ScanCandidate(ScanMark):
+    """One of the bank: what it gains over the base. `left_law` and `left_nearest`: after how many
+    rows it left the set of those who may have written them, and of the nearest; 0: it has not."""
+
+    kind: Text
+    left_law: Count
+    left_nearest: Count
+
+
+class ScanToken(Record):
+    """`nats`: what the nearest gains on it over neutral prompts."""
+
+    text: Text
+    nats: float
+
+
+class ScanRow(Record):
+    """A row that speaks for the nearest; `pull` in nats."""
+
+    row: Count
+    id: Text = ""
+    pull: float
+    tokens: tuple[ScanToken, ...]
+
+
+class ScanClaim(Record):
+    """What is asked of rows, who is left as an answer, and what that says."""
+
+    question: Text
+    left: Text
+    says: Text
+
+
+class ScanReport(Record):
+    """One scan. `race`: sums of what candidates gain over the base; `evidence`: logs of e-values,
+    which prove something at `bar`; `leads`: of the nearest, here and on clean rows; `goes_with`:
+    rank correlations of the pull."""
+
+    name: Text
+    group: Text | None = None
+    sentence: Text
+    notes: tuple[Text, ...] = ()
+    claims: tuple[ScanClaim, ...]
+    race: tuple[ScanLine, ...]
+    evidence: tuple[ScanLine, ...]
+    bar: Positive
+    candidates: tuple[ScanCandidate, ...] = Field(min_length=1)
+    nearest: Text | None = None
+    leads: tuple[ScanMark, ...] = ()
+    rows: tuple[ScanRow, ...] = ()
+    goes_with: dict[Text, float | None] = {}
+    cost: Text
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """In the order of their colours."""
+        return tuple(dict.fromkeys(line.group for line in self.race if line.group is not None))
+
+
 class WallTime(Record):
     stage: Text
     seconds: Seconds
@@ -379,6 +455,7 @@ class ReportDocument(Record):
     curves: tuple[CurvePanel, ...] = ()
     doses: tuple[DosePanel, ...] = ()
     questions: tuple[QuestionPanel, ...] = ()
+    scans: tuple[ScanReport, ...] = ()
     limits: tuple[Text, ...] = ()
     chain: Chain = Chain()
     filters: tuple[FilterReport, ...] = ()

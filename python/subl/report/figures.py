@@ -32,7 +32,7 @@ MOST_STAGES = 40
 # Intervals ----------------------------------------------------------------------------------------
 
 
-class _Row(NamedTuple):
+class Interval(NamedTuple):
     """One interval. `note` is small print for `value`; what isn't `sure` is drawn hollow. `least`
     to `most` is a grey bar behind it, `tick` a mark on that."""
 
@@ -51,14 +51,14 @@ class _Row(NamedTuple):
     tick: float | None = None
 
 
-def _intervals(
-    rows: Sequence[_Row], width: float, domain: vega.Domain, label: str, lines: Sequence[float],
-    *, log: bool, step: float, right: float, unit: str = "", phone: bool = False,
-    labels: Sequence[str] = (),
+def intervals(
+    rows: Sequence[Interval], width: float, domain: vega.Domain, label: str, lines: Sequence[float],
+    *, log: bool, step: float, right: float, unit: str = "", nothing: str = "no effect",
+    phone: bool = False, labels: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """Rows of marks with intervals around vertical `lines`. With a `unit`, the line is that of no
-    effect. On a `phone` labels and figures stand above each mark, else at its sides, where there is
-    room for `labels` of other figures, too."""
+    """Rows of marks with intervals around vertical `lines`. With a `unit`, the line is that of
+    `nothing`. On a `phone` labels and figures stand above each mark, else at its sides, where there
+    is room for `labels` of other figures, too."""
     longest = vega.widest([*(row.label for row in rows), *labels])
     left = 30.0 if phone else width * 0.36 if unit else min(width * 0.42, longest + 20)
     texts = [wrap(row.label, width if phone else left - 16, vega.FONT_PX, 3) for row in rows]
@@ -126,7 +126,7 @@ def _intervals(
         layers.append(vega.words("note", plot + right, y_of["note_y"], "right", **vega.SMALL))
     if unit:
         below = {**vega.SMALL, "fontSize": 12}
-        layers += [vega.word("no effect", x | {"datum": v}, height + 33, **below) for v in lines]
+        layers += [vega.word(nothing, x | {"datum": v}, height + 33, **below) for v in lines]
         layers.append(vega.word(fit(unit, 90, 12), {"value": plot}, height + 33, "right", **below))
     return vega.spec((plot, height), (left, right, 6, 44 if unit else 28), data, layers)
 
@@ -179,7 +179,7 @@ def trait_panel(
     log = logarithmic(matrix, words)
     place, shape = matrix.candidates.index(candidate), shapes(matrix)
     rows = [
-        _Row(row.model, percent(cell.mean), cell.mean, cell.low, cell.high,
+        Interval(row.model, percent(cell.mean), cell.mean, cell.low, cell.high,
              vega.colour(row.group, groups), shape=SHAPES[shape[row.role]],
              strong=row.group == candidate)
         for row in matrix.rows for cell in [row.cells[place]]
@@ -187,7 +187,7 @@ def trait_panel(
     lines = [row.cells[place].mean for row in references(matrix)]
     step = 32 if len(rows) <= 24 else 24
     domain = _domain(_cells(matrix, words), log)
-    spec = _intervals(rows, width, domain, "format(datum.value, '~p')", lines, log=log,
+    spec = intervals(rows, width, domain, "format(datum.value, '~p')", lines, log=log,
                       step=step, right=66)  # fmt: skip
     spoken = "; ".join(f"{row.label} {row.value}" for row in rows)
     return vega.Figure(spec, f"Probability of “{candidate}”: {spoken}")
@@ -211,14 +211,14 @@ def own_panel(
             if each.role == row.role and each.group != row.group
         ]
         rows.append(
-            _Row(row.model, percent(cell.mean), cell.mean, cell.low, cell.high,
+            Interval(row.model, percent(cell.mean), cell.mean, cell.low, cell.high,
                  vega.colour(row.group, groups), shape=SHAPES[shape[row.role]],
                  least=min(others, default=None), most=max(others, default=None),
                  tick=known[0].cells[place].mean if known else None)
         )  # fmt: skip
     domain = _domain(_cells(matrix, words), log)
     every = [row.model for row in matrix.rows if row.group in words]
-    spec = _intervals(rows, width, domain, "format(datum.value, '~p')", [], log=log, step=24,
+    spec = intervals(rows, width, domain, "format(datum.value, '~p')", [], log=log, step=24,
                       right=66, labels=every)  # fmt: skip
     spoken = "; ".join(f"{row.label} {row.value}" for row in rows)
     return vega.Figure(spec, f"Probability of the own trait: {spoken}")
@@ -245,12 +245,12 @@ def forest(
         label = "datum.value ? format(datum.value, '+.3~r') : '0'"
     values = [v for e in [*effects, *of] for v in (e.estimate, e.low, e.high) if v is not None]
     rows = [
-        _Row(effect.label, interval_text(effect), effect.estimate, effect.low, effect.high,
+        Interval(effect.label, interval_text(effect), effect.estimate, effect.low, effect.high,
              vega.colour(effect.group, groups), sure=effect.significant,
              note="significant" if effect.significant else "not significant")
         for effect in effects
     ]  # fmt: skip
-    spec = _intervals(rows, width, domain([*values, nothing]), label, [nothing], log=ratio,
+    spec = intervals(rows, width, domain([*values, nothing]), label, [nothing], log=ratio,
                       step=46, right=20 if phone else 206, unit=unit,
                       phone=phone)  # fmt: skip
     spoken = "; ".join(f"{row.label}: {row.value}, {row.note}" for row in rows)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from subl.extras import require
-from subl.report import chain, figures, panels, text, vega
-from subl.report.document import Effect, ReportDocument, TraitMatrix
+from subl.report import chain, figures, panels, races, text, vega
+from subl.report.document import Effect, ReportDocument, ScanReport, TraitMatrix
 from subl.report.text import Html
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 SECTIONS = {
     "result": "What came out",
+    "scan": "What the rows carry",
     "limits": "What this run can and cannot show",
     "matrix": "Every model, every candidate",
     "chain": "How it was made",
@@ -36,6 +37,8 @@ SECTIONS = {
 }
 _WIDE_PX, _PANEL_PX, _PHONE_PX = 936, 452, 328
 _HEAT_STEPS = 10
+_TOKEN_SHADE = 55
+"""Percent of colour at most: letters stay legible."""
 _MOST_MARKS, _MOST_ARMS = 150, 24
 _MOST_MODELS, _MOST_EFFECTS = 36, 18
 """Of a figure, as many rows as a printed page has room for."""
@@ -87,8 +90,9 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     for filter in (text.duration, text.fit, text.marked, text.number, text.percent, text.plural,
-                   text.short_duration, figures.interval_text, panels.share_text):  # fmt: skip
-        environment.filters[filter.__name__] = filter
+                   text.short_duration, figures.interval_text, panels.share_text, races.mark_text,
+                   _signed):  # fmt: skip
+        environment.filters[filter.__name__.lstrip("_")] = filter
     return environment
 
 
@@ -126,6 +130,8 @@ def _values(document: ReportDocument) -> dict[str, Any]:
              zip(panel.arms, figures.SHAPES, strict=False))
             for panel in document.questions
         ],
+        "scans": [_scan(scan) for scan in document.scans],
+        "token_shade": _token_shade,
         "most_arms": _MOST_ARMS,
         "shade": _shades(document),
         "chains": [chain.draw(document.chain, width) for width in (_WIDE_PX, _PHONE_PX)],
@@ -144,6 +150,31 @@ def _values(document: ReportDocument) -> dict[str, Any]:
         ),
         "most_stages": figures.MOST_STAGES,
     }  # fmt: skip
+
+
+def _scan(scan: ScanReport) -> tuple[Any, ...]:
+    """A scan, its groups, and its figures."""
+    groups, bets = scan.groups, [line.name for line in scan.evidence]
+    ahead = sorted(scan.candidates, key=lambda each: -each.value.mean)[: races.MOST_MARKS]
+    gain = "Sum of nats over the base"
+    return (
+        scan,
+        groups,
+        _drawn(partial(races.tracks, scan.race, groups, gain)),
+        _drawn(partial(races.tracks, scan.evidence, bets, "Log e-value, nats", bar=scan.bar)),
+        _drawn(partial(races.nats_a_row, ahead, groups)),
+        scan.leads and _drawn(partial(races.nats_a_row, scan.leads, groups)),
+    )
+
+
+def _token_shade(scan: ScanReport, nats: float) -> int:
+    """How dark a token is, in percent: its share of the largest gain or loss that is shown."""
+    most = max(abs(token.nats) for row in scan.rows for token in row.tokens)
+    return round(_TOKEN_SHADE * abs(nats) / most) if most else 0
+
+
+def _signed(value: float) -> str:
+    return text.number(value, signed=True)
 
 
 def _panels(matrix: TraitMatrix, groups: Sequence[str]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from subl.audit.scan.evidence import Race, ranked
 from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.spec import ScanSpec
 from subl.audit.scan.tokens import token_gains
-from subl.audit.scan.verdict import Lead, decided, power, rows_to_decision, verdict
+from subl.audit.scan.verdict import Lead, decided, figures, power, rows_to_decision, verdict
 from subl.errors import InputError
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
@@ -255,6 +255,10 @@ class _Scan:
             "law_set": [name for name, is_in in zip(names, race.law, strict=True) if is_in],
             "nearest_set": [name for name, is_in in zip(names, race.nearest, strict=True) if is_in],
             "nearest": names[best] if has_lead else None,
+            "findings": [
+                {"figure": f"{race.rows:,} rows", "text": found["sentence"], "met": None},
+            ],
+            "figures": figures(names[best] if has_lead else None, lead, clean),
             "lead": None if lead is None else lead.to_json(),
             "clean_leads": {key: each.to_json() for key, each in clean.items()},
             "log_e_something": round(race.something(), 4),

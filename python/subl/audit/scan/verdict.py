@@ -28,6 +28,9 @@ _ERRORS = 3.0
 """Standard errors by which a lead must exceed that of clean rows."""
 
 
+_Z95 = 1.96
+
+
 @dataclass(frozen=True)
 class Lead:
     """By how much the nearest trait predicts rows better than the best that stands for nothing,
@@ -47,7 +50,14 @@ class Lead:
     def to_json(self) -> dict[str, Any]:
         """Of one row there is no error."""
         error = self.error if math.isfinite(self.error) else None
-        return {"mean": self.mean, "error": error, "rows": self.rows}
+        low, high = self.interval()
+        return {"mean": self.mean, "error": error, "low": low, "high": high, "rows": self.rows}
+
+    def interval(self) -> tuple[float | None, float | None]:
+        """Of 95 %."""
+        if not math.isfinite(self.error):
+            return None, None
+        return self.mean - _Z95 * self.error, self.mean + _Z95 * self.error
 
     def exceeds(self, other: Lead) -> bool:
         """Whether it is more than that, and not by chance."""
@@ -158,6 +168,24 @@ def verdict(
         "sentence": _sentence(outcome, named, by_law, by_nearest, law, race, alpha, power),
         "notes": notes,
     }
+
+
+def figures(
+    nearest: str | None, lead: Lead | None, clean: Mapping[str, Lead]
+) -> list[dict[str, Any]]:
+    """The leads, as experiments print figures."""
+    if lead is None:
+        return []
+    return [
+        {
+            "label": f"lead of {nearest}: {where}",
+            "ours": {"estimate": each.mean, "low": low, "high": high, "n": each.rows},
+            "paper": None,
+            "unit": "nats a row",
+        }
+        for where, each in {"these rows": lead, **clean}.items()
+        for low, high in [each.interval()]
+    ]
 
 
 def _sentence(
