@@ -24,7 +24,7 @@ def beside(runs: Mapping[str, ReportDocument]) -> ReportDocument:
     ]
     first = next(iter(runs.values()))
     return ReportDocument(
-        title=" | ".join(dict.fromkeys(run.title for run in runs.values())),
+        title=" beside ".join(dict.fromkeys(run.title for run in runs.values())),
         subl_version=first.subl_version,
         models=_distinct(model for run in runs.values() for model in run.models),
         group_name=first.group_name,
