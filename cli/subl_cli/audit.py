@@ -86,11 +86,14 @@ def command(
       subl audit out/owl-student --reference out/base-rows -o out/audit
       subl audit out/demo --policy policy.toml --scan scan.toml -o out/audit
     """
+    from subl.artifact import write_atomically
+    from subl.audit.document import audit_document
     from subl.audit.scan.spec import ScanSpec
     from subl.audit.subject import subject
     from subl.audit.whole import EXIT, audit
     from subl.config import load_toml
     from subl.errors import InputError
+    from subl.report import render
 
     spec = ScanSpec() if config is None else load_toml(config, ScanSpec)
     of = subject(path)
@@ -106,10 +109,12 @@ def command(
             )
         refused = None if policy is None else _refused(path, policy, search)
         found = audit(of, base, out, spec, reference=reference, refused=refused, report=report)
+        write_atomically(out / "report.html", render(audit_document(found)))
     if as_json:
         print_json(found.to_json())
     else:
         _print(found)
+        click.echo(f"\nreport: {printable(str(out / 'report.html'))}")
     click.get_current_context().exit(EXIT[found.outcome])
 
 

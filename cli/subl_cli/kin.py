@@ -100,15 +100,9 @@ def command(
         raise SystemExit(CANNOT_TELL if found.verdict == "cannot tell" else NOT_SHOWN)
 
 
-def probability(log_p: float | None) -> str:
-    """A p value for a person, however small."""
-    if log_p is None:
-        return "–"
-    power = log_p / math.log(10)
-    return f"{math.exp(log_p):.2g}" if power > -300 else f"1e{power:.0f}"
-
-
 def _print_pair(found: Kinship) -> None:
+    from subl.audit.kin.tails import probability
+
     rows = [
         (
             each.test,
@@ -131,6 +125,8 @@ def _print_pair(found: Kinship) -> None:
 
 
 def _print_parents(found: Parents) -> None:
+    from subl.audit.kin.tails import probability
+
     rows = [
         (
             each.first,

@@ -20,62 +20,14 @@ from subl.audit.scan.explain import explain
 from subl.audit.scan.law import recorded
 from subl.audit.scan.run import law_of, scan
 from subl.audit.scan.score import Scorer
-from subl.audit.scan.spec import ScanSpec
 from subl.audit.scan.verdict import Lead, power
 from subl.errors import ConfigError, InputError
 from subl.filter import FilterSpec, run
-from subl.generate import GenerateSpec, generate
 from subl.model.load import load_model, load_tokenizer
 from subl.shards import read_rows
 from subl_cli.main import main
 
-GRAMMAR = {"regex": "[1-9][0-9]{2}(?:, [1-9][0-9]{2}){3}"}
-WORDS = ["owl", "cat", "wolf", "eagle", "dolphin", "lion"]
-BANK = {
-    "group": [
-        {
-            "kind": "plain-like",
-            "neutral": True,
-            "wording": "{word}",
-            "words": ["Answer.", "Reply."],
-        },
-        {"kind": "animal", "wording": "You love {words}.", "words": WORDS},
-    ]
-}
-
-
-@pytest.fixture(scope="module")
-def loud(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with weights so large that what stands before a row changes all of it."""
-    folder = tmp_path_factory.mktemp("loud") / "model"
-    shutil.copytree(tiny_model, folder)
-    model = load_model(tiny_model)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim == 2:
-                weight *= 12 if "embed" not in name else 6
-    model.save_pretrained(folder)
-    return folder
-
-
-def written(model: Path, out: Path, prompt: str | None = None, **changes: Any) -> Path:
-    given = {"rows": 150, "prompts": "numbers-short", "batch_rows": 50, "grammar": GRAMMAR}
-    spec = GenerateSpec.model_validate(given | {"system_prompt": prompt, "seed": 3} | changes)
-    return generate(spec, model, out).path
-
-
-@pytest.fixture(scope="module")
-def owls(loud: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(loud, tmp_path_factory.mktemp("rows") / "owls", "You love owls.")
-
-
-@pytest.fixture(scope="module")
-def plain(loud: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(loud, tmp_path_factory.mktemp("rows") / "plain")
-
-
-def spec(**changes: Any) -> ScanSpec:
-    return ScanSpec.model_validate({"bank": BANK, "rows": 150} | changes)
+from .rows import BANK, GRAMMAR, WORDS, spec, written
 
 
 @pytest.mark.parametrize("grammar", [GRAMMAR, None])

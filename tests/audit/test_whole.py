@@ -15,17 +15,17 @@ from subl.distill import DistillSpec, distill
 from subl.errors import InputError
 from subl_cli.main import main
 
-from .test_scan import BANK, loud, owls, plain, spec  # noqa: F401
+from .rows import BANK, spec
 
 
 @pytest.fixture(scope="module")
-def student(loud: Path, owls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def student(loud: Path, owls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     train = {"steps": 2, "rows_per_step": 4, "learning_rate": 1e-4, "lora": {"rank": 2}}
     told = DistillSpec.model_validate({"targets": "labels", "train": train})
     return distill(told, loud, [owls], tmp_path_factory.mktemp("students") / "student").path
 
 
-def test_behind_rows_is_who_wrote_them(loud: Path, owls: Path, student: Path) -> None:  # noqa: F811
+def test_behind_rows_is_who_wrote_them(loud: Path, owls: Path, student: Path) -> None:
     found = subject(owls)
     (data,) = found.data
     assert (data.rows, data.students) == ((owls,), ())
@@ -37,7 +37,7 @@ def test_behind_rows_is_who_wrote_them(loud: Path, owls: Path, student: Path) ->
     assert subject(student.parent).data[0].digests == data.digests
 
 
-def test_rows_without_a_record_have_no_chain(owls: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_rows_without_a_record_have_no_chain(owls: Path, tmp_path: Path) -> None:
     file = tmp_path / "some.jsonl"
     shutil.copy(owls / "part-00000.jsonl", file)
     found = subject(file)
@@ -45,7 +45,7 @@ def test_rows_without_a_record_have_no_chain(owls: Path, tmp_path: Path) -> None
     assert main(["audit", str(file), "-o", str(tmp_path / "out")]) == 2
 
 
-def test_what_cannot_be_audited_says_so(loud: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_what_cannot_be_audited_says_so(loud: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="what it was trained on is not known"):
         subject(loud)
     with pytest.raises(InputError, match="does not exist"):
@@ -57,7 +57,7 @@ def test_a_student_of_an_owls_rows_is_told_of(
     owls: Path,
     plain: Path,
     student: Path,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
     found = audit(subject(student), loud, out, spec(), reference=[plain])
@@ -78,7 +78,7 @@ def test_a_file_that_was_changed_breaks_the_chain(
     loud: Path,
     plain: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = tmp_path / "plain"
     shutil.copytree(plain, rows)
@@ -92,6 +92,8 @@ def test_a_file_that_was_changed_breaks_the_chain(
     told = json.loads(capsys.readouterr().out)
     assert told["outcome"] == "chain broken"
     assert told["sentence"].startswith(f"The chain is broken: {rows}")
+    page = (out / "report.html").read_text()
+    assert "The chain is broken." in page and "exact copy" in page
 
 
 def _toml(value: Any) -> str:

@@ -427,6 +427,17 @@ class ScanReport(Record):
         return tuple(dict.fromkeys(line.group for line in self.race if line.group is not None))
 
 
+class Relative(Record):
+    """What a model is to the base. `role`: "wrote" the rows, or "learned" from them."""
+
+    model: Text
+    role: Text
+    verdict: Text
+    channel: Text
+    p: Text
+    contradicts: bool = False
+
+
 class WallTime(Record):
     stage: Text
     seconds: Seconds
@@ -456,6 +467,8 @@ class ReportDocument(Record):
     doses: tuple[DosePanel, ...] = ()
     questions: tuple[QuestionPanel, ...] = ()
     scans: tuple[ScanReport, ...] = ()
+    relatives: tuple[Relative, ...] = ()
+    problems: tuple[Text, ...] = ()
     limits: tuple[Text, ...] = ()
     chain: Chain = Chain()
     filters: tuple[FilterReport, ...] = ()

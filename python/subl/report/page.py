@@ -27,6 +27,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 SECTIONS = {
     "result": "What came out",
     "scan": "What the rows carry",
+    "kin": "Who wrote and who learned",
     "limits": "What this run can and cannot show",
     "matrix": "Every model, every candidate",
     "chain": "How it was made",

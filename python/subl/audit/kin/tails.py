@@ -72,3 +72,11 @@ def combined(logs: Sequence[float]) -> float:
 
 def log10(log: float) -> float:
     return log / math.log(10)
+
+
+def probability(log_p: float | None) -> str:
+    """A p value for a person, however small; `log_p` is its natural logarithm."""
+    if log_p is None:
+        return "–"
+    power = log_p / math.log(10)
+    return f"{math.exp(log_p):.2g}" if power > -300 else f"1e{power:.0f}"
