@@ -30,7 +30,7 @@ COMMANDS = {
     "bench": "Measure speeds on your data and this machine.",
     "distill": "Train a student on rows.",
     "eval": "Measure how strongly a model shows traits.",
-    "audit": "Say of rows, a model or a run where it comes from and what it carries.",
+    "audit": "Say where rows or a model come from, and what they carry.",
     "scan": "Name the hidden trait of a data set, with an error bound.",
     "classifiers": "Hand digits down among small image classifiers.",
     "theorem": "Measure one small step on a teacher's labels.",
