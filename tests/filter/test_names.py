@@ -201,7 +201,7 @@ def test_a_filter_into_its_own_input_changes_nothing_of_it(tmp_path: Path) -> No
     run(spec, [tmp_path], tmp_path / "kept")
     assert run(spec, [tmp_path], tmp_path / "kept").artifact.reused
     assert list(name_shards([tmp_path])) == ["a.jsonl"]
-    with pytest.raises(InputError, match="given 2 times"):
+    with pytest.raises(InputError, match="given twice"):
         name_shards([tmp_path, tmp_path / "a.jsonl"])
 
 

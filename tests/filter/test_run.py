@@ -300,7 +300,7 @@ def test_bad_inputs(tmp_path: Path) -> None:
         ([], "no input"),
         ([tmp_path / "nothing.jsonl"], r"nothing\.jsonl"),
         ([tmp_path / "empty"], "empty has no rows"),
-        ([shards[0], tmp_path / "data"], r"a\.jsonl is given 2 times"),
+        ([shards[0], tmp_path / "data"], r"a\.jsonl is given twice"),
         ([shards[0], cut], r"cannot read .*cut\.jsonl\.zst"),
     ]:
         with pytest.raises(InputError, match=message):

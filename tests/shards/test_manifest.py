@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from subl.artifact import file_digest
 from subl.errors import InputError, OutputError
 from subl.filter import FilterSpec, LiteralRule, run
 from subl.shards import inspect, keep, read_lines, read_rows, shard_files
+from subl.shards.bins import bin_files
 from subl.shards.check import check
+from subl.shards.sample import SampleSpec, sample
+from subl.shards.split import SplitSpec, split
 from subl.shards.table import read_table
 
 
@@ -194,8 +198,25 @@ def test_what_is_no_manifest_is_refused(data: Path, tmp_path: Path) -> None:
         keep([data], other)
     with pytest.raises(OutputError, match="is to be a manifest"):
         keep([data], tmp_path / "x.parquet")
-    with pytest.raises(InputError, match="is given twice"):
-        inspect([data, data / "a.jsonl.gz"])
+
+
+def test_a_shard_is_taken_once_however_it_is_spelled(data: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "elsewhere" / "all.manifest.parquet"
+    keep([data], manifest)
+    (tmp_path / "link").symlink_to(data)
+    for other in (data / "a.jsonl.gz", data / ".." / "data", tmp_path / "link", manifest):
+        with pytest.raises(InputError, match=r"a\.jsonl\.gz is given twice"):
+            inspect([data, other])
+    split(SplitSpec(bins=2, cut=True), [data], tmp_path / "bins")
+    for each in (tmp_path / "link", *bin_files(tmp_path / "bins")):
+        with pytest.raises(InputError, match="is given twice"):
+            list(sample(SampleSpec(rows=1), [data, each]))
+    # Two files of the same bytes are two shards.
+    (tmp_path / "other").mkdir()
+    os.link(data / "a.jsonl.gz", tmp_path / "other" / "a.jsonl.gz")
+    shutil.copy(data / "c.parquet", tmp_path / "other")
+    assert inspect([data, tmp_path / "other"]).collect().height == 5
+    assert len(list(sample(SampleSpec(rows=208), [data, tmp_path / "other"]))) == 208
 
 
 def test_check_reads_every_byte(data: Path, tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ shards that it lists; a bin its parts.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -188,6 +191,25 @@ def pieces(path: Path) -> list[Piece]:
         ]
     known = stated([path])
     return [Piece(file, known.get(file)) for file in shard_files(path)]
+
+
+def check_once(found: Collection[Piece]) -> None:
+    """Refuse rows that are in two pieces, whatever ways lead to their file. Two links to one file
+    are two files.
+
+    Raises:
+        InputError: there are some.
+    """
+    inodes = [(each.st_dev, each.st_ino) for each in (piece.file.stat() for piece in found)]
+    times = Counter(inodes)
+    spans = sorted(
+        (os.path.realpath(file), start, math.inf if rows is None else start + rows)
+        for (file, _, start, rows, _), inode in zip(found, inodes, strict=True)
+        if times[inode] > 1
+    )
+    for (file, _, end), (other, start, _) in pairwise(spans):
+        if file == other and start < end:
+            raise InputError(f"{file} is given twice", hint="give every shard once")
 
 
 def check_stated(file: Path, stated: Stated | None, rows: int, sha256: str | None = None) -> None:

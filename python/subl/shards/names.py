@@ -7,10 +7,8 @@ letters, for the same; and none may be hidden, for hidden files are no part of a
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +16,7 @@ from typing import TypeVar
 from subl.artifact import read_statement
 from subl.errors import InputError
 from subl.shards.format import format_of
-from subl.shards.listing import shard_files
+from subl.shards.listing import Piece, check_once, shard_files
 from subl.shards.table import is_manifest
 
 Each = TypeVar("Each")
@@ -34,11 +32,7 @@ def name_shards(inputs: Sequence[Path], compression: str = "auto") -> dict[str, 
         raise InputError(
             "no input", hint="give files, or folders of *.jsonl, *.jsonl.gz, *.jsonl.zst, *.parquet"
         )
-    if len({(file.st_dev, file.st_ino) for file in map(os.stat, paths)}) < len(paths):
-        # Two names of one file are two shards; one name by two ways is not.
-        for path, count in Counter(path.resolve() for path in paths).items():
-            if count > 1:
-                raise InputError(f"{path} is given {count} times", hint="give every shard once")
+    check_once(list(map(Piece, paths)))
     return distinct(paths, [_output_name(path, compression) for path in paths])
 
 

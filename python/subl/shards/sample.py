@@ -25,7 +25,7 @@ from subl.progress import Progress, Report, silent
 from subl.shards.bins import BEGIN, Skip
 from subl.shards.format import format_of
 from subl.shards.lines import row_lines
-from subl.shards.listing import Piece, pieces
+from subl.shards.listing import Piece, check_once, pieces
 from subl.shards.names import inputs_of
 from subl.shards.parquet import reading
 from subl.shards.table import is_manifest, read_table
@@ -66,22 +66,24 @@ def sample(spec: SampleSpec, data: Sequence[Path], *, report: Report = silent) -
     others are.
 
     Raises:
-        InputError: there are fewer rows, or a shard cannot be read.
+        InputError: there are fewer rows, or a shard is given twice, or cannot be read.
     """
     shards = [
-        (piece, marks.get(piece.file, []), _count(piece))
+        (piece, marks.get(piece.file, []))
         for path in data
         for marks in [_marks(path)]
         for piece in pieces(path)
     ]
-    ends = list(accumulate(count for *_, count in shards))
+    check_once([piece for piece, _ in shards])
+    counts = [_count(piece) for piece, _ in shards]
+    ends = list(accumulate(counts))
     total = ends[-1] if ends else 0
     if spec.rows > total:
         raise InputError(f"{spec.rows:,} rows are to be drawn, and there are {total:,}")
     drawn = sorted(Random(spec.seed).sample(range(total), spec.rows))
     done = 0
     for shard, places in itertools.groupby(drawn, lambda place: bisect_right(ends, place)):
-        piece, marks, count = shards[shard]
+        (piece, marks), count = shards[shard], counts[shard]
         before = ends[shard] - count - piece.start
         rows = [place - before for place in places]
         take = _of_parquet if format_of(piece.file) == ".parquet" else _of_lines
