@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from subl.errors import InputError
 from subl.filter import FilterSpec, LiteralRule, NumberRule, expression, run
 from subl.shards import frame, keep, read_lines, scan
+from subl.shards.convert import ConvertSpec, convert
 from subl.shards.frame import kinds_of
 from subl.shards.manifest import inspect
 
@@ -201,6 +203,39 @@ def test_types_of_columns(tmp_path: Path) -> None:
     assert kinds_of(inspect([data]))["d"] == "json"
     dates = scan(data).select(pl.col("d").ext.storage()).collect().to_series().to_list()
     assert dates == [None, None, None, '"2026-01-01"', '"2026-01-02"']
+
+
+NOTHING = {
+    "lines": lambda file: file.write_bytes(b'{"d": null, "x": 1}\n'),
+    "lines of Python": lambda file: file.write_bytes(b'{"d": null, "x": 1, "x": 1}\n'),
+    "Parquet": lambda file: pl.DataFrame({"d": [None], "x": [1]}).write_parquet(file),
+}
+
+
+@pytest.mark.parametrize("written", NOTHING)
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (date(2026, 1, 1), pl.Date()),
+        ([date(2026, 1, 1)], pl.List(pl.Date())),
+        (b"\xff", pl.Binary()),
+        ([1], pl.List(pl.Int64())),
+        ({"a": 1}, pl.Struct({"a": pl.Int64()})),
+    ],
+)
+def test_a_type_is_that_of_the_shards_that_have_values(
+    tmp_path: Path, written: str, value: Any, dtype: pl.DataType
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    NOTHING[written](data / "a.parquet")
+    pl.DataFrame({"d": [value]}, {"d": dtype}).write_parquet(data / "b.parquet")
+    found = scan(data, shard=None, row=None)
+    assert found.collect_schema()["d"] == dtype
+    assert found.collect().to_dicts() == [{"d": None, "x": 1}, {"d": value, "x": None}]
+    convert(ConvertSpec(to="parquet"), [data], tmp_path / "out")
+    made = scan(tmp_path / "out", shard=None, row=None)
+    assert made.collect().equals(found.collect())
 
 
 def test_types_that_differ_by_order_and_width_are_one(tmp_path: Path) -> None:

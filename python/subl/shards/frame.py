@@ -21,7 +21,7 @@ from subl.shards.decode import Decoder, texts
 from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines, row_lines
 from subl.shards.manifest import inspect
 from subl.shards.parquet import BATCH_ROWS, absent_of, read_frames, schema_of
-from subl.shards.table import check_same, columns_of, has_column
+from subl.shards.table import check_same, columns_of
 
 if TYPE_CHECKING:
     import polars
@@ -140,12 +140,15 @@ def kinds_of(manifest: polars.LazyFrame) -> dict[str, Kind]:
 
 def dtypes_of(manifest: polars.LazyFrame, kinds: Mapping[str, Kind]) -> dict[str, polars.DataType]:
     """The types of columns of these kinds. Those that JSON does not have are in all shards the
-    same: the first one says which."""
+    same but where there are nulls alone: the first one says which."""
+    import polars
 
-    found = {}
+    columns = columns_of(manifest.select("path", "columns"))
+    found: dict[str, polars.DataType] = {}
     for name, kind in kinds.items():
         if isinstance(kind, str) and kind not in SCALARS and kind != JSON:
-            first = manifest.filter(has_column(name)).select("path").head(1).collect().item()
+            has_it = (polars.col("name") == name) & (polars.col("kind") == kind)
+            first = columns.filter(has_it).select("path").head(1).collect().item()
             found[name] = schema_of(Path(first))[name]
         else:
             found[name] = dtype_of(kind)
@@ -292,6 +295,8 @@ def _as(column: polars.Expr, own: Any, dtype: Any) -> polars.Expr:
 
     if own == dtype:
         return column
+    if own == polars.Null:
+        return column.cast(dtype)
     if isinstance(dtype, polars.List):
         return column.list.eval(_as(polars.element(), own.inner, dtype.inner))
     if isinstance(dtype, polars.Struct):
