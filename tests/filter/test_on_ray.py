@@ -6,6 +6,7 @@ SUBL_REQUIRE_ADAPTERS is set.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
@@ -26,7 +27,7 @@ from subl.progress import Progress
 if not os.environ.get("SUBL_REQUIRE_ADAPTERS"):
     pytest.importorskip("ray")
 
-from subl.filter.on_ray import RayEngine
+from subl.filter.on_ray import RayEngine, _note_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -157,6 +158,27 @@ def test_a_command_that_is_killed_goes_on(large: Path, tmp_path: Path) -> None:
     assert "Ray: 1 machine with 2 CPUs on this machine" in again.stderr
     subprocess.run([*command, "-o", "here"], cwd=tmp_path, check=True, capture_output=True)
     assert files(tmp_path / "there") == files(tmp_path / "here") != {}
+
+
+def test_a_slice_does_not_wait_for_the_workers_of_others(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text('[[rule]]\nname = "n"\nkind = "numbers"\n')
+    (tmp_path / "data").mkdir()
+    for name in ("a.jsonl", "b.jsonl", "c.jsonl"):
+        (tmp_path / "data" / name).write_text('{"completion": "1"}\n')
+    partial = tmp_path / "out.partial"
+
+    def made(mine: str) -> set[str]:
+        command = [SUBL, "filter", "rules.toml", "data", "-o", "out", "--slice", mine]
+        said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+        assert f"{mine} of out is made" in said.stderr
+        return {path.name for path in (partial / "kept").iterdir()}
+
+    (others,) = made("0/3")
+    lock = _note_of(partial, others).with_suffix(".lock")
+    lock.parent.mkdir()
+    with lock.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert len(made("1/3")) == 2
 
 
 def test_a_cluster_that_does_not_answer_is_said_at_once() -> None:

@@ -17,7 +17,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -174,10 +174,8 @@ class RayEngine:
         """
         import ray
 
-        token = hashlib.sha256(os.fsencode(Path(kept).absolute())).hexdigest()[:16]
-        notes = Path(work).absolute().with_name(".ray")
-        notes.mkdir(exist_ok=True)
-        note = notes / f"{token}.json"
+        note = _note_of(Path(work).absolute().parent, Path(kept).name)
+        note.parent.mkdir(exist_ok=True)
         threads = max(1, min(threads, self._widest))
         waiting = self._task.options(
             num_cpus=threads, name=ascii(f"filter {shard.name}")[1:-1]
@@ -221,11 +219,19 @@ def _reach(address: str) -> None:
         ) from error
 
 
-def wait_for_workers(folder: Path) -> None:
-    """Wait until no worker of a command that was killed writes in `folder`: some seconds."""
-    for lock in sorted(folder.glob(".ray/*.lock")):
-        with lock.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+def wait_for_workers(folder: Path, names: Iterable[str]) -> None:
+    """Wait until no worker of a command that was killed writes shards of these names in `folder`:
+    some seconds."""
+    for name in names:
+        lock = _note_of(folder, name).with_suffix(".lock")
+        if lock.exists():
+            with lock.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _note_of(folder: Path, name: str) -> Path:
+    """Where a worker notes how far it is with the shard of this name."""
+    return folder / ".ray" / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.json"
 
 
 def _noted(note: Path) -> tuple[int, int, int, int]:

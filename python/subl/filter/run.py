@@ -327,7 +327,7 @@ def filter_shards(
     if (folder / ".ray").is_dir():
         from subl.filter.on_ray import wait_for_workers
 
-        wait_for_workers(folder)
+        wait_for_workers(folder, shards)
     noting = Finished(folder / _WORK, notes)
     done = {
         name: found
