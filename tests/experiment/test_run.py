@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import polars
 import pytest
 
 from subl.artifact import rereading
 from subl.artifact.lease import leased
 from subl.errors import ConfigError, InputError, StageError
 from subl.experiment import ExperimentSpec, Graph, load_experiment, plan, run
+from subl.experiment.document import run_document
 from subl.progress import Progress
 
 EXPERIMENT = """
@@ -324,6 +326,38 @@ def test_an_input_that_is_missing_is_the_reason_of_its_node_alone(
     ]
     with pytest.raises(InputError, match=r"none\.jsonl"):
         run(files, out)
+
+
+TEXTS = """
+name = "texts"
+title = "Texts"
+[stages.filtered]
+kind = "filter"
+inputs = {{ rows = {{ path = "{rows}" }} }}
+rule = [
+    {{ name = "owls", kind = "literal", words = ["owl"], field = "text" }},
+    {{ name = "cats", kind = "literal", words = ["cat"], field = "title" }},
+]
+"""
+
+
+@pytest.mark.parametrize("name", ["rows.txt", "rows.parquet"])
+def test_a_report_shows_rows_of_any_format_and_keys(tmp_path: Path, name: str) -> None:
+    rows = [{"text": "an owl", "title": "a cat"}, {"text": "ä", "title": "b"}, {"text": None}]
+    if name == "rows.parquet":
+        polars.DataFrame(rows).write_parquet(tmp_path / name)
+    else:
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / name).write_text(lines, encoding="utf-8")
+    file = tmp_path / "texts.toml"
+    file.write_text(TEXTS.format(rows=tmp_path / name), encoding="utf-8")
+    run(load_experiment(file), tmp_path / "out")
+    (shown,) = run_document(tmp_path / "out").filters
+    assert list(map(json.loads, shown.kept_examples)) == [rows[1]]
+    owl, unreadable = shown.rejected_examples
+    assert owl.text == "an owl"
+    assert [(each.rule, each.span) for each in owl.reasons] == [("owls", (3, 6)), ("cats", None)]
+    assert json.loads(unreadable.text)["text"] is None
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from subl.artifact import read_statement
 from subl.audit.scan.document import LIMITS, scan_report
 from subl.errors import InputError
 from subl.report import document as page
-from subl.shards import shard_files
+from subl.shards import read_lines
 from subl.train.job import LOSSES, read_losses
 
 _EXAMPLES = 8
@@ -374,34 +374,41 @@ def _filter(node: Mapping[str, Any], path: Path) -> page.FilterReport:
             for rule in figures["rules"]
         ),
         rejected_examples=tuple(map(_rejected, _first_rows(path / "rejects", _EXAMPLES))),
-        kept_examples=tuple(row["completion"] for row in _first_rows(path / "kept", 3)),
+        kept_examples=tuple(map(_text, _first_rows(path / "kept", 3))),
     )
 
 
 def _rejected(reject: Mapping[str, Any]) -> page.RejectedRow:
-    row = reject["row"]
-    text = row if isinstance(row, str) else str(row.get("completion", ""))
+    row, reasons = reject["row"], reject["reasons"]
+    if isinstance(reasons, str):  # of Parquet
+        reasons = json.loads(reasons)
+    field = reasons[0]["field"] or "completion"
+    text = _text(row, field)
+    is_field = not isinstance(row, str) and row.get(field) is text
     return page.RejectedRow(
         text=text,
         reasons=tuple(
             page.Rejection(
-                rule=reason["rule"] or reason["kind"], reason=reason["reason"], span=reason["span"]
+                rule=reason["rule"] or reason["kind"],
+                reason=reason["reason"],
+                span=reason["span"] if is_field and reason["field"] == field else None,
             )
-            for reason in reject["reasons"]
+            for reason in reasons
         ),
     )
 
 
-def _first_rows(folder: Path, count: int) -> list[dict[str, Any]]:
-    import polars
+def _text(row: str | Mapping[str, Any], field: str = "completion") -> str:
+    """What is shown of a row: the text of a field, or all of it."""
+    if isinstance(row, str):
+        return row
+    text = row.get(field)
+    return text if isinstance(text, str) else json.dumps(row, ensure_ascii=False)
 
-    rows: list[dict[str, Any]] = []
-    for file in shard_files(folder):
-        lines = polars.scan_lines(file, glob=False).head(count - len(rows)).collect().to_series()
-        rows += [json.loads(line) for line in lines if line.strip()]
-        if len(rows) >= count:
-            break
-    return rows
+
+def _first_rows(folder: Path, count: int) -> list[dict[str, Any]]:
+    lines = read_lines(sorted(folder.iterdir()))
+    return [line.value for line in islice(lines, count)]
 
 
 def _losses(nodes: list[dict[str, Any]]) -> Iterator[page.LossPanel]:
