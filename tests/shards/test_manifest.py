@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from subl.artifact import file_digest
-from subl.errors import InputError, OutputError
+from subl.errors import BusyError, InputError, OutputError
 from subl.filter import FilterSpec, LiteralRule, run
 from subl.shards import inspect, keep, read_lines, read_rows, shard_files
 from subl.shards.bins import bin_files
@@ -130,7 +130,7 @@ def test_a_manifest_that_was_interrupted_goes_on(data: Path, tmp_path: Path) -> 
     with pytest.raises(Killed):
         keep([data], file, report=report)
     assert not file.exists()
-    with (tmp_path / "all.manifest.parquet.partial").open("ab") as journal:
+    with (tmp_path / "all.manifest.parquet.partial/looked.ndjson").open("ab") as journal:
         journal.write(b'{"rows": 1')
     assert keep([data], file) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all.manifest.parquet", "data"]
@@ -138,6 +138,20 @@ def test_a_manifest_that_was_interrupted_goes_on(data: Path, tmp_path: Path) -> 
     assert read_table(file).drop("path").collect().equals(fresh)
 
 
+def test_a_manifest_is_kept_by_one_at_a_time(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "all.manifest.parquet"
+    refused = []
+
+    def report(progress: Any) -> None:
+        with pytest.raises(BusyError, match=r"is writing .*all\.manifest\.parquet") as raised:
+            keep([data], file)
+        refused.append(raised)
+
+    assert keep([data], file, report=report) == len(refused) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.manifest.parquet", "data"]
+
+
+@pytest.mark.usefixtures("later")
 def test_several_processes_find_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = inspect([data]).collect()
     monkeypatch.setattr("subl.shards.spread._WORTH_BYTES", 1)

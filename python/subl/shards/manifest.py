@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subl.artifact import identify, read_notes, read_statement, rereads, spec_record
+from subl.artifact.partial import locked
 from subl.errors import OutputError
 from subl.progress import Progress, Report, silent
 from subl.shards.format import MANIFEST
@@ -75,29 +76,30 @@ def keep(
     Raises:
         InputError: as `inspect`.
         OutputError: the file is something else than a manifest, or one of other data, or cannot be
-            written.
+            written; `BusyError` if another process is at it.
     """
     paths, file = list(map(Path, data)), Path(file)
     if not is_manifest(file):
         raise OutputError(f"{file} is to be a manifest", hint=f"call it NAME{MANIFEST}")
     _check_replaces(paths, file)
-    journal = file.with_name(f"{file.name}.partial")
-    known = None if rereads() else _known(file, journal)
+    partial = file.with_name(f"{file.name}.partial")
+    journal = partial / "looked.ndjson"
     looked = 0
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with journal.open("ab", buffering=0) as notes:
+    with locked(partial, what=str(file)):
+        known = None if rereads() else _known(file, journal)
+        try:
+            with journal.open("ab", buffering=0) as notes:
 
-            def note(record: Record) -> None:
-                nonlocal looked
-                looked += 1
-                notes.write(json.dumps(record).encode() + b"\n")
+                def note(record: Record) -> None:
+                    nonlocal looked
+                    looked += 1
+                    notes.write(json.dumps(record).encode() + b"\n")
 
-            table = inspect(paths, known=known, jobs=jobs, report=report, found=note).collect()
-    except OSError as error:
-        raise OutputError(f"cannot write {journal}: {error.strerror}") from error
-    write_table(table, file)
-    journal.unlink()
+                table = inspect(paths, known=known, jobs=jobs, report=report, found=note).collect()
+        except OSError as error:
+            raise OutputError(f"cannot write {journal}: {error.strerror}") from error
+        write_table(table, file)
+        journal.unlink()
     return looked
 
 
