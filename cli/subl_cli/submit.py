@@ -251,7 +251,10 @@ def _planned(
         rules, inputs = found
         check_shared(rules, f"a task of {slices}")
         slices = min(slices, len(inputs.shards))
-        bins = _Bins(book.path, inputs.text(rules, asked.params["inputs"], slices))
+        if slices > 1:
+            bins = _Bins(book.path, inputs.text(rules, asked.params["inputs"], slices))
+    if slices == 1:  # who has all of the work is no task of an array
+        slices = None
     about = About("stage", made, here, [*typed, *asked.words], slices=slices)
     name = f"{asked.kind}-{asked.out.name}"
     jobs = stage_jobs(name, words, spec, slices, bins=None if bins is None else bins.file)

@@ -93,6 +93,20 @@ def test_an_array_has_no_more_tasks_than_there_are_shards(say: Say, folder: Path
 @pytest.mark.parametrize(
     "command",
     [
+        ("--array", "40", "filter", "rules.toml", "data/0.jsonl", "-o", "out/kept"),
+        ("--array", "1", *FILTER),
+        ("--array", "1", "generate", "generate.toml", "--model", "m", "-o", "out/rows"),
+    ],
+)
+def test_an_array_of_one_task_is_a_job(say: Say, command: Sequence[str]) -> None:
+    (job,) = say(*command)
+    assert "array" not in directives(job) and "--array" in job["script"].splitlines()[1]
+    assert job["script"].endswith(f"    subl {' '.join(command[2:])}\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
         ("generate", "generate.toml", "--model", "m", "-o", "out/rows"),
         ("distill", "train.toml", "--model", "m", "--rows", "data", "-o", "out/student"),
         ("distill", "cache", "--teacher", "t", "--rows", "data", "-o", "out/cache"),
