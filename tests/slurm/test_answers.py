@@ -392,6 +392,43 @@ def test_jobs_of_another_cluster_are_asked_for_there(programs: Programs, book: B
     assert programs.calls("scancel") == ["--clusters=east 7_0"]
 
 
+def test_jobs_here_and_on_another_cluster_are_both_asked_for(
+    programs: Programs, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may have the same number; and what the environment says is for new jobs."""
+    programs.say("sbatch", "echo '101;c2'", call=2)
+    here, there = (
+        stage_jobs("o", ["subl"], SlurmSpec(directives=each), 3)[:1]
+        for each in ((), ("--clusters=c2",))
+    )
+    submit(book, ABOUT, here, set, client=CLIENT)
+    programs.queue((101, 0, "RUNNING", "", "", "", ""), (101, 1, "PENDING", "", "", "", ""))
+    (came,) = submit(book, ABOUT, there, set, client=CLIENT)
+    assert (came.queued, came.tasks, came.job) == (2, 1, "101")
+    row = "\t".join(map(str, (101, 2, "PENDING", "", "", "", "")))
+    (programs.folder / "there").write_text(f"CLUSTER: c2\n{HEADER}\n{row}\n")
+    away = 'grep -q clusters= <<< "$* ${SLURM_CLUSTERS+clusters=}"'
+    programs.say("squeue", f"{away} && cat there || cat queue")
+    monkeypatch.setenv("SLURM_CLUSTERS", "c2")
+    (came,) = submit(book, ABOUT, here, set, client=CLIENT)
+    assert (came.queued, came.tasks) == (3, 0)
+    found = look(book)
+    assert [each.state for each in found.values()] == ["running", "waiting", "waiting"]
+    cancel(list(found.values()), CLIENT)
+    assert programs.calls("scancel") == ["101_0 101_1", "--clusters=c2 101_2"]
+
+
+def test_what_is_not_awaited_any_more_is_cancelled_where_it_is(
+    programs: Programs, book: Book
+) -> None:
+    programs.say("sbatch", 'echo "$((100 + $(wc -l < sbatch.calls)));c2"')
+    hand_in(book)
+    programs.queue((101, 2, "RUNNING", "", "n", "0", ""),
+                   (102, "N/A", "PENDING", "DependencyNeverSatisfied", "", "", ""))  # fmt: skip
+    hand_in(book, SLICES[0])
+    assert programs.calls("scancel") == ["--clusters=c2 102"]
+
+
 @pytest.mark.parametrize(
     ("directives", "variable", "asked"),
     [

@@ -163,9 +163,9 @@ class Book:
             found[said["number"]] = Submission(**{**said, "tasks": tasks})
         return list(found.values())
 
-    def clusters(self) -> set[str]:
-        """Those that jobs went to, where Slurm named them."""
-        return {each.cluster for each in self.submissions() if each.cluster is not None}
+    def clusters(self) -> list[str | None]:
+        """Those that jobs went to; None is this one."""
+        return list(dict.fromkeys(each.cluster for each in self.submissions() if each.tasks))
 
     def note(self, submission: Submission) -> None:
         """Write down a submission; the last line of a number counts."""

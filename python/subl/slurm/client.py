@@ -25,6 +25,9 @@ _OF_THE_SITE = frozenset(
 )  # fmt: skip
 """What a user says of all jobs, and Slurm of none."""
 
+_TOLD_WHERE = frozenset({"squeue", "sacct", "scancel"})
+"""Programs that are asked for jobs where these went: what the environment says is for new ones."""
+
 _PASSING = re.compile(
     r"timed? ?out|unable to contact|try again|temporar|connection (refused|reset)|\brate\b|busy|"
     r"not responding|could not establish a configuration source",
@@ -53,7 +56,8 @@ _SHORT = {
 
 @dataclass(frozen=True)
 class Row:
-    """What Slurm says of a job or an array's task. Times as Slurm writes them."""
+    """What Slurm says of a job or an array's task. Times as Slurm writes them; `cluster` as it was
+    asked for, None: this one."""
 
     job: str
     index: int | None
@@ -62,11 +66,16 @@ class Row:
     nodes: str = ""
     elapsed: str = ""
     comment: str = ""
+    cluster: str | None = None
     further: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def active(self) -> bool:
         return self.state in ACTIVE
+
+
+JobId = tuple[str | None, str]
+"""Its cluster, None: this one; and the job there, as `called` says it."""
 
 
 class Unanswered(Exception):
@@ -82,48 +91,54 @@ class Client:
     tries: int = 5
     pause_seconds: float = 1.0
 
-    def queue(self, clusters: Collection[str] = ()) -> list[Row] | None:
-        """All of the user's jobs that the controller knows, arrays task by task. One query.
+    def queue(self, clusters: Collection[str | None] = (None,)) -> list[Row] | None:
+        """All of the user's jobs that the controllers know, arrays task by task. A query each.
 
         Args:
-            clusters: where to look, if it is not this one.
+            clusters: where to look; None is this one.
         """
         fields = ("%F", "%K", "%T", "%r", "%N", "%M", "%k")
         asked = ["--me", "--states=all", "--array", f"--format={_SEPARATOR.join(fields)}"]
-        asked += _where(clusters)
-        lines = self._table(["squeue", *asked], len(fields))
-        if lines is None:
-            return None
-        return [
-            Row(job, _index(index), state_of(state), reason, nodes, elapsed, _null(comment))
-            for job, index, state, reason, nodes, elapsed, comment in lines
-            if job.isdecimal()
-        ]
+        found = []
+        for cluster in clusters:
+            lines = self._table(["squeue", *asked, *_where(cluster)], len(fields))
+            if lines is None:
+                return None
+            for job, index, state, reason, nodes, elapsed, comment in lines:
+                if job.isdecimal():
+                    task = job, _index(index), state_of(state)
+                    found.append(Row(*task, reason, nodes, elapsed, _null(comment), cluster))
+        return found
 
-    def accounting(
-        self, jobs: Sequence[str], since: str, clusters: Collection[str] = ()
-    ) -> list[Row] | None:
-        """What the accounting says of jobs and their steps, if the site has one. One query.
+    def accounting(self, jobs: Collection[JobId], since: str) -> list[Row]:
+        """What the accounting says of jobs and their steps, where there is one. A query a cluster.
 
         Args:
             since: when the first of them was submitted; without it only today's are shown.
         """
-        if not jobs:
-            return []
-        asked = ["--parsable2", "--duplicates", f"--jobs={','.join(jobs)}", f"--starttime={since}"]
-        asked += [f"--format={','.join(_ACCOUNTED)}", *_where(clusters)]
-        lines = self._table(["sacct", *asked], len(_ACCOUNTED), separator="|")
-        if lines is None:
-            return None
+        asked = ["--parsable2", "--duplicates", f"--starttime={since}"]
+        asked += [f"--format={','.join(_ACCOUNTED)}"]
         found = []
-        for line in lines:
-            named = dict(zip(_ACCOUNTED, line, strict=True))
-            base, _, step = named["JobID"].partition(".")
-            job, _, index = base.partition("_")
-            if job.isdecimal():
-                state = state_of(named["State"])
-                found.append(Row(job, _index(index), state, further=named | {"step": step}))
+        for cluster, own in _by_cluster(jobs):
+            which = f"--jobs={','.join(own)}"
+            command = ["sacct", which, *asked, *_where(cluster)]
+            for line in self._table(command, len(_ACCOUNTED), separator="|") or ():
+                named = dict(zip(_ACCOUNTED, line, strict=True))
+                base, _, step = named["JobID"].partition(".")
+                job, _, index = base.partition("_")
+                if job.isdecimal():
+                    state, more = state_of(named["State"]), named | {"step": step}
+                    found.append(Row(job, _index(index), state, cluster=cluster, further=more))
         return found
+
+    def cancel(self, jobs: Collection[JobId]) -> None:
+        """End jobs, or tasks of arrays.
+
+        Raises:
+            StageError: Slurm does not answer.
+        """
+        for cluster, own in _by_cluster(jobs):
+            self.ask("scancel", *_where(cluster), *own)
 
     def submit(self, *arguments: str) -> tuple[str, str | None]:
         """Call sbatch once: the job's number, and its cluster where that is told.
@@ -187,7 +202,7 @@ class Client:
                 encoding="utf-8",
                 errors="replace",
                 timeout=self.seconds,
-                env=_environment(os.environ),
+                env=_environment(os.environ, command[0]),
             )
         except FileNotFoundError:
             raise DependencyError(
@@ -222,8 +237,13 @@ def called(job: str, index: int | None) -> str:
     return job if index is None else f"{job}_{index}"
 
 
-def _where(clusters: Collection[str]) -> list[str]:
-    return [f"--clusters={','.join(sorted(clusters))}"] if clusters else []
+def _by_cluster(jobs: Collection[JobId]) -> Iterator[tuple[str | None, list[str]]]:
+    for cluster in dict.fromkeys(cluster for cluster, _ in jobs):
+        yield cluster, [job for where, job in jobs if where == cluster]
+
+
+def _where(cluster: str | None) -> list[str]:
+    return [] if cluster is None else [f"--clusters={cluster}"]
 
 
 def _index(said: str) -> int | None:
@@ -234,7 +254,9 @@ def _null(said: str) -> str:
     return "" if said in ("(null)", "N/A") else said
 
 
-def _environment(own: Mapping[str, str]) -> dict[str, str]:
+def _environment(own: Mapping[str, str], program: str) -> dict[str, str]:
     """What Slurm's commands see: the user's own wishes, and nothing of a job that we are in."""
     foreign = _QUESTIONS + (_OF_A_JOB if "SLURM_JOB_ID" in own else ())
-    return {k: v for k, v in own.items() if k in _OF_THE_SITE or not k.startswith(foreign)}
+    site = _OF_THE_SITE - ({"SLURM_CLUSTERS"} if program in _TOLD_WHERE else set())
+    foreign += ("SLURM_CLUSTERS",) if program in _TOLD_WHERE else ()
+    return {k: v for k, v in own.items() if k in site or not k.startswith(foreign)}

@@ -16,6 +16,7 @@ from typing import Literal
 from subl.cluster.heartbeat import Beat
 from subl.slurm.book import STOPPED, Book, Life, Submission
 from subl.slurm.client import WAITING, Client, Row, called
+from subl.slurm.queue import Queue
 from subl.slurm.work import REQUEUED
 
 LOST_SECONDS = 300.0
@@ -67,24 +68,14 @@ def status(
     for submission in book.submissions():
         last |= {task: (submission, index) for index, task in submission.tasks.items()}
     open_tasks = [task for task in tasks if task not in done and task in last]
-    clusters = book.clusters()
-    rows = client.queue(clusters) if open_tasks else []
-    known = {(row.job, row.index): row for row in rows or ()}
-    by_comment = {(row.comment, row.index): row for row in rows or ()}
-
-    def row_of(task: str) -> Row | None:
-        submission, index = last[task]
-        if submission.job is None:
-            return by_comment.get((submission.comment, index))
-        return known.get((submission.job, index))
-
-    gone = [task for task in open_tasks if (row := row_of(task)) is None or not row.active]
-    jobs = dict.fromkeys(last[task][0].job for task in gone)
-    first = min((last[task][0].submitted for task in gone), default="")
-    accounted = (
-        client.accounting([job for job in jobs if job], _local(first), clusters) if jobs else []
-    )
-    ended = {(row.job, row.index): row for row in accounted or () if not row.further.get("step")}
+    rows = client.queue(book.clusters()) if open_tasks else []
+    queue = Queue(rows or ())
+    found = {task: queue.row(*last[task]) for task in open_tasks}
+    gone = [last[task] for task, row in found.items() if row is None or not row.active]
+    jobs = dict.fromkeys((each.cluster, each.job) for each, _ in gone if each.job is not None)
+    first = min((each.submitted for each, _ in gone), default="")
+    accounted = client.accounting(list(jobs), _local(first))
+    ended = Queue([row for row in accounted if not row.further.get("step")])
 
     def look(task: str) -> TaskState:
         if task in done:
@@ -93,7 +84,7 @@ def status(
         if task not in last:
             return TaskState(task, "not submitted")
         submission, index = last[task]
-        row = row_of(task)
+        row = found[task]
         beat = book.beat(submission.number, index)
         lives = book.lives(submission.number, index)
         life = lives[-1] if lives else None
@@ -101,7 +92,7 @@ def status(
             state: State = "waiting" if row.state in WAITING else "running"
             why = _reason(row) if state == "waiting" else ""
             return TaskState(task, state, why, submission, index, row.nodes, beat, life)
-        row = row or ended.get((submission.job or "", index))
+        row = row or ended.row(submission, index)
         seen = max([submission.submitted, *([beat.time] if beat else []),
                     *([life.ended or life.started] if life else [])])  # fmt: skip
         quiet = ((moment or datetime.now(UTC)) - datetime.fromisoformat(seen)).total_seconds()

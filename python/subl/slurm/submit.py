@@ -20,8 +20,9 @@ from subl.artifact import json_digest, write_atomically
 from subl.cluster.heartbeat import now
 from subl.errors import ConfigError, DependencyError, StageError
 from subl.slurm.book import About, Book, Submission
-from subl.slurm.client import WAITING, Client, Row, Unanswered, called
+from subl.slurm.client import Client, Unanswered, called
 from subl.slurm.job import Job
+from subl.slurm.queue import HandedIn, handed_in
 from subl.slurm.script import Place, clusters_of, directives_of, script
 
 
@@ -64,57 +65,18 @@ def submit(
     if dry_run:
         return _Submitting(book, about, client, done(), [], after, dry_run=True).all(jobs)
     with book.held(about):
-        earlier = [each for each in book.submissions() if each.tasks]
-        rows: list[Row] | None = client.queue(book.clusters()) if earlier else []
-        if rows is None:
-            raise StageError(
-                "squeue does not say which jobs there are, so none was submitted twice",
-                hint="try again later; subl slurm status shows what is known",
-            )
-        earlier = _adopted(book, earlier, rows)
+        earlier = handed_in(book, client)
+        _note_found(book, earlier)
         made = done()  # after the queue was looked at: what ended meanwhile is done
-        alive = _alive(earlier, rows)
+        alive = [each for each in earlier if each.job is not None]
         return _Submitting(book, about, client, made, alive, after, dry_run=False).all(jobs)
 
 
-@dataclass(frozen=True)
-class _Alive:
-    """A task that Slurm has."""
-
-    task: str
-    submission: Submission
-    index: int | None
-    row: Row
-
-    @property
-    def job(self) -> str:
-        """As Slurm's commands take it."""
-        assert self.submission.job is not None
-        return called(self.submission.job, self.index)
-
-
-def _adopted(book: Book, earlier: Sequence[Submission], rows: Sequence[Row]) -> list[Submission]:
-    """Submissions with the numbers of their jobs; that of one that was cut short is in the queue,
-    if there is one."""
-    by_comment = {row.comment: row.job for row in rows}
-    found = []
-    for each in earlier:
-        if each.job is None and (job := by_comment.get(each.comment)) is not None:
-            each = replace(each, job=job)
-            book.note(each)
-        found.append(each)
-    return found
-
-
-def _alive(earlier: Sequence[Submission], rows: Sequence[Row]) -> list[_Alive]:
-    active = {(row.job, row.index): row for row in rows if row.active}
-    return [
-        _Alive(task, each, index, row)
-        for each in earlier
-        if each.job is not None
-        for index, task in each.tasks.items()
-        if (row := active.get((each.job, index))) is not None
-    ]
+def _note_found(book: Book, earlier: Sequence[HandedIn]) -> None:
+    """Note the number of a job whose submission was cut short, and that Slurm has."""
+    cut = [(each.submission, each.row) for each in earlier if each.submission.job is None]
+    for submission, job in {each.number: (each, row.job) for each, row in cut if row}.values():
+        book.note(replace(submission, job=job))
 
 
 class _Submitting:
@@ -126,7 +88,7 @@ class _Submitting:
         about: About,
         client: Client,
         done: AbstractSet[str],
-        alive: Sequence[_Alive],
+        alive: Sequence[HandedIn],
         after: Sequence[str],
         *,
         dry_run: bool,
@@ -154,10 +116,10 @@ class _Submitting:
         if any(each.name in self._new for each in before):
             # What waits for a job that failed would wait for ever, and not for the new one.
             queued = [self._alive[task] for task in job.tasks if task in self._alive]
-            if stale := [each for each in queued if each.row.state in WAITING]:
-                self._client.ask("scancel", *[each.job for each in stale])
-                for each in stale:
-                    del self._alive[each.task]
+            stale = [each for each in queued if each.waits]
+            self._client.cancel([each.job for each in stale if each.job is not None])
+            for each in stale:
+                del self._alive[each.task]
         missing = {
             index: task
             for index, task in enumerate(job.tasks)
@@ -183,9 +145,11 @@ class _Submitting:
                 same = job.task_by_task and missing.keys() <= new.tasks.keys() and not waiting
                 found.append(f"{'aftercorr' if same else 'afterok'}:{new.job or '?'}")
             for task in waiting:
+                assert task.row is not None, "it waits or runs"
                 others = set(task.submission.tasks.values()) - self._done - self._alive.keys()
                 # All of an array, unless some of it failed.
-                found.append(f"afterok:{task.job if others else task.submission.job}")
+                own = called(task.row.job, None if not others else task.index)
+                found.append(f"afterok:{own}")
         return tuple(dict.fromkeys(found))
 
     def _hand_in(
@@ -254,7 +218,7 @@ class _Submitting:
                     hint=f"the script is {file}; subl slurm doctor says what the cluster has",
                 ) from error
             time.sleep(pause)
-            rows = self._client.queue([] if submission.cluster is None else [submission.cluster])
+            rows = self._client.queue([submission.cluster])
             if rows is None:
                 break  # it may have the job: a second one is worse than none
             for row in rows:

@@ -51,9 +51,9 @@ def usage(book: Book, states: Sequence[TaskState], *, client: Client | None = No
         and (lives := book.lives(state.submission.number, state.index))
         and lives[-1].ended is not None
     }
-    jobs = {each.submission.job for each in ended if each.submission and each.submission.job}
-    rows = client.accounting(sorted(jobs), since(list(ended)), book.clusters()) if jobs else []
-    return [_of(state, life, rows or ()) for state, life in ended.items()]
+    jobs = {(each.cluster, each.job) for state in ended if (each := state.submission) and each.job}
+    rows = client.accounting(sorted(jobs, key=str), since(list(ended)))
+    return [_of(state, life, rows) for state, life in ended.items()]
 
 
 def _of(state: TaskState, life: Life, rows: Sequence[Row]) -> Usage:
@@ -68,7 +68,8 @@ def _of(state: TaskState, life: Life, rows: Sequence[Row]) -> Usage:
         life.most_memory,
         life.memory,
     )
-    mine = [row for row in rows if (row.job, row.index) == (state.submission.job, state.index)]
+    own_id = state.submission.cluster, state.submission.job, state.index
+    mine = [row for row in rows if (row.cluster, row.job, row.index) == own_id]
     whole = next((row.further for row in mine if not row.further["step"]), None)
     if whole is None:
         return own

@@ -92,13 +92,9 @@ def cancel(states: Sequence[TaskState], client: Client | None = None) -> list[Ta
             "Slurm does not say which jobs there are", hint="try again later; nothing was ended"
         )
     client = client or Client()
-    by_cluster: dict[str | None, list[str]] = {}
-    for each in ending:
-        assert each.submission is not None and each.job is not None
-        by_cluster.setdefault(each.submission.cluster, []).append(each.job)
-    for cluster, jobs in by_cluster.items():
-        where = [] if cluster is None else [f"--clusters={cluster}"]
-        client.ask("scancel", *where, *jobs)
+    client.cancel(
+        [(each.submission.cluster, each.job) for each in ending if each.submission and each.job]
+    )
     return ending
 
 
