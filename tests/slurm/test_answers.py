@@ -323,6 +323,23 @@ def test_what_failed_is_submitted_again_and_what_waited_for_it_too(
     assert [each.number for each in book.submissions()] == ["001", "002", "003", "004"]
 
 
+def test_nothing_waits_for_what_failed_and_was_made_otherwise(
+    programs: Programs, book: Book
+) -> None:
+    """The array's task 0 failed and was made by hand; task 2 still runs; the last job is gone."""
+    hand_in(book)
+    programs.queue((101, 0, "FAILED", "", "", "", ""), (101, 2, "RUNNING", "", "n", "0", ""))
+    assert hand_in(book, *SLICES[:2])["filter-out"].tasks == 1
+    assert " --dependency=afterok:101_2 " in programs.calls("sbatch")[-1]
+
+
+def test_what_waits_for_all_of_an_array_names_it_once(programs: Programs, book: Book) -> None:
+    hand_in(book)
+    programs.queue(*((101, index, "RUNNING", "", "n", "0", "") for index in range(3)))
+    assert hand_in(book)["filter-out"].tasks == 1
+    assert " --dependency=afterok:101 " in programs.calls("sbatch")[-1]
+
+
 def test_what_waits_for_what_is_submitted_again_waits_for_the_new_job(
     programs: Programs, book: Book
 ) -> None:

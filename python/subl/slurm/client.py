@@ -257,6 +257,7 @@ def _null(said: str) -> str:
 def _environment(own: Mapping[str, str], program: str) -> dict[str, str]:
     """What Slurm's commands see: the user's own wishes, and nothing of a job that we are in."""
     foreign = _QUESTIONS + (_OF_A_JOB if "SLURM_JOB_ID" in own else ())
-    site = _OF_THE_SITE - ({"SLURM_CLUSTERS"} if program in _TOLD_WHERE else set())
-    foreign += ("SLURM_CLUSTERS",) if program in _TOLD_WHERE else ()
-    return {k: v for k, v in own.items() if k in site or not k.startswith(foreign)}
+    kept = {k: v for k, v in own.items() if k in _OF_THE_SITE or not k.startswith(foreign)}
+    if program in _TOLD_WHERE:
+        kept.pop("SLURM_CLUSTERS", None)
+    return kept

@@ -144,12 +144,12 @@ class _Submitting:
                 # Of an array whose tasks are the same ones, each waits for its own.
                 same = job.task_by_task and missing.keys() <= new.tasks.keys() and not waiting
                 found.append(f"{'aftercorr' if same else 'afterok'}:{new.job or '?'}")
+            names = {task.task for task in waiting}
             for task in waiting:
                 assert task.row is not None, "it waits or runs"
-                others = set(task.submission.tasks.values()) - self._done - self._alive.keys()
-                # All of an array, unless some of it failed.
-                own = called(task.row.job, None if not others else task.index)
-                found.append(f"afterok:{own}")
+                # All of an array only if all of it is to come: some that is done may have failed.
+                is_all = names >= set(task.submission.tasks.values())
+                found.append(f"afterok:{called(task.row.job, None if is_all else task.index)}")
         return tuple(dict.fromkeys(found))
 
     def _hand_in(
