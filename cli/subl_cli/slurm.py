@@ -214,14 +214,15 @@ def cancel_command(made: Path, chosen: tuple[str, ...], as_json: bool) -> None:
     """
     from subl.slurm.book import Book
     from subl.slurm.watch import cancel
-    from subl.slurm.watch import chosen as chosen_of
 
-    ended = cancel(chosen_of(_states(Book.of(made)), chosen))
+    book = Book.of(made)
+    book.about()  # there is one
+    ended = cancel(book, chosen)
     if as_json:
-        print_json([{"task": each.task, "job": each.job} for each in ended])
+        print_json([{"task": task, "job": job} for task, job in ended])
         return
-    for each in ended:
-        click.echo(printable(f"cancelled {each.task} (job {each.job})"))
+    for task, job in ended:
+        click.echo(printable(f"cancelled {task} (job {job})"))
     if not ended:
         click.echo("nothing waits or runs")
 

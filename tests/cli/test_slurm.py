@@ -214,3 +214,25 @@ def test_what_is_there_of_other_rules_is_not_done(
     (folder / "rules.toml").write_text(RULES.replace("'n'", "'m'"))
     assert main(["slurm", "submit", "--dry-run", *FILTER[:-1], "out/part"]) == 2
     assert "unfinished work of another configuration" in capsys.readouterr().err
+
+
+def test_an_experiments_jobs_are_cancelled_whatever_its_file_says_by_now(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {
+        "sbatch": "echo $((7 + $(wc -l < calls)))",
+        "squeue": r"printf 'J\tA\tS\tR\tN\tT\tC\n8\tN/A\tRUNNING\t\t\t\t\n9\tN/A\tPD\t\t\t\t\n'",
+        "scancel": "",
+    }
+    (folder / "bin").mkdir()
+    for name, shell in said.items():
+        program = folder / "bin" / name
+        program.write_text(f'#!/bin/sh\ncd {folder}\necho {name} "$@" >> calls\n{shell}\n')
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+    assert main(["slurm", "submit", "run", "x.toml"]) == 0
+    (folder / "x.toml").unlink()
+    capsys.readouterr()
+    assert main(["slurm", "cancel", "out/small"]) == 0
+    assert capsys.readouterr().out == "cancelled kept (job 8)\ncancelled report (job 9)\n"
+    assert (folder / "calls").read_text().splitlines()[-1] == "scancel 8 9"

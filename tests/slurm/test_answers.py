@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from subl.cluster.heartbeat import now
-from subl.errors import BusyError, ConfigError, StageError
+from subl.errors import BusyError, ConfigError, InputError, StageError
 from subl.slurm.book import About, Book, Life, Submission, lives_file
 from subl.slurm.client import Client, state_of
 from subl.slurm.job import Job, stage_jobs
@@ -178,7 +178,7 @@ def test_no_answer_is_never_a_failure(programs: Programs, book: Book, shell: str
         hand_in(book, client=HURRIED)
     assert not programs.calls("sbatch")
     with pytest.raises(StageError, match="does not say"):
-        cancel(list(found.values()), HURRIED)
+        cancel(book, client=HURRIED)
 
 
 def test_a_limited_rate_is_waited_for(programs: Programs, book: Book) -> None:
@@ -405,7 +405,7 @@ def test_jobs_of_another_cluster_are_asked_for_there(programs: Programs, book: B
     found = look(book)
     assert found[SLICES[0]].state == "running"
     assert all("--clusters=east" in programs.calls(name)[0] for name in ("squeue", "sacct"))
-    cancel(list(found.values()), CLIENT)
+    cancel(book, client=CLIENT)
     assert programs.calls("scancel") == ["--clusters=east 7_0"]
 
 
@@ -431,7 +431,7 @@ def test_jobs_here_and_on_another_cluster_are_both_asked_for(
     assert (came.queued, came.tasks) == (3, 0)
     found = look(book)
     assert [each.state for each in found.values()] == ["running", "waiting", "waiting"]
-    cancel(list(found.values()), CLIENT)
+    cancel(book, client=CLIENT)
     assert programs.calls("scancel") == ["101_0 101_1", "--clusters=c2 101_2"]
 
 
@@ -515,8 +515,39 @@ def test_jobs_of_something_else_are_not_mixed_in(programs: Programs, book: Book)
     programs.queue((7, 2, "RUNNING", "", "", "", ""))
     with pytest.raises(ConfigError, match=r"make something else .*: slice 2/3"):
         submit(book, ABOUT, [Job("a", ["whole"], lambda _: ["subl"], SlurmSpec())], set)
-    with book.held(ABOUT), pytest.raises(BusyError):
+    with book.held(), pytest.raises(BusyError):
         hand_in(book)
+
+
+def test_a_submission_that_is_refused_changes_nothing(programs: Programs, book: Book) -> None:
+    hand_in(book)
+    other = replace(ABOUT, slices=4)
+    jobs = stage_jobs("filter-out", ["subl", "filter"], SlurmSpec(), 4)
+    programs.queue(*((101, index, "RUNNING", "", "n", "0", "") for index in range(3)))
+    with pytest.raises(ConfigError, match="make something else"):
+        submit(book, other, jobs, set, client=CLIENT)
+    programs.say("squeue", "exit 1")
+    with pytest.raises(StageError, match="does not say"):
+        submit(book, other, jobs, set, client=HURRIED)
+    assert book.about() == ABOUT
+
+
+def test_a_cancel_ends_what_was_submitted_whatever_is_to_be_made_by_now(
+    programs: Programs, book: Book
+) -> None:
+    """Also where the number of a job is known of its comment alone, and what has its name."""
+    noted(book)
+    book.note(Submission("002", "def", {None: "old stage"}, now()))
+    programs.queue((7, 0, "RUNNING", "", "n", "0", ""), (7, 2, "PENDING", "", "", "", ""),
+                   (8, "N/A", "PENDING", "", "", "", "subl:def"))  # fmt: skip
+    assert cancel(book, ["old", "1"], CLIENT) == [("old stage", "8")]
+    with pytest.raises(InputError, match="no task `new`"):
+        cancel(book, ["new"], CLIENT)
+    assert cancel(book, client=CLIENT) == [
+        (SLICES[0], "7_0"), (SLICES[2], "7_2"), ("old stage", "8")
+    ]  # fmt: skip
+    assert programs.calls("scancel") == ["8", "7_0 7_2 8"]
+    assert not programs.calls("sacct")
 
 
 def test_a_dry_run_asks_nobody_and_writes_nothing(programs: Programs, tmp_path: Path) -> None:

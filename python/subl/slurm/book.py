@@ -144,16 +144,19 @@ class Book:
             ) from None
 
     @contextmanager
-    def held(self, about: About) -> Iterator[None]:
-        """Have the book for this process alone, and say in it what it is about.
+    def held(self) -> Iterator[None]:
+        """Have the book for this process alone.
 
         Raises:
             BusyError: another process submits to it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path, what=f"to {self.path}"):
-            write_atomically(self.path / _ABOUT, json.dumps(asdict(about), indent=2) + "\n")
             yield
+
+    def begin(self, about: About) -> None:
+        """Say what the book is about from now on."""
+        write_atomically(self.path / _ABOUT, json.dumps(asdict(about), indent=2) + "\n")
 
     def submissions(self) -> list[Submission]:
         """All of them, in their order."""

@@ -64,7 +64,7 @@ def submit(
     client = client or Client()
     if dry_run:
         return _Submitting(book, about, client, done(), [], after, dry_run=True).all(jobs)
-    with book.held(about):
+    with book.held():
         earlier = handed_in(book, client)
         _note_found(book, earlier)
         made = done()  # after the queue was looked at: what ended meanwhile is done
@@ -109,6 +109,8 @@ class _Submitting:
                 f"{', '.join(others[:3])}{', …' if len(others) > 3 else ''}",
                 hint="subl slurm cancel ends them; or ask for the same again",
             )
+        if not self._dry_run:
+            self._book.begin(self._about)
         return [self._one(job, [by_name[name] for name in job.after]) for job in jobs]
 
     def _one(self, job: Job, before: Sequence[Job]) -> Submitted:

@@ -7,10 +7,12 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
-from subl.errors import InputError, StageError
+from subl.errors import InputError
 from subl.slurm.book import Book
 from subl.slurm.client import Client
+from subl.slurm.queue import handed_in
 from subl.slurm.status import TaskState
 from subl.slurm.work import REQUEUED
 
@@ -19,13 +21,25 @@ ASK_SECONDS = 30.0
 """How often to ask Slurm whether a job is still there that says nothing."""
 
 
-def chosen(states: Sequence[TaskState], asked: Sequence[str]) -> list[TaskState]:
+class Task(Protocol):
+    """What has a name, and a number in its array."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def index(self) -> int | None: ...
+
+
+TaskT = TypeVar("TaskT", bound=Task)
+
+
+def chosen(states: Sequence[TaskT], asked: Sequence[str]) -> list[TaskT]:
     """The tasks that are asked for, by their names, parts of these, or numbers in their array.
 
     Raises:
         InputError: there is no such task.
     """
-    found: dict[str, TaskState] = {} if asked else {each.task: each for each in states}
+    found: dict[str, TaskT] = {} if asked else {each.task: each for each in states}
     for name in asked:
         fits = [each for each in states if name in (each.task, str(each.index))]
         fits = fits or [each for each in states if name in each.task]
@@ -80,22 +94,25 @@ def follow(
         time.sleep(LOOK_SECONDS)
 
 
-def cancel(states: Sequence[TaskState], client: Client | None = None) -> list[TaskState]:
-    """End those of the tasks that wait or run; these.
+def cancel(
+    book: Book, asked: Sequence[str] = (), client: Client | None = None
+) -> list[tuple[str, str]]:
+    """End those of a book's jobs that wait or run, of all submissions; these tasks, with their jobs
+    as Slurm calls them.
+
+    Args:
+        asked: of which tasks, as of `chosen`.
 
     Raises:
+        InputError: there is no such task.
         StageError: Slurm does not answer.
     """
-    ending = [each for each in states if each.state in ("waiting", "running") and each.job]
-    if not ending and any(each.state == "unknown" for each in states):
-        raise StageError(
-            "Slurm does not say which jobs there are", hint="try again later; nothing was ended"
-        )
     client = client or Client()
-    client.cancel(
-        [(each.submission.cluster, each.job) for each in ending if each.submission and each.job]
-    )
-    return ending
+    tasks = handed_in(book, client)
+    names = {each.task for each in chosen(tasks, asked)}
+    ending = [(each.task, each.job) for each in tasks if each.task in names and each.job]
+    client.cancel([job for _, job in ending])
+    return [(task, number) for task, (_, number) in ending]
 
 
 def _goes_on(book: Book, state: TaskState) -> bool:
