@@ -103,7 +103,7 @@ def command(
     asked = _asked([stage, *arguments])
     flags = layer_of(given)
     book = Book.of(asked.out)
-    about, jobs, bins = _planned(asked, book, profile, flags)
+    about, jobs, bins = _planned(asked, book, profile, flags, waits=bool(after))
     if bins is not None and not dry_run:
         bins.write()
     came = submit(book, about, jobs, lambda: done_of(about), after=after, dry_run=dry_run)
@@ -126,6 +126,12 @@ class _Asked(NamedTuple):
     kind: str
     params: dict[str, Any]
     out: Path
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is something of what is to be made."""
+        partial = self.out.with_name(f"{self.out.name}.partial")
+        return any((folder / "spec.json").is_file() for folder in (self.out, partial))
 
 
 def _asked(words: list[str]) -> _Asked:
@@ -201,13 +207,13 @@ class _Bins(NamedTuple):
 
 
 def _planned(
-    asked: _Asked, book: Book, profile: str | None, flags: Layer
+    asked: _Asked, book: Book, profile: str | None, flags: Layer, *, waits: bool
 ) -> tuple[About, list[Job], _Bins | None]:
     """What is to be made, by which jobs, and how an array's tasks share it if that has to be
-    written down."""
+    written down. `waits`: other jobs come first, which may make its inputs."""
     from subl.config import load_toml
     from subl.errors import ConfigError
-    from subl.experiment.kinds import KINDS
+    from subl.experiment.kinds import KINDS, STAGES
     from subl.filter.inputs import check_shared
     from subl.slurm.book import About
     from subl.slurm.job import stage_jobs
@@ -233,8 +239,12 @@ def _planned(
         jobs = chain.jobs(graph, words, layers, stages, flags)
         file = str(asked.params["experiment"].absolute())
         return About("run", made, here, [*typed, *asked.words], experiment=file), jobs, None
-    found = _looked_at(asked) if asked.kind == "filter" else None
-    if found is None and config is not None and asked.kind in KINDS:
+    found = None
+    if asked.kind == "filter":
+        found = _looked_at(asked, waits=waits)
+    elif (asked.kind in STAGES or asked.words[0] == "shards") and asked.is_begun:
+        _compare(asked)
+    elif config is not None and asked.kind in KINDS:
         load_toml(config, KINDS[asked.kind])
     spec = layered([*layers, flags])
     if spec.array is not None and "mine" not in asked.params:
@@ -249,6 +259,12 @@ def _planned(
     slices, bins = spec.array, None
     if slices is not None and found is not None:
         rules, inputs = found
+        if inputs is None:
+            later = next(path for path in asked.params["inputs"] if not path.exists())
+            raise ConfigError(
+                f"{later} is not there yet, and an array's tasks share out the shards that are",
+                hint="leave --array out, or submit when the jobs that it waits for are done",
+            )
         check_shared(rules, f"a task of {slices}")
         slices = min(slices, len(inputs.shards))
         if slices > 1:
@@ -261,8 +277,17 @@ def _planned(
     return about, jobs, bins
 
 
-def _looked_at(asked: _Asked) -> tuple[FilterSpec, Inputs]:
-    """The rules of a filter and what it is given; raises if what is there is of others."""
+def _compare(asked: _Asked) -> None:
+    """Raise if what is there is of another configuration: the command itself sees that."""
+    from subl.artifact import comparing
+    from subl_cli.main import subl
+
+    with comparing(asked.out):
+        subl(asked.words, prog_name="subl", standalone_mode=False)
+
+
+def _looked_at(asked: _Asked, *, waits: bool) -> tuple[FilterSpec, Inputs | None]:
+    """The rules of a filter, and what it is given; None while it waits for what is not there."""
     from subl.artifact import check_out
     from subl.filter import load_rules
     from subl.filter.inputs import look
@@ -271,7 +296,10 @@ def _looked_at(asked: _Asked) -> tuple[FilterSpec, Inputs]:
     named = ("split_rows", "split_bytes", "compression")
     rules = load_rules(asked.params["rules"])
     rules = with_output(rules, **{each: asked.params[each] for each in named})
-    inputs = look(rules, asked.params["inputs"])
+    paths = asked.params["inputs"]
+    if waits and not asked.is_begun and not all(path.exists() for path in paths):
+        return rules, None
+    inputs = look(rules, paths)
     check_out(asked.out, "filter", rules, inputs.named)
     return rules, inputs
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from subl.artifact.build import beginning
+from subl.config import load_toml
+from subl.generate import GenerateSpec
 from subl.slurm.spec import PROFILES
 from subl_cli.main import main
 
@@ -154,6 +157,11 @@ def test_an_experiment_says_where_it_is_made(say: Say) -> None:
         (("--profile", "none", *FILTER), "has no profile `none` (known: default, big)"),
         (("filter", "x.toml", "data", "-o", "o"), "unknown key `name`"),
         (("filter", "rules.toml", "nowhere", "-o", "o"), "nowhere does not exist"),
+        (
+            ("--after", "7", "--array", "2", "filter", "rules.toml", "later", "-o", "o"),
+            "later is not there yet, and an array",
+        ),
+        (("--after", "7", "filter", "x.toml", "later", "-o", "o"), "unknown key `name`"),
         (("run", "x.toml", "--only", "kept"), "--only is what the jobs"),
         (("--array", "2", "judge", "generate.toml", "data", "-o", "o"), "generate.toml"),
         (
@@ -214,6 +222,52 @@ def test_what_is_there_of_other_rules_is_not_done(
     (folder / "rules.toml").write_text(RULES.replace("'n'", "'m'"))
     assert main(["slurm", "submit", "--dry-run", *FILTER[:-1], "out/part"]) == 2
     assert "unfinished work of another configuration" in capsys.readouterr().err
+
+
+def test_a_filter_waits_for_what_another_job_makes(say: Say, folder: Path) -> None:
+    (job,) = say("--after", "7", "filter", "rules.toml", "data", "later", "-o", "out/kept")
+    assert job["missing"] == 1
+    slices, _ = say("--after", "7", "--array", "2", *FILTER)
+    assert slices["missing"] == 2
+    assert main([*FILTER]) == 0
+    assert (
+        main(["slurm", "submit", "--after", "7", "filter", "rules.toml", "later", *FILTER[3:]]) == 2
+    )
+
+
+SERVED = "rows = {rows}\nprompts = 'numbers-short'\nbackend = {{ kind = 'http', \
+base_url = 'http://127.0.0.1:9/v1', model = 'm' }}\n"
+
+
+def test_what_is_there_of_another_configuration_is_not_done(
+    say: Say, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands themselves see that; nothing is made, and no server is asked."""
+    draw = ("draw", "draw.toml", "data", "-o", "out/drawn")
+    convert = ("shards", "convert", "data", "-o", "out/conv", "--to")
+    generate = ("generate", "served.toml", "-o", "out/rows", "--ranks", "2")
+    (folder / "draw.toml").write_text("rows = 2\n")
+    (folder / "served.toml").write_text(SERVED.format(rows=4))
+    assert main([*draw]) == 0
+    assert main([*convert, "jsonl"]) == 0
+    spec = load_toml(folder / "served.toml", GenerateSpec)
+    with beginning(Path("out/rows"), "generate", spec, {}) as partial:
+        assert partial is not None
+        (partial / "rows-000.jsonl").touch()
+    capsys.readouterr()
+    before = sorted(folder.rglob("*"))
+    for command, done in ((draw, 1), ((*convert, "jsonl"), 1), (generate, 0)):
+        assert [job["done"] for job in say(*command)] == [done]
+    (folder / "draw.toml").write_text("rows = 1\n")
+    (folder / "served.toml").write_text(SERVED.format(rows=5))
+    for command, said in (
+        (draw, "out/drawn was made from another configuration"),
+        ((*convert, "parquet"), "out/conv was made from another configuration"),
+        (generate, "out/rows.partial holds unfinished work of another configuration"),
+    ):
+        assert main(["slurm", "submit", *command]) == 2
+        assert said in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_an_experiments_jobs_are_cancelled_whatever_its_file_says_by_now(

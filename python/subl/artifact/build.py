@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,6 +115,9 @@ def build(
         OutputError: `out` holds something else (the message says what differs), or another process
             is making it.
     """
+    if compares(out):
+        check_out(out, kind, spec, inputs)
+        raise _ComparedError
     partial = out.with_name(f"{out.name}.partial")
     seen.recall(out)
     seen.recall(partial)
@@ -231,6 +235,31 @@ def check_out(out: Path, kind: str, spec: StageSpec, inputs: Mapping[str, Path])
             raise _other(out, plan, held)
     elif left_in(partial) and (held := read_spec(partial / "spec.json")) is not None:
         _check_same(partial, plan, held)
+
+
+class _ComparedError(Exception):
+    """Ends what was only to compare."""
+
+
+_compared: ContextVar[Path | None] = ContextVar("_compared", default=None)
+
+
+@contextmanager
+def comparing(out: Path) -> Iterator[None]:
+    """Within, what makes the artifact `out` looks at what there is of it, as `check_out` does, and
+    ends there."""
+    token = _compared.set(out)
+    try:
+        yield
+    except _ComparedError:
+        pass
+    finally:
+        _compared.reset(token)
+
+
+def compares(out: Path) -> bool:
+    """Whether the artifact `out` is only looked at."""
+    return _compared.get() == out
 
 
 def difference_between(

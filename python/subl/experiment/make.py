@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from subl.artifact import WHOLE, Artifact, PartsSpec, Slice, StageSpec
+from subl.artifact import WHOLE, Artifact, PartsSpec, Slice, StageSpec, compares
 from subl.artifact.partial import locked
 from subl.artifact.seen import rereading, rereads
 from subl.cluster.launch import launch, stopped_by_signals
@@ -50,10 +50,14 @@ def make(
     if not where.alone:
         os.environ["LOCAL_RANK"] = str(where.local_rank)  # which device is this process's
         mine = mine.share(where.rank, where.ranks)
-    elif spec.ranks > 1 and mine == WHOLE and not (out / "statement.json").is_file():
+    elif spec.ranks > 1 and mine == WHOLE and _is_to_be_made(out):
         _by_ranks(stage, spec, given, out, name, report)
         return replace(stage.make(spec, given, out, name, report, **how), reused=False)
     return stage.make(spec, given, out, name, report, mine=mine, **how)
+
+
+def _is_to_be_made(out: Path) -> bool:
+    return not compares(out) and not (out / "statement.json").is_file()
 
 
 def _by_ranks(
