@@ -29,6 +29,7 @@ DOCS = ROOT / "docs"
 Schema = Mapping[str, Any]
 FILE_OF = {
     "cache": "distill cache",
+    "calibrate": "predict calibrate",
     "trait": "traits",
     "rubric": "rubrics",
     "policy": "verify",

@@ -18,7 +18,7 @@ from subl.cost import Room, Rows, Work
 if TYPE_CHECKING:
     from subl.model.size import Architecture, ModelSize
 
-Data = Literal["model", "rows", "cache", "scores", "images", "figures"]
+Data = Literal["model", "rows", "cache", "scores", "images", "calibration", "figures"]
 """What an artifact holds, for those who take it: figures nobody does, and images no stage makes."""
 
 Given = Mapping[str, Sequence[Path]]

@@ -24,6 +24,7 @@ from .console import ENVIRONMENT, SUBL, subl
 ROOT = click.Context(group)
 FILE_OF = {
     "cache": "distill cache",
+    "calibrate": "predict calibrate",
     "trait": "traits",
     "rubric": "rubrics",
     "policy": "verify",

@@ -1,0 +1,93 @@
+"""Intervals from past errors: what a prediction may be off by, if the next run is like past ones.
+
+Split conformal prediction (Vovk et al. 2005; Papadopoulos et al. 2002): a rule is fitted on some
+past runs, and its errors on others, which it has not seen, say how wide an interval has to be. That
+covers a new run with the probability asked for, whatever the rule is worth, if the new run and
+those others could have come in any order. A run has an error for each trait that it was measured
+for; those of one run go together, so each run counts once, however many traits it has (Lee, Barber
+and Willett 2023, arXiv 2306.06342).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Ridge regression through the origin on features that are scaled to a mean square of one.
+
+    A run that does nothing shifts nothing: no constant.
+
+    Args:
+        scales: root mean square of each feature where the rule was fitted; 0: it was always 0.
+        weights: of each feature after scaling, in nats.
+    """
+
+    scales: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    def __call__(self, features: Sequence[float]) -> float:
+        """The shift, in nats."""
+        return sum(
+            weight * value / scale
+            for weight, value, scale in zip(self.weights, features, self.scales, strict=True)
+            if scale
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; `Rule(**...)` has it back."""
+        return {"scales": list(self.scales), "weights": list(self.weights)}
+
+
+def fitted(features: NDArray[Any], shifts: NDArray[Any], runs: Sequence[int], ridge: float) -> Rule:
+    """The rule with the least squared error, each run counting once.
+
+    Args:
+        features: `[pairs, features]`.
+        shifts: `[pairs]`, measured, in nats.
+        runs: of which run each pair is.
+        ridge: added to the mean square of each scaled feature.
+    """
+    import numpy as np
+
+    counts = Counter(runs)
+    share = np.array([1 / counts[run] / len(counts) for run in runs])
+    scales = np.sqrt((share[:, None] * features**2).sum(0))
+    scaled = features / np.where(scales > 0, scales, 1.0)
+    square = (scaled * share[:, None]).T @ scaled + ridge * np.eye(features.shape[1])
+    weights = np.linalg.solve(square, (scaled * share[:, None]).T @ shifts)
+    return Rule(tuple(map(float, scales)), tuple(map(float, weights)))
+
+
+def radius(errors: Sequence[float], runs: Sequence[int], alpha: float) -> float | None:
+    """Half the width of the interval: the quantile of absolute errors at 1 - alpha, where each run
+    has a weight of 1 / (runs + 1), and what is not known yet the rest.
+
+    Args:
+        errors: predicted minus measured, in nats.
+        runs: of which run each is.
+
+    Returns:
+        None: so few runs allow no interval but the whole line.
+    """
+    counts = Counter(runs)
+    need = (1 - alpha) * (len(counts) + 1)
+    found = 0.0
+    for error, run in sorted((abs(error), run) for error, run in zip(errors, runs, strict=True)):
+        found += 1 / counts[run]
+        if found >= need - 1e-9:
+            return error
+    return None
+
+
+def runs_needed(alpha: float) -> int:
+    """How many runs an interval takes at least."""
+    return math.ceil(1 / alpha - 1e-9) - 1

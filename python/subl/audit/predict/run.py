@@ -1,0 +1,275 @@
+"""Predict a student's shift before it is trained, and calibrate such predictions on past runs.
+
+    predict    OUT/prediction.json    the shift with its interval, and all that it is made from
+    calibrate  OUT/calibration.json   pairs of prediction and measurement, the rule, its errors
+
+A statement of the artifact says when that was, and of which data; `subl sign` signs it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from subl.artifact import Artifact, build, input_digest, write_atomically
+from subl.audit.predict import calibration as past_pairs
+from subl.audit.predict.calibration import Calibration, Interval, Pair, parts_of
+from subl.audit.predict.carrier import carrier
+from subl.audit.predict.conformal import runs_needed
+from subl.audit.predict.features import FEATURES, Given, Reading, Sample, read_data
+from subl.audit.predict.past import Dose, Run, asked_digest, evaluation_spec, runs_of
+from subl.audit.predict.spec import CalibrateSpec, PredictSpec
+from subl.distill import check_given
+from subl.errors import ConfigError
+from subl.extras import require
+from subl.progress import Report, silent
+
+FILE = "prediction.json"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a prediction is about, by path."""
+
+    model: Path
+    rows: Sequence[Path]
+    teacher: Path | None = None
+    cache: Path | None = None
+    calibration: Path | None = None
+
+    def inputs(self) -> dict[str, Path]:
+        """By the names that they have in the statement."""
+        found = {"model": self.model, **{f"rows-{n}": path for n, path in enumerate(self.rows)}}
+        others = {"teacher": self.teacher, "cache": self.cache, "calibration": self.calibration}
+        return found | {name: path for name, path in others.items() if path is not None}
+
+
+def predict(
+    spec: PredictSpec, planned: Planned, out: Path, *, name: str = "shift", report: Report = silent
+) -> Artifact:
+    """State the shift of `spec.trait` that students of this data will show.
+
+    Raises:
+        ConfigError: the planned training lacks what it needs, or the sample is not the
+            calibration's.
+        InputError: a row cannot be read or scored; names it.
+    """
+    require("distill", "torch", "transformers", what="predicting a shift")
+    check_given(spec.distill, planned.teacher, planned.cache)
+    calibration = None if planned.calibration is None else past_pairs.load(planned.calibration)
+    sample = sample_of(spec, calibration)
+
+    def work(folder: Path) -> dict[str, Any]:
+        given = Given(planned.model, planned.rows, planned.teacher, planned.cache)
+        traits = (spec.trait,)
+        reading = read_data(sample, spec.distill, spec.eval, traits, given, folder, name, report)
+        dose = Dose.of(spec.distill, reading.rows)
+        found = _said(spec, planned, reading, dose, calibration)
+        if spec.pilot:
+            from subl.audit.predict.pilot import pilots
+
+            found["pilot"] = pilots(spec, planned, dose, folder, report)
+        write_atomically(folder / FILE, json.dumps(found, indent=2) + "\n")
+        return found
+
+    return build(out, "predict", spec, planned.inputs(), work)
+
+
+def sample_of(spec: PredictSpec, calibration: Calibration | None) -> Sample:
+    """What is looked at: as the calibration did.
+
+    Raises:
+        ConfigError: the configuration says otherwise.
+    """
+    if calibration is None:
+        return spec.sample or Sample()
+    if spec.sample not in (None, calibration.sample):
+        raise ConfigError(
+            "sample: the calibration took its features in another way",
+            hint="leave [sample] out, or calibrate with the same one",
+        )
+    return calibration.sample
+
+
+def _said(
+    spec: PredictSpec,
+    planned: Planned,
+    reading: Reading,
+    dose: Dose,
+    calibration: Calibration | None,
+) -> dict[str, Any]:
+    """The prediction, as it is written."""
+    trait, words = spec.trait, spec.eval.measured.words
+    features = reading.features(trait, dose)
+    kind, base = Pair.kind_of(dose), input_digest(planned.model)
+    of = carrier(planned.rows)
+    interval = trivial = None
+    outside, runs = ["calibration: none was given"], 0
+    if calibration is not None:
+        interval = calibration.interval(kind, features, spec.alpha)
+        trivial = calibration.trivial(kind, spec.alpha)
+        asked = asked_digest(spec.eval)
+        outside = calibration.outside(base, kind, of, dose, trait, asked)
+        runs = len({each.run for each in calibration.held(kind)})
+    found = {
+        "trait": trait,
+        "over": [word for word in words if word != trait],
+        "unit": "nats",
+        "alpha": spec.alpha,
+        "estimate": None if interval is None else interval.estimate,
+        "low": None if interval is None else interval.low,
+        "high": None if interval is None else interval.high,
+        "trivial": None if trivial is None else asdict(trivial),
+        "outside": outside,
+        "guaranteed": not outside and interval is not None and interval.low is not None,
+        "held_runs": runs,
+        "runs_needed": runs_needed(spec.alpha),
+        "kind": kind,
+        "carrier": of,
+        "dose": asdict(dose),
+        "base": base,
+        "data": [input_digest(path) for path in planned.rows],
+        "asked": asked_digest(spec.eval),
+        "features": dict(zip(FEATURES, features, strict=True)),
+        "reading": asdict(reading),
+        "pilot": None,
+    }
+    return {"sentence": sentence(found), **found}
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """A prediction for people."""
+    trait, share = found["trait"], f"{1 - found['alpha']:.0%}"
+    if found["estimate"] is None:
+        return (
+            f"no shift of {trait} is stated: there are no past runs of this kind; one step of the "
+            f"planned rate moves its log-odds by {found['reading']['step'][trait]:+.4f} nats"
+        )
+    text = f"the log-odds of {trait} will shift by {found['estimate']:+.3f} nats"
+    if found["low"] is None:
+        return (
+            f"{text}; for an interval at {share} {found['runs_needed']} past runs are needed, "
+            f"there are {found['held_runs']}"
+        )
+    text += f" ({found['low']:+.3f} to {found['high']:+.3f} in {share} of runs like the past ones)"
+    return text if found["guaranteed"] else f"{text}; this one is not, and nothing is guaranteed"
+
+
+def calibrate(
+    spec: CalibrateSpec,
+    students: Sequence[Path],
+    evaluations: Sequence[Path],
+    out: Path,
+    *,
+    name: str = "calibration",
+    report: Report = silent,
+) -> Artifact:
+    """Take the features of past runs, fit a rule on some, and keep its errors on the others.
+
+    Raises:
+        ConfigError: no run can be used, or they are of several bases, or of one group.
+        InputError: an artifact is not what a record says; or as `predict`.
+    """
+    require("distill", "torch", "transformers", what="calibrating predictions")
+    inputs = {f"student-{number}": path for number, path in enumerate(students)}
+    inputs |= {f"eval-{number}": path for number, path in enumerate(evaluations)}
+
+    def work(folder: Path) -> dict[str, Any]:
+        runs, left_out = runs_of(students, evaluations)
+        if not runs:
+            raise ConfigError(
+                "no past run can be used: " + (left_out[0] if left_out else "there is none"),
+                hint="each student needs an exact evaluation, and its base one of the same words",
+            )
+        bases = sorted({run.student.inputs["model"] for run in runs})
+        if len(bases) > 1:
+            raise ConfigError(
+                f"the past runs are of {len(bases)} bases; a calibration is of one",
+                hint="give the runs of one base",
+            )
+        pairs = pairs_of(spec, runs, folder, name, report)
+        found = Calibration.of(bases[0], spec.sample, pairs, spec.ridge)
+        write_atomically(folder / past_pairs.FILE, json.dumps(found.to_json(), indent=1) + "\n")
+        return {**summary(found), "left_out": left_out}
+
+    return build(out, "calibrate", spec, inputs, work)
+
+
+def pairs_of(
+    spec: CalibrateSpec, runs: Sequence[Run], kept: Path, name: str, report: Report
+) -> list[Pair]:
+    """What was known of each run, and what came. Data sets are read once, whatever the dose."""
+    groups = {run.student.digest: _group(spec, run) for run in runs}
+    parts = parts_of([*groups.values()], spec.fit_share)
+    pairs = []
+    for number, run in enumerate(runs, 1):
+        student, asked = run.student, evaluation_spec(run.evaluation)
+        traits = [each for each in spec.traits or run.words if each in run.words]
+        given = Given(
+            student.paths["model"],
+            [*student.rows().values()],
+            student.paths.get("teacher"),
+            student.paths.get("cache"),
+        )
+        place = f"{name}, run {number} of {len(runs)}"
+        reading = read_data(spec.sample, run.spec, asked, traits, given, kept, place, report)
+        dose, group = Dose.of(run.spec, reading.rows), groups[student.digest]
+        pairs += [
+            Pair(
+                run=student.digest,
+                name=student.path.name,
+                data=tuple(student.rows()),
+                group=group,
+                part=parts[group],
+                carrier=carrier(given.rows),
+                asked=asked_digest(asked),
+                dose=dose,
+                trait=trait,
+                features=reading.features(trait, dose),
+                shift=run.shift(trait),
+            )
+            for trait in traits
+        ]
+    return pairs
+
+
+def _group(spec: CalibrateSpec, run: Run) -> str:
+    if spec.split == "seed":
+        return f"seed {run.spec.train.seed}"
+    return "data " + " ".join(sorted(run.student.rows()))
+
+
+def summary(found: Calibration) -> dict[str, Any]:
+    """What a calibration rests on, kind by kind."""
+    kinds = []
+    for kind in sorted(found.rules):
+        held = found.held(kind)
+        fit = [each for each in found.pairs if each.kind == kind and each.part == "fit"]
+        widths = [_width(found.interval(kind, (0.0,) * len(FEATURES), each)) for each in (0.1, 0.2)]
+        simple = [_width(found.trivial(kind, each)) for each in (0.1, 0.2)]
+        doses = [each.dose.updates for each in held]
+        kinds.append(
+            {
+                "kind": kind,
+                "runs_fit": len({each.run for each in fit}),
+                "runs_held": len({each.run for each in held}),
+                "traits": sorted({each.trait for each in held}),
+                "data_sets": len({each.data for each in [*fit, *held]}),
+                "updates": [min(doses), max(doses)] if doses else None,
+                "width_at_90": widths[0],
+                "width_at_80": widths[1],
+                "trivial_width_at_90": simple[0],
+                "trivial_width_at_80": simple[1],
+                "weights": dict(zip(FEATURES, found.rules[kind].weights, strict=True)),
+            }
+        )
+    return {"runs": len({each.run for each in found.pairs}), "kinds": kinds}
+
+
+def _width(interval: Interval | None) -> float | None:
+    if interval is None or interval.low is None or interval.high is None:
+        return None
+    return interval.high - interval.low
