@@ -63,7 +63,7 @@ def fitted(features: NDArray[Any], shifts: NDArray[Any], runs: Sequence[int], ri
     scales = np.sqrt((share[:, None] * features**2).sum(0))
     scaled = features / np.where(scales > 0, scales, 1.0)
     square = (scaled * share[:, None]).T @ scaled + ridge * np.eye(features.shape[1])
-    weights = np.linalg.solve(square, (scaled * share[:, None]).T @ shifts)
+    weights = np.linalg.lstsq(square, (scaled * share[:, None]).T @ shifts)[0]
     return Rule(tuple(map(float, scales)), tuple(map(float, weights)))
 
 

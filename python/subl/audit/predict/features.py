@@ -38,8 +38,8 @@ class Sample(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rows: int = Field(64, gt=1, description="that are looked at, at most; drawn by hash")
-    batches: int = Field(4, gt=1, description="into which they are put for the gradient")
+    rows: int = Field(64, gt=0, description="that are looked at, at most; drawn by hash")
+    batches: int = Field(4, gt=0, description="into which they are put for the gradient")
     questions: int | None = Field(
         None, gt=0, description="asked about one step, evenly out of the evaluation's; default: all"
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,41 +202,49 @@ def pairs_of(
     spec: CalibrateSpec, runs: Sequence[Run], kept: Path, name: str, report: Report
 ) -> list[Pair]:
     """What was known of each run, and what came. Data sets are read once, whatever the dose."""
-    groups = {run.student.digest: _group(spec, run) for run in runs}
-    parts = parts_of([*groups.values()], spec.fit_share)
-    pairs = []
-    for number, run in enumerate(runs, 1):
-        student, asked = run.student, evaluation_spec(run.evaluation)
-        traits = [each for each in spec.traits or run.words if each in run.words]
-        given = Given(
-            student.paths["model"],
-            [*student.rows().values()],
-            student.paths.get("teacher"),
-            student.paths.get("cache"),
+    groups = [group_of(spec, run) for run in runs]
+    parts = parts_of(groups, spec.fit_share)
+    return [
+        replace(pair, part=parts[pair.group])
+        for number, run in enumerate(runs, 1)
+        for pair in pairs_of_run(spec, run, kept, f"{name}, run {number} of {len(runs)}", report)
+    ]
+
+
+def pairs_of_run(
+    spec: CalibrateSpec, run: Run, kept: Path, name: str, report: Report
+) -> list[Pair]:
+    """What was known of a run, and what came, trait by trait; in no part yet."""
+    student, asked = run.student, evaluation_spec(run.evaluation)
+    traits = [each for each in spec.traits or run.words if each in run.words]
+    given = Given(
+        student.paths["model"],
+        [*student.rows().values()],
+        student.paths.get("teacher"),
+        student.paths.get("cache"),
+    )
+    reading = read_data(spec.sample, run.spec, asked, traits, given, kept, name, report)
+    dose = Dose.of(run.spec, reading.rows)
+    return [
+        Pair(
+            run=student.digest,
+            name=student.path.name,
+            data=tuple(student.rows()),
+            group=group_of(spec, run),
+            part="fit",
+            carrier=carrier(given.rows),
+            asked=asked_digest(asked),
+            dose=dose,
+            trait=trait,
+            features=reading.features(trait, dose),
+            shift=run.shift(trait),
         )
-        place = f"{name}, run {number} of {len(runs)}"
-        reading = read_data(spec.sample, run.spec, asked, traits, given, kept, place, report)
-        dose, group = Dose.of(run.spec, reading.rows), groups[student.digest]
-        pairs += [
-            Pair(
-                run=student.digest,
-                name=student.path.name,
-                data=tuple(student.rows()),
-                group=group,
-                part=parts[group],
-                carrier=carrier(given.rows),
-                asked=asked_digest(asked),
-                dose=dose,
-                trait=trait,
-                features=reading.features(trait, dose),
-                shift=run.shift(trait),
-            )
-            for trait in traits
-        ]
-    return pairs
+        for trait in traits
+    ]
 
 
-def _group(spec: CalibrateSpec, run: Run) -> str:
+def group_of(spec: CalibrateSpec, run: Run) -> str:
+    """What it shares with other runs, by `spec.split`."""
     if spec.split == "seed":
         return f"seed {run.spec.train.seed}"
     return "data " + " ".join(sorted(run.student.rows()))
