@@ -23,6 +23,7 @@ class Made:
     """An artifact by what its statement says.
 
     Args:
+        key: what it was made from and how: two with one key are the same, whatever they are called.
         digest: of its data.
         inputs: {name: digest}.
         paths: {name: where the input was, seen from here}.
@@ -30,6 +31,7 @@ class Made:
 
     path: Path
     kind: str
+    key: str
     digest: str
     spec: Mapping[str, Any]
     inputs: Mapping[str, str]
@@ -49,6 +51,7 @@ class Made:
         return Made(
             path,
             said["kind"],
+            said["key"],
             definition["internalParameters"]["digest"],
             said["spec"],
             said["inputs"],
@@ -163,7 +166,7 @@ def runs_of(students: Sequence[Path], evaluations: Sequence[Path]) -> tuple[list
     left_out = []
     for path in students:
         student = _made(path, "distill")
-        if student.digest in runs:
+        if student.key in runs:
             continue
         pairs = [
             (theirs, base)
@@ -179,7 +182,7 @@ def runs_of(students: Sequence[Path], evaluations: Sequence[Path]) -> tuple[list
             continue
         theirs, base = pairs[0]
         words = evaluation_spec(theirs).measured.words
-        runs[student.digest] = Run(student, _spec(DistillSpec, student), theirs, base, words)
+        runs[student.key] = Run(student, _spec(DistillSpec, student), theirs, base, words)
     for run in runs.values():
         for name, place in run.student.paths.items():
             if input_digest(place) != run.student.inputs[name]:

@@ -73,7 +73,7 @@ def predict(
 
             found["pilot"] = pilots(spec, planned, dose, folder, report)
         write_atomically(folder / FILE, json.dumps(found, indent=2) + "\n")
-        return found
+        return {**found, "figures": [], "findings": [_finding(found)]}
 
     return build(out, "predict", spec, planned.inputs(), work)
 
@@ -138,6 +138,13 @@ def _said(
         "pilot": None,
     }
     return {"sentence": sentence(found), **found}
+
+
+def _finding(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The prediction among the findings of an experiment."""
+    estimate = found["estimate"]
+    figure = "none" if estimate is None else f"{estimate:+.3f} nats"
+    return {"text": f"Predicted: {found['sentence']}", "figure": figure, "met": None}
 
 
 def sentence(found: Mapping[str, Any]) -> str:
