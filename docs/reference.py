@@ -48,10 +48,11 @@ def pages() -> dict[str, str]:
     found |= {
         f"reference/{_slug(name)}.md": command_page(name, commands[name]) for name in commands
     }
-    # A table that several kinds of file have is described where it is first; an experiment, which
-    # holds the others, comes last.
+    # A table that several kinds of file have is described where it is first; those that hold whole
+    # other files come last.
     described: dict[str, str] = {}
-    order = sorted(schemas, key=lambda kind: kind == "experiment")
+    holders = ["predict", "experiment"]
+    order = sorted(schemas, key=lambda kind: holders.index(kind) if kind in holders else -1)
     for kind in order:
         described[KINDS[kind].__name__] = f"{kind}-toml.md"
     for kind in order:
