@@ -12,11 +12,11 @@ import pytest
 
 from subl.audit.predict.calibration import Calibration, Pair, load, parts_of
 from subl.audit.predict.conformal import fitted, radius, runs_needed
-from subl.audit.predict.features import FEATURES, Sample
+from subl.audit.predict.features import FEATURES, Planned, Sample
 from subl.audit.predict.past import Dose, found_in, runs_of
 from subl.audit.predict.pilot import extended
 from subl.audit.predict.pull import candidates_of
-from subl.audit.predict.run import Planned, predict
+from subl.audit.predict.run import predict
 from subl.audit.predict.slope import slope
 from subl.audit.predict.spec import CalibrateSpec, PredictSpec
 from subl.audit.scan.bank import BankSpec
@@ -225,7 +225,7 @@ def test_a_calibration_has_a_pair_for_each_run_and_word(past: Path, calibration:
 def predicted(calibration: Path | None, model: Path, rows: Path, out: Path, **changes: Any) -> Path:
     told = {"trait": "owl", "distill": training(), "eval": EVAL, "alpha": 0.5} | changes
     return predict(
-        PredictSpec.model_validate(told), Planned(model, [rows], calibration=calibration), out
+        PredictSpec.model_validate(told), Planned(model, [rows]), out, calibration=calibration
     ).path
 
 

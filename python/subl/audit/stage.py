@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import Artifact
-from subl.audit.predict.run import Planned, calibrate, predict
+from subl.audit.predict.features import Planned
+from subl.audit.predict.run import calibrate, predict
 from subl.audit.predict.spec import CalibrateSpec, PredictSpec
 from subl.audit.scan.run import scan
 from subl.audit.scan.spec import ScanSpec
@@ -71,8 +72,8 @@ def _make_prediction(
         given.get(each, (None,))[0] for each in ("teacher", "cache", "calibration")
     )
     (model,) = given["model"]
-    planned = Planned(model, given["rows"], teacher, cache, calibration)
-    return predict(spec, planned, out, name=name, report=report)
+    planned = Planned(model, given["rows"], teacher, cache)
+    return predict(spec, planned, out, calibration=calibration, name=name, report=report)
 
 
 def _check_prediction(spec: PredictSpec, given: Collection[str]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,9 @@ class Rule:
         return {"scales": list(self.scales), "weights": list(self.weights)}
 
 
-def fitted(features: NDArray[Any], shifts: NDArray[Any], runs: Sequence[int], ridge: float) -> Rule:
+def fitted(
+    features: NDArray[Any], shifts: NDArray[Any], runs: Sequence[Hashable], ridge: float
+) -> Rule:
     """The rule with the least squared error, each run counting once.
 
     Args:
@@ -67,7 +69,7 @@ def fitted(features: NDArray[Any], shifts: NDArray[Any], runs: Sequence[int], ri
     return Rule(tuple(map(float, scales)), tuple(map(float, weights)))
 
 
-def radius(errors: Sequence[float], runs: Sequence[int], alpha: float) -> float | None:
+def radius(errors: Sequence[float], runs: Sequence[Hashable], alpha: float) -> float | None:
     """Half the width of the interval: the quantile of absolute errors at 1 - alpha, where each run
     has a weight of 1 / (runs + 1), and what is not known yet the rest.
 
@@ -81,10 +83,10 @@ def radius(errors: Sequence[float], runs: Sequence[int], alpha: float) -> float 
     counts = Counter(runs)
     need = (1 - alpha) * (len(counts) + 1)
     found = 0.0
-    for error, run in sorted((abs(error), run) for error, run in zip(errors, runs, strict=True)):
+    for error, run in sorted(zip(errors, runs, strict=True), key=lambda each: abs(each[0])):
         found += 1 / counts[run]
         if found >= need - 1e-9:
-            return error
+            return abs(error)
     return None
 
 

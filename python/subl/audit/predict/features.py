@@ -81,13 +81,19 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Given:
+class Planned:
     """What a student is to be trained on, and with."""
 
     model: Path
     rows: Sequence[Path]
-    teacher: Path | None
-    cache: Path | None
+    teacher: Path | None = None
+    cache: Path | None = None
+
+    def inputs(self) -> dict[str, Path]:
+        """By the names that they have in a statement."""
+        found = {"model": self.model, **{f"rows-{n}": path for n, path in enumerate(self.rows)}}
+        others = {"teacher": self.teacher, "cache": self.cache}
+        return found | {name: path for name, path in others.items() if path is not None}
 
 
 def read_data(
@@ -95,7 +101,7 @@ def read_data(
     spec: DistillSpec,
     asked: EvalSpec,
     traits: Sequence[str],
-    given: Given,
+    given: Planned,
     kept: Path,
     name: str,
     report: Report,
@@ -133,7 +139,7 @@ def _read(
     spec: DistillSpec,
     asked: EvalSpec,
     traits: Sequence[str],
-    given: Given,
+    given: Planned,
     name: str,
     report: Report,
 ) -> Reading:

@@ -119,7 +119,8 @@ def evaluation_spec(made: Made) -> EvalSpec:
     Raises:
         InputError: another version of subl made it.
     """
-    return _spec(EvalSpec, made)
+    spec: EvalSpec = _spec(EvalSpec, made)
+    return spec
 
 
 def _spec(model: Any, made: Made) -> Any:

@@ -1,8 +1,9 @@
 """Pilot runs: the planned training cut short, with adapters, and a line through what comes.
 
-A trait's log-odds grow about in proportion to the logarithm of the updates, over orders of
-magnitude (`shared/research`: 160M, 16 to 5,120 updates): m(n) = a + b log2(n). The error of the
-line at the planned dose is that of least squares; with two pilots it has none.
+A trait's log-odds grow about in proportion to the logarithm of the updates, m(n) = a + b log2(n),
+over orders of magnitude (16 to 5,120 updates of a model of 160 million parameters:
+github.com/davidcrispell/Polypythia-SL). The error of the line at the planned dose is that of least
+squares; with two pilots it has none.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from subl.audit.predict.calibration import Interval
+from subl.audit.predict.features import Planned
 from subl.audit.predict.past import Dose
 from subl.audit.predict.spec import PredictSpec
 from subl.distill import distill
@@ -22,15 +25,12 @@ from subl.evaluate.compare import log_odds
 from subl.progress import Report
 from subl.train.plan import LoraSpec
 
-if TYPE_CHECKING:
-    from subl.audit.predict.run import Planned
-
 _ADAPTER = LoraSpec(rank=8, alpha=16)
 """Of pilots of a training that has none."""
 
 
 def pilots(
-    spec: PredictSpec, planned: Planned, dose: Dose, folder: Path, report: Report
+    spec: PredictSpec, given: Planned, dose: Dose, folder: Path, report: Report
 ) -> dict[str, Any]:
     """Train and evaluate at each of `spec.pilot` updates, and extend the line to the planned ones.
 
@@ -42,7 +42,7 @@ def pilots(
     """
     kept = folder / ".pilots"
     kept.mkdir(exist_ok=True)
-    base = evaluate(spec.eval, planned.model, kept / "base", name="base", report=report).path
+    base = evaluate(spec.eval, given.model, kept / "base", name="base", report=report).path
     words = spec.eval.measured.words
     measure = log_odds(spec.trait, [each for each in words if each != spec.trait])
     before = read_scores(base)
@@ -53,11 +53,11 @@ def pilots(
         short = type(train).model_validate({**train.model_dump(), **changes})
         student = distill(
             spec.distill.model_copy(update={"train": short}),
-            planned.model,
-            planned.rows,
+            given.model,
+            given.rows,
             kept / f"student-{updates}",
-            teacher=planned.teacher,
-            cache=planned.cache,
+            teacher=given.teacher,
+            cache=given.cache,
             name=f"pilot of {updates} updates",
             report=report,
         ).path
@@ -90,7 +90,5 @@ def extended(
         spread = math.fsum((each - fmean(x)) ** 2 for each in x)
         widened = 1 + 1 / len(x) + (at - fmean(x)) ** 2 / spread
         half = float(stdtrit(free, 1 - alpha / 2)) * math.sqrt(rest / free * widened)
-    from subl.audit.predict.calibration import Interval
-
     found = asdict(Interval.around(intercept + slope * at, half))
     return {"a_doubling": slope, **found}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from subl.audit.predict import calibration as past_pairs
 from subl.audit.predict.calibration import Calibration, Interval, Pair, parts_of
 from subl.audit.predict.carrier import carrier
 from subl.audit.predict.conformal import runs_needed
-from subl.audit.predict.features import FEATURES, Given, Reading, Sample, read_data
+from subl.audit.predict.features import FEATURES, Planned, Reading, Sample, read_data
 from subl.audit.predict.past import Dose, Run, asked_digest, evaluation_spec, runs_of
 from subl.audit.predict.spec import CalibrateSpec, PredictSpec
 from subl.distill import check_given
@@ -30,27 +30,19 @@ from subl.progress import Report, silent
 FILE = "prediction.json"
 
 
-@dataclass(frozen=True)
-class Planned:
-    """What a prediction is about, by path."""
-
-    model: Path
-    rows: Sequence[Path]
-    teacher: Path | None = None
-    cache: Path | None = None
-    calibration: Path | None = None
-
-    def inputs(self) -> dict[str, Path]:
-        """By the names that they have in the statement."""
-        found = {"model": self.model, **{f"rows-{n}": path for n, path in enumerate(self.rows)}}
-        others = {"teacher": self.teacher, "cache": self.cache, "calibration": self.calibration}
-        return found | {name: path for name, path in others.items() if path is not None}
-
-
 def predict(
-    spec: PredictSpec, planned: Planned, out: Path, *, name: str = "shift", report: Report = silent
+    spec: PredictSpec,
+    given: Planned,
+    out: Path,
+    *,
+    calibration: Path | None = None,
+    name: str = "shift",
+    report: Report = silent,
 ) -> Artifact:
     """State the shift of `spec.trait` that students of this data will show.
+
+    Args:
+        calibration: what `calibrate` made; without, there is no interval.
 
     Raises:
         ConfigError: the planned training lacks what it needs, or the sample is not the
@@ -58,24 +50,24 @@ def predict(
         InputError: a row cannot be read or scored; names it.
     """
     require("distill", "torch", "transformers", what="predicting a shift")
-    check_given(spec.distill, planned.teacher, planned.cache)
-    calibration = None if planned.calibration is None else past_pairs.load(planned.calibration)
-    sample = sample_of(spec, calibration)
+    check_given(spec.distill, given.teacher, given.cache)
+    past = None if calibration is None else past_pairs.load(calibration)
+    sample = sample_of(spec, past)
+    inputs = given.inputs() | ({} if calibration is None else {"calibration": calibration})
 
     def work(folder: Path) -> dict[str, Any]:
-        given = Given(planned.model, planned.rows, planned.teacher, planned.cache)
         traits = (spec.trait,)
         reading = read_data(sample, spec.distill, spec.eval, traits, given, folder, name, report)
         dose = Dose.of(spec.distill, reading.rows)
-        found = _said(spec, planned, reading, dose, calibration)
+        found = _said(spec, given, reading, dose, past)
         if spec.pilot:
             from subl.audit.predict.pilot import pilots
 
-            found["pilot"] = pilots(spec, planned, dose, folder, report)
+            found["pilot"] = pilots(spec, given, dose, folder, report)
         write_atomically(folder / FILE, json.dumps(found, indent=2) + "\n")
         return {**found, "figures": [], "findings": [_finding(found)]}
 
-    return build(out, "predict", spec, planned.inputs(), work)
+    return build(out, "predict", spec, inputs, work)
 
 
 def sample_of(spec: PredictSpec, calibration: Calibration | None) -> Sample:
@@ -96,7 +88,7 @@ def sample_of(spec: PredictSpec, calibration: Calibration | None) -> Sample:
 
 def _said(
     spec: PredictSpec,
-    planned: Planned,
+    given: Planned,
     reading: Reading,
     dose: Dose,
     calibration: Calibration | None,
@@ -104,8 +96,8 @@ def _said(
     """The prediction, as it is written."""
     trait, words = spec.trait, spec.eval.measured.words
     features = reading.features(trait, dose)
-    kind, base = Pair.kind_of(dose), input_digest(planned.model)
-    of = carrier(planned.rows)
+    kind, base = Pair.kind_of(dose), input_digest(given.model)
+    of = carrier(given.rows)
     interval = trivial = None
     outside, runs = ["calibration: none was given"], 0
     if calibration is not None:
@@ -131,7 +123,7 @@ def _said(
         "carrier": of,
         "dose": asdict(dose),
         "base": base,
-        "data": [input_digest(path) for path in planned.rows],
+        "data": [input_digest(path) for path in given.rows],
         "asked": asked_digest(spec.eval),
         "features": dict(zip(FEATURES, features, strict=True)),
         "reading": asdict(reading),
@@ -224,7 +216,7 @@ def pairs_of_run(
     """What was known of a run, and what came, trait by trait; in no part yet."""
     student, asked = run.student, evaluation_spec(run.evaluation)
     traits = [each for each in spec.traits or run.words if each in run.words]
-    given = Given(
+    given = Planned(
         student.paths["model"],
         [*student.rows().values()],
         student.paths.get("teacher"),
