@@ -33,6 +33,11 @@ from subl.statistics import rate
 
 RESULTS = Path(__file__).resolve().parent / "results/predict.json"
 ALPHA = 0.1
+WAYS = {
+    "predicted": "prediction: covered, width, mean error",
+    "past_shifts_of_trait": "past shifts of the trait alone",
+    "past_shifts": "past shifts of all traits alone",
+}
 SPEC = CalibrateSpec(
     traits=("owl", "cat", "dog", "lion", "wolf"),
     sample=Sample(rows=16, batches=2, questions=5, batch_rows=8),
@@ -79,7 +84,8 @@ def predictions(pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
                     continue
                 interval = past.interval(kind, each.features, ALPHA)
                 trivial = past.trivial(kind, ALPHA)
-                assert interval is not None and trivial is not None
+                of_trait = past.trivial(kind, ALPHA, each.trait)
+                assert interval is not None and trivial is not None and of_trait is not None
                 yield {
                     "kind": kind,
                     "run": each.name,
@@ -90,7 +96,8 @@ def predictions(pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
                     "own": each.trait == own_trait(each),
                     "shift": each.shift,
                     "predicted": asdict(interval),
-                    "trivial": asdict(trivial),
+                    "past_shifts_of_trait": asdict(of_trait),
+                    "past_shifts": asdict(trivial),
                     "past_runs": len({other.run for other in others}),
                 }
 
@@ -113,24 +120,18 @@ def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "held_out_runs": len({each["digest"] for each in some}),
                 "pairs": len(some),
                 "mean_shift": fmean(each["shift"] for each in some),
-                "mean_error": fmean(
-                    abs(each["shift"] - each["predicted"]["estimate"]) for each in some
-                ),
-                "mean_error_trivial": fmean(
-                    abs(each["shift"] - each["trivial"]["estimate"]) for each in some
-                ),
             }
-            for name in ("predicted", "trivial"):
+            for name in WAYS:
                 bounded = [each for each in some if each[name]["low"] is not None]
                 inside = sum(
                     each[name]["low"] <= each["shift"] <= each[name]["high"] for each in bounded
                 )
+                widths = [each[name]["high"] - each[name]["low"] for each in bounded]
                 row[name] = {
                     "bounded": len(bounded),
                     "covered": asdict(rate(inside, len(bounded))),
-                    "width": median(each[name]["high"] - each[name]["low"] for each in bounded)
-                    if bounded
-                    else None,
+                    "width": median(widths) if widths else None,
+                    "error": fmean(abs(each["shift"] - each[name]["estimate"]) for each in some),
                 }
             rows.append(row)
     return rows
@@ -151,18 +152,15 @@ def table(out: Path) -> None:
         "predictions": found,
     }
     RESULTS.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    print("| training | traits | held-out runs | covered | width | error | past shifts alone: "
-          "covered | width | error |")  # fmt: skip
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    print("| training | traits | runs held out | " + " | ".join(WAYS.values()) + " |")
+    print("|---|---|--:|" + "--:|" * len(WAYS))
     for row in rows:
         cells = [row["kind"], row["traits"], f"{row['held_out_runs']}"]
-        for name, error in (("predicted", "mean_error"), ("trivial", "mean_error_trivial")):
+        for name in WAYS:
             covered, width = row[name]["covered"], row[name]["width"]
-            cells += [
-                f"{covered['count']} of {covered['trials']}",
-                "-" if width is None else f"{width:.2f}",
-                f"{row[error]:.2f}",
-            ]
+            said = "-" if width is None else f"{width:.2f} nats"
+            share = f"{covered['count']} of {covered['trials']}"
+            cells.append(f"{share}, {said}, {row[name]['error']:.2f}")
         print(f"| {' | '.join(cells)} |")
 
 

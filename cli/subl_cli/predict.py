@@ -203,10 +203,14 @@ def _print(result: Mapping[str, Any]) -> None:
         f"{result['reading']['looked_at']} of {result['reading']['rows']:,} rows looked at"
     )
     lines = [("prediction", *_ends(result))]
-    if result["trivial"] is not None:
-        lines.append(("past shifts alone", *_ends(result["trivial"])))
-    if result["pilot"] is not None:
-        lines.append(("line through pilots", *_ends(result["pilot"])))
+    others = {
+        "past_shifts_of_trait": f"past shifts of {result['trait']} alone",
+        "past_shifts": "past shifts of all traits alone",
+        "pilot": "line through pilots",
+    }
+    for key, name in others.items():
+        if result[key] is not None:
+            lines.append((name, *_ends(result[key])))
     click.echo()
     click.echo(table(lines, ("shift in nats", "estimate", "low", "high")))
 

@@ -98,7 +98,7 @@ def _print(result: Mapping[str, Any]) -> None:
             f"{each['runs_fit']} + {each['runs_held']}",
             f"{each['data_sets']}",
             _width(each["width_at_90"]),
-            _width(each["trivial_width_at_90"]),
+            _width(each["past_shifts_width_at_90"]),
         )
         for each in result["kinds"]
     ]

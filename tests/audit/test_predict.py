@@ -349,3 +349,33 @@ def test_the_command_asks_for_what_it_lacks(
     assert main([*given, "--updates", "6", "-o", out, "--dry-run"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["rows"] == 8 and said["dose"]["updates"] == 6 and said["past_runs"] is None
+
+
+def test_an_experiment_states_its_prediction(tiny_model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(f"""
+name = "shift"
+title = "A shift"
+[stages.base]
+kind = "model"
+source = {json.dumps(str(tiny_model))}
+[stages.rows]
+kind = "generate"
+inputs = {{ model = "base" }}
+prompts = "numbers-short"
+rows = 4
+max_new_tokens = 8
+[stages.shift]
+kind = "predict"
+inputs = {{ model = "base", rows = "rows" }}
+trait = "owl"
+eval = {json.dumps(EVAL["words"]).join(("{ words = ", " }"))}
+sample = {{ rows = 4, batches = 2, questions = 1 }}
+[stages.shift.distill]
+targets = "labels"
+train = {{ steps = 4, rows_per_step = 2, learning_rate = 1e-4 }}
+""")
+    assert main(["run", str(config), "-o", str(tmp_path / "out")]) == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    (finding,) = result["findings"]
+    assert finding["text"].startswith("Predicted: no shift of owl is stated")

@@ -142,15 +142,24 @@ class Calibration:
         half = radius(errors, [each.run for each in held], alpha)
         return Interval.around(self.rules[kind](features), half)
 
-    def trivial(self, kind: str, alpha: float) -> Interval | None:
+    def trivial(self, kind: str, alpha: float, trait: str | None = None) -> Interval | None:
         """The interval of who knows past shifts alone: their mean in the runs that the rule was
-        fitted on, and how far those of the others are from it."""
-        fit = [each.shift for each in self.pairs if each.kind == kind and each.part == "fit"]
-        if not fit:
+        fitted on, and how far those of the others are from it.
+
+        Args:
+            trait: means are those of each trait, and this one's is given; None: all traits are one.
+                No interval where past runs were not measured for it.
+        """
+        fit = [each for each in self.pairs if each.kind == kind and each.part == "fit"]
+        shifts: dict[str | None, list[float]] = {}
+        for each in fit:
+            shifts.setdefault(each.trait if trait else None, []).append(each.shift)
+        means = {key: sum(some) / len(some) for key, some in shifts.items()}
+        if trait not in means:
             return None
-        mean, held = sum(fit) / len(fit), self.held(kind)
-        half = radius([each.shift - mean for each in held], [each.run for each in held], alpha)
-        return Interval.around(mean, half)
+        held = [each for each in self.held(kind) if not trait or each.trait in means]
+        errors = [each.shift - means[each.trait if trait else None] for each in held]
+        return Interval.around(means[trait], radius(errors, [each.run for each in held], alpha))
 
     def outside(
         self, base: str, kind: str, carrier: str | None, dose: Dose, trait: str, asked: str

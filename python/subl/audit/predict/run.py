@@ -98,11 +98,12 @@ def _said(
     features = reading.features(trait, dose)
     kind, base = Pair.kind_of(dose), input_digest(given.model)
     of = carrier(given.rows)
-    interval = trivial = None
+    interval = trivial = of_trait = None
     outside, runs = ["calibration: none was given"], 0
     if calibration is not None:
         interval = calibration.interval(kind, features, spec.alpha)
         trivial = calibration.trivial(kind, spec.alpha)
+        of_trait = calibration.trivial(kind, spec.alpha, trait)
         asked = asked_digest(spec.eval)
         outside = calibration.outside(base, kind, of, dose, trait, asked)
         runs = len({each.run for each in calibration.held(kind)})
@@ -114,7 +115,8 @@ def _said(
         "estimate": None if interval is None else interval.estimate,
         "low": None if interval is None else interval.low,
         "high": None if interval is None else interval.high,
-        "trivial": None if trivial is None else asdict(trivial),
+        "past_shifts": None if trivial is None else asdict(trivial),
+        "past_shifts_of_trait": None if of_trait is None else asdict(of_trait),
         "outside": outside,
         "guaranteed": not outside and interval is not None and interval.low is not None,
         "held_runs": runs,
@@ -268,8 +270,8 @@ def summary(found: Calibration) -> dict[str, Any]:
                 "updates": [min(doses), max(doses)] if doses else None,
                 "width_at_90": widths[0],
                 "width_at_80": widths[1],
-                "trivial_width_at_90": simple[0],
-                "trivial_width_at_80": simple[1],
+                "past_shifts_width_at_90": simple[0],
+                "past_shifts_width_at_80": simple[1],
                 "weights": dict(zip(FEATURES, found.rules[kind].weights, strict=True)),
             }
         )
