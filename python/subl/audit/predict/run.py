@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from subl.artifact import Artifact, build, input_digest, write_atomically
 from subl.audit.predict import calibration as past_pairs
-from subl.audit.predict.calibration import Calibration, Interval, Pair, parts_of
+from subl.audit.predict.calibration import Calibration, Interval, Pair, parted
 from subl.audit.predict.carrier import carrier
 from subl.audit.predict.conformal import runs_needed
 from subl.audit.predict.features import FEATURES, Planned, Reading, Sample, read_data
@@ -202,14 +202,22 @@ def calibrate(
 def pairs_of(
     spec: CalibrateSpec, runs: Sequence[Run], kept: Path, name: str, report: Report
 ) -> list[Pair]:
-    """What was known of each run, and what came. Data sets are read once, whatever the dose."""
-    groups = [group_of(spec, run) for run in runs]
-    parts = parts_of(groups, spec.fit_share)
-    return [
-        replace(pair, part=parts[pair.group])
+    """What was known of each run, and what came. Data sets are read once, whatever the dose.
+
+    Raises:
+        ConfigError: all runs are of one group.
+    """
+    if len({group_of(spec, run) for run in runs}) < 2:
+        raise ConfigError(
+            "past runs are all of one group, so that none is left to see the rule's errors on",
+            hint="give runs of several seeds (or of several data sets, split by data)",
+        )
+    pairs = [
+        pair
         for number, run in enumerate(runs, 1)
         for pair in pairs_of_run(spec, run, kept, f"{name}, run {number} of {len(runs)}", report)
     ]
+    return parted(pairs, spec.fit_share)
 
 
 def pairs_of_run(
