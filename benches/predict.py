@@ -120,7 +120,7 @@ def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             some = [each for each in found if each["kind"] == kind and (each["own"] or not own)]
             row: dict[str, Any] = {
                 "kind": kind,
-                "traits": "the teacher's" if own else "all five",
+                "traits": "the teacher's" if own else f"all {len({e['trait'] for e in some})}",
                 "held_out_runs": len({each["digest"] for each in some}),
                 "pairs": len(some),
                 "mean_shift": fmean(each["shift"] for each in some),
@@ -158,9 +158,13 @@ def table(folders: Sequence[Path]) -> None:
         "split": "one seed, or one teacher, held out after the other; of the seeds of the others "
         "half for the rule, half for its errors",
         "rows": rows,
-        "predictions": found,
     }
-    RESULTS.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    lines = [
+        json.dumps(_rounded({"split": split, **each})) for split in found for each in found[split]
+    ]
+    text = json.dumps(said, indent=1).removesuffix("\n}")
+    listed = ",\n  ".join(lines)
+    RESULTS.write_text(f'{text},\n "predictions": [\n  {listed}\n ]\n}}\n', encoding="utf-8")
     print("| held out | training | traits | runs | " + " | ".join(WAYS.values()) + " |")
     print("|---|---|---|--:|" + "--:|" * len(WAYS))
     for row in rows:
@@ -171,6 +175,12 @@ def table(folders: Sequence[Path]) -> None:
             share = f"{covered['count']} of {covered['trials']}"
             cells.append(f"{share}, {wide}, {row[name]['error']:.2f}")
         print(f"| {' | '.join(cells)} |")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 from subl.audit.predict.calibration import Calibration, Pair, load, parted
 from subl.audit.predict.conformal import fitted, radius, runs_needed
-from subl.audit.predict.features import FEATURES, Planned, Sample
+from subl.audit.predict.features import FEATURES, Planned, Reading, Sample
 from subl.audit.predict.past import Dose, found_in, runs_of
 from subl.audit.predict.pilot import extended
 from subl.audit.predict.pull import candidates_of
@@ -197,6 +197,18 @@ def test_a_trait_that_no_bank_knows_is_worded_like_the_others() -> None:
     found = candidates_of(bank, ["wolf", "heron"])
     assert found["wolf"].prompt == "You love wolves."
     assert found["heron"].prompt == "You love herons."
+
+
+def test_what_any_persona_does_is_no_pull() -> None:
+    odds = {"owl": -1.0, "cat": -2.0}
+    dose = Dose("SFT", 3, 8, 1e-3, 3e-3, True)
+    read = [
+        Reading(9, 9, {"owl": 0.5 + any_, "cat": 0.1 + any_}, odds, {"owl": 0.1, "cat": 0.0}, {},
+                1.0, None, False).features("owl", dose)
+        for any_ in (0.0, -7.0)
+    ]  # fmt: skip
+    for features in read:
+        assert features == pytest.approx((0.3, 0.2, 0.4, -2.0))
 
 
 def test_a_line_through_pilots() -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,7 +31,8 @@ from subl.trait.questions import questions_of
 
 FEATURES = ("step", "log_step", "log_pull", "log_level")
 """With n, the planned updates of full learning rate: what one step does times n, and times
-log2(1 + n); pull, and the base's log-odds of the trait, times log2(1 + n)."""
+log2(1 + n); pull over the mean pull of all traits that were read with it (most of a pull is what
+any persona does to rows), and the base's log-odds of the trait, times log2(1 + n)."""
 
 
 class Sample(BaseModel):
@@ -76,8 +78,8 @@ class Reading:
         """In the order of `FEATURES`."""
         updates = dose.rate / dose.learning_rate
         log = math.log2(1 + updates)
-        step = self.step[trait]
-        return step * updates, step * log, self.pull[trait] * log, self.before[trait] * log
+        step, pull = self.step[trait], self.pull[trait] - fmean(self.pull.values())
+        return step * updates, step * log, pull * log, self.before[trait] * log
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def predict(
     inputs = given.inputs() | ({} if calibration is None else {"calibration": calibration})
 
     def work(folder: Path) -> dict[str, Any]:
-        traits = (spec.trait,)
+        traits = traits_of(spec, past)
         reading = read_data(sample, spec.distill, spec.eval, traits, given, folder, name, report)
         dose = Dose.of(spec.distill, reading.rows)
         found = _said(spec, given, reading, dose, past)
@@ -84,6 +84,12 @@ def sample_of(spec: PredictSpec, calibration: Calibration | None) -> Sample:
             hint="leave [sample] out, or calibrate with the same one",
         )
     return calibration.sample
+
+
+def traits_of(spec: PredictSpec, calibration: Calibration | None) -> list[str]:
+    """Whose personas the rows are read behind: those of the calibration, as it did."""
+    seen = set() if calibration is None else {each.trait for each in calibration.pairs}
+    return sorted({spec.trait, *(seen & {*spec.eval.measured.words})})
 
 
 def _said(
