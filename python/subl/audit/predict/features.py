@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -148,8 +149,11 @@ def _read(
     from subl.audit.predict.pull import pull
     from subl.audit.predict.slope import slope
 
+    passes = 2 + len(traits) + sum(each.trait is None for each in sample.bank.candidates()) - 1
+    done = count(0)
+
     def told(what: str) -> None:
-        report(Progress(f"predict {name}", 0, None, "", what))
+        report(Progress(f"predict {name}", next(done), passes, "passes", what))
 
     drawn = draw(given.rows, sample.rows, name, report)
     if len(drawn.rows) < sample.batches:
@@ -158,8 +162,8 @@ def _read(
             hint="lower `batches`, or give more rows",
         )
     every = [each.text for each in questions_of(asked.measured)]
-    count = min(sample.questions or len(every), len(every))
-    some = [every[place * len(every) // count] for place in range(count)]
+    most = min(sample.questions or len(every), len(every))
+    some = [every[place * len(every) // most] for place in range(most)]
     first = slope(
         spec,
         asked,
