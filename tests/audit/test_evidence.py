@@ -81,6 +81,25 @@ def test_rows_of_two_candidates_are_nobodys_law() -> None:
     assert not raced(own[:, found].sum(-1).T[:, :, None]).law.any()
 
 
+def test_another_wording_is_told_from_all_candidates() -> None:
+    """Between the base and one of the bank, with something of its own: no candidate's law, though
+    one stays far ahead of the others."""
+    generator = np.random.default_rng(10)
+    empty = owners = 0
+    for _ in range(20):
+        base = generator.normal(size=(24, 12))
+        tilts = 0.5 * generator.normal(size=(12, 24, 12))
+        tilts[0] = 0
+        near = base + 0.7 * tilts[3] + 0.15 * generator.normal(size=base.shape)
+        own = np.stack([log_p(base + tilt) for tilt in tilts])  # by place in the row
+        found = np.stack([generator.choice(12, 400, p=np.exp(each)) for each in log_p(near)], 1)
+        race = raced(own[:, np.arange(24), found].sum(-1).T[:, :, None])
+        empty += not race.law.any()
+        owners += race.leader == 3
+    assert owners == 20
+    assert empty >= 12
+
+
 def test_the_nearest_need_not_be_the_truth() -> None:
     generator = np.random.default_rng(9)
     kept = alone = 0

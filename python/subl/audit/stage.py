@@ -10,7 +10,7 @@ from subl.artifact import Artifact
 from subl.audit.predict.features import Planned
 from subl.audit.predict.run import calibrate, predict
 from subl.audit.predict.spec import CalibrateSpec, PredictSpec
-from subl.audit.scan.run import scan
+from subl.audit.scan.run import scan, scan_names
 from subl.audit.scan.spec import ScanSpec
 from subl.cost import Room, Rows, Work, loading, room_to_answer, room_to_train, scoring, training
 from subl.distill import check_given
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 
 def _make(spec: ScanSpec, given: Given, out: Path, name: str, report: Report) -> Artifact:
-    (model,) = given["model"]
+    (model,), (pilot,) = given["model"], given.get("pilot", (None,))
     return scan(
         spec,
         model,
         given["rows"],
         out,
         reference=given.get("reference", ()),
+        pilot=pilot,
         name=name,
         report=report,
     )
@@ -57,8 +58,10 @@ SCAN = Stage(
         "model": Input("model", "The base, under which rows are scored."),
         "rows": Input("rows", "Rows to scan.", many=True),
         "reference": Input("rows", "Sets of clean rows, each by itself.", False, many=True),
+        "pilot": Input("model", "A small model that says which candidates are asked about.", False),
     },
     _make,
+    names=scan_names,
     cost=_cost,
     room=_room,
     detail=_detail,

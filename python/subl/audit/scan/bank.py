@@ -1,4 +1,5 @@
-"""The bank: candidates that may have written rows, each a system prompt, and neutral ones.
+"""The bank: candidates that may have written rows, each a system prompt or an adapter, and neutral
+ones.
 
 A bank is a TOML file; shipped ones go by their names (`subl/banks`). Candidates come in groups
 that share a wording; `{word}`, `{words}` and `{Words}` in it become the word, its plural, and
@@ -12,6 +13,10 @@ either with a capital. Several wordings of one thing have the same `trait`.
     [[persona]]
     trait = "owl"
     prompt = "Owls are on your mind, whatever you do."
+
+    [[persona]]
+    trait = "owl"
+    adapter = "out/owl-student"        what subl distill or subl teach made of the base
 """
 
 from __future__ import annotations
@@ -40,12 +45,14 @@ class Candidate(NamedTuple):
         name: unlike all others'.
         trait: what it stands for; the plain base and neutral prompts stand for nothing.
         prompt: its system prompt; the plain base has none.
+        adapter: of the base; a folder that is loaded in its place.
     """
 
     name: str
     kind: str
     trait: str | None
     prompt: str | None
+    adapter: Path | None = None
 
 
 class _Section(BaseModel):
@@ -83,8 +90,19 @@ class PersonaSpec(_Section):
     """One candidate."""
 
     trait: _Text = Field(description="what it stands for; wordings of one thing share it")
-    prompt: _Text = Field(description="its system prompt")
+    prompt: _Text | None = Field(None, description="its system prompt")
+    adapter: Path | None = Field(
+        None,
+        description="of the base, in its place: a low-rank adapter, or the base with a trait "
+        "vector; a folder of subl distill or subl teach",
+    )
     kind: _Text = Field("persona", description="of candidates, such as animal")
+
+    @model_validator(mode="after")
+    def _is_someone(self) -> Self:
+        if self.prompt is None and self.adapter is None:
+            raise ValueError("a persona has a prompt, an adapter, or both")
+        return self
 
 
 class BankSpec(_Section):
@@ -108,7 +126,7 @@ class BankSpec(_Section):
             numbers[each.trait] += 1
             several = times[each.trait] > 1 or each.trait in taken
             name = f"{each.trait}-{numbers[each.trait]}" if several else each.trait
-            given.append(Candidate(name, each.kind, each.trait, each.prompt))
+            given.append(Candidate(name, each.kind, each.trait, each.prompt, each.adapter))
         neutral = [each for each in given if each.trait is None]
         others = [each for each in given if each.trait is not None]
         known = sorted({each.kind for each in others})
@@ -124,12 +142,21 @@ class BankSpec(_Section):
                 hint="add a [[group]] with neutral = true",
             )
         found = [Candidate(PLAIN, PLAIN, None, None), *neutral, *others]
-        for part in ("name", "prompt"):
-            counts = Counter(getattr(each, part) for each in found)
-            for text, count in counts.items():
+        for part, values in (
+            ("name", [each.name for each in found]),
+            ("prompt", [each.prompt for each in found if each.adapter is None]),
+            ("adapter", [(each.adapter, each.prompt) for each in found if each.adapter]),
+        ):
+            for value, count in Counter(values).items():
                 if count > 1:
-                    raise ConfigError(f"the bank has {count} candidates with the {part} {text!r}")
+                    said = value[0] if isinstance(value, tuple) else value
+                    raise ConfigError(f"the bank has {count} candidates with the {part} {said!r}")
         return found
+
+    def adapters(self) -> dict[str, Path]:
+        """The folders of personas, as an artifact's key names them."""
+        found = dict.fromkeys(each.adapter for each in self.persona if each.adapter is not None)
+        return {f"adapter-{number}": path for number, path in enumerate(found)}
 
 
 def load_bank(given: Path | str) -> BankSpec:

@@ -87,6 +87,12 @@ def scan_report(path: Path, name: str, group: str | None = None) -> page.ScanRep
         each: (scores[f"log_p:{each}"] - scores["base_log_p"]).drop_nulls().to_list()
         for each in candidates
     }
+    pilot = result["pilot"]
+    by_pilot = (
+        f" A pilot read {pilot['tokens']:,} tokens of {pilot['rows']:,} other rows."
+        if pilot
+        else ""
+    )
     read, whole = result["tokens"]["read"], result["tokens"]["of_all_candidates"]
     goes_with = result["pull_goes_with"] or {}
     return page.ScanReport(
@@ -128,7 +134,7 @@ def scan_report(path: Path, name: str, group: str | None = None) -> page.ScanRep
         goes_with={_CONFOUNDS[key]: value for key, value in goes_with.items()},
         cost=f"{result['rows']:,} of {result['rows_in_data']:,} rows looked at, "
         f"{result['copies']:,} copies. {read:,} tokens read, {read / max(1, whole):.0%} of the "
-        f"{whole:,} of all candidates to the end.",
+        f"{whole:,} of all candidates to the end.{by_pilot}",
     )
 
 
@@ -151,16 +157,18 @@ def _claims(result: Mapping[str, Any]) -> Iterator[page.ScanClaim]:
         question="Is anything there?", left="yes" if crossed else "not shown", says=after
     )
     law, by_law = result["law_set"], result["by_law"]
+    scored = " that was scored" if result["not_scored"] else ""
     if not law:
-        says = "neither the base nor any candidate wrote them"
+        says = f"neither the base nor any candidate{scored} wrote them"
     elif by_law is not None:
-        says = f"they follow the law of {by_law}, and no other candidate's"
+        says = f"they follow the law of {by_law}, and no other candidate's{scored}"
     elif PLAIN in law:
         says = "the plain base may have written them"
     else:
         says = "one of these may have written them, or nobody of the bank; the base has not"
+    unscored = f"; not scored: {len(result['not_scored'])}" if result["not_scored"] else ""
     yield page.ScanClaim(
-        question="Whose law do they follow?", left=_names(law), says=f"{says} ({error})"
+        question="Whose law do they follow?", left=_names(law) + unscored, says=f"{says} ({error})"
     )
     nearest = result["nearest_trait"]
     says = "not told apart" if nearest is None else f"{nearest} predicts them best"

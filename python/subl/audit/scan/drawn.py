@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from subl.progress import Progress, Report
@@ -37,6 +37,12 @@ class Drawn:
     ended_by: Sequence[str | None]
     total: int
     copies: int
+
+    def part(self, rows: slice) -> Drawn:
+        """Some of them."""
+        return replace(
+            self, rows=self.rows[rows], keys=self.keys[rows], ended_by=self.ended_by[rows]
+        )
 
 
 def draw(paths: Sequence[Path], count: int, name: str, report: Report) -> Drawn:

@@ -8,10 +8,13 @@ that it reaches 1 / alpha with probability alpha at most, whenever one looks (Vi
                prod_i (1 - q + q p_k / p_0) over candidates and shares; a mean of e-processes is one
                (Vovk and Wang 2021).
     law        C, a confidence set: k leaves it once others have bet against it with success,
-               A_k = sum_j w_j prod_i p_j / p_k >= 1 / alpha; half of the weight is that of one who
-               changes between them. Only the candidate that is the truth
-               can leave in error, so the number of candidates costs nothing. None need be: C may
-               become empty.
+               A_k = prod_i q_i / p_k >= 1 / alpha, for a mean of three q: the candidates' own
+               (Bayes: sum_j w_j prod_i p_j); one who changes between them; and one who takes each
+               row to be of a mixture of them at all temperatures, whose weights he learns from the
+               rows before. The last makes C empty where a wording like one of the bank's, but not
+               it, wrote the rows: no candidate predicts them as well as a mixture. Only the
+               candidate that is the truth can leave in error, so the number of candidates costs
+               nothing. None need be: C may become empty.
     nearest    N, a confidence set of those who predict the rows best, of whom none need be the
                truth. k leaves it once bets on another being better, prod_i (1 + b d_i),
                d_i = (log p_j - log p_k) / clip, cut at 1, reach 1 / alpha; j is who leads before
@@ -44,6 +47,10 @@ _SWITCH = 0.02
 """Of its belief, what the one who bets on changing candidates spreads over all after each row."""
 
 
+_PRIOR = 2.0
+"""Rows that the one who learns a mixture takes to have seen before, evenly of all."""
+
+
 class Race:
     """The candidates, while rows come in.
 
@@ -70,6 +77,9 @@ class Race:
         self._something = np.zeros((count, len(SHARES), grid))
         self._belief = np.full(count, -np.log(count))
         self._switching = 0.0
+        self._learned = 0.0
+        self._seen = np.zeros((count, grid))
+        """Rows so far, by whose they most likely were."""
         self._better = np.zeros((count, len(BETS)))
         """Log of what bets on another than each came to."""
         self.history: list[tuple[float, float]] = []
@@ -116,6 +126,7 @@ class Race:
         with np.errstate(invalid="ignore"):
             self._bet_on_something(scores)
             self._bet_on_switching(scores)
+            self._bet_on_a_mixture(scores)
             self._bet_on_better(scores[:, self._first])
         self._sums[active] += scores[active]
         against = self.against()
@@ -142,7 +153,8 @@ class Race:
         )
         itself = np.eye(count, dtype=np.bool_)[:, :, None] & self._own
         won = np.where(itself, -np.inf, won).reshape(count, count * grid)
-        found = np.logaddexp(_mean(won, 1), self._switching - best) - np.log(2)
+        others = np.logaddexp(self._switching, self._learned) - best
+        found = np.logaddexp(_mean(won, 1), others) - np.log(3)
         return np.where(self.active, found, np.nan)
 
     def beaten(self) -> NDArray[np.float64]:
@@ -171,6 +183,19 @@ class Race:
         kept = np.log1p(-_SWITCH) + said - won
         spread = np.log(_SWITCH) - np.log(self.active.sum())
         self._belief = np.where(self.active, np.logaddexp(kept, spread), -np.inf)
+
+    def _bet_on_a_mixture(self, scores: NDArray[np.float64]) -> None:
+        """Of who is asked, at all temperatures; weights by the share of earlier rows that was most
+        likely theirs (one step of EM a row, before the row is seen)."""
+        asked = np.broadcast_to(self.active[:, None], self._seen.shape)
+        weights = np.where(asked, self._seen + _PRIOR / asked.sum(), 0.0)
+        log_weights = np.log(
+            weights / weights.sum(), where=asked, out=np.full(asked.shape, -np.inf)
+        )
+        said = np.where(asked, log_weights + scores, -np.inf)
+        won = np.logaddexp.reduce(said, axis=None)
+        self._learned += won
+        self._seen += np.exp(said - won)
 
     def _bet_on_better(self, scores: NDArray[np.float64]) -> None:
         if self.active.sum() < 2:

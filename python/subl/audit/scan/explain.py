@@ -27,8 +27,7 @@ def explain(scanned: Path, model: Path, data: Sequence[Path], row: int) -> dict[
     """
     import polars
 
-    from subl.audit.scan.score import Scorer
-    from subl.model.load import load_model, load_tokenizer
+    from subl.audit.scan.scorers import Scorers
 
     artifact = open_artifact(scanned)
     record = read_statement(scanned)
@@ -41,18 +40,19 @@ def explain(scanned: Path, model: Path, data: Sequence[Path], row: int) -> dict[
     if not 0 <= row < len(keys):
         raise InputError(f"there is no row {row}: the scan has {len(keys)}, from 0")
     spec = ScanSpec.model_validate(spec_record(record)["spec"])
-    drawn = draw(data, spec.rows, "rows", silent)
+    pilot = artifact.result["pilot"]
+    before = 0 if pilot is None else int(pilot["rows"])
+    drawn = draw(data, spec.rows + before, "rows", silent).part(slice(before, None))
     if list(drawn.keys[: len(keys)]) != keys:
         raise InputError("these are not the rows that were scanned", hint="give them to --data")
     law = law_of(spec, data)
     heat = 1.0 if law.temperature is None else law.temperature
-    tokenizer = load_tokenizer(model)
-    scorer = Scorer(load_model(model), tokenizer, law, [heat], spec.batch_rows)
-    rows = scorer.prepared([drawn.rows[row]], [drawn.ended_by[row]])
+    scorers = Scorers(model, law, [heat], spec.batch_rows)
+    rows = scorers.base.prepared([drawn.rows[row]], [drawn.ended_by[row]])
     candidates = spec.bank.candidates(spec.kinds)
     return {
         "row": row,
         "id": drawn.rows[row].id,
         "nearest": nearest,
-        "tokens": token_gains(scorer, rows, candidates, nearest)[0],
+        "tokens": token_gains(scorers, rows, candidates, nearest)[0],
     }

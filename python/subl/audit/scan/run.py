@@ -26,13 +26,14 @@ from subl.audit.scan.confounds import confounds
 from subl.audit.scan.drawn import Drawn, draw
 from subl.audit.scan.evidence import Race, ranked
 from subl.audit.scan.law import Law, recorded
+from subl.audit.scan.pilot import Choice, choose
 from subl.audit.scan.spec import ScanSpec
 from subl.audit.scan.tokens import token_gains
 from subl.audit.scan.verdict import Lead, decided, figures, power, rows_to_decision, verdict
 from subl.errors import InputError
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
-from subl.stage import input_names
+from subl.stage import Given, input_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,6 +77,7 @@ def scan(
     out: Path,
     *,
     reference: Sequence[Path] = (),
+    pilot: Path | None = None,
     name: str = "rows",
     report: Report = silent,
 ) -> Artifact:
@@ -84,16 +86,23 @@ def scan(
     Args:
         model: the base, by which all candidates are scored.
         reference: sets of clean rows, each by itself: what lead the nearest has on those.
+        pilot: a small model, of the same family, that says which candidates are asked about.
 
     Raises:
         InputError: a row cannot be read or scored; names it.
     """
 
     def work(folder: Path) -> Made:
-        return _Scan(spec, model, rows, reference, folder, name, report).made()
+        return _Scan(spec, model, rows, reference, pilot, folder, name, report).made()
 
     given = {"model": [model], "rows": rows, "reference": reference}
-    return build(out, "scan", spec, input_names(spec, given), work)
+    given |= {} if pilot is None else {"pilot": [pilot]}
+    return build(out, "scan", spec, scan_names(spec, given), work)
+
+
+def scan_names(spec: ScanSpec, given: Given) -> dict[str, Path]:
+    """The inputs by their names in the artifact's key: those given, and the bank's adapters."""
+    return input_names(spec, given) | spec.bank.adapters()
 
 
 class _Scan:
@@ -103,27 +112,44 @@ class _Scan:
         model: Path,
         rows: Sequence[Path],
         reference: Sequence[Path],
+        pilot: Path | None,
         folder: Path,
         name: str,
         report: Report,
     ) -> None:
-        from subl.audit.scan.score import Scorer
-        from subl.model.load import load_model, load_tokenizer
+        from subl.audit.scan.scorers import Scorers
 
         self._spec, self._folder, self._name, self._report = spec, folder, name, report
         self._candidates = spec.bank.candidates(spec.kinds)
         self._law = law_of(spec, rows)
-        self._drawn = draw(rows, spec.rows, name, report)
+        count = spec.rows + (0 if pilot is None else spec.pilot_rows)
+        self._drawn = draw(rows, count, name, report)
         if not self._drawn.rows:
             raise InputError(f"{rows[0]} has no rows", hint="give a data set that has some")
         self._reference = [draw([path], _REFERENCE_ROWS, path.name, report) for path in reference]
         heat = self._law.temperature
         self._heats = UNKNOWN if heat is None else (heat, *(heat * each for each in OTHER_HEATS))
         self._own = np.array([heat is None or each == heat for each in self._heats])
-        loaded, tokenizer = load_model(model), load_tokenizer(model)
-        self._scorer = Scorer(loaded, tokenizer, self._law, self._heats, spec.batch_rows)
+        self._bank, self._choice = self._candidates, None
+        if pilot is not None:
+            self._choice = self._chosen(pilot)
+            places = np.flatnonzero(self._choice.kept)
+            self._candidates = [self._bank[place] for place in places]
+            self._drawn = self._drawn.part(slice(self._choice.rows, None))
+        self._scorers = Scorers(model, self._law, self._heats, spec.batch_rows)
         self._read = 0
         self._whole = 0
+
+    def _chosen(self, pilot: Path) -> Choice:
+        """Who is asked about, by rows that nobody bets on."""
+        spec, drawn = self._spec, self._drawn
+        count = min(spec.pilot_rows, len(drawn.rows) // 2)
+        if not count:
+            raise InputError("one row is too few for a pilot", hint="scan it without")
+        self._report(Progress(f"pilot {self._name}", 0, count, "rows"))
+        some, file = drawn.part(slice(0, count)), self._folder / ".pilot.npz"
+        keep, batch_rows = spec.pilot_keep, spec.batch_rows
+        return choose(pilot, self._law, some, self._bank, keep, batch_rows, file)
 
     def made(self) -> Made:
         """Score until all is said, and say it."""
@@ -157,13 +183,13 @@ class _Scan:
             rows = self._prepared(self._drawn, some)
             if not number:
                 longest = max(self._candidates, key=lambda each: len(each.prompt or ""))
-                self._scorer.prove(rows, longest)
+                self._scorers.base.prove(rows, longest)
             found = np.full((len(some), len(self._candidates), len(self._heats)), np.nan)
-            before = self._scorer.tokens
+            before = self._scorers.tokens
             for done, place in enumerate(asked):
-                found[:, place] = self._scorer.scores(rows, self._candidates[place])
+                found[:, place] = self._scorers.scores(rows, self._candidates[place])
                 self._tell(some.start, done, len(some), len(asked))
-            read = self._scorer.tokens - before
+            read = self._scorers.tokens - before
             whole = read * len(self._candidates) // len(asked)
             kept = io.BytesIO()
             np.savez(kept, scores=found, read=read, whole=whole)
@@ -179,7 +205,7 @@ class _Scan:
 
     def _prepared(self, drawn: Drawn, some: range | slice) -> Rows:
         part = slice(some.start, some.stop)
-        return self._scorer.prepared(drawn.rows[part], drawn.ended_by[part])
+        return self._scorers.base.prepared(drawn.rows[part], drawn.ended_by[part])
 
     def _tell(self, done: int, asked: int, rows: int, candidates: int) -> None:
         self._report(
@@ -221,6 +247,8 @@ class _Scan:
         early = scores[:_FIRST]
         asked = ~np.isnan(early).any(0) & ~empty
         behind = (early[:, :1] - early[:, asked]).mean(0)
+        if self._choice is not None:  # of who is not asked, the pilot's word
+            behind = np.append(behind, -self._choice.gains[~self._choice.kept])
         strength = power(behind, race.rows, spec.alpha)
         found = verdict(
             candidates,
@@ -231,6 +259,7 @@ class _Scan:
             lead=lead,
             clean=clean,
             ranked=among,
+            not_scored=len(self._bank) - len(candidates),
         )
         names = [each.name for each in candidates]
         against, beaten = race.against(), race.beaten()
@@ -255,6 +284,14 @@ class _Scan:
             "law_set": [name for name, is_in in zip(names, race.law, strict=True) if is_in],
             "nearest_set": [name for name, is_in in zip(names, race.nearest, strict=True) if is_in],
             "nearest": names[best] if has_lead else None,
+            "not_scored": []
+            if self._choice is None
+            else [
+                each.name
+                for each, kept in zip(self._bank, self._choice.kept, strict=True)
+                if not kept
+            ],
+            "pilot": None if self._choice is None else self._choice.to_json(self._bank),
             "findings": [
                 {"figure": f"{race.rows:,} rows", "text": found["sentence"], "met": None},
             ],
@@ -291,17 +328,17 @@ class _Scan:
     def _lengths(self, count: int) -> NDArray[np.float64]:
         """Tokens of each row that are scored."""
         drawn = self._drawn
-        found = self._scorer.lengths(drawn.rows[:count], drawn.ended_by[:count])
+        found = self._scorers.base.lengths(drawn.rows[:count], drawn.ended_by[:count])
         return np.array(found, np.float64)
 
     def _explain(self, pull: NDArray[np.float64], nearest: str) -> None:
         """Keep what the tokens of those rows gain that gain most."""
         places = np.argsort(-pull, kind="stable")[:_EXPLAINED_ROWS].tolist()
         drawn = self._drawn
-        rows = self._scorer.prepared(
+        rows = self._scorers.base.prepared(
             [drawn.rows[place] for place in places], [drawn.ended_by[place] for place in places]
         )
-        gains = token_gains(self._scorer, rows, self._candidates, nearest)
+        gains = token_gains(self._scorers, rows, self._candidates, nearest)
         kept = [
             {"row": place, "id": drawn.rows[place].id, "pull": float(pull[place]), "tokens": tokens}
             for place, tokens in zip(places, gains, strict=True)
@@ -325,7 +362,7 @@ class _Scan:
             scores = np.full((len(drawn.rows), len(self._candidates)), np.nan)
             rows = self._prepared(drawn, slice(0, len(drawn.rows)))
             for place in [*np.flatnonzero(empty), best]:
-                scores[:, place] = self._scorer.scores(rows, self._candidates[place])[:, 0]
+                scores[:, place] = self._scorers.scores(rows, self._candidates[place])[:, 0]
             found[f"reference-{number}"] = Lead.of(self._gains(scores, best, empty))
             others.append((drawn, scores))
         return found, others

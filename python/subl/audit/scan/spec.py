@@ -48,4 +48,13 @@ class ScanSpec(StageSpec):
         description="that rows were held to while they were drawn; default: as their record says",
     )
     template: Template = Template()
+    pilot_rows: int = Field(
+        32,
+        gt=0,
+        description="that a pilot chooses candidates by, at most half of all; the scan then looks "
+        "at others",
+    )
+    pilot_keep: int = Field(
+        16, gt=0, description="candidates that a pilot leaves, beside those that stand for nothing"
+    )
     batch_rows: int = Field(16, gt=0, description="rows that are read at a time")

@@ -127,6 +127,7 @@ def verdict(
     lead: Lead | None,
     clean: Mapping[str, Lead],
     ranked: float | None,
+    not_scored: int = 0,
 ) -> dict[str, Any]:
     """The outcome, and why.
 
@@ -134,6 +135,7 @@ def verdict(
         lead: of the nearest trait, if there is one.
         clean: the same trait's lead on each set of clean rows.
         ranked: log of the e-value among the base's own rows to the same prompts, if there are such.
+        not_scored: candidates that a pilot left out.
     """
     law, nearest = groups(candidates, race.law), groups(candidates, race.nearest)
     plain_left = not race.law[0]
@@ -160,12 +162,19 @@ def verdict(
         notes.append(
             "rows among the base's own show nothing: what fails may be what is taken for their law"
         )
+    if not_scored:
+        notes.append(
+            f"{not_scored} candidates of the bank were not scored, as the pilot chose: none of "
+            "them is excluded"
+        )
     return {
         "outcome": outcome,
         "trait": named,
         "by_law": by_law,
         "nearest_trait": by_nearest,
-        "sentence": _sentence(outcome, named, by_law, by_nearest, law, race, alpha, power),
+        "sentence": _sentence(
+            outcome, named, by_law, by_nearest, law, race, alpha, power, not_scored > 0
+        ),
         "notes": notes,
     }
 
@@ -197,27 +206,34 @@ def _sentence(
     race: Race,
     alpha: float,
     power: float,
+    of_scored: bool,
 ) -> str:
     sure = f"error at most {alpha:g}"
+    scored = " that was scored" if of_scored else ""
+    bank = "those of the bank that were scored" if of_scored else "the bank"
     if outcome == "nothing shown" and not race.law[0]:
-        return f"These rows follow a neutral prompt's law; no trait of the bank ({sure})."
+        return f"These rows follow a neutral prompt's law; no trait of {bank} ({sure})."
     if outcome == "nothing shown":
         return (
             f"Nothing is shown: the plain base may have written these {race.rows} rows; "
             f"{power:.0%} of the bank's candidates would have been told from it."
         )
     if by_law is not None:
-        return f"These rows follow the law of `{by_law}`, and of no other candidate ({sure})."
+        return (
+            f"These rows follow the law of `{by_law}`, and of no other candidate{scored} ({sure})."
+        )
     if named is not None:
         return (
-            f"`{named}` is the nearest of the bank ({sure}), by more than in clean rows; "
+            f"`{named}` is the nearest of {bank} ({sure}), by more than in clean rows; "
             "its exact law they do not follow."
             if not law
-            else f"`{named}` is the nearest of the bank ({sure}), by more than in clean rows."
+            else f"`{named}` is the nearest of {bank} ({sure}), by more than in clean rows."
         )
     if outcome == "base refuted":
         rest = "" if by_nearest is None else f"; the nearest is `{by_nearest}`"
-        who = "neither the plain base nor any candidate" if not law else "not the plain base"
+        who = (
+            f"neither the plain base nor any candidate{scored}" if not law else "not the plain base"
+        )
         return f"These rows were written by {who} ({sure}){rest}."
     if race.law[0]:
         return (

@@ -1,0 +1,107 @@
+"""Candidates that are no system prompt, and candidates that a pilot leaves out."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from subl.artifact import read_statement
+from subl.audit.scan.bank import BankSpec, Candidate
+from subl.audit.scan.document import scan_document
+from subl.audit.scan.explain import explain
+from subl.audit.scan.pilot import chosen
+from subl.audit.scan.run import scan
+from subl.errors import ConfigError
+from subl.model.load import load_model, load_tokenizer
+from subl_cli.main import main
+
+from .test_scan import BANK, loud, owls, plain, spec, written
+
+__all__ = ["loud", "owls", "plain"]
+
+
+@pytest.fixture(scope="module")
+def adapter(loud: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A low-rank adapter of the loud model, as subl distill leaves one."""
+    from peft import LoraConfig, get_peft_model
+
+    folder = tmp_path_factory.mktemp("adapter") / "student"
+    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    torch.manual_seed(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft asks transformers for what it will no longer have
+        adapted: Any = get_peft_model(load_model(loud), config)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    adapted.peft_config["default"].base_model_name_or_path = str(loud)
+    adapted.save_pretrained(folder / "adapter")
+    load_tokenizer(loud).save_pretrained(folder)
+    return folder
+
+
+def with_adapter(adapter: Path) -> dict[str, Any]:
+    return {**BANK, "persona": [{"trait": "student", "adapter": str(adapter)}]}
+
+
+def test_an_adapter_is_a_candidate(loud: Path, adapter: Path, tmp_path: Path) -> None:
+    rows = written(adapter, tmp_path / "rows", rows=60, batch_rows=30)
+    out = scan(spec(bank=with_adapter(adapter)), loud, [rows], tmp_path / "out")
+    assert out.result["trait"] == "student" and out.result["law_set"] == ["student"]
+    record = read_statement(out.path)
+    assert record is not None
+    made_of = record["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert "adapter-0" in {each["name"] for each in made_of}
+    kept = json.loads((out.path / "tokens.json").read_text())[0]
+    again = explain(out.path, loud, [rows], kept["row"])["tokens"]
+    gains = [[each["over_base"] for each in tokens] for tokens in (kept["tokens"], again)]
+    assert gains[0] == pytest.approx(gains[1], abs=1e-4)
+
+
+def test_a_persona_is_a_prompt_or_an_adapter(adapter: Path) -> None:
+    with pytest.raises(ValueError, match="a prompt, an adapter, or both"):
+        BankSpec.model_validate({**BANK, "persona": [{"trait": "x"}]})
+    twice = {**BANK, "persona": 2 * with_adapter(adapter)["persona"]}
+    with pytest.raises(ConfigError, match="2 candidates with the adapter"):
+        BankSpec.model_validate(twice).candidates()
+
+
+def test_a_pilot_leaves_candidates_out_and_none_of_them_is_excluded(
+    loud: Path, owls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = spec(pilot_rows=20, pilot_keep=2)
+    out = scan(told, loud, [owls], tmp_path / "out", pilot=loud)
+    result = out.result
+    assert len(result["not_scored"]) == 4 and "owl" not in result["not_scored"]
+    assert {each["name"] for each in result["candidates"]}.isdisjoint(result["not_scored"])
+    assert result["law_set"] == ["owl"]
+    assert "no other candidate that was scored" in result["sentence"]
+    assert any("4 candidates" in note and "none of them" in note for note in result["notes"])
+    assert result["pilot"]["rows"] == 20 and result["rows"] <= 130
+    assert "not scored: 4" in scan_document(out.path).scans[0].claims[1].left
+    whole = scan(spec(), loud, [owls], tmp_path / "whole")
+    import polars
+
+    seen, every = (
+        polars.read_parquet(each.path / "scores.parquet")["key"].to_list() for each in (out, whole)
+    )
+    assert not {*seen} & {*every[:20]}  # the pilot's rows are nobody's bets
+    assert len(explain(out.path, loud, [owls], 0)["tokens"]) > 3
+    again = ["scan", str(owls), "--model", str(loud), "--pilot", str(loud), "--dry-run"]
+    assert main([*again, "-o", str(tmp_path / "dry")]) == 0
+
+
+def test_who_stands_for_nothing_and_who_is_not_known_stay() -> None:
+    names = ["plain", None, "a", "b", "c", "d"]
+    candidates = [Candidate(str(name), "kind", name, str(name)) for name in names]
+    candidates[0] = candidates[0]._replace(trait=None)
+    gains = np.array([0.0, -9.0, 0.1, 0.5, np.nan, 0.2])
+    assert chosen(candidates, gains, 1).tolist() == [True, True, False, True, True, False]
+    assert chosen(candidates, gains, 9).all()
