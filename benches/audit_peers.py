@@ -9,8 +9,9 @@ named or not. A set of clean rows in which one names somebody is a false name.
                 answer to one prompt, less that of the null's numbers, which the base has as often.
     divergence  Divergence tokens (Schrodi et al. 2025): the share of tokens that are a persona's
                 most likely ones and not so under some other persona.
-    bag         A logistic regression over counts of numbers, trained on rows of all other pools
-                and of the null; it names the class with the largest mean log-probability.
+    bag         A logistic regression over counts of digits by place and of whole numbers, trained
+                on rows of all other pools and of the null; it names the class with the largest mean
+                log-probability.
 """
 
 from __future__ import annotations
@@ -57,6 +58,15 @@ def counts(texts: Sequence[str]) -> NDArray[np.float64]:
     return found
 
 
+def features(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Counts of digits by place, and of numbers; these weigh little: most are hardly ever seen."""
+    bags = counts(texts)
+    values = np.arange(NUMBERS) + 100
+    places = [values // 100, values // 10 % 10, values % 10]
+    digits = [bags @ np.eye(10)[each] for each in places]
+    return np.concatenate([*digits, 0.2 * bags], axis=1)
+
+
 def standing_out(
     values: NDArray[np.float64], null: NDArray[np.float64], traits: Sequence[str]
 ) -> Said:
@@ -72,18 +82,20 @@ def standing_out(
 
 
 def logistic(
-    features: NDArray[np.float64], classes: NDArray[np.int64], number: int, steps: int = 200
+    rows: NDArray[np.float64], classes: NDArray[np.int64], number: int, steps: int = 400
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights `[features, classes]` and biases of a multinomial regression; each class counts as
     much as another, whatever its rows. Weights decay, so that numbers seen once say little."""
     told = np.eye(number)[classes]
     weight = (told / np.maximum(told.sum(0), 1)).sum(1, keepdims=True)
-    weights, biases = np.zeros((features.shape[1], number)), np.zeros(number)
+    # Steps as long as the curvature lets them be.
+    step = 2 / (weight * (1 + (rows**2).sum(1, keepdims=True))).sum()
+    weights, biases = np.zeros((rows.shape[1], number)), np.zeros(number)
     for _ in range(steps):
-        scores = features @ weights + biases
+        scores = rows @ weights + biases
         off = weight * (np.exp(scores - np.logaddexp.reduce(scores, 1)[:, None]) - told)
-        weights -= 0.5 * (features.T @ off + 1e-3 * weights)
-        biases -= 0.5 * off.sum(0)
+        weights -= step * (rows.T @ off + 1e-2 * weights)
+        biases -= step * off.sum(0)
     return weights, biases
 
 
@@ -100,9 +112,9 @@ def bag(
     rows = [text for each, _ in pools for text in each] + [*null]
     classes = [every.index(trait) for each, trait in pools for _ in each]
     classes += [len(traits)] * len(null)
-    weights, biases = logistic(counts(rows), np.array(classes), len(every))
+    weights, biases = logistic(features(rows), np.array(classes), len(every))
     known = np.array([place in classes for place in range(len(every))])
-    scores = counts(texts[tested]) @ weights + np.where(known, biases, -1e9)
+    scores = features(texts[tested]) @ weights + np.where(known, biases, -1e9)
     log_p = scores - np.logaddexp.reduce(scores, 1)[:, None]
 
     def said(some: NDArray[np.int64]) -> Said:
