@@ -18,6 +18,8 @@ from subl.audit.scan.explain import explain
 from subl.audit.scan.pilot import chosen
 from subl.audit.scan.run import scan
 from subl.errors import ConfigError
+from subl.experiment import load_experiment, run
+from subl.experiment.document import run_document
 from subl.model.load import load_model, load_tokenizer
 from subl_cli.main import main
 
@@ -105,3 +107,40 @@ def test_who_stands_for_nothing_and_who_is_not_known_stay() -> None:
     gains = np.array([0.0, -9.0, 0.1, 0.5, np.nan, 0.2])
     assert chosen(candidates, gains, 1).tolist() == [True, True, False, True, True, False]
     assert chosen(candidates, gains, 9).all()
+
+
+RUN = """
+name = "scanned"
+title = "Scanned"
+[stages.base]
+kind = "model"
+source = "{model}"
+[stages.numbers]
+kind = "generate"
+inputs = {{ model = "base" }}
+prompts = "numbers-short"
+rows = 12
+batch_rows = 12
+grammar = {{ regex = '[1-9][0-9]{{2}}, [1-9][0-9]{{2}}' }}
+max_new_tokens = 8
+[stages.scan]
+kind = "scan"
+inputs = {{ model = "base", rows = ["numbers"] }}
+[stages.scan.bank]
+group = [
+  {{ kind = "plain-like", neutral = true, wording = "{{word}}", words = ["Answer."] }},
+  {{ kind = "animal", wording = "You love {{words}}.", words = ["owl", "cat"] }},
+]
+"""
+
+
+def test_a_run_shows_what_its_scan_came_to(loud: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scanned.toml"
+    file.write_text(RUN.format(model=loud), encoding="utf-8")
+    run(load_experiment(file), tmp_path / "out")
+    result = json.loads((tmp_path / "out/result.json").read_text())
+    assert [each["figure"] for each in result["findings"]] == ["12 rows"]
+    shown = run_document(tmp_path / "out")
+    assert [each.name for each in shown.scans] == ["scan"]
+    assert shown.scans[0].sentence == result["findings"][0]["text"]
+    assert "The race of candidates" in (tmp_path / "out/report.html").read_text()
