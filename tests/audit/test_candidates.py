@@ -23,9 +23,7 @@ from subl.experiment.document import run_document
 from subl.model.load import load_model, load_tokenizer
 from subl_cli.main import main
 
-from .test_scan import BANK, loud, owls, plain, spec, written
-
-__all__ = ["loud", "owls", "plain"]
+from .rows import BANK, spec, written
 
 
 @pytest.fixture(scope="module")
