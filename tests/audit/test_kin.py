@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,7 @@ from gguf.quants import dequantize, quantize
 from scipy.stats import chi2, kstest, spearmanr
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from subl.audit.kin import Channel, Outcome, Verdict, kin, parents
+from subl.audit.kin import Channel, Outcome, Verdict, kin, parents, reading
 from subl.audit.kin.nearness import rounded
 from subl.audit.kin.tails import combined, correlation, log_tail
 from subl.audit.kin.units import in_order
@@ -346,6 +347,33 @@ def test_parts_of_a_model_are_read_as_one(
     next(tmp_path.glob("model-*.safetensors")).unlink()
     with pytest.raises(InputError, match="which its index names"):
         kin(base_folder, tmp_path)
+
+
+def test_what_was_read_of_a_file_does_not_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {f"layer{number}": torch.ones(512, 1024) for number in range(16)}  # 2 MiB each
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(reading, "MAPPED_BYTES", 4 * 2**20)
+    weights, most_kib = reading.Weights(tmp_path), 0
+    for name in weights.shapes:
+        assert weights.rows(name).sum() == 512 * 1024
+        most_kib = max(most_kib, mapped_kib(tmp_path))
+    assert 0 < most_kib <= 8 * 2**10
+
+
+def mapped_kib(folder: Path) -> int:
+    """What of the files in a folder is in the memory of this process."""
+    found, is_file = 0, False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        if re.match(r"[0-9a-f]+-", line):
+            is_file = str(folder) in line
+        elif is_file and line.startswith("Rss:"):
+            found += int(line.split()[1])
+    return found
 
 
 def test_the_exit_code_is_the_verdict(

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 64 * 2**20
 """Of float32, where whole tensors are read a part at a time."""
 
+MAPPED_BYTES = 256 * 2**20
+"""Read of a model before its files are mapped anew: what was read of a mapped file stays in the
+memory of the process, which would grow to the size of both models."""
+
 WHOLE_NUMBERS = 2**20
 """A tensor of no more is read at once, where some of its rows are wanted: a row takes 0.3 ms."""
 
@@ -57,6 +61,7 @@ class Weights:
         self._base: Weights | None = None
         self._files: dict[str, Path] = {}
         self._open: dict[Path, Any] = {}
+        self._mapped_bytes = 0
         self.low_rank: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
         if (found / "config.json").is_file():
             self.shapes = self._listed(found)
@@ -88,6 +93,10 @@ class Weights:
         file = self._files[name]
         with unreadable_models(file):
             found: torch.Tensor = self._opened(file).get_slice(name)[start:stop]
+        self._mapped_bytes += found.nbytes
+        if self._mapped_bytes > MAPPED_BYTES:
+            self._open.clear()
+            self._mapped_bytes = 0
         if not found.is_floating_point():
             raise InputError(
                 f"{file}: the tensor {name} holds {str(found.dtype).removeprefix('torch.')}, not "
