@@ -6,7 +6,7 @@
 # make fuzz   shards and plans made at random, SECONDS=20 SEED=1
 # make test-without-avx2   the engine on a CPU of 2008: what it and its libraries do there
 # make adapters   other libraries that tests compare with: datatrove, Ray, statsmodels, inspect_ai,
-#                 model-signing
+#                 model-signing, mlcroissant
 #
 # TORCH=cpu asks for a build of torch without CUDA; without an index that has one, the default
 # build is installed (it runs on CPUs too).
@@ -72,7 +72,7 @@ test-without-avx2:
 		duplicates::normalize duplicates::minhash
 # Other libraries that call the filter, and oracles, for their own tests. inspect_ai, which reads what
 # `subl eval --format inspect` writes, takes other versions than ours of what both need; so does
-# model-signing, which reads and writes bundles.
+# model-signing, which reads and writes bundles. mlcroissant brings 230 MB that nothing else needs.
 adapters: setup
 	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt \
 		--requirement tests/filter/adapters.txt --requirement tests/oracle/requirements.txt
@@ -82,6 +82,9 @@ adapters: setup
 	test -x $(VENV)-model-signing/bin/python || $(UV) venv --quiet $(VENV)-model-signing
 	$(UV) pip install --quiet --python $(VENV)-model-signing/bin/python \
 		--requirement tests/oracle/model_signing.txt
+	test -x $(VENV)-croissant/bin/python || $(UV) venv --quiet $(VENV)-croissant
+	$(UV) pip install --quiet --python $(VENV)-croissant/bin/python \
+		--requirement tests/oracle/croissant.txt
 
 fuzz:
 	cargo run --quiet $(CHECKED) --example fuzz -- $(SECONDS) $(SEED)

@@ -18,16 +18,22 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "cyclonedx"]),
+    type=click.Choice(["text", "cyclonedx", "croissant"]),
     default="text",
     show_default=True,
-    help="cyclonedx: a bill of materials, CycloneDX 1.7 in JSON, of a chain that is verified.",
+    help="Of a chain that is verified, a bill of materials, CycloneDX 1.7 in JSON; or of a data "
+    "set its card for machines, Croissant 1.1 in JSON-LD.",
 )
+@click.option("--license", "licence", help="For croissant: a URL, which no record has.")
+@click.option("--creator", help="For croissant: a name, which no record has.")
 @json_option
-def command(path: Path, form: str, as_json: bool) -> None:
+def command(
+    path: Path, form: str, licence: str | None, creator: str | None, as_json: bool
+) -> None:
     """Print the chain behind an artifact back to its origins, checking every file's digest.
 
-    Exits with 1 where a file is missing, was added, or is not what the records say.
+    Exits with 1 where a file is missing, was added, is hidden, so that no digest covers it, or is
+    not what the records say.
 
     \b
     Examples:
@@ -35,14 +41,22 @@ def command(path: Path, form: str, as_json: bool) -> None:
       subl lineage out/demo                              # all artifacts of a run
       subl lineage out/demo/owl-student-3fa91c02 --json
       subl lineage out/demo/owl-student-3fa91c02 --format cyclonedx > owl-student.cdx.json
+      subl lineage out/demo/owl-numbers-ab4fff0f --format croissant > out/demo/owl-numbers.json
     """
     from subl.artifact import lineage
+
+    if form != "croissant" and (licence or creator):
+        raise click.UsageError("'--license' and '--creator' go with --format croissant.")
 
     node = lineage(path)
     if form == "cyclonedx" and node.verified():
         from subl.bill import cyclonedx
 
         click.echo(cyclonedx(node))
+    elif form == "croissant" and node.verified():
+        from subl.croissant import croissant
+
+        click.echo(croissant(node, licence, creator))
     elif as_json:
         print_json({"verified": node.verified(), "lineage": node.to_json()})
     else:

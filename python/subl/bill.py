@@ -70,12 +70,13 @@ def _walk(root: LineageNode) -> Iterator[tuple[LineageNode, bool]]:
         yield node, is_model
         for each in node.inputs:
             given = takes(node.kind, each.name) == "model"
-            yield from walk(each, given or _gives_model(each))
+            yield from walk(each, given or gives_model(each))
 
-    yield from walk(root, _gives_model(root))
+    yield from walk(root, gives_model(root))
 
 
-def _gives_model(node: LineageNode) -> bool:
+def gives_model(node: LineageNode) -> bool:
+    """Whether something is the artifact of a stage that makes models."""
     return node.kind in STAGES and STAGES[node.kind].gives == "model"
 
 
@@ -87,13 +88,14 @@ def _finished(node: LineageNode) -> datetime:
     """When the newest of a chain was made."""
     times = [datetime.min.replace(tzinfo=UTC)]
     for each, _ in _walk(node):
-        if (record := _record(each)) is not None:
+        if (record := record_of(each)) is not None:
             metadata = record["predicate"]["runDetails"]["metadata"]
             times.append(datetime.fromisoformat(metadata["finishedOn"]))
     return max(times)
 
 
-def _record(node: LineageNode) -> dict[str, Any] | None:
+def record_of(node: LineageNode) -> dict[str, Any] | None:
+    """The statement of an artifact; None of what no stage made."""
     return read_statement(Path(node.path)) if node.format_version is not None else None
 
 
@@ -106,7 +108,7 @@ def _component(node: LineageNode, is_model: bool) -> Component:
 
     said = {"kind": node.kind, "digest": node.digest}
     files: list[Component] = []
-    if (record := _record(node)) is not None:
+    if (record := record_of(node)) is not None:
         definition = record["predicate"]["buildDefinition"]
         said["key"] = definition["internalParameters"]["key"]
         said["format_version"] = str(node.format_version)

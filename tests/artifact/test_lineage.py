@@ -162,6 +162,49 @@ def test_exactly_what_was_done_is_named_where_it_was_done(
     assert not any(by_name.values()), by_name
 
 
+@pytest.mark.parametrize(
+    ("add", "node", "problem"),
+    [
+        (
+            lambda run: (run / "second/copy/.more").write_text(""),
+            "second",
+            "copy/.more is hidden: no digest covers it",
+        ),
+        (
+            lambda run: (run / "third/.cache").mkdir(),
+            "third",
+            ".cache/ is hidden: no digest covers what is in it",
+        ),
+        (
+            lambda run: (run / "first/more").symlink_to(run / "second"),
+            "first",
+            "more is a symbolic link: nothing binds what it leads to",
+        ),
+    ],
+)
+def test_what_no_digest_covers_is_named(
+    run: Path, add: Callable[[Path], object], node: str, problem: str
+) -> None:
+    (run / "first/.seen.json").touch()  # subl's own
+    assert lineage(run / "third").verified()
+    add(run)
+    found = chain(lineage(run / "third"))
+    assert found.pop(node) == (problem,)
+    assert not any(found.values())
+
+
+def test_a_plain_folder_may_have_links_to_files_and_nothing_hidden(tmp_path: Path) -> None:
+    """As hubs keep models: a digest takes such a link for the file."""
+    (tmp_path / "blob").write_text("weights")
+    folder = tmp_path / "model"
+    (folder / "copy").mkdir(parents=True)
+    (folder / "copy" / "data.bin").symlink_to(tmp_path / "blob")
+    made = make_notes(tmp_path / "made", folder).path
+    assert lineage(made).verified()
+    (folder / ".hidden").touch()
+    assert chain(lineage(made))["model"] == (".hidden is hidden: no digest covers it",)
+
+
 def test_the_digest_that_an_artifact_states_is_checked(run: Path) -> None:
     """It is what keys and reuse go by."""
     file = run / "third" / "statement.json"

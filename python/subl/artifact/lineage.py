@@ -1,7 +1,8 @@
 """Walk an artifact's chain back to what it was made from, checking every digest on the way.
 
 Each artifact names its inputs by path and digest. `lineage` rereads every file, so what it calls
-verified is what lies on the disk now, not what a record claims.
+verified is what lies on the disk now, not what a record claims. What no digest covers, hidden files
+above all, is a problem of the folder that it is in.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from subl.artifact.digest import (
     listing_digest,
 )
 from subl.artifact.statement import read_statement, row_counts, spec_record, stage_of
+from subl.artifact.uncovered import OWN, uncovered
 from subl.errors import InputError
 
 
@@ -135,8 +137,10 @@ def _node(
 
 
 def _plain(name: str, path: Path) -> LineageNode:
-    digest = file_digest(path) if path.is_file() else directory_digest(path)
-    return LineageNode(name, str(path), "input", digest)
+    if path.is_file():
+        return LineageNode(name, str(path), "input", file_digest(path))
+    problems = uncovered(path, OWN, links_to_files=True)
+    return LineageNode(name, str(path), "input", directory_digest(path), tuple(problems))
 
 
 def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNode | None:
@@ -144,6 +148,7 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
     if record is None:
         return None
     digest, problems = compare(path, record)
+    problems += uncovered(path, OWN, links_to_files=True)
     kind, format_version = stage_of(record)
     return LineageNode(
         name=name,

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import ENVELOPE, artifact_around, file_digest, read_statement, write_atomically
+from subl.artifact.uncovered import OWN
 from subl.errors import InputError, OutputError
-from subl.sign.contents import OWN, is_inside
+from subl.sign.contents import is_inside
 from subl.sign.envelope import PAYLOAD_TYPE, problems, valid
 from subl.sign.keys import is_elliptic, load_private
 from subl.sign.policy import BUNDLE, Policy

@@ -24,8 +24,9 @@ from subl.artifact import (
     stage_of,
 )
 from subl.artifact.digest import listing_digest
+from subl.artifact.uncovered import LINK, OWN, uncovered
 from subl.errors import InputError
-from subl.sign.contents import LINK, OWN, read_contents, uncovered
+from subl.sign.contents import read_contents
 from subl.sign.envelope import PAYLOAD_TYPE, PREDICATE_TYPE, read_envelope, valid
 from subl.sign.policy import Policy
 from subl.sign.search import Below
