@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--modeldna", type=Path, help="its command, in an environment of its own")
     parser.add_argument("--scratch", type=Path, default=Path("build/kin"))
     parser.add_argument("--only", help="relatives whose name has this in it")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     given.scratch.mkdir(parents=True, exist_ok=True)
     match given.part:
         case "relatives" | "tiny":

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from subl_cli.output import json_option, print_json, printable
+from subl_cli.kin import CANNOT_TELL, probability
+from subl_cli.output import json_option, print_json, printable, progress, progress_option
 
 if TYPE_CHECKING:
     from subl.artifact import LineageNode
+    from subl.audit.kin import Claim
 
 
 @click.command("lineage")
@@ -26,20 +28,38 @@ if TYPE_CHECKING:
 )
 @click.option("--license", "licence", help="For croissant: a URL, which no record has.")
 @click.option("--creator", help="For croissant: a name, which no record has.")
+@click.option(
+    "--kin",
+    "with_kin",
+    is_flag=True,
+    help="Compare the weights of each model with those that it is said to begin from.",
+)
+@progress_option
 @json_option
 def command(
-    path: Path, form: str, licence: str | None, creator: str | None, as_json: bool
+    path: Path,
+    form: str,
+    licence: str | None,
+    creator: str | None,
+    with_kin: bool,
+    progress_form: str,
+    as_json: bool,
 ) -> None:
     """Print the chain behind an artifact back to its origins, checking every file's digest.
 
     Exits with 1 where a file is missing, was added, is hidden, so that no digest covers it, or is
     not what the records say.
 
+    With --kin, each model is declared and consistent; or declared, but its weights contradict it
+    (exit code 1); or that cannot be told (exit code 4). It takes a minute for each pair of models
+    of 135M parameters, as subl kin does.
+
     \b
     Examples:
       subl lineage out/demo/owl-student-3fa91c02
       subl lineage out/demo                              # all artifacts of a run
       subl lineage out/demo/owl-student-3fa91c02 --json
+      subl lineage out/demo/owl-student-3fa91c02 --kin
       subl lineage out/demo/owl-student-3fa91c02 --format cyclonedx > owl-student.cdx.json
       subl lineage out/demo/owl-numbers-ab4fff0f --format croissant > out/demo/owl-numbers.json
     """
@@ -48,7 +68,10 @@ def command(
     if form != "croissant" and (licence or creator):
         raise click.UsageError("'--license' and '--creator' go with --format croissant.")
 
+    if with_kin and form != "text":
+        raise click.UsageError("'--kin' goes with --format text, and with --json.")
     node = lineage(path)
+    claims = _measured(node, progress_form) if with_kin else ()
     if form == "cyclonedx" and node.verified():
         from subl.bill import cyclonedx
 
@@ -58,12 +81,35 @@ def command(
 
         click.echo(croissant(node, licence, creator))
     elif as_json:
-        print_json({"verified": node.verified(), "lineage": node.to_json()})
+        measured = {"kin": [each.to_json() for each in claims]} if with_kin else {}
+        print_json({"verified": node.verified(), **measured, "lineage": node.to_json()})
     else:
         print_chain(node)
+        for each in claims:
+            click.echo(_said(each))
+        if with_kin and not claims:
+            click.echo("no model in this chain is said to begin from another")
         click.echo("every digest verified" if node.verified() else "NOT verified: see above")
-    if not node.verified():
+    findings = {each.finding.name for each in claims}
+    if not node.verified() or "CONTRADICTED" in findings:
         raise SystemExit(1)
+    if "CANNOT_TELL" in findings:
+        raise SystemExit(CANNOT_TELL)
+
+
+def _measured(node: LineageNode, progress_form: str) -> tuple[Claim, ...]:
+    from subl.audit.kin import declared
+
+    with progress(progress_form) as report:
+        return declared(node, report=report)
+
+
+def _said(claim: Claim) -> str:
+    """A claim on a line."""
+    said = "drawn anew, unlike" if claim.is_drawn else "begun from"
+    child, parent = printable(claim.child), printable(claim.parent)
+    p = f", p = {probability(claim.kinship.log_p)}" if claim.kinship else ""
+    return f"{child} {said} {parent}: {claim.finding}: {printable(claim.reason)}{p}"
 
 
 def print_chain(node: LineageNode, indent: str = "", seen: set[str] | None = None) -> None:

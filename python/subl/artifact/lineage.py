@@ -47,7 +47,11 @@ class LineageNode:
 
     def verified(self) -> bool:
         """Whether this node and everything behind it is what the records say."""
-        return not any(node.problems for node in self._all(set()))
+        return not any(node.problems for node in self.nodes())
+
+    def nodes(self) -> Iterator[LineageNode]:
+        """This node and those behind it."""
+        return self._all(set())
 
     def sentences(self) -> list[str]:
         """What is wrong here and behind, each once: a path, and what is with it."""

@@ -58,7 +58,7 @@ class Link(LineageNode):
 
     def links(self) -> Iterator[Link]:
         """This one and those behind it, each by every name that it has."""
-        for node in self._all(set()):
+        for node in self.nodes():
             assert isinstance(node, Link)
             yield node
 
