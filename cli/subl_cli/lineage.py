@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "cyclonedx", "croissant"]),
+    type=click.Choice(["text", "cyclonedx", "croissant", "card"]),
     default="text",
     show_default=True,
-    help="Of a chain that is verified, a bill of materials, CycloneDX 1.7 in JSON; or of a data "
-    "set its card for machines, Croissant 1.1 in JSON-LD.",
+    help="Of a chain that is verified: cyclonedx, a bill of materials, CycloneDX 1.7 in JSON; "
+    "croissant, of a data set its card for machines, Croissant 1.1 in JSON-LD; card, of a model "
+    "its card for a hub, in Markdown.",
 )
-@click.option("--license", "licence", help="For croissant: a URL, which no record has.")
+@click.option(
+    "--license",
+    "licence",
+    help="For croissant a URL, for card a hub's identifier, which no record has.",
+)
 @click.option("--creator", help="For croissant: a name, which no record has.")
 @click.option(
     "--kin",
@@ -61,6 +66,7 @@ def command(
       subl lineage out/demo/owl-student-3fa91c02 --json
       subl lineage out/demo/owl-student-3fa91c02 --kin
       subl lineage out/demo/owl-student-3fa91c02 --format cyclonedx > owl-student.cdx.json
+      subl lineage out/demo/owl-student-3fa91c02 --format card --kin > README.md
       subl lineage out/demo/owl-numbers-ab4fff0f --format croissant > out/demo/owl-numbers.json
     """
     from subl.artifact import lineage
@@ -80,6 +86,10 @@ def command(
         from subl.croissant import croissant
 
         click.echo(croissant(node, licence, creator))
+    elif form == "card" and node.verified():
+        from subl.card import model_card
+
+        click.echo(model_card(node, claims if with_kin else None, licence), nl=False)
     elif as_json:
         measured = {"kin": [each.to_json() for each in claims]} if with_kin else {}
         print_json({"verified": node.verified(), **measured, "lineage": node.to_json()})

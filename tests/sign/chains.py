@@ -32,6 +32,7 @@ class Spec(StageSpec):
     format_version: ClassVar = 1
 
     text: str = "spec"
+    source: str = ""
     backend: dict[str, str] | None = None
     random: bool = False
 

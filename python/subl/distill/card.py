@@ -30,7 +30,7 @@ def model_card(
         "tags: [subl, distillation]",
         "---",
         "",
-        f"# {_inline(name)}",
+        f"# {inline(name)}",
         "",
         f"A student that learned from {_LEARNS_FROM[spec.targets]}, in {figures['steps']} steps of "
         f"{spec.train.rows_per_step} rows. Made by `subl distill`; `statement.json` is its record, "
@@ -43,7 +43,7 @@ def model_card(
         "|---|---|---|",
     ]
     for role, path in sorted(inputs.items()):
-        lines.append(f"| {role} | {_inline(path.name)} | `{input_digest(path)}` |")
+        lines.append(f"| {role} | {inline(path.name)} | `{input_digest(path)}` |")
     lines += ["", "| figure | value |", "|---|---|"]
     for key in ("rows", "target_tokens", "first_loss", "last_loss", "parameters"):
         lines.append(f"| {key.replace('_', ' ')} | {figures[key]} |")
@@ -51,6 +51,6 @@ def model_card(
     return "\n".join([*lines, "", "```json", config, "```", ""])
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """A name that Markdown takes for nothing else."""
     return "`" + "".join(" " if c in "`|\r\n" or not c.isprintable() else c for c in text) + "`"

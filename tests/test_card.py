@@ -1,0 +1,69 @@
+"""A model's card for a hub: its own, the chain behind it, and what the weights say of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("securesystemslib")
+
+from huggingface_hub import ModelCard
+
+from subl.artifact import lineage
+from subl.audit.kin import Claim, Finding
+from subl.card import model_card
+from subl.errors import InputError
+
+from .cli.console import subl
+from .sign.chains import Chain, chain_in
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    return chain_in(tmp_path)
+
+
+def test_a_card_has_the_chain_and_metadata(chain: Chain) -> None:
+    text = model_card(lineage(chain.student), licence="apache-2.0")
+    card = ModelCard(text)
+    assert card.data.to_dict() == {
+        "library_name": "transformers",
+        "tags": ["subl", "distill"],
+        "license": "apache-2.0",
+    }
+    rows = [line.split(" | ") for line in card.text.splitlines() if line.startswith("| `")]
+    assert [row[0].strip("| `") for row in rows] == [
+        "student", "base", "kept", "rows", "prompts.jsonl",
+    ]  # fmt: skip
+    digests = {row[2].strip("| `") for row in rows}
+    assert lineage(chain.kept).digest in digests and all(len(each) == 64 for each in digests)
+    assert "## Weights" not in card.text  # nobody has asked them
+
+
+def test_the_base_on_a_hub_is_named(chain: Chain) -> None:
+    base = chain.make("model", "hub", {}, source="org/base")
+    student = chain.make("distill", "other", {"model": base, "rows-0": chain.kept})
+    data = ModelCard(model_card(lineage(student))).data.to_dict()
+    assert data["base_model"] == ["org/base"] and data["base_model_relation"] == "finetune"
+
+
+def test_what_weights_say_is_in_it(chain: Chain) -> None:
+    claim = Claim("run/student", "models/ba|se", False, Finding.CONTRADICTED, "no relation | `x`")
+    text = model_card(lineage(chain.student), [claim])
+    [row] = [line for line in text.splitlines() if "contradict" in line]
+    assert row.count("|") == 5 and "| `student` | `ba se` |" in row
+    assert "No model in this chain" in model_card(lineage(chain.student), [])
+
+
+def test_the_command_gives_it_of_models_that_are_verified(chain: Chain) -> None:
+    done = subl("lineage", chain.student, "--format", "card", cwd=chain.folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == model_card(lineage(chain.student))
+    with pytest.raises(InputError, match="is no model"):
+        model_card(lineage(chain.kept))
+    (chain.kept / "more").write_text("")
+    with pytest.raises(InputError, match="is not what its records say"):
+        model_card(lineage(chain.student))
+    done = subl("lineage", chain.student, "--format", "card", cwd=chain.folder)
+    assert done.returncode == 1 and "more was added" in done.stdout
