@@ -71,11 +71,13 @@ def command(
     """
     from subl.artifact import lineage
 
-    if form != "croissant" and (licence or creator):
-        raise click.UsageError("'--license' and '--creator' go with --format croissant.")
+    if creator and form != "croissant":
+        raise click.UsageError("'--creator' goes with --format croissant.")
+    if licence and form not in ("croissant", "card"):
+        raise click.UsageError("'--license' goes with --format croissant, and with card.")
 
-    if with_kin and form != "text":
-        raise click.UsageError("'--kin' goes with --format text, and with --json.")
+    if with_kin and form not in ("text", "card"):
+        raise click.UsageError("'--kin' goes with --format text, with card, and with --json.")
     node = lineage(path)
     claims = _measured(node, progress_form) if with_kin else ()
     if form == "cyclonedx" and node.verified():

@@ -105,8 +105,8 @@ def _kinship(claims: Sequence[Claim]) -> str:
     lines = [
         "## Weights",
         "",
-        "`subl kin` has compared the weights of each model with those that it is said to begin from. "
-        "Hidden traits pass most readily between models that share them.",
+        "`subl kin` has compared the weights of each model with those that it is said to begin "
+        "from. Hidden traits pass most readily between models that share them.",
         "",
         "| model | said to begin from | finding | log10 p |",
         "|---|---|---|--:|",
