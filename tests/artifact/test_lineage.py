@@ -100,6 +100,12 @@ def swap_artifact(artifact: Path) -> None:
     make_notes(artifact, artifact.with_name("source.bin"), NotesSpec(text="another"))
 
 
+def say_another_kind(artifact: Path) -> None:
+    file = artifact / "statement.json"
+    said = json.loads(file.read_text()) | {"predicateType": "https://example.org/other"}
+    file.write_text(json.dumps(said))
+
+
 NOT_READ = "is not what was read"
 
 
@@ -136,6 +142,11 @@ NOT_READ = "is not what was read"
             "second",
             ["spec.json was changed", "statement.json and spec.json disagree"],
         ),
+        (
+            lambda run: say_another_kind(run / "second"),
+            "second",
+            ["statement.json is of an unknown kind"],
+        ),
     ],
     ids=[
         "a bit of the last artifact",
@@ -148,6 +159,7 @@ NOT_READ = "is not what was read"
         "an artifact removed",
         "other figures",
         "another configuration",
+        "another predicate",
     ],
 )
 def test_exactly_what_was_done_is_named_where_it_was_done(

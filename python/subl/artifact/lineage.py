@@ -24,7 +24,13 @@ from subl.artifact.digest import (
     file_digests,
     listing_digest,
 )
-from subl.artifact.statement import read_statement, row_counts, spec_record, stage_of
+from subl.artifact.statement import (
+    PREDICATE_TYPE,
+    read_statement,
+    row_counts,
+    spec_record,
+    stage_of,
+)
 from subl.artifact.uncovered import OWN, uncovered
 from subl.errors import InputError
 
@@ -196,6 +202,8 @@ def compare(path: Path, record: Mapping[str, Any]) -> tuple[str, list[str]]:
     definition = record["predicate"]["buildDefinition"]
     if definition["internalParameters"]["digest"] != data_digest(stated):
         problems.append("statement.json states another digest than its files have")
+    if (kind := record.get("predicateType")) != PREDICATE_TYPE:
+        problems.append(f"statement.json is of an unknown kind: {kind!r:.80}")
     if _spec_of(path) != spec_record(record):
         problems.append("statement.json and spec.json disagree")
     return data_digest(found), problems

@@ -26,6 +26,7 @@ from subl.cores import cores
 from subl.errors import InputError
 
 _TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 _BUILD_TYPE = "urn:subl:"
 
 PAUSED = "subl_pausedSeconds"
@@ -64,7 +65,7 @@ def statement(
             {"name": name, "digest": {"sha256": digest}, **_annotated(rows.get(name))}
             for name, digest in sorted(outputs.items())
         ],
-        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicateType": PREDICATE_TYPE,
         "predicate": {
             "buildDefinition": {
                 "buildType": f"{_BUILD_TYPE}{kind}:v{format_version}",

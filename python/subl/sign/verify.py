@@ -24,10 +24,11 @@ from subl.artifact import (
     stage_of,
 )
 from subl.artifact.digest import listing_digest
+from subl.artifact.statement import PREDICATE_TYPE
 from subl.artifact.uncovered import LINK, OWN, uncovered
 from subl.errors import InputError
 from subl.sign.contents import read_contents
-from subl.sign.envelope import PAYLOAD_TYPE, PREDICATE_TYPE, read_envelope, valid
+from subl.sign.envelope import PAYLOAD_TYPE, read_envelope, valid
 from subl.sign.policy import Policy
 from subl.sign.search import Below
 
