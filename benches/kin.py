@@ -330,8 +330,20 @@ def tables(known: dict[str, Any]) -> str:
             said += f" {other['probability']:.2f}"
         lines.append(
             f"| {of} | {name} | {ps} | {each['verdict']} | {each['seconds']:.0f} | "
-            f"{size(each['peak_mib'])} | {said} |"
+            f"{size(each)} | {said} |"
         )
+    lines += [
+        "",
+        "| widths of a 7B, blocks | GB each | p | verdict | s | MiB |",
+        "|--:|--:|--:|---|--:|--:|",
+    ]
+    for name, each in known.get("wide", {}).items():
+        if name != "machine":
+            least = min(each["log10_p"].values())
+            lines.append(
+                f"| {name.split()[0]} | {each['bytes'] / 1e9:.1f} | {power(least)} | "
+                f"{each['verdict']} | {each['seconds']:.0f} | {size(each)} |"
+            )
     lines += [
         "",
         "| 21 tiny Llamas, 210 pairs | test | uniform (KS p) | least p | below 0.01 | below 1e-6 |",
@@ -347,8 +359,12 @@ def tables(known: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def size(mib: int | None) -> str:
-    return "–" if mib is None else f"{mib:,}"
+def size(pair: dict[str, Any]) -> str:
+    """The largest memory in MiB; earlier runs know a bound of it, or nothing."""
+    if (mib := pair.get("peak_mib")) is not None:
+        return f"{mib:,}"
+    most = pair.get("peak_mib_at_most")
+    return "–" if most is None else f"<= {most:,}"
 
 
 def power(log10_p: float | None) -> str:
