@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from subl_cli.kin import CANNOT_TELL, probability
+from subl_cli.kin import CANNOT_TELL
 from subl_cli.output import json_option, print_json, printable, progress, progress_option
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ def _measured(node: LineageNode, progress_form: str) -> tuple[Claim, ...]:
 
 def _said(claim: Claim) -> str:
     """A claim on a line."""
+    from subl.audit.kin.tails import probability
+
     said = "drawn anew, unlike" if claim.is_drawn else "begun from"
     child, parent = printable(claim.child), printable(claim.parent)
     p = f", p = {probability(claim.kinship.log_p)}" if claim.kinship else ""
