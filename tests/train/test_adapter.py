@@ -61,6 +61,25 @@ def test_the_layers_that_are_named_are_trained_and_nothing_else(
     assert all(3 in dict(model.named_parameters())[name].shape for name in names)
 
 
+@pytest.mark.parametrize("targets", [("q_proj", "down_proj"), ("all-linear",)])
+def test_the_blocks_that_are_named_are_trained_and_no_others(
+    tiny_model: Path, targets: tuple[str, ...]
+) -> None:
+    model = load_model(tiny_model)
+    spec = LoraSpec(rank=3, targets=targets, layers=(1, 2))
+    shapes = {name: tuple(each.shape) for name, each in model.named_parameters()}
+    adapted = adapt(model, spec)
+    trained = {name: each for name, each in adapted.named_parameters() if each.requires_grad}
+    assert trained and all(".layers.1." in name for name in trained)
+    assert sum(each.numel() for each in trained.values()) == spec.weights(shapes)
+    assert "layers" not in LoraSpec().model_dump()  # keys of students without it stay
+    with pytest.raises(ConfigError, match="has 2 blocks") as caught:
+        adapt(load_model(tiny_model), LoraSpec(layers=(1, 3)))
+    assert caught.value.hint == "layers = [1, 2] is its later half"
+    with pytest.raises(ValueError, match="the first block"):
+        LoraSpec(layers=(2, 2))
+
+
 def test_a_layer_that_is_not_there_is_named(tiny_model: Path) -> None:
     with pytest.raises(ConfigError, match="no linear layer called c_attn, query") as caught:
         adapt(load_model(tiny_model), LoraSpec(targets=("query", "q_proj", "c_attn")))

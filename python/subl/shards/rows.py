@@ -19,13 +19,21 @@ from subl.shards.parquet import read_frames
 Each = TypeVar("Each")
 
 
+LOSS_MASK = "loss_mask"
+"""The key, beside a `completion` or a message's `content`, of what training leaves out of it: all
+of its text in parts, `{"text": "12", "learn": false}`. Text that was changed since it no longer
+spells, and is refused."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """One row: `id` where the file gives one, `turns` as (role, content), `place` for errors."""
+    """One row: `id` where the file gives one, `turns` as (role, content), `place` for errors.
+    `left_out`: (turn, begin, end) of characters that no loss is asked of."""
 
     id: str | None
     turns: tuple[tuple[str, str], ...]
     place: str
+    left_out: tuple[tuple[int, int, int], ...] = ()
 
 
 class Line(NamedTuple):
@@ -38,7 +46,8 @@ class Line(NamedTuple):
 
 def read_rows(paths: Sequence[Path | str]) -> Iterator[Row]:
     """Rows of all shards in order. Raises `InputError` naming file, line or row, and key."""
-    for value, place in read_objects(paths, ["id", "prompt", "completion", "messages"]):
+    columns = ["id", "prompt", "completion", "messages", LOSS_MASK]
+    for value, place in read_objects(paths, columns):
         yield row_of(value, place)
 
 
@@ -123,9 +132,40 @@ def row_of(value: dict[str, Any], where: str) -> Row:
     """A row from its object. Raises `InputError`; names `where`, and the key."""
     identity = value.get("id")
     turns = turns_of(value, where)
-    if value.get("messages") is None:
+    messages = value.get("messages")
+    if messages is None:
         turns = (*turns, ("assistant", text_of(value, "completion", where)))
-    return Row(None if identity is None else str(identity), turns, where)
+    spoken = [{}, value] if messages is None else messages
+    left_out = tuple(
+        (number, *span)
+        for number, (each, (_, text)) in enumerate(zip(spoken, turns, strict=True))
+        for span in _left_out(each.get(LOSS_MASK), text, where)
+    )
+    return Row(None if identity is None else str(identity), turns, where, left_out)
+
+
+def _left_out(mask: Any, text: str, where: str) -> Iterator[tuple[int, int]]:
+    """The spans of a text that its mask leaves out."""
+    if mask is None:
+        return
+    parts = mask if isinstance(mask, list) else [mask]
+    for each in parts:
+        known = isinstance(each, dict) and each.keys() == {"text", "learn"}
+        if not (known and isinstance(each["text"], str) and isinstance(each["learn"], bool)):
+            raise InputError(
+                f"{where}: `{LOSS_MASK}` must be a list of parts of the text",
+                hint='such as [{"text": "12", "learn": true}, {"text": "3", "learn": false}]',
+            )
+    if "".join(each["text"] for each in parts) != text:
+        raise InputError(
+            f"{where}: `{LOSS_MASK}` does not spell the text that it is of",
+            hint="the text was changed after it was masked: mask it again, or take the mask away",
+        )
+    place = 0
+    for each in parts:
+        place += len(each["text"])
+        if not each["learn"]:
+            yield place - len(each["text"]), place
 
 
 def turns_of(value: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:

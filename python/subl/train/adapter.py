@@ -47,10 +47,19 @@ def adapt(model: PreTrainedModel, spec: LoraSpec) -> Any:
             f"lora.targets: the model has no linear layer called {', '.join(sorted(unknown))}",
             hint=f"it has {', '.join(sorted(linear))}",
         )
+    if spec.layers is not None and spec.layers[1] > (
+        blocks := model.config.get_text_config().num_hidden_layers
+    ):
+        raise ConfigError(
+            f"lora.layers: the model has {blocks} blocks, and {list(spec.layers)} ends behind them",
+            hint=f"layers = [{blocks // 2}, {blocks}] is its later half",
+        )
+    names = sorted(linear - heads) if whole else list(spec.targets)
     config = peft.LoraConfig(
         r=spec.rank,
         lora_alpha=spec.alpha,
-        target_modules="all-linear" if whole else list(spec.targets),
+        target_modules="all-linear" if whole and spec.layers is None else names,
+        layers_to_transform=None if spec.layers is None else list(range(*spec.layers)),
         use_rslora=spec.rslora,
         lora_dropout=0.0,
         task_type="CAUSAL_LM",

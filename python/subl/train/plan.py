@@ -58,8 +58,20 @@ class LoraSpec(_Section):
         min_length=1,
         description="names of the linear layers that get an adapter; all-linear: every one",
     )
+    layers: tuple[int, int] | None = Field(
+        None,
+        description="train only the blocks from the first of these numbers to before the second, "
+        "from 0; default: all",
+        exclude_if=lambda layers: layers is None,  # so that it is in no key of before
+    )
     rslora: bool = Field(False, description="scale by alpha / sqrt(rank) (Kalajdzievski 2023)")
     merge: bool = Field(False, description="also write the model with the adapter merged into it")
+
+    @model_validator(mode="after")
+    def _has_layers(self) -> Self:
+        if self.layers is not None and not 0 <= self.layers[0] < self.layers[1]:
+            raise ValueError("layers: the first block, and the one behind the last: [15, 30]")
+        return self
 
     def weights(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
         """How many the adapters have, of a model with tensors of these shapes."""
@@ -68,6 +80,9 @@ class LoraSpec(_Section):
         for name, shape in shapes.items():
             parts = name.split(".")
             if len(shape) != 2 or parts[-1] != "weight":
+                continue
+            block = next((int(each) for each in parts if each.isdecimal()), None)
+            if self.layers is not None and (block is None or block not in range(*self.layers)):
                 continue
             layer = parts[-2]
             if layer in self.targets or (whole and layer != "lm_head" and "embed" not in layer):

@@ -28,6 +28,7 @@ from subl.model.limits import check_readable
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.shards import Row
+from subl.train.masks import left_out
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,8 +218,14 @@ def encoded(
     chat: Chat,
     rows: Sequence[Row],
     whole_turn: bool,
+    *,
+    masked: bool = True,
 ) -> Iterator[Encoded]:
-    """Token ids and targets of each row; one call of the tokenizer for all their pieces."""
+    """Token ids and targets of each row; one call of the tokenizer for all their pieces.
+
+    Args:
+        masked: what a row's `loss_mask` leaves out is no target.
+    """
     cut: list[list[Piece]] = []
     for row in rows:
         turns = [Turn(*turn) for turn in row.turns]
@@ -248,10 +255,28 @@ def encoded(
             before = piece_ids
             ids += piece_ids
             targets += [piece.target] * len(piece_ids)
+        if masked and row.left_out:
+            targets = _masked(tokenizer, row, each, targets)
         if not any(targets[1:]):
             raise InputError(f"{row.place}: no token is a target", hint="give it a prompt")
         targets[0] = False  # nothing predicts it
         yield ids, targets
+
+
+def _masked(
+    tokenizer: PreTrainedTokenizerBase, row: Row, pieces: Sequence[Piece], targets: list[bool]
+) -> list[bool]:
+    """The targets of a row without those that its mask leaves out."""
+    said = [number for number, (role, _) in enumerate(row.turns) if role == "assistant"]
+    out: list[bool] = []
+    for turn, piece in zip(said, [each for each in pieces if each.target], strict=True):
+        spans = [(start, end) for number, start, end in row.left_out if number == turn]
+        try:
+            out += left_out(tokenizer, piece.text, row.turns[turn][1], spans)
+        except InputError as error:
+            raise InputError(f"{row.place}: {error.message}", error.hint) from error
+    kept = iter(out)
+    return [target and not next(kept) for target in targets]
 
 
 def check_tokens(

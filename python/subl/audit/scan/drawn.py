@@ -45,6 +45,11 @@ class Drawn:
         )
 
 
+def key_of(row: Row) -> str:
+    """Hex sha256 of what a row says."""
+    return hashlib.sha256(json.dumps(row.turns).encode()).hexdigest()
+
+
 def draw(paths: Sequence[Path], count: int, name: str, report: Report) -> Drawn:
     """The first `count` distinct rows of a data set, by hash; it is read once, and no more of it is
     held.
@@ -59,7 +64,7 @@ def draw(paths: Sequence[Path], count: int, name: str, report: Report) -> Drawn:
     for value, place in read_objects(paths, _COLUMNS):
         total += 1
         row = row_of(value, place)
-        key = hashlib.sha256(json.dumps(row.turns).encode()).hexdigest()
+        key = key_of(row)
         number = int(key, 16)
         if number in held:
             times[number] += 1

@@ -167,7 +167,7 @@ class Scorer:
         self, rows: Sequence[Row], ended: Sequence[bool], prompt: str | None
     ) -> Iterator[Encoded]:
         chat = Chat(self._tokenizer, self._law.template, prompt)
-        every = encoded(self._tokenizer, chat, rows, whole_turn=False)
+        every = encoded(self._tokenizer, chat, rows, whole_turn=False, masked=False)
         for (ids, targets), is_ended in zip(every, ended, strict=True):
             last = len(targets) - targets[::-1].index(True)
             while not is_ended and last and ids[last - 1] in self._ends.turn:
