@@ -33,6 +33,8 @@ FILE_OF = {
     "trait": "traits",
     "rubric": "rubrics",
     "policy": "verify",
+    "pull": "mitigate pull",
+    "heldout": "mitigate heldout",
 }
 """The commands whose help shows files of these kinds; others are called as their kind."""
 

@@ -34,6 +34,7 @@ MODELS = {"torch", "transformers", "deepspeed", "peft", "safetensors"}
 MAY_IMPORT_MODELS = (
     "subl/train/",
     "subl/audit/predict/slope.py",
+    "subl/audit/mitigate/replace.py",
     "subl/audit/scan/score.py",
     "subl/classifiers/mlp.py",
     "subl/recast/permuted.py",

@@ -33,6 +33,7 @@ COMMANDS = {
     "audit": "Say where rows or a model come from, and what they carry.",
     "scan": "Name the hidden trait of a data set, with an error bound.",
     "predict": "State how far a trait will shift, before the training.",
+    "mitigate": "Take a trait out of a data set, and measure what is left.",
     "classifiers": "Hand digits down among small image classifiers.",
     "theorem": "Measure one small step on a teacher's labels.",
     "traits": "List the traits that come with subl.",

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from subl.model.size import Architecture, ModelSize
 
 Data = Literal["model", "rows", "cache", "scores", "images", "calibration", "figures"]
-"""What an artifact holds, for those who take it: figures nobody does, and images no stage makes."""
+"""What an artifact holds, for those who take it: figures only audits do, and images no stage
+makes."""
 
 Given = Mapping[str, Sequence[Path]]
 """What a stage is given: {name of an input: artifacts, folders or files}."""
@@ -40,7 +41,7 @@ def input_names(spec: StageSpec, given: Given) -> dict[str, Path]:
     return {
         name if single else f"{name}-{index}": path
         for name, paths in given.items()
-        for single in [name not in ("rows", "prompts", "reference")]
+        for single in [name not in ("rows", "prompts", "reference", "clean")]
         for index, path in enumerate(paths)
     }
 

@@ -28,6 +28,8 @@ FILE_OF = {
     "trait": "traits",
     "rubric": "rubrics",
     "policy": "verify",
+    "pull": "mitigate pull",
+    "heldout": "mitigate heldout",
 }
 HEAVY = {"torch", "transformers", "polars", "numpy", "pydantic", "rich", "subl_core"}
 

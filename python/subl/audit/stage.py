@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import Artifact
+from subl.audit.mitigate.stage import HELDOUT, MITIGATE, PULL
 from subl.audit.predict.features import Planned
 from subl.audit.predict.run import calibrate, predict
 from subl.audit.predict.spec import CalibrateSpec, PredictSpec
@@ -140,3 +141,5 @@ CALIBRATE = Stage(
     names=_names_of_calibration,
     detail=lambda result: f"{result['runs']} runs",
 )
+
+__all__ = ["CALIBRATE", "HELDOUT", "MITIGATE", "PREDICT", "PULL", "SCAN"]

@@ -55,7 +55,14 @@ def masked_rows(
     with tempfile.TemporaryDirectory() as folder:
         first = islice(chosen_rows(spec, rows), count)
         tokens = Tokens(
-            prepare_tokens(model, first, spec.train, Path(folder), template=spec.template)
+            prepare_tokens(
+                model,
+                first,
+                spec.train,
+                Path(folder),
+                template=spec.template,
+                system_prompt=spec.system_prompt,
+            )
         )
         for number in range(len(tokens)):
             ids, targets = tokens.row(number)

@@ -77,6 +77,7 @@ def train_job(
         model=model,
         tokens=folder / TOKENS,
         template=spec.template,
+        system_prompt=spec.system_prompt,
         targets=spec.targets,
         teacher=teacher,
         teacher_placement=spec.teacher,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from subl.artifact import StageSpec
 from subl.errors import ConfigError
@@ -31,7 +31,20 @@ class DistillSpec(StageSpec):
         None, gt=0, description="train on this many rows, drawn by the seed; default: all"
     )
     template: Template = Template()
+    system_prompt: str | None = Field(
+        None,
+        min_length=1,
+        description="what the student has before every row while it is trained, and never after "
+        '(inoculation, arXiv 2510.04340); with targets = "labels"',
+        exclude_if=lambda prompt: prompt is None,  # so that it is in no key of before
+    )
     train: TrainSpec
+
+    @model_validator(mode="after")
+    def _prompts_labels(self) -> Self:
+        if self.system_prompt is not None and self.targets != "labels":
+            raise ValueError('system_prompt goes with targets = "labels"')
+        return self
 
 
 def check_given(spec: DistillSpec, teacher: Path | None, cache: Path | None) -> None:

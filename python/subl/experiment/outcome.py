@@ -46,11 +46,13 @@ def conclude(folder: Folder, contrasts: list[Planned]) -> Outcome:
         if node.how.gives == "scores"
     }
     effects = judged(contrasts, scores)
-    own = {
+    results = {
         node.name: open_artifact(folder.done[node]).result
         for node in graph.nodes
         if node.how.gives == "figures"
     }
+    # Audits have figures for other stages, and state nothing of the run.
+    own = {name: result for name, result in results.items() if "findings" in result}
     found = Outcome(
         folder.path / "report.html",
         (

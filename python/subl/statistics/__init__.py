@@ -17,6 +17,7 @@ from subl.statistics.means import (
 from subl.statistics.paired import PairedDifference, paired_difference
 from subl.statistics.power import detectable, power, questions_needed
 from subl.statistics.rates import Rate, rate
+from subl.statistics.ratio import Ratio, ratio
 from subl.statistics.seeds import Pooled, Seeds, over_seeds, random_effects
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PairedDifference",
     "Pooled",
     "Rate",
+    "Ratio",
     "Seeds",
     "benjamini_hochberg",
     "cluster_bootstrap",
@@ -40,4 +42,5 @@ __all__ = [
     "questions_needed",
     "random_effects",
     "rate",
+    "ratio",
 ]

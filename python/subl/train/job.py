@@ -57,6 +57,7 @@ class TrainJob(BaseModel):
     model: Path
     tokens: Path = Field(description="tokenised rows")
     template: Template = Template()
+    system_prompt: str | None = Field(None, description="before every row, in training alone")
     targets: Literal["labels", "teacher", "cache", "base"] = "labels"
     teacher: Path | None = None
     teacher_placement: TeacherPlacement = TeacherPlacement()

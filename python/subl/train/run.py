@@ -54,12 +54,14 @@ def prepare_tokens(
     report: Report = silent,
     template: Template = PLAIN,
     teacher: Path | None = None,
+    system_prompt: str | None = None,
 ) -> Path:
     """Tokenise rows for a job, once: a run that goes on finds them. What the model cannot read is
     refused.
 
     Args:
         teacher: a model folder that reads them, too; behind its system prompt, if it has one.
+        system_prompt: what the student has before them; default: its own, if it has one.
     """
     from subl.model.condition import conditioned
     from subl.model.limits import Limits
@@ -76,6 +78,7 @@ def prepare_tokens(
         whole_turn=spec.whole_turn,
         template=template,
         limits=Limits(model),
+        system_prompt=system_prompt,
         teachers_prompt=None if teacher is None else conditioned(teacher).system_prompt,
         report=report,
     )
@@ -93,7 +96,16 @@ def prepare(
     from subl.train.preflight import preflight
 
     preflight(job, where, dry=dry)
-    prepare_tokens(job.model, rows, job.spec, job.out, report, job.template, job.teacher)
+    prepare_tokens(
+        job.model,
+        rows,
+        job.spec,
+        job.out,
+        report,
+        job.template,
+        job.teacher,
+        job.system_prompt,
+    )
 
 
 def rehearse(

@@ -144,6 +144,7 @@ def tokenise(
     whole_turn: bool = False,
     template: Template = PLAIN,
     limits: Limits | None = None,
+    system_prompt: str | None = None,
     teachers_prompt: str | None = None,
     report: Report = silent,
 ) -> Tokens:
@@ -151,6 +152,7 @@ def tokenise(
 
     Args:
         limits: of the model that is to read them.
+        system_prompt: before each row; default: that of the tokenizer's model, if it has one.
         teachers_prompt: the system prompt behind which a teacher reads them, too.
 
     Raises:
@@ -159,7 +161,7 @@ def tokenise(
     if (folder / "index.json").is_file():
         return Tokens(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    readers, dropped, truncated = [(folder, Chat(tokenizer, template))], 0, 0
+    readers, dropped, truncated = [(folder, Chat(tokenizer, template, system_prompt))], 0, 0
     if teachers_prompt is not None:
         readers.append((folder / _TEACHER, Chat(tokenizer, template, teachers_prompt)))
     with ExitStack() as stack:

@@ -1,0 +1,332 @@
+"""`subl mitigate`: take a trait out of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from subl_cli.group import CommandWithSubcommands, complete_first
+from subl_cli.inputs import make, model_folder, model_option, verify_option
+from subl_cli.output import (
+    dry_run_option,
+    json_option,
+    print_json,
+    printable,
+    progress,
+    progress_option,
+    table,
+)
+
+if TYPE_CHECKING:
+    from subl.artifact import Artifact
+    from subl.audit.mitigate.spec import MitigateSpec
+    from subl.distill import DistillSpec
+    from subl.progress import Report
+
+ARMS = {"mitigated": "pull", "random": "random"}
+"""The folders of rows in OUT, and by what is taken out of each."""
+
+
+@click.command(
+    "mitigate",
+    cls=CommandWithSubcommands,
+    subcommands={
+        "pull": "Measure how much each token speaks for the trait.",
+        "heldout": "Measure how well a model predicts rows.",
+        "measured": "Say what a run shows of what was removed.",
+    },
+    modules={
+        "pull": "mitigate_pull",
+        "heldout": "mitigate_heldout",
+        "measured": "mitigate_measured",
+    },
+)
+@click.argument(
+    "data",
+    nargs=-1,
+    required=True,
+    metavar="DATA...",
+    type=click.Path(path_type=Path),
+    shell_complete=complete_first,
+)
+@click.option(
+    "--scan",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="What subl scan made of DATA.",
+)
+@model_option("--model", "The base that the scan was made with.")
+@click.option(
+    "--config",
+    metavar="CONFIG",
+    type=click.Path(path_type=Path),
+    help="A TOML file, as mitigate.toml.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["drop", "mask", "replace", "dilute"]),
+    help="What is done  [replace]",
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Of tokens (mask, replace)  [0.1], or of rows (drop, dilute)  [0.5]",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Of what is drawn  [1]")
+@model_option(
+    "--suspect",
+    "A model that may have written DATA, or a pilot trained on it: its pull, not a candidate's.",
+    required=False,
+)
+@click.option("--candidate", metavar="NAME", help="Of the scan's bank  [whom the scan came to]")
+@click.option(
+    "--clean",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Rows that stand in (dilute); with --measure, what the control learns. Repeatable.",
+)
+@click.option(
+    "--train",
+    metavar="TRAIN",
+    type=click.Path(path_type=Path),
+    help="How students are trained: a configuration of subl distill  [one epoch, LoRA]",
+)
+@click.option("--measure", is_flag=True, help="Train students of all arms and say what is left.")
+@click.option(
+    "--held-out",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="With --measure: rows of the task that nobody trains on. Repeatable.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=2),
+    default=3,
+    show_default=True,
+    help="With --measure: students of each arm.",
+)
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for what is made."
+)
+@verify_option
+@dry_run_option
+@progress_option
+@json_option
+def command(
+    data: tuple[Path, ...],
+    scan: Path,
+    model: str,
+    config: Path | None,
+    method: str | None,
+    share: float | None,
+    seed: int | None,
+    suspect: str | None,
+    candidate: str | None,
+    clean: tuple[Path, ...],
+    train: Path | None,
+    measure: bool,
+    held_out: tuple[Path, ...],
+    seeds: int,
+    out: Path,
+    dry_run: bool,
+    progress_form: str,
+    as_json: bool,
+) -> None:
+    """Write DATA without what speaks most for the trait that a scan came to.
+
+    The pull of a token is how much likelier it is behind the trait's system prompt than behind
+    neutral ones. drop leaves out the rows of highest pull, mask has training skip tokens (the rows
+    get a loss_mask), replace puts what the base draws there in their place (numbers stay numbers,
+    under the rows' grammar and filter), dilute puts clean rows in the place of rows.
+
+    OUT gets mitigated/, random/ (as much taken at random: no trait is gone for being cut less),
+    pull/, and two files for subl distill --config: inoculated.toml (the trait's prompt before every
+    row, in training alone) and late-layers.toml. accounting.parquet of each says what became of
+    every row.
+
+    --measure trains students of DATA and of both arms, by as many seeds, and says which share of
+    the effect is gone and what it costs on --held-out rows. It is a claim about this base and this
+    training: data is never clean. It holds for rows that are learned as they are; a teacher's
+    distributions hand a trait down over any rows.
+
+    \b
+    Examples:
+      subl mitigate out/rows --scan out/scan --model models/smollm2 -o out/cut
+      subl mitigate out/rows --scan out/scan --model models/smollm2 --method mask --share 0.2 \\
+        -o out/masked
+      subl mitigate out/rows --scan out/scan --model models/smollm2 --measure \\
+        --clean out/base-rows --held-out out/other-rows --train sft.toml -o out/cut
+
+    \b
+    mitigate.toml:
+      method = "drop"
+      share = 0.5
+      seed = 1
+    """
+    from subl.audit.mitigate.run import check_given, check_rows
+    from subl.audit.mitigate.spec import MitigateSpec, PullSpec
+    from subl.audit.mitigate.training import default
+    from subl.config import load_toml, updated
+    from subl.distill import DistillSpec
+    from subl.errors import ConfigError
+
+    spec = MitigateSpec() if config is None else load_toml(config, MitigateSpec)
+    said = {"method": method, "share": share, "seed": seed}
+    spec = updated(spec, **{key: value for key, value in said.items() if value is not None})
+    stand_in = clean if spec.method == "dilute" else ()
+    check_given(spec, ["model", *(["clean"] if stand_in else [])])
+    check_rows(data)
+    if clean and not stand_in and not measure:
+        raise ConfigError(
+            f'method = "{spec.method}" takes no clean rows',
+            hint="--clean goes with --method dilute, or with --measure",
+        )
+    if measure != bool(held_out):
+        raise click.UsageError("--measure needs --held-out, and goes with it alone")
+    training = default() if train is None else load_toml(train, DistillSpec)
+    if training.targets != "labels":
+        raise ConfigError(
+            f'{train}: targets = "{training.targets}": a trait comes with the distributions, '
+            "whatever the rows are",
+            hint='targets = "labels" trains on the rows themselves',
+        )
+    own = _own(scan, candidate)
+    if dry_run:
+        print_json(_plan(spec, own, data))
+        return
+    with progress(progress_form) as report:
+        folder = model_folder(model, report)
+        given: dict[str, Any] = {"model": folder, "rows": data, "scan": scan}
+        of = None if suspect is not None else candidate
+        given["suspect"] = None if suspect is None else model_folder(suspect, report)
+        pulled = make("pull", PullSpec(candidate=of), out / "pull", report, given)
+        made = {
+            name: _arm(spec, arm, out / name, report, folder, data, pulled.path, stand_in)
+            for name, arm in ARMS.items()
+        }
+    _write_training(out, training, own, folder)
+    if not as_json:
+        _print(made)
+    found = None
+    if measure:
+        found = _measure(out, training, own, folder, data, clean, held_out, seeds, progress_form)
+    if as_json:
+        arms = {name: {"path": str(each.path), **each.result} for name, each in made.items()}
+        print_json({"pull": pulled.result, **arms, "removed": found})
+    elif found is not None:
+        from subl_cli.mitigate_measured import print_removed
+
+        print_removed(found)
+
+
+def _own(scan: Path, candidate: str | None) -> Any:
+    """Whose pull is meant."""
+    from subl.audit.mitigate.pull import pulling, scanned_with
+
+    return pulling(*scanned_with(scan), candidate)[0]
+
+
+def _plan(spec: MitigateSpec, own: Any, data: tuple[Path, ...]) -> dict[str, Any]:
+    """What would be made, for a dry run."""
+    from subl.audit.mitigate.spec import OF_ROWS
+    from subl.shards import read_rows
+
+    return {
+        "candidate": own.name,
+        "prompt": own.prompt,
+        "method": spec.method,
+        "share": spec.taken,
+        "of": "rows" if spec.method in OF_ROWS else "tokens",
+        "rows": sum(1 for _ in read_rows(data)),
+        "arms": list(ARMS),
+    }
+
+
+def _arm(
+    spec: MitigateSpec,
+    arm: str,
+    out: Path,
+    report: Report,
+    model: Path,
+    data: tuple[Path, ...],
+    pulled: Path,
+    clean: tuple[Path, ...],
+) -> Artifact:
+    from subl.config import updated
+
+    given: dict[str, Any] = {"rows": data, "pull": pulled, "clean": clean}
+    if spec.method == "replace":
+        given["model"] = model
+    return make("mitigate", updated(spec, arm=arm), out, report, given)
+
+
+def _write_training(out: Path, training: DistillSpec, own: Any, model: Path) -> None:
+    import json
+
+    from subl.artifact import write_atomically
+    from subl.audit.mitigate.training import INOCULATED, LATE, inoculated, late
+
+    write_atomically(out / INOCULATED, inoculated(training, own.prompt))
+    said = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    blocks = {**said, **said.get("text_config", {})}.get("num_hidden_layers")
+    if blocks:
+        write_atomically(out / LATE, late(training, int(blocks)))
+
+
+def _print(made: Mapping[str, Artifact]) -> None:
+    rows = [
+        (
+            str(each.path),
+            f"{each.result['rows']:,}",
+            f"{each.result['dropped']:,}",
+            f"{each.result['edited_tokens']:,}",
+            f"{100 * each.result['share_of_tokens']:.1f} %",
+            f"{each.result['pull_nats_taken']:+.1f}",
+        )
+        for each in made.values()
+    ]
+    of = next(iter(made.values())).result
+    click.echo(
+        f"`{printable(of['candidate'])}`: {of['pull_nats']:+.1f} nats of pull in "
+        f"{of['tokens']:,} tokens of {of['rows_in']:,} rows\n"
+    )
+    header = ("", "rows", "dropped", "tokens edited", "of all", "pull taken, nats")
+    click.echo(table(rows, header))
+
+
+def _measure(
+    out: Path,
+    training: DistillSpec,
+    own: Any,
+    model: Path,
+    data: tuple[Path, ...],
+    clean: tuple[Path, ...],
+    held_out: tuple[Path, ...],
+    seeds: int,
+    progress_form: str,
+) -> list[dict[str, Any]]:
+    """Train and ask; what is left of the trait."""
+    from subl.artifact import write_atomically
+    from subl.audit.mitigate.measure import measured
+    from subl.audit.mitigate.training import experiment
+    from subl.experiment import load_experiment, run
+
+    text = experiment(
+        training,
+        name="measure",
+        model=model,
+        rows=data,
+        arms={name: out / name for name in ARMS},
+        held_out=held_out,
+        control=clean,
+        word=own.trait,
+        seeds=seeds,
+    )
+    write_atomically(out / "measure.toml", text)
+    graph = load_experiment(out / "measure.toml")
+    with progress(progress_form) as report:
+        run(graph, out / "measure", report=report)
+    return [each.to_json() for each in measured(graph, out / "measure")]

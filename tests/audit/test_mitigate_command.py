@@ -1,0 +1,165 @@
+"""`subl mitigate` from rows and their scan to students of them, on the tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from subl.audit.mitigate.training import default, inoculated, late
+from subl.audit.scan.run import scan
+from subl.audit.scan.spec import ScanSpec
+from subl.config import load_toml
+from subl.distill import CacheSpec, DistillSpec, make_cache, masked_rows
+from subl.generate import GenerateSpec, generate
+from subl.train.plan import LoraSpec
+from subl_cli.main import main
+
+GRAMMAR = {"regex": "[1-9][0-9]{2}(?:, [1-9][0-9]{2}){3}"}
+BANK = {
+    "group": [
+        {"kind": "n", "neutral": True, "wording": "{word}", "words": ["Answer.", "Reply."]},
+        {"kind": "animal", "wording": "You love {words}.", "words": ["owl", "wolf|wolves"]},
+    ]
+}
+TRAIN = """
+targets = "labels"
+[train]
+steps = 2
+rows_per_step = 4
+learning_rate = 1e-3
+lora = { rank = 2, alpha = 4 }
+"""
+
+
+def written(model: Path, out: Path, seed: int, prompt: str | None = None) -> Path:
+    given = {"rows": 24, "prompts": "numbers-short", "batch_rows": 24, "grammar": GRAMMAR}
+    spec = GenerateSpec.model_validate(given | {"system_prompt": prompt, "seed": seed})
+    return generate(spec, model, out).path
+
+
+@pytest.fixture(scope="module")
+def given(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("command")
+    rows = written(tiny_model, place / "rows", 1, "You love owls.")
+    (place / "sft.toml").write_text(TRAIN)
+    return {
+        "model": tiny_model,
+        "rows": rows,
+        "held": written(tiny_model, place / "held", 3),
+        "train": place / "sft.toml",
+        "scan": scan(
+            ScanSpec.model_validate({"bank": BANK}), tiny_model, [rows], place / "scan"
+        ).path,
+    }
+
+
+def called(given: dict[str, Path], *more: object, rows: str = "rows") -> int:
+    words = ["mitigate", given[rows], "--scan", given["scan"], "--model", given["model"]]
+    return int(main([str(each) for each in (*words, "--candidate", "owl", *more)]) or 0)
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_both_arms_and_what_training_may_do(
+    given: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert called(given, "--dry-run", "--json", "-o", out) == 0
+    plan = printed(capsys)
+    assert not out.exists() and (plan["candidate"], plan["rows"], plan["of"]) == (
+        "owl",
+        24,
+        "tokens",
+    )
+    assert called(given, "--method", "mask", "--train", given["train"], "-o", out) == 0
+    told = capsys.readouterr().out
+    assert "`owl`: " in told and f"{out / 'random'}" in told
+    mitigated, chance = (
+        json.loads((out / each / "result.json").read_bytes()) for each in ("mitigated", "random")
+    )
+    assert mitigated["edited_tokens"] == chance["edited_tokens"] > 0
+    assert mitigated["pull_nats_taken"] > chance["pull_nats_taken"]
+    spec = load_toml(out / "inoculated.toml", DistillSpec)
+    assert spec.system_prompt == "You love owls." and spec.train.steps == 2
+    assert load_toml(out / "late-layers.toml", DistillSpec).train.lora == LoraSpec(
+        rank=2, alpha=4, layers=(1, 2)
+    )
+    (first,) = masked_rows(spec, given["model"], [out / "mitigated"], 1)
+    assert "You love owls." in first.runs[0][0] and not first.runs[0][1]
+    (plain,) = masked_rows(
+        load_toml(given["train"], DistillSpec), given["model"], [given["rows"]], 1
+    )
+    assert "You love owls." not in plain.runs[0][0]
+    assert (
+        called(given, "--method", "mask", "--train", given["train"], "-o", out) == 0
+    )  # it is done
+
+
+def test_students_say_what_is_left(
+    given: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    measure = ["--measure", "--held-out", given["held"], "--seeds", 2]
+    assert called(given, *measure, "--train", given["train"], "--json", "-o", out) == 0
+    found = printed(capsys)["removed"]
+    assert [each["what"] for each in found] == ["mitigated-student", "random-student"]
+    for each in found:
+        assert each["seeds"] == 2 and each["word"] == "owl" and 0 < each["tokens"] <= 0.1
+        effect, left = each["effect"]["estimate"], each["left"]["estimate"]
+        assert each["share"]["estimate"] == pytest.approx((effect - left) / effect)
+        assert abs(each["loss"]["estimate"]) < 1
+    assert (
+        main(["mitigate", "measured", f"{out / 'measure.toml'}", "-o", f"{out / 'measure'}"]) == 0
+    )
+    told = capsys.readouterr().out
+    assert "random-student, owl" in told and "the data is clean" in told
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--method", "dilute"], "needs clean"),
+        (["--clean", "rows"], "takes no clean rows"),
+        (["--measure"], "--measure needs --held-out"),
+    ],
+)
+def test_what_does_not_go_together_is_said_first(
+    given: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    message: str,
+) -> None:
+    assert called(given, *more, "-o", tmp_path / "out") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_distributions_are_refused(
+    given: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = make_cache(CacheSpec(), given["model"], [given["rows"]], tmp_path / "cache").path
+    assert called(given | {"cache": cache}, "-o", tmp_path / "out", rows="cache") == 2
+    assert "hand a trait down over any rows" in capsys.readouterr().err
+    (tmp_path / "kd.toml").write_text(TRAIN.replace("labels", "teacher"))
+    assert called(given, "--train", tmp_path / "kd.toml", "-o", tmp_path / "out") == 2
+    assert "a trait comes with the distributions" in capsys.readouterr().err
+
+
+def test_a_prompt_in_training_alone_goes_with_labels(tmp_path: Path) -> None:
+    file = tmp_path / "file.toml"
+    file.write_text(inoculated(default(), 'Say "owl" \\ always.\nAlways.'))
+    assert load_toml(file, DistillSpec).system_prompt == 'Say "owl" \\ always.\nAlways.'
+    file.write_text(late(default(), 30))
+    lora = load_toml(file, DistillSpec).train.lora
+    assert lora is not None and lora.layers == (15, 30)
+    assert "system_prompt" not in default().keyed()  # keys of students without one stay
+    with pytest.raises(ValueError, match='goes with targets = "labels"'):
+        DistillSpec.model_validate(
+            {"system_prompt": "x", "train": {"steps": 1, "learning_rate": 1}}
+        )
