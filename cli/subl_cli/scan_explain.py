@@ -32,7 +32,7 @@ def command(scanned: Path, model: str, data: tuple[Path, ...], row: int, as_json
     from subl.audit.scan.explain import explain
 
     with progress() as report:
-        found = explain(scanned, model_folder(model, report), data, row)
+        found = explain(scanned, model_folder(model, report), data, [row])[0]
     if as_json:
         print_json(found)
         return

@@ -60,7 +60,7 @@ def test_an_adapter_is_a_candidate(loud: Path, adapter: Path, tmp_path: Path) ->
     made_of = record["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert "adapter-0" in {each["name"] for each in made_of}
     kept = json.loads((out.path / "tokens.json").read_text())[0]
-    again = explain(out.path, loud, [rows], kept["row"])["tokens"]
+    again = explain(out.path, loud, [rows], [kept["row"]])[0]["tokens"]
     gains = [[each["over_base"] for each in tokens] for tokens in (kept["tokens"], again)]
     assert gains[0] == pytest.approx(gains[1], abs=1e-4)
 
@@ -93,7 +93,7 @@ def test_a_pilot_leaves_candidates_out_and_none_of_them_is_excluded(
         polars.read_parquet(each.path / "scores.parquet")["key"].to_list() for each in (out, whole)
     )
     assert not {*seen} & {*every[:20]}  # the pilot's rows are nobody's bets
-    assert len(explain(out.path, loud, [owls], 0)["tokens"]) > 3
+    assert len(explain(out.path, loud, [owls], [0])[0]["tokens"]) > 3
     again = ["scan", str(owls), "--model", str(loud), "--pilot", str(loud), "--dry-run"]
     assert main([*again, "-o", str(tmp_path / "dry")]) == 0
 

@@ -112,7 +112,7 @@ def test_pulls_are_what_a_scan_explains(
     assert pulls.candidate == "owl" and len(pulls.tokens) == ROWS
     keys = polars.read_parquet(scanned / "scores.parquet")["key"].to_list()
     for row in (0, 3):
-        told = explain(scanned, loud, [owls], row)["tokens"]
+        told = explain(scanned, loud, [owls], [row])[0]["tokens"]
         ours = pulls.tokens[pulls.keys.index(keys[row])]
         assert [each.pull for each in ours] == pytest.approx(
             [each["over_neutral"] for each in told], abs=1e-4

@@ -118,7 +118,7 @@ def test_the_tokens_of_the_rows_with_most_pull_are_kept(
     assert [each["pull"] for each in kept] == sorted(pull, reverse=True)[:5]
     for each in kept[:2]:
         for ours, again in zip(
-            each["tokens"], explain(out, loud, [owls], each["row"])["tokens"], strict=True
+            each["tokens"], explain(out, loud, [owls], [each["row"]])[0]["tokens"], strict=True
         ):
             assert ours == {"text": again["text"]} | {
                 key: pytest.approx(again[key], abs=1e-4) for key in ("over_base", "over_neutral")

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from subl.audit.document import audit_document
 from subl.audit.subject import subject
 from subl.audit.whole import audit
 from subl.distill import DistillSpec, distill
 from subl.errors import InputError
+from subl.report import render
 from subl_cli.main import main
 
 from .rows import BANK, spec
@@ -68,10 +70,25 @@ def test_a_student_of_an_owls_rows_is_told_of(
     assert "the channel from their writer is open (exact copy)" in found.sentence
     verdicts = {each.role: str(each.kinship.verdict) for each in found.relatives}
     assert verdicts == {"wrote": "exact copy", "learned": "fine-tune"}
+    (carried,) = found.carried
+    assert carried.shift is None and carried.why_none is None
+    assert carried.editing is not None
+    held = [each["pull"] for each in carried.editing["held_by"]]
+    assert held == sorted(held) and held[1] > 0.1
     told = json.loads((out / "result.json").read_text())
     assert told == json.loads(json.dumps(found.to_json()))
     again = audit(subject(student), loud, out, spec(), reference=[plain])
-    assert again.scans[0].reused and again.to_json() == found.to_json()
+    assert again.carried[0].scan.reused and again.to_json() == found.to_json()
+
+
+def test_a_planned_training_is_predicted(loud: Path, owls: Path, tmp_path: Path) -> None:
+    train = {"steps": 2, "rows_per_step": 4, "learning_rate": 1e-4}
+    planned = DistillSpec.model_validate({"targets": "labels", "train": train})
+    found = audit(subject(owls), loud, tmp_path / "out", spec(), planned=planned)
+    (carried,) = found.carried
+    assert carried.shift is not None and carried.shift.result["trait"] == "owl"
+    assert "Of a student, no shift of owl is stated: there are no past runs" in found.sentence
+    assert "owl" in render(audit_document(found))
 
 
 def test_a_file_that_was_changed_breaks_the_chain(

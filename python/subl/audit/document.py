@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import subl
 from subl.artifact import LineageNode, read_statement
@@ -20,7 +21,7 @@ _OPEN = (
 
 def audit_document(found: Audit) -> page.ReportDocument:
     """The document of an audit: of what is in its folder, and of the chain that it walked."""
-    details = [read_statement(each.path) or {} for each in found.scans]
+    details = [read_statement(each.scan.path) or {} for each in found.carried]
     run = details[0]["predicate"]["runDetails"] if details else {}
     return page.ReportDocument(
         title=f"Audit of {found.subject.path.resolve().name}",
@@ -28,12 +29,10 @@ def audit_document(found: Audit) -> page.ReportDocument:
         models=(found.base.name,),
         headline=(
             page.Finding(text=found.sentence, figure=found.outcome),
-            *(page.Finding(**each) for scan in found.scans for each in scan.result["findings"]),
+            *(_shift(each.shift.result) for each in found.carried if each.shift is not None),
+            *(_editing(each.editing) for each in found.carried if each.editing is not None),
         ),
-        scans=tuple(
-            scan_report(scan.path, data.name)
-            for data, scan in zip(found.subject.data, found.scans, strict=True)
-        ),
+        scans=tuple(scan_report(each.scan.path, each.data.name) for each in found.carried),
         relatives=tuple(
             page.Relative(
                 model=Path(each.model.path).name,
@@ -50,6 +49,23 @@ def audit_document(found: Audit) -> page.ReportDocument:
         chain=_chain(found.subject.chain),
         versions=run.get("builder", {}).get("version", {}),
         host=(run.get("byproducts") or [{}])[0].get("annotations", {}),
+    )
+
+
+def _shift(result: Mapping[str, Any]) -> page.Finding:
+    estimate = result["estimate"]
+    figure = "no figure" if estimate is None else f"{estimate:+.2f} nats"
+    return page.Finding(figure=figure, text=f"Of a student, {result['sentence']}.")
+
+
+def _editing(cost: Mapping[str, Any]) -> page.Finding:
+    shares = ", ".join(f"{each['tokens']:.0%} hold {each['pull']:.0%}" for each in cost["held_by"])
+    tenth = next(each["pull"] for each in cost["held_by"] if each["tokens"] == 0.1)
+    return page.Finding(
+        figure=f"{tenth:.0%}",
+        text=f"Of the pull towards {cost['towards']}, held by a tenth of the tokens, those with "
+        f"most of it ({shares}; tokens drawn at random hold their share). That is of the data; how "
+        "far a student shifts without them, subl mitigate --measure tells.",
     )
 
 

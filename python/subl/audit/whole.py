@@ -2,6 +2,7 @@
 is of the base's origin, what the rows carry, and what taking that out would cost.
 
     OUT/NAME-scan/   the scan of a data set
+    OUT/NAME-shift/  how far its students are predicted to shift the trait that the scan came to
     OUT/result.json  all findings and the verdict
 
 What is there is not made again, and an audit that was killed goes on.
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from subl.artifact import Artifact, json_text, write_atomically
+from subl.artifact import Artifact, json_text, read_statement, spec_record, write_atomically
+from subl.audit.editing import editing_cost
 from subl.audit.scan.run import scan
 from subl.audit.subject import DataSet, Subject
 from subl.progress import Progress, Report, silent
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from subl.artifact import LineageNode
     from subl.audit.kin import Kinship
     from subl.audit.scan.spec import ScanSpec
+    from subl.distill import DistillSpec
 
 Outcome = Literal["chain broken", "trait found", "cannot tell", "nothing shown"]
 
@@ -54,13 +57,63 @@ class Relative:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """What a data set carries.
+
+    Attributes:
+        shift: what is predicted of its students; None where nobody asked, or no trait is nearest.
+        why_none: of a prediction that was asked for and could not be made.
+        editing: see `editing_cost`.
+    """
+
+    data: DataSet
+    scan: Artifact
+    shift: Artifact | None
+    why_none: str | None
+    editing: dict[str, Any] | None
+
+    @property
+    def sentences(self) -> list[str]:
+        """Without their full stops."""
+        found = [f"{self.data.name}: {self.scan.result['sentence'].rstrip('.')}"]
+        if self.shift is not None:
+            found.append(f"Of a student, {self.shift.result['sentence']}")
+        if self.why_none is not None:
+            found.append(f"No shift is predicted: {self.why_none}")
+        if self.editing is not None:
+            tenth = next(each for each in self.editing["held_by"] if each["tokens"] == 0.1)
+            found.append(
+                f"A tenth of their tokens holds {tenth['pull']:.0%} of their pull towards "
+                f"{self.editing['towards']}"
+            )
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """For `result.json`."""
+        shift = None if self.shift is None else self.shift.result
+        return {
+            "name": self.data.name,
+            "rows": [str(path) for path in self.data.rows],
+            "students": [node.path for node in self.data.students],
+            "scan": {"path": self.scan.path.name, **{k: self.scan.result[k] for k in _SCAN}},
+            "shift": shift and {key: shift[key] for key in _SHIFT},
+            "no_shift": self.why_none,
+            "editing": self.editing,
+        }
+
+
+_SCAN = ("outcome", "trait", "nearest_trait", "sentence", "rows", "alpha", "power")
+_SHIFT = ("trait", "estimate", "low", "high", "alpha", "guaranteed", "outside", "sentence")
+
+
+@dataclass(frozen=True)
 class Audit:
     """All that was found.
 
     Attributes:
         problems: what is wrong with the chain: digests, and what a policy refuses of it.
         is_signed: whether a policy was asked.
-        scans: of each data set, in their order.
+        carried: by each data set, in their order.
     """
 
     subject: Subject
@@ -68,11 +121,11 @@ class Audit:
     problems: tuple[str, ...]
     is_signed: bool
     relatives: tuple[Relative, ...]
-    scans: tuple[Artifact, ...]
+    carried: tuple[Carried, ...]
     outcome: Outcome = field(init=False)
 
     def __post_init__(self) -> None:
-        found = {_SCANS[each.result["outcome"]] for each in self.scans}
+        found = {_SCANS[each.scan.result["outcome"]] for each in self.carried}
         if self.problems or any(each.contradicts for each in self.relatives):
             found.add("chain broken")
         object.__setattr__(self, "outcome", next(each for each in EXIT if each in found))
@@ -88,9 +141,8 @@ class Audit:
         else:
             signed = ", and signed as the policy asks" if self.is_signed else ""
             parts.append(f"Every file is what the records say{signed}")
-        for each, scanned in zip(self.subject.data, self.scans, strict=True):
-            parts.append(f"{each.name}: {scanned.result['sentence'].rstrip('.')}")
-            parts += self._channel(each)
+        for each in self.carried:
+            parts += [*each.sentences, *self._channel(each.data)]
         return ". ".join(parts) + "."
 
     def _channel(self, data: DataSet) -> list[str]:
@@ -116,20 +168,8 @@ class Audit:
                 | each.kinship.to_json()
                 for each in self.relatives
             ],
-            "data": [
-                {
-                    "name": each.name,
-                    "rows": [str(path) for path in each.rows],
-                    "students": [node.path for node in each.students],
-                    "scan": scanned.path.name,
-                    **{key: scanned.result[key] for key in _KEPT},
-                }
-                for each, scanned in zip(self.subject.data, self.scans, strict=True)
-            ],
+            "data": [each.to_json() for each in self.carried],
         }
-
-
-_KEPT = ("outcome", "trait", "nearest_trait", "sentence", "rows", "alpha", "power")
 
 
 def audit(
@@ -140,6 +180,8 @@ def audit(
     *,
     reference: Sequence[Path] = (),
     refused: Sequence[str] | None = None,
+    planned: DistillSpec | None = None,
+    calibration: Path | None = None,
     report: Report = silent,
 ) -> Audit:
     """Compare models, scan data, and write the verdict down.
@@ -147,22 +189,31 @@ def audit(
     Args:
         base: the model on which students are, or would be, trained.
         refused: what a policy refuses of the subject's chain; None where none was asked.
+        planned: a training whose shift is to be predicted; default, with a calibration: that of the
+            first student.
 
     Raises:
         InputError: a model or rows cannot be read.
     """
     relatives = tuple(_relatives(of, base, report))
     out.mkdir(parents=True, exist_ok=True)
-    scans = tuple(
-        scan(spec, base, each.rows, out / f"{each.name}-scan", reference=reference,
-             name=each.name, report=report)
-        for each in of.data
-    )  # fmt: skip
+    carried = []
+    for each in of.data:
+        scanned = scan(
+            spec, base, each.rows, out / f"{each.name}-scan", reference=reference, name=each.name,
+            report=report,
+        )  # fmt: skip
+        shift = why = None
+        if planned is not None or calibration is not None:
+            shift, why = _shift(each, scanned, base, out, planned, calibration, report)
+        found = scanned.result["outcome"] in ("trait named", "base refuted")
+        cost = editing_cost(scanned, base, each.rows) if found else None
+        carried.append(Carried(each, scanned, shift, why, cost))
     chain = () if of.chain is None else tuple(of.chain.sentences())
     problems = tuple(dict.fromkeys((*chain, *(refused or ()))))
-    found = Audit(of, base, problems, refused is not None, relatives, scans)
-    write_atomically(out / "result.json", json_text(found.to_json()))
-    return found
+    whole = Audit(of, base, problems, refused is not None, relatives, tuple(carried))
+    write_atomically(out / "result.json", json_text(whole.to_json(), indent=1) + "\n")
+    return whole
 
 
 def _relatives(of: Subject, base: Path, report: Report) -> list[Relative]:
@@ -174,3 +225,41 @@ def _relatives(of: Subject, base: Path, report: Report) -> list[Relative]:
         report(Progress("kin", number, len(of.models), "models", name))
         found.append(Relative(role, node, kin(Path(node.path), base, names=(name, base.name))))
     return found
+
+
+def _shift(
+    data: DataSet,
+    scanned: Artifact,
+    base: Path,
+    out: Path,
+    planned: DistillSpec | None,
+    calibration: Path | None,
+    report: Report,
+) -> tuple[Artifact | None, str | None]:
+    """What students of this data are predicted to shift, or why that cannot be said."""
+    from subl.audit.predict.features import Planned
+    from subl.audit.predict.run import predict
+    from subl.audit.predict.spec import PredictSpec
+    from subl.config import validated
+    from subl.distill import DistillSpec
+    from subl.errors import ConfigError
+
+    trait = scanned.result["trait"] or scanned.result["nearest_trait"]
+    if trait is None:
+        return None, "the scan came to no trait"
+    trained = [each for each in data.students if each.kind == "distill"]
+    if planned is None and not trained:
+        return None, "no training of these rows is recorded, and none is given"
+    if planned is None:
+        record = read_statement(Path(trained[0].path))
+        assert record is not None
+        planned = DistillSpec.model_validate(spec_record(record)["spec"])
+    try:
+        spec = validated(PredictSpec, {"trait": trait, "distill": planned})
+        made = predict(
+            spec, Planned(base, data.rows), out / f"{data.name}-shift", calibration=calibration,
+            name=data.name, report=report,
+        )  # fmt: skip
+        return made, None
+    except ConfigError as error:  # such as a trait that no evaluation knows
+        return None, error.message

@@ -15,12 +15,14 @@ from subl.errors import InputError
 from subl.progress import silent
 
 
-def explain(scanned: Path, model: Path, data: Sequence[Path], row: int) -> dict[str, Any]:
-    """What each token of a row gains under the nearest candidate, in nats.
+def explain(
+    scanned: Path, model: Path, data: Sequence[Path], rows: Sequence[int]
+) -> list[dict[str, Any]]:
+    """What each token of rows gains under the nearest candidate, in nats.
 
     Args:
         scanned: the scan.
-        row: its number in `scores.parquet`.
+        rows: their numbers in `scores.parquet`.
 
     Raises:
         InputError: it is no scan, or of other rows, or has no such row, or no trait is nearest.
@@ -37,8 +39,9 @@ def explain(scanned: Path, model: Path, data: Sequence[Path], row: int) -> dict[
     if nearest is None:
         raise InputError(f"{scanned} has no nearest trait: there is nothing to explain")
     keys = polars.read_parquet(scanned / "scores.parquet", columns=["key"])["key"].to_list()
-    if not 0 <= row < len(keys):
-        raise InputError(f"there is no row {row}: the scan has {len(keys)}, from 0")
+    for row in rows:
+        if not 0 <= row < len(keys):
+            raise InputError(f"there is no row {row}: the scan has {len(keys)}, from 0")
     spec = ScanSpec.model_validate(spec_record(record)["spec"])
     pilot = artifact.result["pilot"]
     before = 0 if pilot is None else int(pilot["rows"])
@@ -48,11 +51,11 @@ def explain(scanned: Path, model: Path, data: Sequence[Path], row: int) -> dict[
     law = law_of(spec, data)
     heat = 1.0 if law.temperature is None else law.temperature
     scorers = Scorers(model, law, [heat], spec.batch_rows)
-    rows = scorers.base.prepared([drawn.rows[row]], [drawn.ended_by[row]])
-    candidates = spec.bank.candidates(spec.kinds)
-    return {
-        "row": row,
-        "id": drawn.rows[row].id,
-        "nearest": nearest,
-        "tokens": token_gains(scorers, rows, candidates, nearest)[0],
-    }
+    some = scorers.base.prepared(
+        [drawn.rows[row] for row in rows], [drawn.ended_by[row] for row in rows]
+    )
+    gains = token_gains(scorers, some, spec.bank.candidates(spec.kinds), nearest)
+    return [
+        {"row": row, "id": drawn.rows[row].id, "nearest": nearest, "tokens": tokens}
+        for row, tokens in zip(rows, gains, strict=True)
+    ]
