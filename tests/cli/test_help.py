@@ -176,7 +176,7 @@ def test_bash_takes_the_completion(tmp_path: Path) -> None:
         ("subl filter explain paper-code-o", {"paper-code-o", "paper-code-oak", "paper-code-owl"}),
         ("subl filter diff --ex", {"--examples"}),
         ("subl config schema di", {"distill"}),
-        ("subl config schema ca", {"cache"}),
+        ("subl config schema cac", {"cache"}),
         ("subl distill ca", {"ca", "cache"}),
         ("subl distill cache --te", {"--teacher"}),
     ],

@@ -17,7 +17,7 @@ def test_runs_stand_beside_each_other_by_contrast() -> None:
         }
     )
     found = beside({"a": one, "b": other})
-    assert found.title == f"{one.title} | Another"
+    assert found.title == f"{one.title} beside Another"
     labels = [each.label for each in found.effects]
     assert sorted(labels) == sorted(f"{n}: {e.label}" for n in "ab" for e in one.effects)
     contrasts = [each.contrast for each in found.effects]

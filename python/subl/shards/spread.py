@@ -40,7 +40,9 @@ def spread(
         yield from ((number, work(*task)) for number, task in enumerate(tasks))
         return
     order = sorted(range(len(tasks)), key=sizes.__getitem__, reverse=True)
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    with _ctrl_c_later():  # half made, its semaphores would be told of at the end
+        pool = ProcessPoolExecutor(jobs, get_context("spawn"))
+    with pool:
         others = set(active_children())
         try:
             with _ctrl_c_later():
