@@ -122,7 +122,8 @@ def test_a_command_of_a_batch_script_is_no_rank(
     """It sees the job's variables, two tasks among them, and must not wait for a second rank."""
     output = folder / "batch.out"
     command = distill("one", "batch")
-    job = submit(cluster, shlex.join(command), "--ntasks=2", f"--output={output}")
+    script = f"export OMP_NUM_THREADS=1\n{shlex.join(command)}"
+    job = submit(cluster, script, "--ntasks=2", f"--output={output}")
     assert wait_for_end(cluster, job, SECONDS)["JobState"] == "COMPLETED", output.read_text()
     history = result(folder / "batch" / "student")["history"]
     assert history == [{"step": 0, "ranks": 1}]
