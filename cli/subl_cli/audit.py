@@ -167,8 +167,8 @@ def _print(found: Audit) -> None:
         click.echo(f"  !! {printable(problem)}")
     if found.relatives:
         rows = [
-            (Path(each.model.path).name, each.role, str(each.kinship.verdict),
-             str(each.kinship.channel), "contradicts its record" if each.contradicts else "")
+            (each.name, each.role, each.verdict, each.channel,
+             "contradicts its record" if each.contradicts else "")
             for each in found.relatives
         ]  # fmt: skip
         click.echo()

@@ -68,7 +68,7 @@ def test_a_student_of_an_owls_rows_is_told_of(
         found.sentence
     )
     assert "the channel from their writer is open (exact copy)" in found.sentence
-    verdicts = {each.role: str(each.kinship.verdict) for each in found.relatives}
+    verdicts = {each.role: each.verdict for each in found.relatives}
     assert verdicts == {"wrote": "exact copy", "learned": "fine-tune"}
     (carried,) = found.carried
     assert carried.shift is None and carried.why_none is None
@@ -120,3 +120,36 @@ def _toml(value: Any) -> str:
     return (
         "[" + ", ".join(map(_toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
     )
+
+
+def test_earlier_trainings_teachers_and_what_is_gone_are_told_of(
+    loud: Path, owls: Path, plain: Path, tmp_path: Path
+) -> None:
+    train = {"steps": 1, "rows_per_step": 2, "learning_rate": 1e-4, "lora": {"rank": 2}}
+    train |= {"lora": {"rank": 2, "merge": True}}
+    labels = DistillSpec.model_validate({"targets": "labels", "train": train})
+    first = distill(labels, loud, [owls], tmp_path / "one" / "student").path
+    second = distill(labels, first, [plain], tmp_path / "two" / "student").path
+    found = subject(second)
+    assert sorted(each.name for each in found.data) == ["owls", "plain"]
+    assert [role for role, _ in found.models].count("learned") == 2
+
+    told = DistillSpec.model_validate({"targets": "teacher", "train": train})
+    taught = distill(told, loud, [plain], tmp_path / "taught", teacher=first).path
+    shutil.rmtree(first)
+    whole = audit(subject(taught), loud, tmp_path / "out", spec(rows=8))
+    assert {each.role: each.verdict for each in whole.relatives}["taught"] == "cannot tell"
+    assert whole.outcome == "chain broken" and "is missing" in whole.sentence
+    assert "taught by its distributions" in whole.sentence
+
+
+def test_data_sets_of_one_name_are_told_apart(loud: Path, owls: Path, tmp_path: Path) -> None:
+    train = {"steps": 1, "rows_per_step": 2, "learning_rate": 1e-4, "lora": {"rank": 2}}
+    labels = DistillSpec.model_validate({"targets": "labels", "train": train})
+    for number in (1, 2):
+        rows = tmp_path / f"set{number}" / "rows.jsonl"
+        rows.parent.mkdir()
+        lines = (owls / "part-00000.jsonl").read_text().splitlines(keepends=True)
+        rows.write_text("".join(lines[: 10 * number]))
+        distill(labels, loud, [rows], tmp_path / "run" / f"student{number}")
+    assert [each.name for each in subject(tmp_path / "run").data] == ["rows.jsonl", "rows.jsonl-2"]

@@ -35,11 +35,11 @@ def audit_document(found: Audit) -> page.ReportDocument:
         scans=tuple(scan_report(each.scan.path, each.data.name) for each in found.carried),
         relatives=tuple(
             page.Relative(
-                model=Path(each.model.path).name,
+                model=each.name,
                 role=each.role,
-                verdict=str(each.kinship.verdict),
-                channel=str(each.kinship.channel),
-                p=probability(each.kinship.log_p),
+                verdict=each.verdict,
+                channel=each.channel,
+                p=probability(None if each.kinship is None else each.kinship.log_p),
                 contradicts=each.contradicts,
             )
             for each in found.relatives

@@ -3,7 +3,7 @@ from them. All of it is what records say, and is checked before it is believed."
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from subl.artifact import LineageNode, lineage, read_statement
 from subl.errors import InputError
 from subl.experiment.kinds import STAGES, gives_rows, takes
 
-PLAIN = "input"
+_NAME_LETTERS = 100
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,10 @@ class DataSet:
     """Rows that somebody has, or has trained on.
 
     Attributes:
+        name: of its folder or file, with a number where several have that.
         rows: artifacts, files or folders, as the trainer was given them.
         writers: models that wrote rows of it, as the chain has them.
+        is_known: whether all of its rows are from these.
         students: models that were trained on it.
     """
 
@@ -28,6 +30,7 @@ class DataSet:
     rows: tuple[Path, ...]
     digests: tuple[str, ...]
     writers: tuple[LineageNode, ...] = ()
+    is_known: bool = False
     students: tuple[LineageNode, ...] = ()
 
 
@@ -65,27 +68,19 @@ def subject(path: Path) -> Subject:
                 f"{path} is a model without a record: what it was trained on is not known",
                 hint="subl kin says what it is to another model; subl scan looks at rows",
             )
-        return Subject(path, None, (DataSet(path.name, (path,), ()),))
+        return Subject(path, None, (DataSet(path.resolve().name, (path,), ()),))
     chain = lineage(path)
-    students = (
-        [node for node in _distinct(iter(chain.inputs)) if _trained_on(node)] if is_run else [chain]
-    )
     found: dict[tuple[str, ...], DataSet] = {}
-    for node in students:
-        rows = [chain] if gives_rows(node.kind) else _trained_on(node)
-        digests = tuple(each.digest for each in rows)
-        before = found.get(digests)
-        if before is None:
-            writers = _distinct(each for row in rows for each in _writers(row))
-            name = " and ".join(Path(each.path).name for each in rows)
-            before = DataSet(name, tuple(Path(e.path) for e in rows), digests, tuple(writers))
-        if node is not chain or not gives_rows(node.kind):
-            before = replace(before, students=(*before.students, node))
-        if rows:
-            found[digests] = before
-    data = tuple(found.values())
-    models = [("wrote", node) for each in data for node in each.writers]
-    models += [("learned", node) for each in data for node in each.students]
+    if gives_rows(chain.kind) and not is_run:
+        _add(found, [chain], None)
+    trained = [*chain.inputs] if is_run else [chain]
+    for node in _distinct(each for one in trained for each in _trainings(one)):
+        _add(found, _trained_on(node), node)
+    data = _named(found.values())
+    taught = _distinct(t for each in data for node in each.students for t in _teachers(node))
+    models = [("wrote", node) for node in _distinct(n for each in data for n in each.writers)]
+    models += [("taught", node) for node in taught]
+    models += [("learned", node) for node in _distinct(n for d in data for n in d.students)]
     bases = _distinct(base for _, node in models for base in [_base(node)] if base is not None)
     if not data:
         raise InputError(
@@ -95,34 +90,93 @@ def subject(path: Path) -> Subject:
     return Subject(path, chain, data, tuple(models), _only(bases))
 
 
+def _add(
+    found: dict[tuple[str, ...], DataSet], rows: Sequence[LineageNode], student: LineageNode | None
+) -> None:
+    digests = tuple(each.digest for each in rows)
+    before = found.get(digests)
+    if before is None:
+        written = [_writers(each) for each in rows]
+        before = DataSet(
+            name=Path(rows[0].path).resolve().name + (f"-and-{len(rows) - 1}" if rows[1:] else ""),
+            rows=tuple(Path(each.path) for each in rows),
+            digests=digests,
+            writers=tuple(_distinct(node for nodes, _ in written for node in nodes)),
+            is_known=all(known for _, known in written),
+        )
+    if student is not None:
+        before = replace(before, students=(*before.students, student))
+    found[digests] = before
+
+
+def _named(data: Iterable[DataSet]) -> tuple[DataSet, ...]:
+    """Names that are there once; folders are called after them."""
+    taken: set[str] = set()
+    named = []
+    for each in data:
+        base, name, number = each.name[:_NAME_LETTERS], each.name[:_NAME_LETTERS], 1
+        while name in taken:
+            number += 1
+            name = f"{base}-{number}"
+        taken.add(name)
+        named.append(replace(each, name=name))
+    return tuple(named)
+
+
 def _only(bases: Sequence[LineageNode]) -> Path | None:
     return Path(bases[0].path) if len(bases) == 1 else None
 
 
-def _distinct(nodes: Iterator[LineageNode]) -> list[LineageNode]:
+def _distinct(nodes: Iterable[LineageNode]) -> list[LineageNode]:
     return list({node.digest: node for node in nodes}.values())
 
 
+def _trainings(node: LineageNode) -> Iterator[LineageNode]:
+    """A model that was trained on rows, and those before it, back to the base."""
+    if node.kind not in STAGES or STAGES[node.kind].gives != "model":
+        return
+    if _trained_on(node):
+        yield node
+    for each in node.inputs:
+        if each.name == "model":
+            yield from _trainings(each)
+
+
 def _trained_on(node: LineageNode) -> list[LineageNode]:
-    """The rows of a model that was distilled."""
+    """The rows of a model that was trained on some."""
     if node.kind not in STAGES or STAGES[node.kind].gives != "model":
         return []
     return [each for each in node.inputs if takes(node.kind, each.name) == "rows"]
 
 
-def _writers(rows: LineageNode) -> Iterator[LineageNode]:
-    """The models that wrote rows, also behind a filter or a draw."""
-    for each in rows.inputs:
-        what = takes(rows.kind, each.name)
-        if what == "model" and rows.kind == "generate":
+def _teachers(student: LineageNode) -> Iterator[LineageNode]:
+    """Models whose distributions one learned, also from a cache."""
+    for each in student.inputs:
+        if each.name == "teacher":
             yield each
-        elif what == "rows":
-            yield from _writers(each)
+        elif takes(student.kind, each.name) == "cache":
+            yield from (e for e in each.inputs if e.name in ("teacher", "model"))
+
+
+def _writers(rows: LineageNode) -> tuple[list[LineageNode], bool]:
+    """The models that wrote rows, also behind a filter or a draw; and whether all are known."""
+    if rows.kind == "generate":
+        found = [each for each in rows.inputs if takes(rows.kind, each.name) == "model"]
+        return found, bool(found)
+    behind = [_writers(each) for each in rows.inputs if takes(rows.kind, each.name) == "rows"]
+    known = bool(behind) and all(is_known for _, is_known in behind)
+    return [node for nodes, _ in behind for node in nodes], known
 
 
 def _base(model: LineageNode) -> LineageNode | None:
     """The model that one was made from in the end, as its record says; itself where none is."""
     for each in model.inputs:
-        if model.kind != "model" and takes(model.kind, each.name) == "model":
+        if model.kind in STAGES and model.kind != "model" and each.name == "model":
             return _base(each)
-    return model
+    return model if model.path and model.kind != "missing" else None
+
+
+def descends(model: LineageNode, base: str) -> bool:
+    """Whether the records derive a model from the one with the digest `base`."""
+    found = _base(model)
+    return found is not None and found.digest == base

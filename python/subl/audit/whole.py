@@ -11,14 +11,22 @@ What is there is not made again, and an audit that was killed goes on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from subl.artifact import Artifact, json_text, read_statement, spec_record, write_atomically
+from subl.artifact import (
+    Artifact,
+    input_digest,
+    json_text,
+    read_statement,
+    spec_record,
+    write_atomically,
+)
 from subl.audit.editing import editing_cost
 from subl.audit.scan.run import scan
-from subl.audit.subject import DataSet, Subject
+from subl.audit.subject import DataSet, Subject, descends
 from subl.progress import Progress, Report, silent
 
 if TYPE_CHECKING:
@@ -42,18 +50,44 @@ _SCANS: Mapping[str, Outcome] = {
 }
 
 
+_WORST = tuple(EXIT)
+
+
 @dataclass(frozen=True)
 class Relative:
-    """What a model is to the base: `role` is "wrote" or "learned"."""
+    """What a model is to the base.
+
+    Attributes:
+        role: "wrote" rows, "taught" a student by its distributions, or "learned".
+        kinship: None where the weights cannot be read, such as those of a model that is gone.
+        is_declared: whether the records derive it from the base.
+    """
 
     role: str
     model: LineageNode
-    kinship: Kinship
+    kinship: Kinship | None
+    is_declared: bool
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return Path(self.model.path).name
 
     @property
     def contradicts(self) -> bool:
-        """Whether a record makes it a descendant of the base, and the weights do not."""
-        return self.role == "learned" and self.kinship.is_related is False
+        """Whether the records make it a descendant of the base, and the weights do not."""
+        related = None if self.kinship is None else self.kinship.is_related
+        return self.is_declared and related is False
+
+    @property
+    def channel(self) -> str:
+        """From it to a student of the base: open where nothing shows otherwise."""
+        return "open" if self.kinship is None else str(self.kinship.channel)
+
+    @property
+    def verdict(self) -> str:
+        """What it is to the base."""
+        return "cannot tell" if self.kinship is None else str(self.kinship.verdict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +105,11 @@ class Carried:
     shift: Artifact | None
     why_none: str | None
     editing: dict[str, Any] | None
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of the scan."""
+        return _SCANS[self.scan.result["outcome"]]
 
     @property
     def sentences(self) -> list[str]:
@@ -125,8 +164,10 @@ class Audit:
     outcome: Outcome = field(init=False)
 
     def __post_init__(self) -> None:
-        found = {_SCANS[each.scan.result["outcome"]] for each in self.carried}
-        if self.problems or any(each.contradicts for each in self.relatives):
+        found = {each.outcome for each in self.carried}
+        if any(each.role == "taught" for each in self.relatives):
+            found.add("cannot tell")  # what a teacher hands down is in no row
+        if self.problems:
             found.add("chain broken")
         object.__setattr__(self, "outcome", next(each for each in EXIT if each in found))
 
@@ -141,18 +182,29 @@ class Audit:
         else:
             signed = ", and signed as the policy asks" if self.is_signed else ""
             parts.append(f"Every file is what the records say{signed}")
-        for each in self.carried:
+        for each in sorted(self.carried, key=lambda one: _WORST.index(one.outcome)):
             parts += [*each.sentences, *self._channel(each.data)]
+        parts += self._taught()
         return ". ".join(parts) + "."
 
     def _channel(self, data: DataSet) -> list[str]:
         writers = {each.digest for each in data.writers}
         of = [r for r in self.relatives if r.role == "wrote" and r.model.digest in writers]
-        if not of:
-            return ["Who wrote them is not recorded: the channel to a student counts as open"]
-        worst = min(of, key=lambda each: each.kinship.channel.value)  # open before reduced
+        if not of or not data.is_known:
+            return [
+                "Who wrote all of them is not recorded: the channel to a student counts as open"
+            ]
+        worst = min(of, key=lambda each: each.channel)  # open before reduced
         return [f"To a student of this base the channel from their writer is "
-                f"{worst.kinship.channel.value} ({worst.kinship.verdict.value})"]  # fmt: skip
+                f"{worst.channel} ({worst.verdict})"]  # fmt: skip
+
+    def _taught(self) -> list[str]:
+        return [
+            f"{each.name} taught by its distributions, which hand its traits down over any rows: "
+            f"the channel is {each.channel} ({each.verdict}), and no scan of rows sees it"
+            for each in self.relatives
+            if each.role == "taught"
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """What `subl audit --json` prints."""
@@ -164,8 +216,14 @@ class Audit:
             "problems": list(self.problems),
             "signed": self.is_signed and not self.problems,
             "kinship": [
-                {"role": each.role, "model": each.model.path, "contradicts": each.contradicts}
-                | each.kinship.to_json()
+                {
+                    "role": each.role,
+                    "model": each.model.path,
+                    "verdict": each.verdict,
+                    "channel": each.channel,
+                    "contradicts": each.contradicts,
+                    "tested": None if each.kinship is None else each.kinship.to_json(),
+                }
                 for each in self.relatives
             ],
             "data": [each.to_json() for each in self.carried],
@@ -210,7 +268,12 @@ def audit(
         cost = editing_cost(scanned, base, each.rows) if found else None
         carried.append(Carried(each, scanned, shift, why, cost))
     chain = () if of.chain is None else tuple(of.chain.sentences())
-    problems = tuple(dict.fromkeys((*chain, *(refused or ()))))
+    against = (
+        f"{each.model.path} is said to begin from {base.name}, and its weights do not"
+        for each in relatives
+        if each.contradicts
+    )
+    problems = tuple(dict.fromkeys((*chain, *(refused or ()), *against)))
     whole = Audit(of, base, problems, refused is not None, relatives, tuple(carried))
     write_atomically(out / "result.json", json_text(whole.to_json(), indent=1) + "\n")
     return whole
@@ -218,12 +281,18 @@ def audit(
 
 def _relatives(of: Subject, base: Path, report: Report) -> list[Relative]:
     from subl.audit.kin import kin
+    from subl.errors import InputError
 
     found = []
+    digest = input_digest(base)
     for number, (role, node) in enumerate(of.models):
-        name = Path(node.path).name
-        report(Progress("kin", number, len(of.models), "models", name))
-        found.append(Relative(role, node, kin(Path(node.path), base, names=(name, base.name))))
+        path = Path(node.path)
+        report(Progress("kin", number, len(of.models), "models", path.name))
+        kinship = None
+        if path.is_dir():
+            with suppress(InputError):  # what is damaged is in the chain's problems
+                kinship = kin(path, base, names=(path.name, base.name))
+        found.append(Relative(role, node, kinship, descends(node, digest)))
     return found
 
 
@@ -242,7 +311,7 @@ def _shift(
     from subl.audit.predict.spec import PredictSpec
     from subl.config import validated
     from subl.distill import DistillSpec
-    from subl.errors import ConfigError
+    from subl.errors import ConfigError, InputError
 
     trait = scanned.result["trait"] or scanned.result["nearest_trait"]
     if trait is None:
@@ -261,5 +330,5 @@ def _shift(
             name=data.name, report=report,
         )  # fmt: skip
         return made, None
-    except ConfigError as error:  # such as a trait that no evaluation knows
+    except (ConfigError, InputError) as error:  # such as a trait that no evaluation knows
         return None, error.message

@@ -428,7 +428,7 @@ class ScanReport(Record):
 
 
 class Relative(Record):
-    """What a model is to the base. `role`: "wrote" the rows, or "learned" from them."""
+    """What a model is to the base. `role`: "wrote" rows, "taught", or "learned"."""
 
     model: Text
     role: Text

@@ -148,8 +148,10 @@ def verdict(
         outcome: Outcome = "trait named"
     elif not plain_left:
         outcome = "nothing shown" if power >= ENOUGH_POWER else "cannot tell"
-    elif None in law:
+    elif law == {None}:
         outcome = "nothing shown"  # a neutral prompt is no trait
+    elif None in law:
+        outcome = "cannot tell"
     else:
         outcome = "base refuted" if knows_law else "cannot tell"
     if by_nearest is not None and by_law is None and not clean:
@@ -241,4 +243,9 @@ def _sentence(
             "have been told from the base by them."
         )
     rest = "" if by_nearest is None else f"; the nearest is `{by_nearest}`"
+    if None in law:
+        return (
+            f"These {race.rows} rows cannot tell a neutral prompt from {len(law) - 1} traits; the "
+            f"plain base has not written them ({sure}){rest}."
+        )
     return f"It cannot be told: no candidate's law fits at any temperature of the grid{rest}."
