@@ -4,8 +4,8 @@ Split conformal prediction (Vovk et al. 2005; Papadopoulos et al. 2002): a rule 
 past runs, and its errors on others, which it has not seen, say how wide an interval has to be. That
 covers a new run with the probability asked for, whatever the rule is worth, if the new run and
 those others could have come in any order. A run has an error for each trait that it was measured
-for; those of one run go together, so each run counts once, however many traits it has (Lee, Barber
-and Willett 2023, arXiv 2306.06342).
+for; the largest of them counts, so that the interval also holds for the trait of a new run that
+somebody chose by looking at its data.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ def fitted(
 
 
 def radius(errors: Sequence[float], runs: Sequence[Hashable], alpha: float) -> float | None:
-    """Half the width of the interval: the quantile of absolute errors at 1 - alpha, where each run
-    has a weight of 1 / (runs + 1), and what is not known yet the rest.
+    """Half the width of the interval: the quantile, at 1 - alpha, of the largest absolute error of
+    each run. It holds for all traits of a new run at once, and so for one that was chosen by
+    looking at the run's data, as a scan does.
 
     Args:
         errors: predicted minus measured, in nats.
@@ -80,14 +81,11 @@ def radius(errors: Sequence[float], runs: Sequence[Hashable], alpha: float) -> f
     Returns:
         None: so few runs allow no interval but the whole line.
     """
-    counts = Counter(runs)
-    need = (1 - alpha) * (len(counts) + 1)
-    found = 0.0
-    for error, run in sorted(zip(errors, runs, strict=True), key=lambda each: abs(each[0])):
-        found += 1 / counts[run]
-        if found >= need - 1e-9:
-            return abs(error)
-    return None
+    worst: dict[Hashable, float] = {}
+    for error, run in zip(errors, runs, strict=True):
+        worst[run] = max(worst.get(run, 0.0), abs(error))
+    place = math.ceil((1 - alpha) * (len(worst) + 1) - 1e-9)
+    return sorted(worst.values())[place - 1] if place <= len(worst) else None
 
 
 def runs_needed(alpha: float) -> int:
