@@ -193,6 +193,15 @@ def test_clean_references_say_how_large_a_lead_is(
     assert Lead(0.8, 0.1, 9).exceeds(Lead(0.1, 0.1, 9))
 
 
+def test_a_reference_without_rows_is_refused_at_once(
+    loud: Path, owls: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    with pytest.raises(InputError, match=r"reference .*empty\.jsonl has no rows"):
+        scan(spec(), loud, [owls], tmp_path / "out", reference=[empty])
+
+
 def test_a_scan_that_was_killed_goes_on(loud: Path, owls: Path, tmp_path: Path) -> None:
     class Killed(BaseException):
         pass

@@ -127,6 +127,9 @@ class _Scan:
         if not self._drawn.rows:
             raise InputError(f"{rows[0]} has no rows", hint="give a data set that has some")
         self._reference = [draw([path], _REFERENCE_ROWS, path.name, report) for path in reference]
+        for path, clean in zip(reference, self._reference, strict=True):
+            if not clean.rows:
+                raise InputError(f"the reference {path} has no rows", hint="give one that has some")
         heat = self._law.temperature
         self._heats = UNKNOWN if heat is None else (heat, *(heat * each for each in OTHER_HEATS))
         self._own = np.array([heat is None or each == heat for each in self._heats])
