@@ -202,6 +202,31 @@ def test_a_reference_without_rows_is_refused_at_once(
         scan(spec(), loud, [owls], tmp_path / "out", reference=[empty])
 
 
+@pytest.mark.parametrize("where", ["data", "reference"])
+def test_a_row_that_says_nothing_is_refused_at_once(
+    loud: Path, owls: Path, tmp_path: Path, where: str
+) -> None:
+    lines = (owls / "part-00000.jsonl").read_text().splitlines()[:9]
+    cut = json.loads(lines[4]) | {"completion": "", "ended_by": "length"}
+    given = {"data": tmp_path / "data.jsonl", "reference": tmp_path / "reference.jsonl"}
+    for name, path in given.items():
+        path.write_text("\n".join([*lines, *([json.dumps(cut)] if name == where else [])]) + "\n")
+    told = []
+    with pytest.raises(InputError, match=rf"{where}\.jsonl.*: it says nothing"):
+        scan(
+            spec(temperature=1.0),
+            loud,
+            [given["data"]],
+            tmp_path / "out",
+            reference=[given["reference"]],
+            report=told.append,
+        )
+    assert told == []
+    ended = json.dumps(cut | {"ended_by": "turn"})
+    given[where].write_text("\n".join([*lines, ended]) + "\n")
+    scan(spec(temperature=1.0), loud, [given["data"]], tmp_path / "out")
+
+
 def test_a_scan_that_was_killed_goes_on(loud: Path, owls: Path, tmp_path: Path) -> None:
     class Killed(BaseException):
         pass

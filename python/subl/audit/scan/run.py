@@ -140,6 +140,11 @@ class _Scan:
             self._candidates = [self._bank[place] for place in places]
             self._drawn = self._drawn.part(slice(self._choice.rows, None))
         self._scorers = Scorers(model, self._law, self._heats, spec.batch_rows)
+        # Also finds rows that nothing can be scored of, before any is.
+        self._lengths, *_ = [
+            np.array(self._scorers.base.lengths(each.rows, each.ended_by), np.float64)
+            for each in (self._drawn, *self._reference)
+        ]
         self._read = 0
         self._whole = 0
 
@@ -266,7 +271,7 @@ class _Scan:
         )
         names = [each.name for each in candidates]
         against, beaten = race.against(), race.beaten()
-        lengths, pull = self._lengths(race.rows), None
+        lengths, pull = self._lengths[: race.rows], None
         if has_lead:
             rest = race.active & (np.arange(len(candidates)) != best)
             pull = scores[:, best] - scores[:, rest].mean(1)
@@ -327,12 +332,6 @@ class _Scan:
         if pull is not None:
             self._explain(pull, names[best])
         return Made(result, {"scores.parquet": race.rows})
-
-    def _lengths(self, count: int) -> NDArray[np.float64]:
-        """Tokens of each row that are scored."""
-        drawn = self._drawn
-        found = self._scorers.base.lengths(drawn.rows[:count], drawn.ended_by[:count])
-        return np.array(found, np.float64)
 
     def _explain(self, pull: NDArray[np.float64], nearest: str) -> None:
         """Keep what the tokens of those rows gain that gain most."""

@@ -94,7 +94,8 @@ class Scorer:
         """What does not depend on the candidate.
 
         Raises:
-            InputError: a row is not of the grammar, or the model cannot read it; names it.
+            InputError: a row says nothing, is not of the grammar, or the model cannot read it;
+                names it.
         """
         ended = [each in _ENDED for each in ended_by]
         every = list(self._encoded(rows, ended, None))
@@ -148,7 +149,11 @@ class Scorer:
         return found
 
     def lengths(self, rows: Sequence[Row], ended_by: Sequence[str | None]) -> list[int]:
-        """How many tokens of each row are scored."""
+        """How many tokens of each row are scored.
+
+        Raises:
+            InputError: none; names the row.
+        """
         ended = [each in _ENDED for each in ended_by]
         return [sum(targets) for _, targets in self._encoded(rows, ended, None)]
 
@@ -168,10 +173,15 @@ class Scorer:
     ) -> Iterator[Encoded]:
         chat = Chat(self._tokenizer, self._law.template, prompt)
         every = encoded(self._tokenizer, chat, rows, whole_turn=False, masked=False)
-        for (ids, targets), is_ended in zip(every, ended, strict=True):
+        for row, (ids, targets), is_ended in zip(rows, every, ended, strict=True):
             last = len(targets) - targets[::-1].index(True)
             while not is_ended and last and ids[last - 1] in self._ends.turn:
                 last -= 1
+            if not any(targets[:last]):
+                raise InputError(
+                    f"{row.place}: it says nothing, and was cut before its end",
+                    hint="leave the row out: there is nothing of it to score",
+                )
             yield ids[:last], targets[:last]
 
     def _allowed(self, row: Row, each: Encoded) -> list[NDArray[np.int64]]:
