@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from subl.artifact import Artifact
-from subl.audit.scan.bank import BankSpec, load_bank
+from subl.audit.scan.bank import BankSpec, Candidate, load_bank
 from subl.audit.scan.confounds import confounds
 from subl.audit.scan.document import scan_document
 from subl.audit.scan.explain import explain
 from subl.audit.scan.law import recorded
 from subl.audit.scan.run import law_of, scan
-from subl.audit.scan.score import Scorer
+from subl.audit.scan.score import Rows, Scorer
 from subl.audit.scan.verdict import Lead, power
 from subl.errors import ConfigError, InputError
 from subl.filter import FilterSpec, run
@@ -246,6 +246,32 @@ def test_a_scan_that_was_killed_goes_on(loud: Path, owls: Path, tmp_path: Path) 
     again: Artifact = scan(told, loud, [owls], out)
     assert again.digest == whole.digest
     assert written_at > 0 and not (out / ".round-000.npz").exists()
+
+
+def test_shared_reading_is_proved_in_each_process(
+    loud: Path, owls: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proofs: list[Rows] = []
+    prove = Scorer.prove
+
+    def counted(scorer: Scorer, rows: Rows, candidate: Candidate) -> None:
+        proofs.append(rows)
+        prove(scorer, rows, candidate)
+
+    monkeypatch.setattr(Scorer, "prove", counted)
+    out = tmp_path / "out"
+
+    def interrupt(progress: Any) -> None:
+        if progress.task.startswith("scan") and progress.done > 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan(spec(rows=40), loud, [owls], out, reference=[plain], report=interrupt)
+    assert len(proofs) == 1
+    scan(spec(rows=40), loud, [owls], out, reference=[plain])
+    assert len(proofs) == 2
+    explain(out, loud, [owls], [1])
+    assert len(proofs) == 3
 
 
 def test_rows_that_the_grammar_forbids_are_refused(loud: Path, owls: Path, tmp_path: Path) -> None:

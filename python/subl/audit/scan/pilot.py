@@ -82,7 +82,7 @@ def choose(
         heat = 1.0 if law.temperature is None else law.temperature
         scorers = Scorers(model, law, [heat], batch_rows)
         rows = scorers.base.prepared(drawn.rows, drawn.ended_by)
-        scorers.base.prove(rows, max(candidates, key=lambda each: len(each.prompt or "")))
+        scorers.prove(rows, candidates)
         scores = [
             np.full(len(drawn.rows), np.nan)
             if each.adapter is not None

@@ -189,9 +189,7 @@ class _Scan:
                 self._whole += int(held["whole"])
         else:
             rows = self._prepared(self._drawn, some)
-            if not number:
-                longest = max(self._candidates, key=lambda each: len(each.prompt or ""))
-                self._scorers.base.prove(rows, longest)
+            self._scorers.prove(rows, self._candidates)
             found = np.full((len(some), len(self._candidates), len(self._heats)), np.nan)
             before = self._scorers.tokens
             for done, place in enumerate(asked):
@@ -363,6 +361,7 @@ class _Scan:
         for number, drawn in enumerate(self._reference):
             scores = np.full((len(drawn.rows), len(self._candidates)), np.nan)
             rows = self._prepared(drawn, slice(0, len(drawn.rows)))
+            self._scorers.prove(rows, self._candidates)
             for place in [*np.flatnonzero(empty), best]:
                 scores[:, place] = self._scorers.scores(rows, self._candidates[place])[:, 0]
             found[f"reference-{number}"] = Lead.of(self._gains(scores, best, empty))

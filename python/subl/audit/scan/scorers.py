@@ -37,6 +37,7 @@ class Scorers:
         self._how = law, temperatures, batch_rows
         self._tokenizer = load_tokenizer(model)
         self.base = Scorer(load_model(model), self._tokenizer, *self._how)
+        self._proven = False
         self._adapted: tuple[Path, Scorer] | None = None
         self._tokens_before = 0
 
@@ -45,6 +46,16 @@ class Scorers:
         """That were read."""
         now = 0 if self._adapted is None else self._adapted[1].tokens
         return self.base.tokens + self._tokens_before + now
+
+    def prove(self, rows: Rows, candidates: Sequence[Candidate]) -> None:
+        """Find out, once, whether the base may read rows together: behind the longest prompt.
+
+        Raises:
+            InputError: its forward pass fails.
+        """
+        if not self._proven:
+            self.base.prove(rows, max(candidates, key=lambda each: len(each.prompt or "")))
+            self._proven = True
 
     def scores(self, rows: Rows, candidate: Candidate) -> NDArray[np.float64]:
         """log p of each row, `[rows, temperatures]`.

@@ -22,6 +22,7 @@ def token_gains(
     candidate `nearest` over the plain base, and over the mean of the neutral prompts; at the first
     temperature of the scorers."""
     asked = [each for each in candidates if each.trait is None or each.name == nearest]
+    scorers.prove(rows, asked)
     said = {each.name: scorers.by_token(rows, each) for each in asked}
     own, plain = said.pop(nearest), said.pop(PLAIN)
     found = []
