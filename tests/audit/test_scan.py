@@ -202,6 +202,23 @@ def test_a_reference_without_rows_is_refused_at_once(
         scan(spec(), loud, [owls], tmp_path / "out", reference=[empty])
 
 
+def test_references_of_a_prompt_are_bet_against_once(
+    loud: Path, owls: Path, plain: Path, tmp_path: Path
+) -> None:
+    files = {}
+    for name, source, count in (("rows", owls, 60), ("reference", plain, 1)):
+        lines = (source / "part-00000.jsonl").read_text().splitlines()[:count]
+        rows = [json.loads(line) | {"prompt": "Say four numbers."} for line in lines]
+        files[name] = tmp_path / f"{name}.jsonl"
+        files[name].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = spec(temperature=1.0, grammar=GRAMMAR, alpha=1e-9)
+    found = scan(
+        told, loud, [files["rows"]], tmp_path / "out", reference=[files["reference"]]
+    ).result
+    assert found["rows"] > 20
+    assert found["log_e_among_references"] <= np.log(2) + 1e-4
+
+
 @pytest.mark.parametrize("where", ["data", "reference"])
 def test_a_row_that_says_nothing_is_refused_at_once(
     loud: Path, owls: Path, tmp_path: Path, where: str

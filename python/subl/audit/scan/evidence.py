@@ -222,7 +222,8 @@ def ranked(observed: NDArray[np.float64], others: NDArray[np.float64]) -> float:
     Ignatiadis, Wang and Ramdas 2024.)
 
     Args:
-        observed: a statistic of the rows, `[rows]`.
+        observed: a statistic of the rows, `[rows]`; one row a prompt, and a statistic that was
+            chosen on other rows.
         others: of the M others of each row's prompt, `[rows, M]`.
     """
     every = np.concatenate([observed[:, None], others], axis=1)

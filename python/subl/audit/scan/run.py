@@ -248,8 +248,10 @@ class _Scan:
         best = int(np.where(near if near.any() else ~empty & race.active, sums, -np.inf).argmax())
         has_lead = not empty[best] and bool(race.active[best])
         lead = Lead.of(self._gains(scores, best, empty)) if has_lead else None
-        clean, others = self._clean(best, empty) if has_lead else ({}, [])
-        among = None if not has_lead else self._ranked(scores, best, empty, others)
+        half = race.rows // 2
+        ahead = self._ahead(scores[:half], empty)
+        clean, others = self._clean(best, ahead, empty) if has_lead else ({}, [])
+        among = self._ranked(scores, half, ahead, empty, others) if others and half else None
         early = scores[:_FIRST]
         asked = ~np.isnan(early).any(0) & ~empty
         behind = (early[:, :1] - early[:, asked]).mean(0)
@@ -352,8 +354,13 @@ class _Scan:
         second = int(np.where(empty, np.nansum(scores, 0), -np.inf).argmax())
         return np.clip(scores[:, best] - scores[:, second], -self._spec.clip, self._spec.clip)
 
+    def _ahead(self, scores: NDArray[np.float64], empty: NDArray[np.bool_]) -> int:
+        """Who predicts some rows best, of those who were asked about all of them."""
+        sums = scores.sum(0)
+        return int(np.where(empty | np.isnan(sums), -np.inf, sums).argmax())
+
     def _clean(
-        self, best: int, empty: NDArray[np.bool_]
+        self, best: int, ahead: int, empty: NDArray[np.bool_]
     ) -> tuple[dict[str, Lead], list[tuple[Drawn, NDArray[np.float64]]]]:
         """The lead on each set of clean rows, and what they score."""
         found: dict[str, Lead] = {}
@@ -362,7 +369,7 @@ class _Scan:
             scores = np.full((len(drawn.rows), len(self._candidates)), np.nan)
             rows = self._prepared(drawn, slice(0, len(drawn.rows)))
             self._scorers.prove(rows, self._candidates)
-            for place in [*np.flatnonzero(empty), best]:
+            for place in sorted({*np.flatnonzero(empty).tolist(), best, ahead}):
                 scores[:, place] = self._scorers.scores(rows, self._candidates[place])[:, 0]
             found[f"reference-{number}"] = Lead.of(self._gains(scores, best, empty))
             others.append((drawn, scores))
@@ -371,26 +378,42 @@ class _Scan:
     def _ranked(
         self,
         scores: NDArray[np.float64],
-        best: int,
+        half: int,
+        ahead: int,
         empty: NDArray[np.bool_],
         others: Sequence[tuple[Drawn, NDArray[np.float64]]],
     ) -> float | None:
-        """Log of the e-value of rows among reference rows to the same prompts."""
+        """Log of the e-value of rows among reference rows to the same prompts: of the first row of
+        each prompt in the second half, by what the one who was ahead in the first half gains over
+        the mean of those that stand for nothing."""
+
+        def gains(own: NDArray[np.float64], neutral: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.clip(own - neutral.mean(1), -self._spec.clip, self._spec.clip)
+
         by_prompt: dict[object, list[float]] = {}
         for drawn, theirs in others:
-            for row, gain in zip(drawn.rows, self._gains(theirs, best, empty), strict=True):
+            found = gains(theirs[:, ahead], theirs[:, empty])
+            for row, gain in zip(drawn.rows, found, strict=True):
                 by_prompt.setdefault(row.turns[:-1], []).append(float(gain))
-        gains = self._gains(scores, best, empty)
-        pairs = [
-            (gain, by_prompt[row.turns[:-1]])
-            for row, gain in zip(self._drawn.rows, gains, strict=False)
-            if row.turns[:-1] in by_prompt
-        ]
-        if not pairs:
+        first: dict[object, int] = {}
+        for number in range(half, len(scores)):
+            prompt = self._drawn.rows[number].turns[:-1]
+            if prompt in by_prompt:
+                first.setdefault(prompt, number)
+        if not first:
             return None
-        least = min(len(each) for _, each in pairs)
+        places = list(first.values())
+        own = scores[places, ahead]
+        if np.isnan(own).any():  # it was dropped in the second half
+            rows = self._scorers.base.prepared(
+                [self._drawn.rows[place] for place in places],
+                [self._drawn.ended_by[place] for place in places],
+            )
+            own = self._scorers.scores(rows, self._candidates[ahead])[:, 0]
+        least = min(len(by_prompt[prompt]) for prompt in first)
         return ranked(
-            np.array([gain for gain, _ in pairs]), np.array([each[:least] for _, each in pairs])
+            gains(own, scores[np.ix_(places, np.flatnonzero(empty))]),
+            np.array([by_prompt[prompt][:least] for prompt in first]),
         )
 
     def _write(
