@@ -85,7 +85,9 @@ def _nats(found: Mapping[str, float | None], places: int = 3) -> str:
 
 
 def _share(found: Mapping[str, float | None]) -> str:
-    estimate = f"{100 * (found['estimate'] or 0):.0f} %"
+    if found["estimate"] is None:
+        return "no effect"
+    estimate = f"{100 * found['estimate']:.0f} %"
     if found["low"] is None or found["high"] is None:
         return f"{estimate} [no bounds]"
     return f"{estimate} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"

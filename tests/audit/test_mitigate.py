@@ -16,6 +16,7 @@ import torch
 
 from subl.audit.mitigate import choose
 from subl.audit.mitigate.heldout import heldout
+from subl.audit.mitigate.measure import _share
 from subl.audit.mitigate.pull import check_given as check_whose
 from subl.audit.mitigate.pull import pull, read_pulls
 from subl.audit.mitigate.replace import _Reading
@@ -277,6 +278,11 @@ def test_a_pull_that_was_killed_goes_on(
     pull(PullSpec(), loud, [owls], scanned, out)
     ours, theirs = read_pulls(out), read_pulls(pulled)
     assert list(ours.of_rows) == pytest.approx(list(theirs.of_rows), abs=1e-4)
+
+
+def test_of_no_effect_no_share_is_removed() -> None:
+    assert _share([0.5, -0.5], [1.0, -1.0]) == {"estimate": None, "low": None, "high": None}
+    assert _share([0.5], [1.0]) == {"estimate": 0.5, "low": None, "high": None}
 
 
 def test_the_loss_of_rows_is_that_of_training(loud: Path, plain: Path, tmp_path: Path) -> None:

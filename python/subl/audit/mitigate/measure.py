@@ -30,7 +30,8 @@ class Removed:
 
     Args:
         effect: of the rows as they were, in nats of the contrast's log-odds; `left`: after.
-        share: of the effect that is removed; bounds are None where the effect may be none.
+        share: of the effect that is removed; bounds are None where the effect may be none, all of
+            it where that is exactly none.
         detectable: the least share that so many seeds would have told from none in 80 of 100 cases.
         loss: by how much worse held-out rows are predicted, nats a token; None: nobody asked.
         tokens, rows: shares of them that were taken out.
@@ -91,7 +92,7 @@ def _removed(
     effects = [untouched - control for _, untouched, control in values]
     gone = [untouched - student for student, untouched, _ in values]
     left = [student - control for student, _, control in values]
-    share = ratio(gone, effects)
+    share = _share(gone, effects)
     error = clustered_mean(gone).standard_error
     least = None
     if error and fmean(effects):
@@ -104,12 +105,19 @@ def _removed(
         seeds=len(triples),
         effect=_interval(effects),
         left=_interval(left),
-        share={"estimate": share.estimate, "low": share.low, "high": share.high},
+        share=share,
         detectable=least,
         loss=None if losses is None else _interval(losses),
         tokens=result.get("share_of_tokens"),
         rows=result.get("share_of_rows"),
     )
+
+
+def _share(gone: Sequence[float], effects: Sequence[float]) -> dict[str, float | None]:
+    if not fmean(effects):
+        return dict.fromkeys(("estimate", "low", "high"))
+    found = ratio(gone, effects)
+    return {"estimate": found.estimate, "low": found.low, "high": found.high}
 
 
 def _value(asked: Planned, path: Path | None) -> float:
