@@ -269,7 +269,10 @@ def _write_training(out: Path, training: DistillSpec, own: Any, model: Path) -> 
     from subl.artifact import write_atomically
     from subl.audit.mitigate.training import INOCULATED, LATE, inoculated, late
 
-    write_atomically(out / INOCULATED, inoculated(training, own.prompt))
+    if own.prompt is None:
+        click.echo(f"no {INOCULATED}: {own.name} is an adapter, and has no prompt", err=True)
+    else:
+        write_atomically(out / INOCULATED, inoculated(training, own.prompt))
     said = json.loads((model / "config.json").read_text(encoding="utf-8"))
     blocks = {**said, **said.get("text_config", {})}.get("num_hidden_layers")
     if blocks:

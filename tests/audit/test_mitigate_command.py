@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from subl.audit.mitigate.training import default, inoculated, late
+from subl.audit.scan.bank import Candidate
 from subl.audit.scan.run import scan
 from subl.audit.scan.spec import ScanSpec
 from subl.config import load_toml
@@ -16,6 +17,7 @@ from subl.distill import CacheSpec, DistillSpec, make_cache, masked_rows
 from subl.generate import GenerateSpec, generate
 from subl.train.plan import LoraSpec
 from subl_cli.main import main
+from subl_cli.mitigate import _write_training
 
 GRAMMAR = {"regex": "[1-9][0-9]{2}(?:, [1-9][0-9]{2}){3}"}
 BANK = {
@@ -98,6 +100,16 @@ def test_both_arms_and_what_training_may_do(
     assert (
         called(given, "--method", "mask", "--train", given["train"], "-o", out) == 0
     )  # it is done
+
+
+def test_an_adapter_has_no_prompt_to_inoculate_with(
+    given: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Candidate("owl-student", "persona", "owl", None, tmp_path)
+    _write_training(tmp_path, default(), own, given["model"])
+    assert "no inoculated.toml: owl-student is an adapter" in capsys.readouterr().err
+    assert not (tmp_path / "inoculated.toml").exists()
+    assert (tmp_path / "late-layers.toml").exists()
 
 
 def test_students_say_what_is_left(
