@@ -183,6 +183,13 @@ def test_the_law_is_known_through_a_filter(loud: Path, owls: Path, tmp_path: Pat
     assert recorded([kept.path, tmp_path / "kept" / "kept"]) is None
 
 
+def test_rows_of_two_templates_have_no_one_law(loud: Path, owls: Path, tmp_path: Path) -> None:
+    told = {"today": "2025-01-01"}
+    other = written(loud, tmp_path / "other", rows=2, template=told)
+    assert recorded([owls]) is not None and recorded([other]) is not None
+    assert recorded([owls, other]) is None
+
+
 def test_clean_references_say_how_large_a_lead_is(
     loud: Path, owls: Path, plain: Path, tmp_path: Path
 ) -> None:

@@ -43,7 +43,8 @@ def recorded(rows: Sequence[Path]) -> Law | None:
     if len(laws) < len(found) or not laws:
         return None
     first = laws[0]
-    if any((each.temperature, each.grammar) != (first.temperature, first.grammar) for each in laws):
+    same = first.temperature, first.grammar, first.template
+    if any((each.temperature, each.grammar, each.template) != same for each in laws):
         return None
     kept = [law.kept for law in laws if law.kept is not None]
     return replace(first, kept=min(kept, default=None))
