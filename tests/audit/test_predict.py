@@ -289,8 +289,13 @@ def test_a_prediction_is_checked_against_what_came(
     # Nothing is left of the student.
     shutil.move(student, tmp_path / "moved")
     code, found = check(prediction, scores)
-    assert code == (4 if inside else 1)
+    assert (code, found["outcome"]) == (4, "cannot tell")
+    assert "nothing states what the student was trained on" in found["sentence"]
     assert check(prediction, scores, "--student", str(tmp_path / "moved"))[0] == (not inside)
+    # Outside of its interval, but of a student that is not the evaluated one.
+    far = predicted(calibration, tiny_model, rows, tmp_path / "far", alpha=0.9)
+    code, found = check(far, scores, "--student", str(tmp_path / "other"))
+    assert (code, found["outcome"]) == (4, "cannot tell")
     # What was changed is no prediction.
     (prediction / "prediction.json").write_text(json.dumps(said | {"low": -9.0, "high": 9.0}))
     assert main(["predict", "check", str(prediction), "--eval", str(scores),

@@ -89,7 +89,7 @@ def check(
             unknown.append("the prediction was made after the training had begun")
     if said["low"] is None:
         unknown.append("it states no interval")
-    elif not said["low"] <= measured.estimate <= said["high"] and not other:
+    elif not (said["low"] <= measured.estimate <= said["high"] or other) and began is not None:
         return _told("outside", ["the shift is outside of its interval"], said, measured, made,
                      began, signers)  # fmt: skip
     if other:
