@@ -280,6 +280,15 @@ def test_a_pull_that_was_killed_goes_on(
     assert list(ours.of_rows) == pytest.approx(list(theirs.of_rows), abs=1e-4)
 
 
+def test_the_loss_of_rows_honours_their_masks(
+    loud: Path, owls: Path, pulled: Path, tmp_path: Path
+) -> None:
+    result, masked = made(owls, pulled, tmp_path / "masked", method="mask")
+    whole = heldout(HeldoutSpec(), loud, [owls], tmp_path / "whole").result
+    found = heldout(HeldoutSpec(), loud, [masked], tmp_path / "out").result
+    assert whole["tokens"] - found["tokens"] == result["edited_tokens"] > 0
+
+
 def test_of_no_effect_no_share_is_removed() -> None:
     assert _share([0.5, -0.5], [1.0, -1.0]) == {"estimate": None, "low": None, "high": None}
     assert _share([0.5], [1.0]) == {"estimate": 0.5, "low": None, "high": None}

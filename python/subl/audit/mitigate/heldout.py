@@ -31,7 +31,8 @@ def heldout(
     name: str = "model",
     report: Report = silent,
 ) -> Artifact:
-    """Score `rows` under a model as training has them: what the assistant says, with its ends.
+    """Score `rows` under a model as training has them: what the assistant says, with its ends, but
+    for what a `loss_mask` leaves out.
 
     Raises:
         InputError: there are no rows, or one cannot be scored.
@@ -49,7 +50,9 @@ def heldout(
             raise InputError(f"{rows[0]} has no rows", hint="give a data set that has some")
         plain = Candidate(PLAIN, PLAIN, None, None)
         law = Law(1.0, None, spec.template, None, "training")
-        scorer = Scorer(load_model(model), load_tokenizer(model), law, [1.0], spec.batch_rows)
+        scorer = Scorer(
+            load_model(model), load_tokenizer(model), law, [1.0], spec.batch_rows, masked=True
+        )
         nats: list[float] = []
         tokens: list[int] = []
         for start in range(0, len(held), _ROUND):

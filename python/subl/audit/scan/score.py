@@ -67,6 +67,7 @@ class Scorer:
     Args:
         temperatures: at which; `[temperatures]` in what is returned.
         batch_rows: rows that are read together, at most.
+        masked: whether what a row's `loss_mask` leaves out is not scored, as in training.
     """
 
     def __init__(
@@ -76,7 +77,10 @@ class Scorer:
         law: Law,
         temperatures: Sequence[float],
         batch_rows: int,
+        *,
+        masked: bool = False,
     ) -> None:
+        self._masked = masked
         self._model, self._tokenizer, self._law = model, tokenizer, law
         self._temperatures = torch.tensor(temperatures)
         self._most = batch_rows
@@ -172,7 +176,7 @@ class Scorer:
         self, rows: Sequence[Row], ended: Sequence[bool], prompt: str | None
     ) -> Iterator[Encoded]:
         chat = Chat(self._tokenizer, self._law.template, prompt)
-        every = encoded(self._tokenizer, chat, rows, whole_turn=False, masked=False)
+        every = encoded(self._tokenizer, chat, rows, whole_turn=False, masked=self._masked)
         for row, (ids, targets), is_ended in zip(rows, every, ended, strict=True):
             last = len(targets) - targets[::-1].index(True)
             while not is_ended and last and ids[last - 1] in self._ends.turn:
