@@ -388,7 +388,8 @@ class _Scan:
         the mean of those that stand for nothing."""
 
         def gains(own: NDArray[np.float64], neutral: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.clip(own - neutral.mean(1), -self._spec.clip, self._spec.clip)
+            found: NDArray[np.float64] = own - neutral.mean(1)
+            return found.clip(-self._spec.clip, self._spec.clip)
 
         by_prompt: dict[object, list[float]] = {}
         for drawn, theirs in others:
@@ -412,7 +413,7 @@ class _Scan:
             own = self._scorers.scores(rows, self._candidates[ahead])[:, 0]
         least = min(len(by_prompt[prompt]) for prompt in first)
         return ranked(
-            gains(own, scores[np.ix_(places, np.flatnonzero(empty))]),
+            gains(own, scores[places][:, empty]),
             np.array([by_prompt[prompt][:least] for prompt in first]),
         )
 
