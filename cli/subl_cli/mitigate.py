@@ -17,6 +17,7 @@ from subl_cli.output import (
     printable,
     progress,
     progress_option,
+    say,
     table,
 )
 
@@ -270,7 +271,7 @@ def _write_training(out: Path, training: DistillSpec, own: Any, model: Path) -> 
     from subl.audit.mitigate.training import INOCULATED, LATE, inoculated, late
 
     if own.prompt is None:
-        click.echo(f"no {INOCULATED}: {own.name} is an adapter, and has no prompt", err=True)
+        say(f"no {INOCULATED}: {printable(own.name)} is an adapter, and has no prompt")
     else:
         write_atomically(out / INOCULATED, inoculated(training, own.prompt))
     said = json.loads((model / "config.json").read_text(encoding="utf-8"))
