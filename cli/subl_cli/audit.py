@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from subl_cli.inputs import model_folder, model_option, verify_option
+from subl_cli.inputs import (
+    model_folder,
+    model_option,
+    policy_options,
+    reference_option,
+    verify_option,
+)
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -36,12 +42,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="How data is scanned: a TOML file, as scan.toml (subl scan --help).",
 )
-@click.option(
-    "--reference",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="A set of clean rows, such as the base's own to the same prompts. Repeatable.",
-)
+@reference_option
 @click.option(
     "--distill",
     "training",
@@ -54,18 +55,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Past runs, as subl predict calibrate has them: predict a shift, with its interval.",
 )
-@click.option(
-    "--policy",
-    type=click.Path(path_type=Path),
-    help="Whose signatures count, and what must be in the chain (TOML).",
-)
-@click.option(
-    "--search",
-    multiple=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="With --policy: where else inputs may be, by digest. Repeatable.",
-)
+@policy_options(required=False)
 @out_option
 @verify_option
 @dry_run_option

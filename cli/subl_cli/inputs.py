@@ -59,6 +59,37 @@ def rows_option(command: Command) -> Command:
     )(command)
 
 
+def reference_option(command: Command) -> Command:
+    """`--reference ROWS`, any number of times: clean rows beside those that are scanned."""
+    return click.option(
+        "--reference",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A set of clean rows, such as the base's own to the same prompts. Repeatable.",
+    )(command)
+
+
+def policy_options(*, required: bool) -> Callable[[Command], Command]:
+    """`--policy POLICY` and `--search DIR`: see `subl.sign.verify`."""
+
+    def both(command: Command) -> Command:
+        command = click.option(
+            "--search",
+            multiple=True,
+            metavar="DIR",
+            type=click.Path(path_type=Path),
+            help="Look here, by digest, for inputs that are not where they were. Repeatable.",
+        )(command)
+        return click.option(
+            "--policy",
+            required=required,
+            type=click.Path(path_type=Path),
+            help="Whose signatures count, and what must be in the chain (TOML).",
+        )(command)
+
+    return both
+
+
 def verify_option(command: Command) -> Command:
     """`--verify`: for the whole command, what records say of inputs counts for nothing."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import make, model_option, verify_option
+from subl_cli.inputs import make, model_option, reference_option, verify_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -48,12 +48,7 @@ _SHOWN = 10
 )
 @click.option("--bank", metavar="BANK", help="Candidates: a TOML file or a name  [personas]")
 @click.option("--kind", "kinds", multiple=True, help="Of candidates, such as animal. Repeatable.")
-@click.option(
-    "--reference",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="A set of clean rows, such as the base's own to the same prompts. Repeatable.",
-)
+@reference_option
 @model_option(
     "--pilot",
     "A small model of the same family that says, on rows of its own, which candidates are asked "

@@ -6,25 +6,14 @@ from pathlib import Path
 
 import click
 
+from subl_cli.inputs import policy_options
 from subl_cli.lineage import print_chain
 from subl_cli.output import json_option, print_json, printable
 
 
 @click.command("verify")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option(
-    "--policy",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Whose signatures count, and what must be in the chain (TOML).",
-)
-@click.option(
-    "--search",
-    multiple=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Look here, by digest, for inputs that are not where they were. Repeatable.",
-)
+@policy_options(required=True)
 @click.option(
     "--format",
     "form",

@@ -61,7 +61,7 @@ class LineageNode:
 
     def sentences(self) -> list[str]:
         """What is wrong here and behind, each once: a path, and what is with it."""
-        found = [f"{node.path} {text}" for node in self._all(set()) for text in node.problems]
+        found = [f"{node.path} {text}" for node in self.nodes() for text in node.problems]
         return list(dict.fromkeys(found))
 
     def remark(self) -> str:

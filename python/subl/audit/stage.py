@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import Artifact
-from subl.audit.mitigate.stage import HELDOUT, MITIGATE, PULL
+from subl.audit.mitigate.stage import HELDOUT, MITIGATE, PULL, room_to_score
 from subl.audit.predict.features import Planned
 from subl.audit.predict.run import calibrate, predict
 from subl.audit.predict.spec import CalibrateSpec, PredictSpec
 from subl.audit.scan.run import scan, scan_names
 from subl.audit.scan.spec import ScanSpec
-from subl.cost import Room, Rows, Work, loading, room_to_answer, room_to_train, scoring, training
+from subl.cost import Room, Rows, Work, loading, room_to_train, scoring, training
 from subl.distill import check_given
 from subl.progress import Report
-from subl.sample.tables import Transformers
 from subl.stage import Given, Input, Stage
 
 if TYPE_CHECKING:
@@ -43,10 +42,6 @@ def _cost(spec: ScanSpec, size: ModelSize, rows: Rows) -> Work:
     return loading(size) + scoring(size, count, rows.prompt, rows.completion, spec.batch_rows)
 
 
-def _room(spec: ScanSpec, model: Architecture, rows: Rows) -> Room:
-    return room_to_answer(model, rows.prompt + rows.completion, spec.batch_rows, Transformers())
-
-
 def _detail(result: Mapping[str, Any]) -> str:
     return str(result["sentence"])
 
@@ -64,7 +59,7 @@ SCAN = Stage(
     _make,
     names=scan_names,
     cost=_cost,
-    room=_room,
+    room=room_to_score,
     detail=_detail,
 )
 

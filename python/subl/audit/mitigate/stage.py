@@ -25,7 +25,8 @@ _CANDIDATES = 5
 """Whose log p a pull is made of, in the shipped bank."""
 
 
-def _room(spec: Any, model: Architecture, rows: Rows) -> Room:
+def room_to_score(spec: Any, model: Architecture, rows: Rows) -> Room:
+    """What reading `spec.batch_rows` rows at a time takes."""
     return room_to_answer(model, rows.prompt + rows.completion, spec.batch_rows, Transformers())
 
 
@@ -54,7 +55,7 @@ PULL = Stage(
     _pull,
     check=check_whose,
     cost=_cost_of_pull,
-    room=_room,
+    room=room_to_score,
     detail=lambda result: f"{result['candidate']}, {result['tokens']} tokens",
 )
 
@@ -110,7 +111,7 @@ MITIGATE = Stage(
     _mitigate,
     check=_check,
     cost=_cost,
-    room=_room,
+    room=room_to_score,
     rows=_rows,
     detail=_detail,
 )
@@ -135,6 +136,6 @@ HELDOUT = Stage(
     },
     _heldout,
     cost=_cost_of_heldout,
-    room=_room,
+    room=room_to_score,
     detail=lambda result: f"{result['nats_a_token']:.4f} nats a token",
 )
