@@ -14,6 +14,7 @@ from subl.audit.subject import subject
 from subl.audit.whole import audit
 from subl.distill import DistillSpec, distill
 from subl.errors import InputError
+from subl.recast import RecastSpec, recast
 from subl.report import render
 from subl_cli.main import main
 
@@ -153,3 +154,15 @@ def test_data_sets_of_one_name_are_told_apart(loud: Path, owls: Path, tmp_path: 
         rows.write_text("".join(lines[: 10 * number]))
         distill(labels, loud, [rows], tmp_path / "run" / f"student{number}")
     assert [each.name for each in subject(tmp_path / "run").data] == ["rows.jsonl", "rows.jsonl-2"]
+
+
+def test_what_is_said_to_be_drawn_anew_contradicts_nothing(
+    loud: Path, plain: Path, tmp_path: Path
+) -> None:
+    drawn = recast(RecastSpec(weights="drawn"), loud, tmp_path / "drawn").path
+    train = {"steps": 1, "rows_per_step": 2, "learning_rate": 1e-4, "lora": {"rank": 2}}
+    labels = DistillSpec.model_validate({"targets": "labels", "train": train})
+    learned = distill(labels, drawn, [plain], tmp_path / "student").path
+    found = audit(subject(learned), loud, tmp_path / "out", spec(rows=8))
+    assert {each.role: each.verdict for each in found.relatives}["learned"] == "unrelated"
+    assert found.problems == () and found.outcome != "chain broken"

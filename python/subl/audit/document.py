@@ -8,6 +8,7 @@ from typing import Any
 
 import subl
 from subl.artifact import LineageNode, read_statement
+from subl.audit.editing import held_by_a_tenth
 from subl.audit.kin.tails import probability
 from subl.audit.scan.document import LIMITS, scan_report
 from subl.audit.whole import Audit
@@ -60,9 +61,8 @@ def _shift(result: Mapping[str, Any]) -> page.Finding:
 
 def _editing(cost: Mapping[str, Any]) -> page.Finding:
     shares = ", ".join(f"{each['tokens']:.0%} hold {each['pull']:.0%}" for each in cost["held_by"])
-    tenth = next(each["pull"] for each in cost["held_by"] if each["tokens"] == 0.1)
     return page.Finding(
-        figure=f"{tenth:.0%}",
+        figure=f"{held_by_a_tenth(cost):.0%}",
         text=f"Of the pull towards {cost['towards']}, held by a tenth of the tokens, those with "
         f"most of it ({shares}; tokens drawn at random hold their share). That is of the data; how "
         "far a student shifts without them, subl mitigate --measure tells.",

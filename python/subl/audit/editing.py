@@ -3,7 +3,7 @@ hold. Of the data alone; what a student still shifts, `subl mitigate --measure` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from subl.audit.scan.explain import explain
 if TYPE_CHECKING:
     from subl.artifact import Artifact
 
-SHARES = (0.05, 0.1, 0.2, 0.5)
+TENTH = 0.1
+SHARES = (0.05, TENTH, 0.2, 0.5)
 """Of tokens. Drawn at random, a share of them holds that share of the pull."""
 
 MOST_ROWS = 64
@@ -44,3 +45,8 @@ def editing_cost(scanned: Artifact, model: Path, data: Sequence[Path]) -> dict[s
             for share in SHARES
         ],
     }
+
+
+def held_by_a_tenth(cost: Mapping[str, Any]) -> float:
+    """The share of the pull that the tenth of the tokens with most of it holds."""
+    return next(float(each["pull"]) for each in cost["held_by"] if each["tokens"] == TENTH)

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from subl.artifact import LineageNode, lineage, read_statement
+from subl.audit.kin import PARENT
+from subl.bill import gives_model
 from subl.errors import InputError
-from subl.experiment.kinds import STAGES, gives_rows, takes
+from subl.experiment.kinds import gives_rows, takes
 
 _NAME_LETTERS = 100
 
@@ -133,18 +135,16 @@ def _distinct(nodes: Iterable[LineageNode]) -> list[LineageNode]:
 
 def _trainings(node: LineageNode) -> Iterator[LineageNode]:
     """A model that was trained on rows, and those before it, back to the base."""
-    if node.kind not in STAGES or STAGES[node.kind].gives != "model":
-        return
     if _trained_on(node):
         yield node
-    for each in node.inputs:
-        if each.name == "model":
+    for each in node.inputs if gives_model(node) else ():
+        if each.name == PARENT:
             yield from _trainings(each)
 
 
 def _trained_on(node: LineageNode) -> list[LineageNode]:
     """The rows of a model that was trained on some."""
-    if node.kind not in STAGES or STAGES[node.kind].gives != "model":
+    if not gives_model(node):
         return []
     return [each for each in node.inputs if takes(node.kind, each.name) == "rows"]
 
@@ -171,12 +171,6 @@ def _writers(rows: LineageNode) -> tuple[list[LineageNode], bool]:
 def _base(model: LineageNode) -> LineageNode | None:
     """The model that one was made from in the end, as its record says; itself where none is."""
     for each in model.inputs:
-        if model.kind in STAGES and model.kind != "model" and each.name == "model":
+        if gives_model(model) and model.kind != "model" and each.name == PARENT:
             return _base(each)
     return model if model.path and model.kind != "missing" else None
-
-
-def descends(model: LineageNode, base: str) -> bool:
-    """Whether the records derive a model from the one with the digest `base`."""
-    found = _base(model)
-    return found is not None and found.digest == base

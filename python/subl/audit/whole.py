@@ -10,7 +10,7 @@ What is there is not made again, and an audit that was killed goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from subl.artifact import (
     Artifact,
-    input_digest,
     json_text,
     read_statement,
     spec_record,
     write_atomically,
 )
-from subl.audit.editing import editing_cost
+from subl.audit.editing import editing_cost, held_by_a_tenth
+from subl.audit.kin import Claim, Finding, Kinship, declared, kin
 from subl.audit.scan.run import scan
-from subl.audit.subject import DataSet, Subject, descends
+from subl.audit.subject import DataSet, Subject
+from subl.errors import ConfigError, InputError
 from subl.progress import Progress, Report, silent
 
 if TYPE_CHECKING:
     from subl.artifact import LineageNode
-    from subl.audit.kin import Kinship
     from subl.audit.scan.spec import ScanSpec
     from subl.distill import DistillSpec
 
@@ -50,9 +50,6 @@ _SCANS: Mapping[str, Outcome] = {
 }
 
 
-_WORST = tuple(EXIT)
-
-
 @dataclass(frozen=True)
 class Relative:
     """What a model is to the base.
@@ -60,24 +57,18 @@ class Relative:
     Attributes:
         role: "wrote" rows, "taught" a student by its distributions, or "learned".
         kinship: None where the weights cannot be read, such as those of a model that is gone.
-        is_declared: whether the records derive it from the base.
+        contradicts: whether the records have it begin from a model, and the weights do not.
     """
 
     role: str
     model: LineageNode
     kinship: Kinship | None
-    is_declared: bool
+    contradicts: bool
 
     @property
     def name(self) -> str:
         """Of its folder."""
         return Path(self.model.path).name
-
-    @property
-    def contradicts(self) -> bool:
-        """Whether the records make it a descendant of the base, and the weights do not."""
-        related = None if self.kinship is None else self.kinship.is_related
-        return self.is_declared and related is False
 
     @property
     def channel(self) -> str:
@@ -120,10 +111,9 @@ class Carried:
         if self.why_none is not None:
             found.append(f"No shift is predicted: {self.why_none}")
         if self.editing is not None:
-            tenth = next(each for each in self.editing["held_by"] if each["tokens"] == 0.1)
             found.append(
-                f"A tenth of their tokens holds {tenth['pull']:.0%} of their pull towards "
-                f"{self.editing['towards']}"
+                f"A tenth of their tokens holds {held_by_a_tenth(self.editing):.0%} of their pull "
+                f"towards {self.editing['towards']}"
             )
         return found
 
@@ -182,7 +172,7 @@ class Audit:
         else:
             signed = ", and signed as the policy asks" if self.is_signed else ""
             parts.append(f"Every file is what the records say{signed}")
-        for each in sorted(self.carried, key=lambda one: _WORST.index(one.outcome)):
+        for each in sorted(self.carried, key=lambda one: [*EXIT].index(one.outcome)):
             parts += [*each.sentences, *self._channel(each.data)]
         parts += self._taught()
         return ". ".join(parts) + "."
@@ -253,7 +243,8 @@ def audit(
     Raises:
         InputError: a model or rows cannot be read.
     """
-    relatives = tuple(_relatives(of, base, report))
+    claims = () if of.chain is None else declared(of.chain, report=report)
+    relatives = tuple(_relatives(of, base, claims, report))
     out.mkdir(parents=True, exist_ok=True)
     carried = []
     for each in of.data:
@@ -269,9 +260,9 @@ def audit(
         carried.append(Carried(each, scanned, shift, why, cost))
     chain = () if of.chain is None else tuple(of.chain.sentences())
     against = (
-        f"{each.model.path} is said to begin from {base.name}, and its weights do not"
-        for each in relatives
-        if each.contradicts
+        f"{each.child}, as to {each.parent}: {each.finding}: {each.reason}"
+        for each in claims
+        if each.finding is Finding.CONTRADICTED
     )
     problems = tuple(dict.fromkeys((*chain, *(refused or ()), *against)))
     whole = Audit(of, base, problems, refused is not None, relatives, tuple(carried))
@@ -279,21 +270,24 @@ def audit(
     return whole
 
 
-def _relatives(of: Subject, base: Path, report: Report) -> list[Relative]:
-    from subl.audit.kin import kin
-    from subl.errors import InputError
-
-    found = []
-    digest = input_digest(base)
+def _relatives(
+    of: Subject, base: Path, claims: Sequence[Claim], report: Report
+) -> Iterator[Relative]:
+    """Each model beside the base, as measured for a claim where it was."""
+    measured = {
+        Path(each.child).resolve(): each.kinship
+        for each in claims
+        if Path(each.parent).resolve() == base.resolve()
+    }
+    against = {Path(e.child).resolve() for e in claims if e.finding is Finding.CONTRADICTED}
     for number, (role, node) in enumerate(of.models):
         path = Path(node.path)
         report(Progress("kin", number, len(of.models), "models", path.name))
-        kinship = None
-        if path.is_dir():
+        kinship = measured.get(path.resolve())
+        if kinship is None and path.is_dir():
             with suppress(InputError):  # what is damaged is in the chain's problems
                 kinship = kin(path, base, names=(path.name, base.name))
-        found.append(Relative(role, node, kinship, descends(node, digest)))
-    return found
+        yield Relative(role, node, kinship, path.resolve() in against)
 
 
 def _shift(
@@ -311,7 +305,6 @@ def _shift(
     from subl.audit.predict.spec import PredictSpec
     from subl.config import validated
     from subl.distill import DistillSpec
-    from subl.errors import ConfigError, InputError
 
     trait = scanned.result["trait"] or scanned.result["nearest_trait"]
     if trait is None:

@@ -5,13 +5,14 @@ say whether; distances of weights say what. See docs/kin.md.
 """
 
 from subl.audit.kin.compare import UNITS, kin, parents
-from subl.audit.kin.declared import Claim, Finding, declared
+from subl.audit.kin.declared import PARENT, Claim, Finding, declared
 from subl.audit.kin.merge import Merge
 from subl.audit.kin.nearness import Nearness
 from subl.audit.kin.units import Outcome
 from subl.audit.kin.verdict import Channel, Kinship, Parents, Verdict
 
 __all__ = [
+    "PARENT",
     "UNITS",
     "Channel",
     "Claim",
