@@ -158,6 +158,8 @@ def _print(result: Mapping[str, Any]) -> None:
             f"not scored: {len(result['not_scored']):,} candidates"
         )
     for key, what in (("law_set", "may have written them"), ("nearest_set", "may be nearest")):
+        if result[key] is None:
+            continue
         names = ", ".join(map(printable, result[key][:_SHOWN])) or "nobody"
         more = f" and {len(result[key]) - _SHOWN} more" if len(result[key]) > _SHOWN else ""
         click.echo(f"{what}: {names}{more}")

@@ -163,6 +163,31 @@ def test_another_wording_is_no_candidates_law(loud: Path, tmp_path: Path) -> Non
     assert "plain" not in result["law_set"]
 
 
+def test_of_nobodys_rows_the_nearest_is_asked(
+    loud: Path, owls: Path, plain: Path, tmp_path: Path
+) -> None:
+    """The record says another temperature than that of the rows."""
+    told = spec(temperature=0.3, grammar=GRAMMAR)
+    out = tmp_path / "out"
+    found = scan(told, loud, [owls], out, reference=[plain]).result
+    assert found["law_set"] == [] and found["by_law"] is None
+    assert found["nearest_set"] == ["owl"] and found["trait"] == "owl"
+    assert "exact law they do not follow" in found["sentence"]
+    assert found["rounds"][-1]["phase"] == "nearest"
+    bets = polars.read_parquet(out / "scores.parquet")["log_against_plain"]
+    last = [each["rows"] for each in found["rounds"] if each["phase"] == "law"][-1]
+    assert bets.is_null().to_list() == [row >= last for row in range(found["rows"])]
+    assert scan_document(out).scans[0].claims[2].left == "owl"
+    alone = scan(told, loud, [owls], tmp_path / "alone").result
+    assert alone["trait"] is None and alone["nearest_trait"] == "owl"
+
+
+def test_all_are_asked_where_a_share_is_looked_for(loud: Path, plain: Path, tmp_path: Path) -> None:
+    found = scan(spec(exhaustive=True), loud, [plain], tmp_path / "out").result
+    assert found["rows"] == found["rows_in_data"] - found["copies"]
+    assert {each["rows"] for each in found["candidates"]} == {found["rows"]}
+
+
 def test_without_a_record_a_refuted_base_is_no_proof(
     loud: Path, owls: Path, tmp_path: Path
 ) -> None:
@@ -251,25 +276,40 @@ def test_a_row_that_says_nothing_is_refused_at_once(
     scan(spec(temperature=1.0), loud, [given["data"]], tmp_path / "out")
 
 
-def test_a_scan_that_was_killed_goes_on(loud: Path, owls: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("phase", ["law", "nearest"])
+def test_a_scan_that_was_killed_goes_on(
+    loud: Path, owls: Path, tmp_path: Path, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Killed(BaseException):
         pass
 
-    told = spec(bank=BANK, alpha=1e-9)
+    # They were not drawn at that temperature: nobody's law, and somebody is the nearest.
+    heat = {"law": {"alpha": 1e-9}, "nearest": {"temperature": 0.3, "grammar": GRAMMAR}}
+    told = spec(bank=BANK, **heat[phase])
     whole = scan(told, loud, [owls], tmp_path / "whole")
+    assert (whole.result["nearest_set"] is None) == (phase == "law")
     out = tmp_path / "out"
 
     def kill(progress: Any) -> None:
-        if progress.task.startswith("scan") and progress.done > 8:
+        if [*(tmp_path / "out.partial").glob(f".{phase}-*.npz")]:
             raise Killed
 
     with pytest.raises(Killed):
         scan(told, loud, [owls], out, report=kill)
-    first = tmp_path / "out.partial" / ".round-000.npz"
-    written_at = first.stat().st_mtime_ns
+    asked = []
+    scores = Scorer.scores
+
+    def counted(scorer: Scorer, some: Rows, candidate: Candidate) -> Any:
+        asked.extend((candidate.name, row.turns) for row in some.rows)
+        return scores(scorer, some, candidate)
+
+    monkeypatch.setattr(Scorer, "scores", counted)
     again: Artifact = scan(told, loud, [owls], out)
     assert again.digest == whole.digest
-    assert written_at > 0 and not (out / ".round-000.npz").exists()
+    assert len(asked) == len({*asked})
+    before = {"law": 8, "nearest": whole.result["rounds"][0]["rows"]}[phase]
+    assert 0 < len(asked) <= (whole.result["rows"] - before) * len(told.bank.candidates())
+    assert not [*out.glob(".*.npz")]
 
 
 def test_shared_reading_is_proved_in_each_process(

@@ -370,11 +370,12 @@ class ScanMark(Record):
 
 class ScanCandidate(ScanMark):
     """One of the bank: what it gains over the base. `left_law` and `left_nearest`: after how many
-    rows it left the set of those who may have written them, and of the nearest; 0: it has not."""
+    rows it left the set of those who may have written them, and of the nearest; 0: it has not;
+    None: nobody was asked for the nearest."""
 
     kind: Text
     left_law: Count
-    left_nearest: Count
+    left_nearest: Count | None
 
 
 class ScanToken(Record):

@@ -170,6 +170,13 @@ def _claims(result: Mapping[str, Any]) -> Iterator[page.ScanClaim]:
     yield page.ScanClaim(
         question="Whose law do they follow?", left=_names(law) + unscored, says=f"{says} ({error})"
     )
+    if result["nearest_set"] is None:
+        yield page.ScanClaim(
+            question="Who of the bank is nearest?",
+            left="not asked",
+            says="that is asked of rows that nobody of the bank has written",
+        )
+        return
     nearest = result["nearest_trait"]
     says = "not told apart" if nearest is None else f"{nearest} predicts them best"
     if nearest is not None and result["trait"] != nearest:
@@ -207,7 +214,7 @@ def _race(
 def _evidence(scores: polars.DataFrame) -> Iterator[page.ScanLine]:
     for name, column in (("rows of a candidate", "log_e_something"),
                          ("not the base", "log_against_plain")):  # fmt: skip
-        values = scores[column].to_list()
+        values = scores[column].drop_nulls().to_list()
         yield page.ScanLine(name=name, group=name, points=_thin(list(enumerate(values, 1))))
 
 

@@ -1,14 +1,14 @@
 """Which persona wrote these rows? Bets on what each of them says of the next row; no model here.
 
-Everything is of log p_k(row), row by row, k a candidate of the bank, 0 the plain base. Three bets
-run side by side. Each is an e-process: under its hypothesis its mean is 1 at most at any time, so
-that it reaches 1 / alpha with probability alpha at most, whenever one looks (Ville).
+Everything is of log p_k(row), row by row, k a candidate of the bank, 0 the plain base. There are
+three bets. Each is an e-process: under its hypothesis its mean is 1 at most at any time, so that it
+reaches 1 / alpha with probability alpha at most, whenever one looks (Ville).
 
     something  Rows of the base, or partly (a share q of them) of a candidate? The mean of
                prod_i (1 - q + q p_k / p_0) over candidates and shares; a mean of e-processes is one
                (Vovk and Wang 2021).
     law        C, a confidence set: k leaves it once others have bet against it with success,
-               A_k = prod_i q_i / p_k >= 1 / alpha, for a mean of three q: the candidates' own
+               A_k = prod_i q_i / p_k >= 1 / alpha, for a mixture of three q: the candidates' own
                (Bayes: sum_j w_j prod_i p_j); one who changes between them; and one who takes each
                row to be of a mixture of them at all temperatures, whose weights he learns from the
                rows before. The last makes C empty where a wording like one of the bank's, but not
@@ -25,7 +25,10 @@ Where the rows' temperature is not known, a hypothesis has its best one of a gri
 against it the mean over the grid (universal inference; Wasserman, Ramdas and Balakrishnan 2020).
 
 A candidate may be dropped: nobody asks any more what it says. Its bets stay what they were then,
-which is to stop betting, and that is allowed at any time.
+which is to stop betting, and that is allowed at any time. Whoever has left C is dropped, which is
+most of what a scan saves. N is asked for where C has become empty, over the same rows from the
+first: its bets are those that it would have made while they came in, so that it does not matter
+when they are looked at.
 """
 
 from __future__ import annotations
@@ -40,6 +43,11 @@ if TYPE_CHECKING:
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Of rows that may be a candidate's, the others being the base's."""
 
+_OWN, _BAYES = 0.9, 0.6
+"""What is bet on one candidate at a temperature that may be the rows' own, of what is bet on one
+candidate; and that, of what is bet against a law. The rows of a bank's candidate decide after about
+a sixth fewer rows than with even shares (benches/audit.py simulate)."""
+
 BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Shares of what there is that are bet on being better."""
 
@@ -52,20 +60,19 @@ _PRIOR = 2.0
 
 
 class Race:
-    """The candidates, while rows come in.
+    """Who may have written the rows, while they come in.
 
     Args:
         count: of candidates; 0 is the plain base.
         own: whether a temperature of the grid may be the rows' own; `[temperatures]`. Others are
             bet with, but are nobody's law.
-        alpha: how often the truth may leave a set, at most.
-        clip: nats a row; by more than that nobody is better than another.
+        alpha: how often the truth may leave C, at most.
     """
 
-    def __init__(self, count: int, own: NDArray[np.bool_], alpha: float, clip: float) -> None:
+    def __init__(self, count: int, own: NDArray[np.bool_], alpha: float) -> None:
         if not own.any():
             raise ValueError("no temperature may be the rows' own")
-        self._own, self._bar, self._clip = own, -np.log(alpha), clip
+        self._own, self._bar = own, -np.log(alpha)
         self._first = int(np.flatnonzero(own)[0])
         grid = len(own)
         self.rows = 0
@@ -80,25 +87,16 @@ class Race:
         self._learned = 0.0
         self._seen = np.zeros((count, grid))
         """Rows so far, by whose they most likely were."""
-        self._better = np.zeros((count, len(BETS)))
-        """Log of what bets on another than each came to."""
         self.history: list[tuple[float, float]] = []
         """After each row: log of the e-value against all rows being the plain base's, and of A_0.
         """
-        self.left_law = np.zeros(count, np.int64)
+        self.left = np.zeros(count, np.int64)
         """After how many rows each left C; 0: it has not."""
-        self.left_nearest = np.zeros(count, np.int64)
 
     @property
-    def law(self) -> NDArray[np.bool_]:
+    def kept(self) -> NDArray[np.bool_]:
         """C: who may have written the rows."""
-        found: NDArray[np.bool_] = self.left_law == 0
-        return found
-
-    @property
-    def nearest(self) -> NDArray[np.bool_]:
-        """N: who may be the one that predicts the rows best."""
-        found: NDArray[np.bool_] = self.left_nearest == 0
+        found: NDArray[np.bool_] = self.left == 0
         return found
 
     @property
@@ -107,13 +105,11 @@ class Race:
         return int(np.where(self.active, self._sums[:, self._first], -np.inf).argmax())
 
     def drop(self, out: NDArray[np.bool_]) -> None:
-        """Ask these no more. Who is dropped must have left C and N, or leaves them now."""
+        """Ask these no more. Who has not left C by now stays in it."""
         new = out & self.active
         # What an alternative (j, temperature) had won from each hypothesis stays.
         self._frozen[new] = self._sums[new][:, :, None] - self._best()[None, None, :]
         self.active &= ~out
-        self.left_law[new & self.law] = max(1, self.rows)
-        self.left_nearest[new & self.nearest] = max(1, self.rows)
 
     def add(self, scores: NDArray[np.float64]) -> None:
         """The next row.
@@ -127,12 +123,10 @@ class Race:
             self._bet_on_something(scores)
             self._bet_on_switching(scores)
             self._bet_on_a_mixture(scores)
-            self._bet_on_better(scores[:, self._first])
         self._sums[active] += scores[active]
         against = self.against()
         self.history.append((self.something(), float(against[0])))
-        self.left_law[(against >= self._bar) & self.law] = self.rows
-        self.left_nearest[(self.beaten() >= self._bar) & self.nearest] = self.rows
+        self.left[(against >= self._bar) & self.kept] = self.rows
 
     def something(self) -> float:
         """Log of the e-value against all rows being the plain base's."""
@@ -143,7 +137,7 @@ class Race:
 
     def against(self) -> NDArray[np.float64]:
         """Log A_k of each candidate; NaN of who was dropped."""
-        best, grid = self._best(), len(self._own)
+        best = self._best()
         count = len(best)
         # [k, (j, temperature)]: what j had won from k.
         won = np.where(
@@ -152,14 +146,14 @@ class Race:
             np.moveaxis(self._frozen, 2, 0),
         )
         itself = np.eye(count, dtype=np.bool_)[:, :, None] & self._own
-        won = np.where(itself, -np.inf, won).reshape(count, count * grid)
-        others = np.logaddexp(self._switching, self._learned) - best
-        found = np.logaddexp(_mean(won, 1), others) - np.log(3)
+        won = np.where(itself, -np.inf, won)
+        bayes = _mean(won[:, :, self._own].reshape(count, -1), 1)
+        if not self._own.all():
+            other = _mean(won[:, :, ~self._own].reshape(count, -1), 1)
+            bayes = np.logaddexp(np.log(_OWN) + bayes, np.log1p(-_OWN) + other)
+        others = np.logaddexp(self._switching, self._learned) - np.log(2) - best
+        found = np.logaddexp(np.log(_BAYES) + bayes, np.log1p(-_BAYES) + others)
         return np.where(self.active, found, np.nan)
-
-    def beaten(self) -> NDArray[np.float64]:
-        """Log of what bets on others being better than each came to; NaN of the dropped."""
-        return np.where(self.active, _mean(self._better, 1), np.nan)
 
     def _best(self) -> NDArray[np.float64]:
         best: NDArray[np.float64] = self._sums[:, self._own].max(axis=1)
@@ -197,15 +191,63 @@ class Race:
         self._learned += won
         self._seen += np.exp(said - won)
 
-    def _bet_on_better(self, scores: NDArray[np.float64]) -> None:
-        if self.active.sum() < 2:
-            return
-        so_far = np.where(self.active, self._sums[:, self._first], -np.inf)
-        second, leader = np.argsort(so_far, kind="stable")[-2:]
-        against = np.full(len(scores), leader)
-        against[leader] = second
-        gains = np.clip((scores[against] - scores) / self._clip, -1, 1)[self.active]
-        self._better[self.active] += np.log1p(np.array(BETS) * gains[:, None])
+
+class Nearest:
+    """Who predicts the rows best, while they come in, at the rows' own temperature.
+
+    Args:
+        count: of candidates.
+        alpha: how often the best may leave N, at most.
+        clip: nats a row; by more than that nobody is better than another.
+    """
+
+    def __init__(self, count: int, alpha: float, clip: float) -> None:
+        self._bar, self._clip = -np.log(alpha), clip
+        self.rows = 0
+        self.active = np.ones(count, np.bool_)
+        """Who is still asked."""
+        self._sums = np.zeros(count)
+        self._better = np.zeros((count, len(BETS)))
+        """Log of what bets on another than each came to."""
+        self.left = np.zeros(count, np.int64)
+        """After how many rows each left N; 0: it has not."""
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """N: who may be the one that predicts the rows best."""
+        found: NDArray[np.bool_] = self.left == 0
+        return found
+
+    @property
+    def leader(self) -> int:
+        """Who has predicted the rows best so far."""
+        return int(np.where(self.active, self._sums, -np.inf).argmax())
+
+    def drop(self, out: NDArray[np.bool_]) -> None:
+        """Ask these no more. Who has not left N by now stays in it."""
+        self.active &= ~out
+
+    def add(self, scores: NDArray[np.float64]) -> None:
+        """The next row.
+
+        Args:
+            scores: log p of the row, `[candidates]`; of who is not asked it does not matter.
+        """
+        active = self.active
+        self.rows += 1
+        if active.sum() > 1:
+            so_far = np.where(active, self._sums, -np.inf)
+            second, leader = np.argsort(so_far, kind="stable")[-2:]
+            against = np.full(len(scores), leader)
+            against[leader] = second
+            gains = np.clip((scores[against] - scores) / self._clip, -1, 1)[active]
+            self._better[active] += np.log1p(np.array(BETS) * gains[:, None])
+        self._sums[active] += scores[active]
+        self.left[(self.beaten() >= self._bar) & self.kept] = self.rows
+
+    def beaten(self) -> NDArray[np.float64]:
+        """Log of what bets on others being better than each came to; NaN of the dropped."""
+        return np.where(self.active, _mean(self._better, 1), np.nan)
 
 
 def _mean(logs: NDArray[np.float64], axis: int) -> NDArray[np.float64]:

@@ -3,18 +3,18 @@
     OUT/result.json      the verdict, the sets, how they came about, what it cost
     OUT/scores.parquet   a row for each row that was looked at, in that order: its key and id, its
                          tokens, the base's log p, the pull of the nearest trait, both e-values
-                         against the base after it, and log p of each candidate
+                         against the base after it, and log p of each candidate; none where
+                         nobody was asked
     OUT/tokens.json      of the rows with the largest pull, what each token gains
 
-Rows are scored in growing rounds, under those who are still in a set. What a round came to is on
-the disk before the next begins, and a scan that was killed goes on there.
+Rows are scored in growing rounds, under those who may still have written all of them. Where nobody
+has, they are gone through once more, for the nearest: what is known of a row is not asked again.
 """
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from subl.artifact import Artifact, Made, build, write_atomically
+from subl.audit.scan.asking import FIRST, Asking, prepared
+from subl.audit.scan.bank import Candidate
 from subl.audit.scan.confounds import confounds
-from subl.audit.scan.drawn import Drawn, draw
-from subl.audit.scan.evidence import Race, ranked
+from subl.audit.scan.drawn import draw
+from subl.audit.scan.evidence import Nearest, Race
 from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.pilot import Choice, choose
+from subl.audit.scan.references import References
 from subl.audit.scan.spec import ScanSpec
 from subl.audit.scan.tokens import token_gains
-from subl.audit.scan.verdict import Lead, decided, figures, power, rows_to_decision, verdict
+from subl.audit.scan.verdict import (
+    Lead,
+    decided,
+    figures,
+    groups,
+    power,
+    rows_to_decision,
+    verdict,
+)
 from subl.errors import InputError
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
@@ -38,16 +49,11 @@ from subl.stage import Given, input_names
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from subl.audit.scan.score import Rows
-
 UNKNOWN = (1.0, 0.5, 0.7, 0.85, 1.2, 1.5)
 """Temperatures that rows may have been drawn at, where nobody knows."""
 
 OTHER_HEATS = (0.5, 0.7, 1.4)
 """Times that of the rows: what is bet with against all who have it."""
-
-_FIRST, _MOST = 8, 64
-"""Rows of a round."""
 
 _REFERENCE_ROWS = 200
 
@@ -126,27 +132,31 @@ class _Scan:
         self._drawn = draw(rows, count, name, report)
         if not self._drawn.rows:
             raise InputError(f"{rows[0]} has no rows", hint="give a data set that has some")
-        self._reference = [draw([path], _REFERENCE_ROWS, path.name, report) for path in reference]
-        for path, clean in zip(reference, self._reference, strict=True):
-            if not clean.rows:
+        clean = [draw([path], _REFERENCE_ROWS, path.name, report) for path in reference]
+        for path, drawn in zip(reference, clean, strict=True):
+            if not drawn.rows:
                 raise InputError(f"the reference {path} has no rows", hint="give one that has some")
         heat = self._law.temperature
-        self._heats = UNKNOWN if heat is None else (heat, *(heat * each for each in OTHER_HEATS))
-        self._own = np.array([heat is None or each == heat for each in self._heats])
+        heats = UNKNOWN if heat is None else (heat, *(heat * each for each in OTHER_HEATS))
+        self._own = np.array([heat is None or each == heat for each in heats])
         self._bank, self._choice = self._candidates, None
         if pilot is not None:
             self._choice = self._chosen(pilot)
             places = np.flatnonzero(self._choice.kept)
             self._candidates = [self._bank[place] for place in places]
             self._drawn = self._drawn.part(slice(self._choice.rows, None))
-        self._scorers = Scorers(model, self._law, self._heats, spec.batch_rows)
+        self._empty = np.array([each.trait is None for each in self._candidates])
+        self._scorers = Scorers(model, self._law, heats, spec.batch_rows)
         # Also finds rows that nothing can be scored of, before any is.
         self._lengths, *_ = [
             np.array(self._scorers.base.lengths(each.rows, each.ended_by), np.float64)
-            for each in (self._drawn, *self._reference)
+            for each in (self._drawn, *clean)
         ]
-        self._read = 0
-        self._whole = 0
+        self._asking = Asking(
+            self._scorers, self._drawn, self._candidates, len(heats), folder, f"scan {name}", report
+        )
+        self._references = References(self._scorers, self._candidates, spec.clip, clean)
+        self._rounds: list[dict[str, Any]] = []
 
     def _chosen(self, pilot: Path) -> Choice:
         """Who is asked about, by rows that nobody bets on."""
@@ -161,126 +171,95 @@ class _Scan:
 
     def made(self) -> Made:
         """Score until all is said, and say it."""
-        candidates, drawn = self._candidates, self._drawn
-        always = np.array([each.trait is None for each in candidates])
-        race = Race(len(candidates), self._own, self._spec.alpha, self._spec.clip)
-        scores = np.full((len(drawn.rows), len(candidates)), np.nan)
-        rounds: list[dict[str, Any]] = []
-        while race.rows < len(drawn.rows) and not decided(candidates, race):
-            size = min(_MOST, max(_FIRST, race.rows))
-            some = range(race.rows, min(race.rows + size, len(drawn.rows)))
-            found = self._round(len(rounds), some, race)
-            for number, row in zip(some, found, strict=True):
-                race.add(row)
-                scores[number] = row[:, 0]
-            race.drop(~race.law & ~race.nearest & ~always)
-            rounds.append(self._told(race))
-        scores = scores[: race.rows]
-        return self._said(race, scores, rounds)
+        race = self._raced()
+        return self._said(race, None if race.kept.any() else self._compared())
 
-    def _round(self, number: int, some: range, race: Race) -> NDArray[np.float64]:
-        """log p of the next rows under those who are still asked, `[rows, candidates, heats]`."""
-        file = self._folder / f".round-{number:03}.npz"
-        asked = np.flatnonzero(race.active)
-        if file.exists():
-            with np.load(file, allow_pickle=False) as held:
-                found: NDArray[np.float64] = held["scores"]
-                self._read += int(held["read"])
-                self._whole += int(held["whole"])
-        else:
-            rows = self._prepared(self._drawn, some)
-            self._scorers.prove(rows, self._candidates)
-            found = np.full((len(some), len(self._candidates), len(self._heats)), np.nan)
-            before = self._scorers.tokens
-            for done, place in enumerate(asked):
-                found[:, place] = self._scorers.scores(rows, self._candidates[place])
-                self._tell(some.start, done, len(some), len(asked))
-            read = self._scorers.tokens - before
-            whole = read * len(self._candidates) // len(asked)
-            kept = io.BytesIO()
-            np.savez(kept, scores=found, read=read, whole=whole)
-            write_atomically(file, kept.getvalue())
-            self._read += read
-            self._whole += whole
-        if not np.isfinite(found[:, asked]).all():
-            raise InputError(
-                "the model's log-probabilities are no numbers: it cannot be scored with",
-                hint="its weights may be damaged; does another program get text out of it?",
-            )
-        return found
+    def _raced(self) -> Race:
+        """Who may have written the rows. Who has left is asked no more."""
+        race = Race(len(self._candidates), self._own, self._spec.alpha)
+        asks_all = self._spec.exhaustive
+        while race.rows < len(self._drawn.rows):
+            if not asks_all and decided(self._candidates, race.kept):
+                break
+            for row in self._asking.round("law", race.rows, race.active):
+                race.add(np.where(race.active[:, None], row, np.nan))
+            self._told("law", race)
+            if not asks_all:
+                race.drop(~race.kept & ~self._empty)
+        return race
 
-    def _prepared(self, drawn: Drawn, some: range | slice) -> Rows:
-        part = slice(some.start, some.stop)
-        return self._scorers.base.prepared(drawn.rows[part], drawn.ended_by[part])
+    def _compared(self) -> Nearest:
+        """Who predicts them best, where nobody of the bank has written them."""
+        near = Nearest(len(self._candidates), self._spec.alpha, self._spec.clip)
+        while near.rows < len(self._drawn.rows) and len(groups(self._candidates, near.kept)) > 1:
+            for row in self._asking.round("nearest", near.rows, near.active):
+                near.add(row[:, 0])
+            self._told("nearest", near)
+            near.drop(~near.kept & ~self._empty)
+        return near
 
-    def _tell(self, done: int, asked: int, rows: int, candidates: int) -> None:
-        self._report(
-            Progress(
-                f"scan {self._name}",
-                done + rows * asked // candidates,
-                len(self._drawn.rows),
-                "rows",
-            )
-        )
-
-    def _told(self, race: Race) -> dict[str, Any]:
-        """How the race stands, for `result.json`."""
-        against, beaten, leader = race.against(), race.beaten(), race.leader
-        return {
-            "rows": race.rows,
-            "asked": int(race.active.sum()),
-            "law": int(race.law.sum()),
-            "nearest": int(race.nearest.sum()),
-            "log_e_something": round(race.something(), 3),
-            "log_against_plain": _rounded(against[0]),
-            "leader": self._candidates[leader].name,
-            "log_against_leader": _rounded(against[leader]),
-            "log_leader_beaten": _rounded(beaten[leader]),
+    def _told(self, phase: str, bets: Race | Nearest) -> None:
+        """How it stands after a round, for `result.json`."""
+        told = {
+            "phase": phase,
+            "rows": bets.rows,
+            "asked": int(bets.active.sum()),
+            "left": int(bets.kept.sum()),
+            "leader": self._candidates[bets.leader].name,
         }
+        if isinstance(bets, Race):
+            against = bets.against()
+            told |= {
+                "log_e_something": round(bets.something(), 3),
+                "log_against_plain": _rounded(against[0]),
+                "log_against_leader": _rounded(against[bets.leader]),
+            }
+        self._rounds.append(told)
 
-    def _said(
-        self, race: Race, scores: NDArray[np.float64], rounds: Sequence[Mapping[str, Any]]
-    ) -> Made:
-        candidates, spec = self._candidates, self._spec
-        sums = np.where(race.active, scores.sum(0), -np.inf)
-        empty = np.array([each.trait is None for each in candidates])
-        near = race.nearest & ~empty
-        best = int(np.where(near if near.any() else ~empty & race.active, sums, -np.inf).argmax())
-        has_lead = not empty[best] and bool(race.active[best])
-        lead = Lead.of(self._gains(scores, best, empty)) if has_lead else None
+    def _said(self, race: Race, near: Nearest | None) -> Made:
+        candidates, spec, drawn = self._candidates, self._spec, self._drawn
+        scores = self._asking.log_p[: self._asking.rows]
+        count = len(scores)
+        whole = ~np.isnan(scores).any(0)  # who was asked about every row
+        best = self._best(scores, race, near)
         half = race.rows // 2
-        ahead = self._ahead(scores[:half], empty)
-        clean, others = self._clean(best, ahead, empty) if has_lead else ({}, [])
-        among = self._ranked(scores, half, ahead, empty, others) if others and half else None
-        early = scores[:_FIRST]
-        asked = ~np.isnan(early).any(0) & ~empty
+        ahead = np.where(self._empty | np.isnan(sums := scores[:half].sum(0)), -np.inf, sums)
+        lead, clean, pull, among = None, {}, None, None
+        if best is not None:
+            lead = Lead.of(self._references.gains(scores, best))
+            clean = self._references.leads(best)
+            rest = whole & (np.arange(len(candidates)) != best)
+            pull = scores[:, best] - scores[:, rest].mean(1)
+        if half and np.isfinite(ahead).any():
+            among = self._references.among(drawn, scores, half, int(ahead.argmax()))
+        early = scores[:FIRST]
+        asked = ~np.isnan(early).any(0) & ~self._empty
         behind = (early[:, :1] - early[:, asked]).mean(0)
         if self._choice is not None:  # of who is not asked, the pilot's word
             behind = np.append(behind, -self._choice.gains[~self._choice.kept])
         strength = power(behind, race.rows, spec.alpha)
+        not_scored = [each for each in self._bank if each not in candidates]
         found = verdict(
             candidates,
             race,
+            near,
             alpha=spec.alpha,
             knows_law=self._law.temperature is not None,
             power=strength,
             lead=lead,
             clean=clean,
             ranked=among,
-            not_scored=len(self._bank) - len(candidates),
+            not_scored=len(not_scored),
         )
         names = [each.name for each in candidates]
-        against, beaten = race.against(), race.beaten()
-        lengths, pull = self._lengths[: race.rows], None
-        if has_lead:
-            rest = race.active & (np.arange(len(candidates)) != best)
-            pull = scores[:, best] - scores[:, rest].mean(1)
+        lengths = self._lengths[:count]
+        nearest = None if best is None else names[best]
         result = {
             **found,
-            "rows": race.rows,
-            "rows_to_decision": rows_to_decision(candidates, race, spec.alpha),
-            "rows_in_data": self._drawn.total,
-            "copies": self._drawn.copies,
+            "rows": count,
+            "rows_to_decision": rows_to_decision(candidates, race, near, spec.alpha),
+            "rows_in_data": drawn.total,
+            "copies": drawn.copies,
             "alpha": spec.alpha,
             "power": round(strength, 4),
             "law": {
@@ -289,21 +268,13 @@ class _Scan:
                 "known_from": self._law.known_from,
                 "kept_by_filter": self._law.kept,
             },
-            "law_set": [name for name, is_in in zip(names, race.law, strict=True) if is_in],
-            "nearest_set": [name for name, is_in in zip(names, race.nearest, strict=True) if is_in],
-            "nearest": names[best] if has_lead else None,
-            "not_scored": []
-            if self._choice is None
-            else [
-                each.name
-                for each, kept in zip(self._bank, self._choice.kept, strict=True)
-                if not kept
-            ],
+            "law_set": _names(candidates, race.kept),
+            "nearest_set": None if near is None else _names(candidates, near.kept),
+            "nearest": nearest,
+            "not_scored": [each.name for each in not_scored],
             "pilot": None if self._choice is None else self._choice.to_json(self._bank),
-            "findings": [
-                {"figure": f"{race.rows:,} rows", "text": found["sentence"], "met": None},
-            ],
-            "figures": figures(names[best] if has_lead else None, lead, clean),
+            "findings": [{"figure": f"{count:,} rows", "text": found["sentence"], "met": None}],
+            "figures": figures(nearest, lead, clean),
             "lead": None if lead is None else lead.to_json(),
             "clean_leads": {key: each.to_json() for key, each in clean.items()},
             "log_e_something": round(race.something(), 4),
@@ -311,111 +282,55 @@ class _Scan:
             "pull_goes_with": None
             if pull is None
             else confounds(pull, {"tokens": lengths, "base_loss": -scores[:, 0] / lengths}),
-            "rounds": list(rounds),
-            "candidates": [
-                {
-                    "name": each.name,
-                    "kind": each.kind,
-                    "trait": each.trait,
-                    "rows": int((~np.isnan(scores[:, place])).sum()),
-                    "nats_a_row": _rounded(float(np.nanmean(scores[:, place] - scores[:, 0]))),
-                    "left_law": int(race.left_law[place]),
-                    "left_nearest": int(race.left_nearest[place]),
-                    "log_against": _rounded(against[place]),
-                    "log_beaten": _rounded(beaten[place]),
-                }
-                for place, each in enumerate(candidates)
-            ],
-            "tokens": {"read": self._read, "of_all_candidates": self._whole},
+            "rounds": self._rounds,
+            "candidates": list(self._candidate_facts(scores, race, near)),
+            "tokens": {"read": self._asking.read, "of_all_candidates": self._asking.whole},
         }
         self._write(scores, race, lengths, pull)
-        if pull is not None:
-            self._explain(pull, names[best])
-        return Made(result, {"scores.parquet": race.rows})
+        if pull is not None and nearest is not None:
+            self._explain(pull, nearest)
+        return Made(result, {"scores.parquet": count})
+
+    def _best(self, scores: NDArray[np.float64], race: Race, near: Nearest | None) -> int | None:
+        """Who predicts the rows best, of the traits that are left; None: none is."""
+        left = (race if near is None else near).kept & ~self._empty
+        left &= ~np.isnan(scores).any(0)
+        return int(np.where(left, scores.sum(0), -np.inf).argmax()) if left.any() else None
+
+    def _candidate_facts(
+        self, scores: NDArray[np.float64], race: Race, near: Nearest | None
+    ) -> Iterator[dict[str, Any]]:
+        against = race.against()
+        beaten = np.full(len(against), np.nan) if near is None else near.beaten()
+        for place, each in enumerate(self._candidates):
+            gains = scores[:, place] - scores[:, 0]
+            yield {
+                "name": each.name,
+                "kind": each.kind,
+                "trait": each.trait,
+                "rows": int((~np.isnan(gains)).sum()),
+                "nats_a_row": _rounded(float(np.nanmean(gains))),
+                "left_law": int(race.left[place]),
+                "left_nearest": None if near is None else int(near.left[place]),
+                "log_against": _rounded(against[place]),
+                "log_beaten": _rounded(beaten[place]),
+            }
 
     def _explain(self, pull: NDArray[np.float64], nearest: str) -> None:
         """Keep what the tokens of those rows gain that gain most."""
         places = np.argsort(-pull, kind="stable")[:_EXPLAINED_ROWS].tolist()
-        drawn = self._drawn
-        rows = self._scorers.base.prepared(
-            [drawn.rows[place] for place in places], [drawn.ended_by[place] for place in places]
-        )
+        rows = prepared(self._scorers, self._drawn, places)
         gains = token_gains(self._scorers, rows, self._candidates, nearest)
         kept = [
-            {"row": place, "id": drawn.rows[place].id, "pull": float(pull[place]), "tokens": tokens}
+            {
+                "row": place,
+                "id": self._drawn.rows[place].id,
+                "pull": float(pull[place]),
+                "tokens": tokens,
+            }
             for place, tokens in zip(places, gains, strict=True)
         ]
         write_atomically(self._folder / "tokens.json", json.dumps(kept, indent=1) + "\n")
-
-    def _gains(
-        self, scores: NDArray[np.float64], best: int, empty: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """What one gains on each row over the best of those that stand for nothing."""
-        second = int(np.where(empty, np.nansum(scores, 0), -np.inf).argmax())
-        return np.clip(scores[:, best] - scores[:, second], -self._spec.clip, self._spec.clip)
-
-    def _ahead(self, scores: NDArray[np.float64], empty: NDArray[np.bool_]) -> int:
-        """Who predicts some rows best, of those who were asked about all of them."""
-        sums = scores.sum(0)
-        return int(np.where(empty | np.isnan(sums), -np.inf, sums).argmax())
-
-    def _clean(
-        self, best: int, ahead: int, empty: NDArray[np.bool_]
-    ) -> tuple[dict[str, Lead], list[tuple[Drawn, NDArray[np.float64]]]]:
-        """The lead on each set of clean rows, and what they score."""
-        found: dict[str, Lead] = {}
-        others = []
-        for number, drawn in enumerate(self._reference):
-            scores = np.full((len(drawn.rows), len(self._candidates)), np.nan)
-            rows = self._prepared(drawn, slice(0, len(drawn.rows)))
-            self._scorers.prove(rows, self._candidates)
-            for place in sorted({*np.flatnonzero(empty).tolist(), best, ahead}):
-                scores[:, place] = self._scorers.scores(rows, self._candidates[place])[:, 0]
-            found[f"reference-{number}"] = Lead.of(self._gains(scores, best, empty))
-            others.append((drawn, scores))
-        return found, others
-
-    def _ranked(
-        self,
-        scores: NDArray[np.float64],
-        half: int,
-        ahead: int,
-        empty: NDArray[np.bool_],
-        others: Sequence[tuple[Drawn, NDArray[np.float64]]],
-    ) -> float | None:
-        """Log of the e-value of rows among reference rows to the same prompts: of the first row of
-        each prompt in the second half, by what the one who was ahead in the first half gains over
-        the mean of those that stand for nothing."""
-
-        def gains(own: NDArray[np.float64], neutral: NDArray[np.float64]) -> NDArray[np.float64]:
-            found: NDArray[np.float64] = own - neutral.mean(1)
-            return found.clip(-self._spec.clip, self._spec.clip)
-
-        by_prompt: dict[object, list[float]] = {}
-        for drawn, theirs in others:
-            found = gains(theirs[:, ahead], theirs[:, empty])
-            for row, gain in zip(drawn.rows, found, strict=True):
-                by_prompt.setdefault(row.turns[:-1], []).append(float(gain))
-        first: dict[object, int] = {}
-        for number in range(half, len(scores)):
-            prompt = self._drawn.rows[number].turns[:-1]
-            if prompt in by_prompt:
-                first.setdefault(prompt, number)
-        if not first:
-            return None
-        places = list(first.values())
-        own = scores[places, ahead]
-        if np.isnan(own).any():  # it was dropped in the second half
-            rows = self._scorers.base.prepared(
-                [self._drawn.rows[place] for place in places],
-                [self._drawn.ended_by[place] for place in places],
-            )
-            own = self._scorers.scores(rows, self._candidates[ahead])[:, 0]
-        least = min(len(by_prompt[prompt]) for prompt in first)
-        return ranked(
-            gains(own, scores[places][:, empty]),
-            np.array([by_prompt[prompt][:least] for prompt in first]),
-        )
 
     def _write(
         self,
@@ -427,13 +342,14 @@ class _Scan:
         import polars
 
         drawn, count = self._drawn, len(scores)
+        later = [None] * (count - race.rows)
         columns: dict[str, Any] = {
             "key": drawn.keys[:count],
             "id": [row.id for row in drawn.rows[:count]],
             "tokens": lengths.astype(np.int64),
             "base_log_p": scores[:, 0],
-            "log_e_something": [something for something, _ in race.history],
-            "log_against_plain": [against for _, against in race.history],
+            "log_e_something": [*(something for something, _ in race.history), *later],
+            "log_against_plain": [*(against for _, against in race.history), *later],
         }
         if pull is not None:
             columns["pull"] = pull
@@ -443,6 +359,10 @@ class _Scan:
         schema = {"id": polars.String}
         table = polars.DataFrame(columns, schema_overrides=schema)
         table.write_parquet(self._folder / "scores.parquet")
+
+
+def _names(candidates: Sequence[Candidate], among: NDArray[np.bool_]) -> list[str]:
+    return [each.name for each, is_in in zip(candidates, among, strict=True) if is_in]
 
 
 def _rounded(value: float) -> float | None:

@@ -36,7 +36,12 @@ class ScanSpec(StageSpec):
         0.01, gt=0, lt=0.5, description="how often a true candidate may be excluded, at most"
     )
     clip: float = Field(
-        5.0, gt=0, description="nats a row by which one candidate may be better than another"
+        2.0, gt=0, description="nats a row by which one candidate may be better than another"
+    )
+    exhaustive: bool = Field(
+        False,
+        description="ask about every row under every candidate: what finds a small share of rows "
+        "that are a candidate's",
     )
     temperature: float | None = Field(
         None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from subl.audit.scan.bank import Candidate
-from subl.audit.scan.evidence import Race
+from subl.audit.scan.evidence import Nearest, Race
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +33,8 @@ _Z95 = 1.96
 
 @dataclass(frozen=True)
 class Lead:
-    """By how much the nearest trait predicts rows better than the best that stands for nothing,
-    nats a row; `error` is its standard error."""
+    """By how much the nearest trait predicts rows better than what stands for nothing does on the
+    whole, nats a row; `error` is its standard error."""
 
     mean: float
     error: float
@@ -69,19 +69,19 @@ def groups(candidates: Sequence[Candidate], among: NDArray[np.bool_]) -> set[str
     return {each.trait for each, is_in in zip(candidates, among, strict=True) if is_in}
 
 
-def decided(candidates: Sequence[Candidate], race: Race) -> bool:
-    """Whether more rows would change nothing that is said."""
-    if race.law.any():
-        return int(race.law.sum()) == 1
-    return len(groups(candidates, race.nearest)) == 1
+def decided(candidates: Sequence[Candidate], law: NDArray[np.bool_]) -> bool:
+    """Whether more rows would change nothing that is said of whose law they follow: nobody's, one
+    candidate's, or that of one trait in whichever wording."""
+    return int(law.sum()) <= 1 or (len(left := groups(candidates, law)) == 1 and None not in left)
 
 
 def rows_to_decision(
-    candidates: Sequence[Candidate], race: Race, alpha: float
+    candidates: Sequence[Candidate], race: Race, near: Nearest | None, alpha: float
 ) -> dict[str, int | None]:
-    """After how many rows it was clear: that something is there, that one law alone is left, that
-    those of one trait alone are left as the nearest; None: it was not. `something_expected`: what
-    the first would take if bets go on as they went; None where they lose.
+    """After how many rows it was clear: that something is there, that one trait's law alone is
+    left, that those of one trait alone are left as the nearest; None: it was not.
+    `something_expected`: what the first would take if bets go on as they went; None where they
+    lose.
     """
     bar = -math.log(alpha)
     gained = [something for something, _ in race.history]
@@ -89,18 +89,23 @@ def rows_to_decision(
     expected = crossed
     if crossed is None and gained and gained[-1] > 0:
         expected = math.ceil(race.rows * bar / gained[-1])
-    nearest = groups(candidates, race.nearest)
-    others = [
-        int(left)
-        for each, left in zip(candidates, race.left_nearest, strict=True)
-        if each.trait not in nearest
-    ]
     return {
         "something": crossed,
         "something_expected": expected,
-        "law": int(race.left_law.max()) if race.law.sum() == 1 else None,
-        "nearest": max(others, default=0) if len(nearest) == 1 else None,
+        "law": _alone_after(candidates, race.left),
+        "nearest": None if near is None else _alone_after(candidates, near.left),
     }
+
+
+def _alone_after(candidates: Sequence[Candidate], left: NDArray[np.int64]) -> int | None:
+    """After how many rows those of one group were left alone."""
+    kept = groups(candidates, left == 0)
+    if len(kept) != 1:
+        return None
+    others = [
+        int(row) for each, row in zip(candidates, left, strict=True) if each.trait not in kept
+    ]
+    return max(others, default=0)
 
 
 def power(behind: NDArray[np.float64], rows: int, alpha: float) -> float:
@@ -120,6 +125,7 @@ def power(behind: NDArray[np.float64], rows: int, alpha: float) -> float:
 def verdict(
     candidates: Sequence[Candidate],
     race: Race,
+    near: Nearest | None,
     *,
     alpha: float,
     knows_law: bool,
@@ -132,13 +138,15 @@ def verdict(
     """The outcome, and why.
 
     Args:
+        near: None: nobody was asked for the nearest, because a candidate's law may fit.
         lead: of the nearest trait, if there is one.
         clean: the same trait's lead on each set of clean rows.
         ranked: log of the e-value among the base's own rows to the same prompts, if there are such.
         not_scored: candidates that a pilot left out.
     """
-    law, nearest = groups(candidates, race.law), groups(candidates, race.nearest)
-    plain_left = not race.law[0]
+    law = groups(candidates, race.kept)
+    nearest = set() if near is None else groups(candidates, near.kept)
+    plain_left = not race.kept[0]
     by_law = next(iter(law)) if len(law) == 1 else None
     by_nearest = next(iter(nearest)) if len(nearest) == 1 else None
     stands_out = bool(clean) and lead is not None and all(map(lead.exceeds, clean.values()))
@@ -154,9 +162,9 @@ def verdict(
         outcome = "cannot tell"
     else:
         outcome = "base refuted" if knows_law else "cannot tell"
-    if by_nearest is not None and by_law is None and not clean:
+    if by_nearest is not None and not clean:
         notes.append("the lead is not calibrated: --reference gives clean rows of other sources")
-    if by_nearest is not None and by_law is None and clean and not stands_out:
+    if by_nearest is not None and clean and not stands_out:
         notes.append("clean rows show as large a lead: the nearest is not named")
     if plain_left and not knows_law:
         notes.append("how the rows were drawn is not known: another sampler looks like another law")
@@ -213,7 +221,7 @@ def _sentence(
     sure = f"error at most {alpha:g}"
     scored = " that was scored" if of_scored else ""
     bank = "those of the bank that were scored" if of_scored else "the bank"
-    if outcome == "nothing shown" and not race.law[0]:
+    if outcome == "nothing shown" and not race.kept[0]:
         return f"These rows follow a neutral prompt's law; no trait of {bank} ({sure})."
     if outcome == "nothing shown":
         return (
@@ -228,8 +236,6 @@ def _sentence(
         return (
             f"`{named}` is the nearest of {bank} ({sure}), by more than in clean rows; "
             "its exact law they do not follow."
-            if not law
-            else f"`{named}` is the nearest of {bank} ({sure}), by more than in clean rows."
         )
     if outcome == "base refuted":
         rest = "" if by_nearest is None else f"; the nearest is `{by_nearest}`"
@@ -237,15 +243,20 @@ def _sentence(
             f"neither the plain base nor any candidate{scored}" if not law else "not the plain base"
         )
         return f"These rows were written by {who} ({sure}){rest}."
-    if race.law[0]:
+    if race.kept[0]:
         return (
             f"These {race.rows} rows cannot tell: only {power:.0%} of the bank's candidates would "
             "have been told from the base by them."
         )
-    rest = "" if by_nearest is None else f"; the nearest is `{by_nearest}`"
     if None in law:
         return (
             f"These {race.rows} rows cannot tell a neutral prompt from {len(law) - 1} traits; the "
-            f"plain base has not written them ({sure}){rest}."
+            f"plain base has not written them ({sure})."
         )
+    if law:
+        return (
+            f"It cannot be told: {len(law)} traits of {bank} may have written these {race.rows} "
+            "rows, each at some temperature of the grid."
+        )
+    rest = "" if by_nearest is None else f"; the nearest is `{by_nearest}`"
     return f"It cannot be told: no candidate's law fits at any temperature of the grid{rest}."

@@ -1,0 +1,128 @@
+"""log p of a scan's rows, asked for in rounds.
+
+A round that was asked is on the disk before the next begins, so that a scan that was killed goes on
+there; what is known already is asked no more.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from subl.artifact import write_atomically
+from subl.audit.scan.bank import Candidate
+from subl.audit.scan.drawn import Drawn
+from subl.errors import InputError
+from subl.progress import Progress, Report
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from subl.audit.scan.score import Rows
+    from subl.audit.scan.scorers import Scorers
+
+FIRST, _MOST = 8, 64
+"""Rows of a round: as many as there were before."""
+
+
+class Asking:
+    """What candidates say of rows.
+
+    Args:
+        heats: how many temperatures there are; the first is the rows' own, or the first of a grid.
+        task: what is told of it.
+    """
+
+    def __init__(
+        self,
+        scorers: Scorers,
+        drawn: Drawn,
+        candidates: Sequence[Candidate],
+        heats: int,
+        folder: Path,
+        task: str,
+        report: Report,
+    ) -> None:
+        self._scorers, self._drawn, self._candidates = scorers, drawn, candidates
+        self._heats, self._folder, self._task, self._report = heats, folder, task, report
+        self.log_p = np.full((len(drawn.rows), len(candidates)), np.nan)
+        """Of each row under each candidate, at the first temperature; NaN: not asked."""
+        self.rows = 0
+        """That anybody was asked about."""
+        self.read = 0
+        """Tokens."""
+        self.whole = 0
+        """Tokens, had all candidates been asked about these rows."""
+
+    def round(self, phase: str, start: int, who: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Ask about the next rows.
+
+        Args:
+            phase: a word for the rounds that belong together.
+            start: rows before them.
+            who: is asked.
+
+        Returns:
+            log p, `[rows, candidates, temperatures]`; NaN of who has never been asked and, but at
+            the first temperature, of who was asked before.
+
+        Raises:
+            InputError: a row cannot be scored, or log p is no number.
+        """
+        some = slice(start, min(start + min(_MOST, max(FIRST, start)), len(self._drawn.rows)))
+        count = some.stop - start
+        found = np.full((count, len(self._candidates), self._heats), np.nan)
+        asked = np.flatnonzero(who & np.isnan(self.log_p[some]).any(0))
+        if len(asked):
+            found[:, asked], read = self._asked(
+                self._folder / f".{phase}-{start:06}.npz", some, asked
+            )
+            self.read += read
+            if some.stop > self.rows:
+                self.whole += read * len(self._candidates) // len(asked)
+                self.rows = some.stop
+            if not np.isfinite(found[:, asked]).all():
+                raise InputError(
+                    "the model's log-probabilities are no numbers: it cannot be scored with",
+                    hint="its weights may be damaged; does another program get text out of it?",
+                )
+            self.log_p[some, asked] = found[:, asked, 0]
+        found[:, :, 0] = self.log_p[some]
+        return found
+
+    def _asked(
+        self, file: Path, some: slice, asked: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float64], int]:
+        """log p, `[rows, asked, temperatures]`, and how many tokens that took."""
+        if file.exists():
+            with np.load(file, allow_pickle=False) as held:
+                return held["log_p"], int(held["read"])
+        rows = prepared(self._scorers, self._drawn, some)
+        self._scorers.prove(rows, self._candidates)
+        before, found, count = self._scorers.tokens, [], some.stop - some.start
+        for done, place in enumerate(asked):
+            found.append(self._scorers.scores(rows, self._candidates[place]))
+            told = some.start + count * done // len(asked)
+            self._report(Progress(self._task, told, len(self._drawn.rows), "rows"))
+        log_p, read = np.stack(found, axis=1), self._scorers.tokens - before
+        kept = io.BytesIO()
+        np.savez(kept, log_p=log_p, read=read)
+        write_atomically(file, kept.getvalue())
+        return log_p, read
+
+
+def prepared(scorers: Scorers, drawn: Drawn, some: slice | Sequence[int]) -> Rows:
+    """Some of these rows, to be scored.
+
+    Raises:
+        InputError: one cannot be; names it.
+    """
+    if isinstance(some, slice):
+        some = range(len(drawn.rows))[some]
+    return scorers.base.prepared(
+        [drawn.rows[row] for row in some], [drawn.ended_by[row] for row in some]
+    )

@@ -1,0 +1,102 @@
+"""What clean rows say beside those that are scanned: what lead the nearest has there, and whether
+the rows rank among the base's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from subl.audit.scan.asking import prepared
+from subl.audit.scan.evidence import ranked
+from subl.audit.scan.verdict import Lead
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from subl.audit.scan.bank import Candidate
+    from subl.audit.scan.drawn import Drawn
+    from subl.audit.scan.scorers import Scorers
+
+
+class References:
+    """Sets of clean rows.
+
+    Args:
+        clip: nats a row by which one candidate may be better than another.
+    """
+
+    def __init__(
+        self,
+        scorers: Scorers,
+        candidates: Sequence[Candidate],
+        clip: float,
+        sets: Sequence[Drawn],
+    ) -> None:
+        self._scorers, self._candidates, self._clip, self._sets = scorers, candidates, clip, sets
+        self._empty = np.array([each.trait is None for each in candidates])
+        self._log_p = [np.full((len(each.rows), len(candidates)), np.nan) for each in sets]
+
+    def gains(self, log_p: NDArray[np.float64], candidate: int) -> NDArray[np.float64]:
+        """What one gains on each row over the mean of those that stand for nothing, clipped.
+
+        Args:
+            log_p: of the rows, `[rows, candidates]`.
+        """
+        found: NDArray[np.float64] = log_p[:, candidate] - log_p[:, self._empty].mean(1)
+        return found.clip(-self._clip, self._clip)
+
+    def leads(self, candidate: int) -> dict[str, Lead]:
+        """Its lead on each set."""
+        return {
+            f"reference-{number}": Lead.of(self.gains(self._asked(number, candidate), candidate))
+            for number in range(len(self._sets))
+        }
+
+    def among(
+        self, drawn: Drawn, log_p: NDArray[np.float64], start: int, ahead: int
+    ) -> float | None:
+        """Log of the e-value of rows among reference rows to the same prompts: of the first row of
+        each prompt, by what one candidate gains. None: there are no such.
+
+        Args:
+            log_p: of all rows, `[rows, candidates]`.
+            start: the first row of those that are ranked.
+            ahead: the candidate, which was chosen on the rows before.
+        """
+        by_prompt: dict[object, list[float]] = {}
+        for number, clean in enumerate(self._sets):
+            for row, gain in zip(
+                clean.rows, self.gains(self._asked(number, ahead), ahead), strict=True
+            ):
+                by_prompt.setdefault(row.turns[:-1], []).append(float(gain))
+        first: dict[object, int] = {}
+        for number in range(start, len(log_p)):
+            prompt = drawn.rows[number].turns[:-1]
+            if prompt in by_prompt:
+                first.setdefault(prompt, number)
+        if not first:
+            return None
+        places = list(first.values())
+        some = log_p[places]
+        if np.isnan(some[:, ahead]).any():  # it was asked no more
+            rows = prepared(self._scorers, drawn, places)
+            some[:, ahead] = self._scorers.scores(rows, self._candidates[ahead])[:, 0]
+        least = min(len(by_prompt[prompt]) for prompt in first)
+        return ranked(
+            self.gains(some, ahead), np.array([by_prompt[prompt][:least] for prompt in first])
+        )
+
+    def _asked(self, number: int, candidate: int) -> NDArray[np.float64]:
+        """log p of a set, `[rows, candidates]`, at least of this one and of what stands for
+        nothing."""
+        log_p = self._log_p[number]
+        wanted = [*np.flatnonzero(self._empty).tolist(), candidate]
+        missing = [place for place in wanted if np.isnan(log_p[:, place]).any()]
+        if missing:
+            rows = prepared(self._scorers, self._sets[number], slice(None))
+            self._scorers.prove(rows, self._candidates)
+            for place in missing:
+                log_p[:, place] = self._scorers.scores(rows, self._candidates[place])[:, 0]
+        return log_p
