@@ -27,7 +27,7 @@ micro_batch_tokens = 64
 learning_rate = 1e-2
 adam_epsilon = 1e-6
 """
-RANKS = TRAIN.replace("40", "100") + "ranks = 2\nzero_stage = 2\n"
+RANKS = TRAIN.replace("40", "60") + "ranks = 2\nzero_stage = 2\n"
 LORA = "[train.lora]\nrank = 4\n"
 HOSTILE = "\x1b]0;owned\x07 \x9b31m \u202e 7"
 
@@ -103,10 +103,10 @@ def test_a_dry_run_as_json_adds_up(models: dict[str, Path], folder: Path) -> Non
     assert done.returncode == 0, done.stderr
     value = json.loads(done.stdout)
     assert value["spec"]["train"]["zero_stage"] == 2 and value["ranks"] == 2
-    assert (value["rows"], value["steps"], value["epochs"]) == (24, 100, 12.5)
+    assert (value["rows"], value["steps"], value["epochs"]) == (24, 60, 7.5)
     assert value["memory"]["total"] == sum(value["memory"]["needed"].values())
     assert value["memory"]["fits"]
-    assert value["seconds"] == pytest.approx(100 * value["seconds_per_step"], rel=0.2)
+    assert value["seconds"] == pytest.approx(60 * value["seconds_per_step"], rel=0.2)
     shown = subl(*command(models, "ranks.toml", "--show-mask", "24", "--json"), cwd=folder)
     rows = json.loads(shown.stdout)
     assert value["tokens"] == sum(each["tokens"] for each in rows)
@@ -288,7 +288,7 @@ def test_ranks_killed_or_interrupted_make_the_artifact_of_an_uninterrupted_run(
         stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, stdout) == (75, ""), stderr
     assert "resumed from a checkpoint of 2 ranks" in stderr
-    assert re.search(r"\nstopped after step \d+ of 100; a checkpoint is saved\n", stderr)
+    assert re.search(r"\nstopped after step \d+ of 60; a checkpoint is saved\n", stderr)
     assert "hint: the same command goes on from there\n" in stderr
 
     again = subl(*arguments, "--json", cwd=folder)
@@ -307,7 +307,7 @@ def test_a_signal_while_ranks_start_stops_them_after_a_step(
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 75, stderr
-    assert "stopped after step 1 of 100; a checkpoint is saved" in stderr
+    assert "stopped after step 1 of 60; a checkpoint is saved" in stderr
 
 
 def test_one_process_is_interrupted_and_goes_on(models: dict[str, Path], folder: Path) -> None:

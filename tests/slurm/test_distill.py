@@ -16,7 +16,7 @@ from .test_cluster import submit, wait_for_end
 
 SUBL = str(Path(sys.executable).with_name("subl"))
 SECONDS = 600
-STEPS = 150
+STEPS = 100
 
 TRAIN = """
 targets = "labels"
@@ -39,8 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(24)
     ]
     (made / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name, stage, ranks in (("one", '"none"', 1), ("ranks", 2, 2)):
-        (made / f"{name}.toml").write_text(TRAIN.format(steps=STEPS, stage=stage, ranks=ranks))
+    for name, stage, ranks, steps in (("one", '"none"', 1, 3), ("ranks", 2, 2, STEPS)):
+        (made / f"{name}.toml").write_text(TRAIN.format(steps=steps, stage=stage, ranks=ranks))
     for run in ("local", "srun", "stopped", "batch"):
         (made / run).mkdir()
     return made
