@@ -225,9 +225,10 @@ def command(
 
 def _own(scan: Path, candidate: str | None) -> Any:
     """Whose pull is meant."""
-    from subl.audit.mitigate.pull import pulling, scanned_with
+    from subl.audit.mitigate.pull import pulling
+    from subl.audit.scan.run import scanned
 
-    return pulling(*scanned_with(scan), candidate)[0]
+    return pulling(*scanned(scan), candidate)[0]
 
 
 def _plan(spec: MitigateSpec, own: Any, data: tuple[Path, ...]) -> dict[str, Any]:

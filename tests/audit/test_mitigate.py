@@ -18,7 +18,8 @@ from subl.audit.mitigate import choose
 from subl.audit.mitigate.heldout import heldout
 from subl.audit.mitigate.measure import _share
 from subl.audit.mitigate.pull import check_given as check_whose
-from subl.audit.mitigate.pull import pull, read_pulls
+from subl.audit.mitigate.pull import pull
+from subl.audit.mitigate.pulls import read_pulls
 from subl.audit.mitigate.replace import _Reading
 from subl.audit.mitigate.run import mitigate
 from subl.audit.mitigate.spec import HeldoutSpec, MitigateSpec, PullSpec

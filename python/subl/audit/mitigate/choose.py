@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
-from subl.audit.mitigate.pull import Pulls, Token
+from subl.audit.mitigate.pulls import Pulls, Token
 from subl.audit.mitigate.spec import Arm
 
 

@@ -14,24 +14,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subl.artifact import Artifact, Made, build, open_artifact, read_statement, spec_record
+from subl.artifact import Artifact, Made, build
 from subl.artifact import write_atomically as written
+from subl.audit.mitigate.pulls import FILE, line_of, table_of
 from subl.audit.mitigate.spec import PullSpec
-from subl.audit.mitigate.units import Unit, units_of
+from subl.audit.mitigate.units import units_of
 from subl.audit.scan.bank import PLAIN, Candidate
 from subl.audit.scan.drawn import key_of
 from subl.audit.scan.law import Law
-from subl.audit.scan.run import law_of
+from subl.audit.scan.run import law_of, scanned
 from subl.audit.scan.spec import ScanSpec
 from subl.errors import ConfigError, InputError
 from subl.model.chat import Chat
-from subl.model.template import Template
 from subl.progress import Progress, Report, silent
-from subl.sample.grammar import Grammar
 from subl.shards import Row, read_objects
 from subl.shards.rows import LOSS_MASK, row_of
 from subl.stage import input_names
@@ -40,22 +38,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FILE = "pull.parquet"
 SUSPECT = "suspect"
 _ROUND = 64
 """Rows whose scores are on the disk before the next are read."""
-
-
-def scanned_with(path: Path) -> tuple[Artifact, ScanSpec]:
-    """A scan, and what it was told.
-
-    Raises:
-        InputError: it is none.
-    """
-    record = read_statement(path) if path.is_dir() else None
-    if record is None or open_artifact(path).kind != "scan":
-        raise InputError(f"{path} is no scan", hint="subl scan makes one")
-    return open_artifact(path), ScanSpec.model_validate(spec_record(record)["spec"])
 
 
 def pulling(scan: Artifact, told: ScanSpec, name: str | None) -> list[Candidate]:
@@ -153,7 +138,7 @@ class _Pull:
         self._keys = [key_of(row) for row in self._rows]
         told, self._found = ScanSpec(), 0
         if scan is not None:
-            artifact, told = scanned_with(scan)
+            artifact, told = scanned(scan)
             self._found = _scanned(scan, self._keys, rows)
         plain = Candidate(PLAIN, PLAIN, None, None)
         # Whose pull it is, and of whom the mean is taken from that.
@@ -189,7 +174,7 @@ class _Pull:
             scored = zip(self._rows[part], self._keys[part], self._round(start), strict=True)
             for row, key, (pulls, choices) in scored:
                 units = units_of(self._tokenizer, chat, row)
-                table.append(_line(row, key, units, pulls, choices))
+                table.append(line_of(row, key, units, pulls, choices))
         return self._written(table)
 
     def _round(self, start: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
@@ -231,15 +216,7 @@ class _Pull:
         self._report(Progress(f"pull {self._name}", done, len(self._rows), "rows"))
 
     def _written(self, table: Sequence[dict[str, Any]]) -> Made:
-        import polars
-
-        whole, real = polars.List(polars.Int64), polars.List(polars.Float64)
-        kinds = {
-            "id": polars.String(),
-            "pull": real,
-            **dict.fromkeys(("turn", "start", "end", "pieces", "choices"), whole),
-        }
-        frame = polars.DataFrame(table, schema_overrides=kinds, infer_schema_length=None)
+        frame = table_of(table)
         frame.write_parquet(self._folder / FILE)
         each = frame["pull"].explode(empty_as_null=False).sort(descending=True)
         tenth = each.head(len(each) // 10)
@@ -290,89 +267,3 @@ def _scanned(scan: Path, keys: Sequence[str], rows: Sequence[Path]) -> int:
             hint="give the rows that were scanned, or scan these",
         )
     return count
-
-
-def _line(
-    row: Row,
-    key: str,
-    units: Sequence[Unit],
-    pulls: NDArray[np.float64],
-    choices: NDArray[np.int64],
-) -> dict[str, Any]:
-    return {
-        "key": key,
-        "id": row.id,
-        "pull_of_row": float(pulls.sum()),
-        "turn": [each.turn for each in units],
-        "start": [each.start for each in units],
-        "end": [each.end for each in units],
-        "pieces": [len(each.tokens) for each in units],
-        "pull": [float(pulls[list(each.tokens)].sum()) for each in units],
-        "choices": [int(choices[list(each.tokens)].max()) for each in units],
-    }
-
-
-@dataclass(frozen=True)
-class Token:
-    """A unit of a row and what it weighs.
-
-    Args:
-        row: its number in the data.
-        pieces: tokens that it is.
-        choices: how many tokens the grammar allowed there; 0: there is none.
-    """
-
-    row: int
-    turn: int
-    start: int
-    end: int
-    pieces: int
-    pull: float
-    choices: int
-
-
-@dataclass(frozen=True)
-class Pulls:
-    """What `pull` found: of each row its key, its pull, and its tokens; and by which law."""
-
-    candidate: str
-    law: Law
-    keys: Sequence[str]
-    of_rows: Sequence[float]
-    tokens: Sequence[Sequence[Token]]
-
-    @property
-    def count(self) -> int:
-        """Tokens of all rows."""
-        return sum(each.pieces for row in self.tokens for each in row)
-
-
-def read_pulls(path: Path) -> Pulls:
-    """What `pull` wrote.
-
-    Raises:
-        InputError: it is nothing of that kind.
-    """
-    import polars
-
-    record = read_statement(path) if path.is_dir() else None
-    if record is None or open_artifact(path).kind != "pull":
-        raise InputError(f"{path} holds no pull of tokens", hint="subl mitigate pull makes it")
-    columns = ("turn", "start", "end", "pieces", "pull", "choices")
-    frame = polars.read_parquet(path / FILE)
-    tokens = [
-        [Token(number, *values) for values in zip(*(row[name] for name in columns), strict=True)]
-        for number, row in enumerate(frame.iter_rows(named=True))
-    ]
-    result = open_artifact(path).result
-    said = result["law"]
-    law = Law(
-        said["temperature"],
-        None if said["grammar"] is None else Grammar.model_validate(said["grammar"]),
-        Template.model_validate(said["template"]),
-        None,
-        said["known_from"],
-    )
-    return Pulls(
-        result["candidate"], law, frame["key"].to_list(), frame["pull_of_row"].to_list(), tokens
-    )

@@ -20,7 +20,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from subl.audit.mitigate.choose import shape
-from subl.audit.mitigate.pull import Token
+from subl.audit.mitigate.pulls import Token
 from subl.audit.mitigate.units import units_of
 from subl.audit.scan.law import Law
 from subl.errors import InputError

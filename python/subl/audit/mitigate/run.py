@@ -29,7 +29,7 @@ from subl.artifact import (
     write_atomically,
 )
 from subl.audit.mitigate import choose
-from subl.audit.mitigate.pull import Token, read_pulls
+from subl.audit.mitigate.pulls import Token, read_pulls
 from subl.audit.mitigate.spec import MitigateSpec
 from subl.audit.mitigate.units import Unit, joined
 from subl.audit.scan.drawn import key_of

@@ -6,22 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from subl.artifact import open_artifact, read_statement, spec_record
 from subl.audit.scan.drawn import draw
-from subl.audit.scan.run import law_of
-from subl.audit.scan.spec import ScanSpec
+from subl.audit.scan.run import law_of, scanned
 from subl.audit.scan.tokens import token_gains
 from subl.errors import InputError
 from subl.progress import silent
 
 
 def explain(
-    scanned: Path, model: Path, data: Sequence[Path], rows: Sequence[int]
+    scan: Path, model: Path, data: Sequence[Path], rows: Sequence[int]
 ) -> list[dict[str, Any]]:
     """What each token of rows gains under the nearest candidate, in nats.
 
     Args:
-        scanned: the scan.
+        scan: its folder.
         rows: their numbers in `scores.parquet`.
 
     Raises:
@@ -31,18 +29,14 @@ def explain(
 
     from subl.audit.scan.scorers import Scorers
 
-    artifact = open_artifact(scanned)
-    record = read_statement(scanned)
-    if artifact.kind != "scan" or record is None:
-        raise InputError(f"{scanned} is no scan", hint="subl scan makes one")
+    artifact, spec = scanned(scan)
     nearest = artifact.result["nearest"]
     if nearest is None:
-        raise InputError(f"{scanned} has no nearest trait: there is nothing to explain")
-    keys = polars.read_parquet(scanned / "scores.parquet", columns=["key"])["key"].to_list()
+        raise InputError(f"{scan} has no nearest trait: there is nothing to explain")
+    keys = polars.read_parquet(scan / "scores.parquet", columns=["key"])["key"].to_list()
     for row in rows:
         if not 0 <= row < len(keys):
             raise InputError(f"there is no row {row}: the scan has {len(keys)}, from 0")
-    spec = ScanSpec.model_validate(spec_record(record)["spec"])
     pilot = artifact.result["pilot"]
     before = 0 if pilot is None else int(pilot["rows"])
     drawn = draw(data, spec.rows + before, "rows", silent).part(slice(before, None))

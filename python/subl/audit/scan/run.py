@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from subl.artifact import Artifact, Made, build, write_atomically
+from subl.artifact import (
+    Artifact,
+    Made,
+    build,
+    open_artifact,
+    read_statement,
+    spec_record,
+    write_atomically,
+)
 from subl.audit.scan.asking import FIRST, Asking, prepared
 from subl.audit.scan.bank import Candidate
 from subl.audit.scan.confounds import confounds
@@ -109,6 +117,18 @@ def scan(
 def scan_names(spec: ScanSpec, given: Given) -> dict[str, Path]:
     """The inputs by their names in the artifact's key: those given, and the bank's adapters."""
     return input_names(spec, given) | spec.bank.adapters()
+
+
+def scanned(path: Path) -> tuple[Artifact, ScanSpec]:
+    """A scan that was made, and what it was told.
+
+    Raises:
+        InputError: it is none.
+    """
+    record = read_statement(path) if path.is_dir() else None
+    if record is None or open_artifact(path).kind != "scan":
+        raise InputError(f"{path} is no scan", hint="subl scan makes one")
+    return open_artifact(path), ScanSpec.model_validate(spec_record(record)["spec"])
 
 
 class _Scan:
