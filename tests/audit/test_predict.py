@@ -90,6 +90,7 @@ def test_a_quantile_gives_each_run_one_vote() -> None:
     assert radius([], [], 0.5) is None
     assert radius([0.5] * 9, range(9), 0.1) == 0.5
     assert radius([0.5] * 8, range(8), 0.1) is None
+    assert radius([0.5] * 8 + [float("nan")], range(9), 0.1) is None
 
 
 def test_intervals_cover_new_runs_as_often_as_they_say() -> None:

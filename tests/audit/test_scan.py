@@ -352,6 +352,36 @@ def test_copies_count_once(loud: Path, owls: Path, tmp_path: Path) -> None:
     assert (result["rows_in_data"], result["copies"]) == (25, 5)
 
 
+def test_texts_that_repeat_by_themselves_follow_nobodys_law(loud: Path, tmp_path: Path) -> None:
+    """Of fifty draws of a digit nine are left, each once: that is no sample of the base's."""
+    digits = {"grammar": {"regex": "[1-9]"}}
+    rows = written(loud, tmp_path / "rows", rows=400, samples=50, **digits)
+    found = scan(spec(), loud, [rows], tmp_path / "out").result
+    assert found["copies"] > 200 and found["repeats_expected"] > 1
+    assert (found["outcome"], found["trait"], found["by_law"]) == ("cannot tell", None, None)
+    assert "texts as likely as theirs repeat" in found["sentence"]
+    single = written(loud, tmp_path / "single", rows=40, **digits)
+    found = scan(spec(), loud, [single], tmp_path / "of-single").result
+    assert found["repeats_expected"] < 0.1 and found["copies"] == 0
+
+
+def test_rows_with_a_system_prompt_are_refused_at_once(loud: Path, tmp_path: Path) -> None:
+    roles = ("system", "Be brief."), ("user", "Say four numbers."), ("assistant", "1")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"messages": [{"role": r, "content": t} for r, t in roles]}) + "\n")
+    with pytest.raises(InputError, match=r"rows.jsonl.*system prompt"):
+        scan(spec(temperature=1.0), loud, [rows], tmp_path / "out")
+
+
+def test_neutral_prompts_of_several_groups_have_names_of_their_own() -> None:
+    bank = BankSpec.model_validate(BANK)
+    other = bank.group[0].model_copy(update={"words": ("Go on.",)})
+    more = bank.model_copy(update={"group": (*bank.group, other)})
+    assert [each.name for each in more.candidates() if each.trait is None] == [
+        "plain", "neutral-1", "neutral-2", "neutral-3",
+    ]  # fmt: skip
+
+
 def test_the_shipped_bank_has_many_candidates() -> None:
     found = load_bank("personas").candidates()
     assert len([each for each in found if each.trait]) >= 120

@@ -79,13 +79,15 @@ def radius(errors: Sequence[float], runs: Sequence[Hashable], alpha: float) -> f
         runs: of which run each is.
 
     Returns:
-        None: so few runs allow no interval but the whole line.
+        None: so few runs, or errors that are no numbers, allow no interval but the whole line.
     """
     worst: dict[Hashable, float] = {}
     for error, run in zip(errors, runs, strict=True):
-        worst[run] = max(worst.get(run, 0.0), abs(error))
+        size = math.inf if math.isnan(error) else abs(error)
+        worst[run] = max(worst.get(run, 0.0), size)
     place = math.ceil((1 - alpha) * (len(worst) + 1) - 1e-9)
-    return sorted(worst.values())[place - 1] if place <= len(worst) else None
+    found = sorted(worst.values())[place - 1] if place <= len(worst) else math.inf
+    return found if math.isfinite(found) else None
 
 
 def runs_needed(alpha: float) -> int:

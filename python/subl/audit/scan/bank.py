@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
@@ -73,15 +74,19 @@ class GroupSpec(_Section):
             raise ValueError("wording: has no {word}, {words} or {Words}")
         return self
 
-    def candidates(self) -> Iterator[Candidate]:
-        """One a word."""
-        for number, text in enumerate(self.words, 1):
+    def candidates(self, neutral: Iterator[int]) -> Iterator[Candidate]:
+        """One a word.
+
+        Args:
+            neutral: numbers of those that stand for nothing.
+        """
+        for text in self.words:
             prompt = self.wording
             for name, form in _forms(text).items():
                 prompt = prompt.replace(f"{{{name}}}", form)
             word = text.partition("|")[0]
             if self.neutral:
-                yield Candidate(f"neutral-{number}", self.kind, None, prompt)
+                yield Candidate(f"neutral-{next(neutral)}", self.kind, None, prompt)
             else:
                 yield Candidate(word, self.kind, word, prompt)
 
@@ -118,7 +123,8 @@ class BankSpec(_Section):
         Raises:
             ConfigError: there are none of these kinds, no neutral ones, or two are alike.
         """
-        given = [each for group in self.group for each in group.candidates()]
+        neutral_numbers = count(1)
+        given = [each for group in self.group for each in group.candidates(neutral_numbers)]
         times = Counter(each.trait for each in self.persona)
         numbers: Counter[str] = Counter()
         taken = {each.name for each in given}
@@ -147,10 +153,12 @@ class BankSpec(_Section):
             ("prompt", [each.prompt for each in found if each.adapter is None]),
             ("adapter", [(each.adapter, each.prompt) for each in found if each.adapter]),
         ):
-            for value, count in Counter(values).items():
-                if count > 1:
+            for value, times_given in Counter(values).items():
+                if times_given > 1:
                     said = value[0] if isinstance(value, tuple) else value
-                    raise ConfigError(f"the bank has {count} candidates with the {part} {said!r}")
+                    raise ConfigError(
+                        f"the bank has {times_given} candidates with the {part} {said!r}"
+                    )
         return found
 
     def adapters(self) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ class Drawn:
     Args:
         keys: hex sha256 of what each says.
         ended_by: why each ended, where the data says it.
+        times: how often the data says the same.
         total: rows of the data set.
         copies: rows of it that say what one of these says already.
     """
@@ -35,14 +37,28 @@ class Drawn:
     rows: Sequence[Row]
     keys: Sequence[str]
     ended_by: Sequence[str | None]
+    times: Sequence[int]
     total: int
     copies: int
 
     def part(self, rows: slice) -> Drawn:
         """Some of them."""
         return replace(
-            self, rows=self.rows[rows], keys=self.keys[rows], ended_by=self.ended_by[rows]
+            self,
+            rows=self.rows[rows],
+            keys=self.keys[rows],
+            ended_by=self.ended_by[rows],
+            times=self.times[rows],
         )
+
+    def others(self) -> list[float]:
+        """How many other rows of the data answer the prompt of each, its copies among them; where
+        not all rows were drawn, about as many."""
+        of_prompt: Counter[object] = Counter()
+        for row, times in zip(self.rows, self.times, strict=True):
+            of_prompt[row.turns[:-1]] += times
+        drawn = self.total / max(1, sum(self.times))
+        return [of_prompt[row.turns[:-1]] * drawn - 1 for row in self.rows]
 
 
 def key_of(row: Row) -> str:
@@ -78,11 +94,13 @@ def draw(paths: Sequence[Path], count: int, name: str, report: Report) -> Drawn:
                 del held[gone], times[gone]
         if total % _TELL == 0:
             report(Progress(f"read {name}", total, None, "rows"))
-    found = [held[number] for number in sorted(held)]
+    numbers = sorted(held)
+    found = [held[number] for number in numbers]
     return Drawn(
         [row for _, row, _ in found],
         [key for key, _, _ in found],
         [ended for _, _, ended in found],
+        [times[number] for number in numbers],
         total,
         sum(times.values()) - len(times),
     )

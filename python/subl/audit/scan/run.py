@@ -41,6 +41,7 @@ from subl.audit.scan.references import References
 from subl.audit.scan.spec import ScanSpec
 from subl.audit.scan.tokens import token_gains
 from subl.audit.scan.verdict import (
+    MOST_REPEATS,
     Lead,
     decided,
     figures,
@@ -152,10 +153,17 @@ class _Scan:
         self._drawn = draw(rows, count, name, report)
         if not self._drawn.rows:
             raise InputError(f"{rows[0]} has no rows", hint="give a data set that has some")
+        self._others = np.array(self._drawn.others())
         clean = [draw([path], _REFERENCE_ROWS, path.name, report) for path in reference]
         for path, drawn in zip(reference, clean, strict=True):
             if not drawn.rows:
                 raise InputError(f"the reference {path} has no rows", hint="give one that has some")
+        for row in (row for drawn in (self._drawn, *clean) for row in drawn.rows):
+            if row.turns[0][0] == "system":
+                raise InputError(
+                    f"{row.place}: it has a system prompt, in whose place a persona would stand",
+                    hint="scan the rows without their system prompts",
+                )
         heat = self._law.temperature
         heats = UNKNOWN if heat is None else (heat, *(heat * each for each in OTHER_HEATS))
         self._own = np.array([heat is None or each == heat for each in heats])
@@ -165,6 +173,7 @@ class _Scan:
             places = np.flatnonzero(self._choice.kept)
             self._candidates = [self._bank[place] for place in places]
             self._drawn = self._drawn.part(slice(self._choice.rows, None))
+            self._others = self._others[self._choice.rows :]
         self._empty = np.array([each.trait is None for each in self._candidates])
         self._scorers = Scorers(model, self._law, heats, spec.batch_rows)
         # Also finds rows that nothing can be scored of, before any is.
@@ -258,6 +267,7 @@ class _Scan:
         if self._choice is not None:  # of who is not asked, the pilot's word
             behind = np.append(behind, -self._choice.gains[~self._choice.kept])
         strength = power(behind, race.rows, spec.alpha)
+        repeats = self._others[:count] @ np.exp(np.nanmax(scores, axis=1))
         not_scored = [each for each in self._bank if each not in candidates]
         found = verdict(
             candidates,
@@ -270,6 +280,7 @@ class _Scan:
             clean=clean,
             ranked=among,
             not_scored=len(not_scored),
+            repeats=repeats > MOST_REPEATS,
         )
         names = [each.name for each in candidates]
         lengths = self._lengths[:count]
@@ -280,6 +291,7 @@ class _Scan:
             "rows_to_decision": rows_to_decision(candidates, race, near, spec.alpha),
             "rows_in_data": drawn.total,
             "copies": drawn.copies,
+            "repeats_expected": round(float(repeats), 4),
             "alpha": spec.alpha,
             "power": round(strength, 4),
             "law": {

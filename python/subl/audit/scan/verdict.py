@@ -24,6 +24,11 @@ EXIT: Mapping[Outcome, int] = {
 ENOUGH_POWER = 0.8
 """Of candidates that would have been told from the base; with less, nothing is shown by nothing."""
 
+MOST_REPEATS = 0.1
+"""How often rows may be expected to say again what one says that is looked at. Each counts once,
+which leaves of a law's draws something else than its draws: likely texts too seldom. Log-likelihood
+ratios are off by about as much, in nats."""
+
 _ERRORS = 3.0
 """Standard errors by which a lead must exceed that of clean rows."""
 
@@ -134,6 +139,7 @@ def verdict(
     clean: Mapping[str, Lead],
     ranked: float | None,
     not_scored: int = 0,
+    repeats: bool = False,
 ) -> dict[str, Any]:
     """The outcome, and why.
 
@@ -143,6 +149,8 @@ def verdict(
         clean: the same trait's lead on each set of clean rows.
         ranked: log of the e-value among the base's own rows to the same prompts, if there are such.
         not_scored: candidates that a pilot left out.
+        repeats: whether texts as likely as these come several times: the rows that are looked at
+            follow nobody's law then.
     """
     law = groups(candidates, race.kept)
     nearest = set() if near is None else groups(candidates, near.kept)
@@ -152,8 +160,16 @@ def verdict(
     stands_out = bool(clean) and lead is not None and all(map(lead.exceeds, clean.values()))
     named = by_law or (by_nearest if stands_out else None)
     notes = []
-    if named is not None:
-        outcome: Outcome = "trait named"
+    if repeats:
+        by_law = by_nearest = named = None
+        notes.append(
+            "each text is looked at once, and so likely ones come by themselves more often than "
+            "that: give one row of each prompt, or rows that are longer"
+        )
+    if repeats:
+        outcome: Outcome = "cannot tell"
+    elif named is not None:
+        outcome = "trait named"
     elif not plain_left:
         outcome = "nothing shown" if power >= ENOUGH_POWER else "cannot tell"
     elif law == {None}:
@@ -184,7 +200,9 @@ def verdict(
         "nearest_trait": by_nearest,
         "sentence": _sentence(
             outcome, named, by_law, by_nearest, law, race, alpha, power, not_scored > 0
-        ),
+        )
+        if not repeats
+        else f"These {race.rows} rows cannot tell: texts as likely as theirs repeat.",
         "notes": notes,
     }
 
