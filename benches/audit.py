@@ -44,11 +44,12 @@ import numpy as np
 from audit_peers import Peer
 
 from subl.audit.scan.bank import Candidate, load_bank
-from subl.audit.scan.evidence import Nearest, Race
+from subl.audit.scan.evidence import Nearest
 from subl.audit.scan.law import recorded
+from subl.audit.scan.rounds import compared, raced
 from subl.audit.scan.run import OTHER_HEATS
 from subl.audit.scan.spec import ScanSpec
-from subl.audit.scan.verdict import Lead, decided, groups
+from subl.audit.scan.verdict import Lead, groups
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benches/results/audit.json"
@@ -266,29 +267,26 @@ def race_over(scores: np.ndarray, alpha: float, clean: list[np.ndarray]) -> dict
         scores: log p, `[rows, candidates, temperatures]`.
     """
     every = candidates()
-    race = Race(len(every), OWN, alpha)
     always = np.array([each.trait is None for each in every])
     asked = np.zeros(scores.shape[:2], np.bool_)
 
-    def round_of(start: int, who: np.ndarray) -> np.ndarray:
+    def ask(phase: str, start: int, who: np.ndarray) -> np.ndarray:
         some = slice(start, start + min(64, max(8, start)))
         asked[some] |= who
         return scores[some]
 
-    while race.rows < len(scores) and not decided(every, race.kept):
-        for row in round_of(race.rows, race.active):
-            race.add(np.where(race.active[:, None], row, np.nan))
-        race.drop(~race.kept & ~always)
-    near = None if race.kept.any() else Nearest(len(every), alpha, CLIP)
-    while near and near.rows < len(scores) and len(groups(every, near.kept)) > 1:
-        for row in round_of(near.rows, near.active):
-            near.add(row[:, 0])
-        near.drop(~near.kept & ~always)
+    def told(phase: str, bets: object) -> None:
+        pass
+
+    near = None
+    race, _ = raced(every, OWN, alpha, len(scores), ask, told)
+    if not race.kept.any():
+        near = compared(every, alpha, CLIP, len(scores), ask, told, known=race.rows)
     rows = max(race.rows, near.rows if near else 0)
     ranking = (scores[:, :, 0] - scores[:, :1, 0]).mean(0)
     ranking[always] = -np.inf
     law = groups(every, race.kept)
-    nearest = groups(every, near.kept) if near else set()
+    nearest = groups(every, near.kept) if near else None
     return {
         "named": named(law, near, scores[:rows, :, 0], clean),
         "law": law,
@@ -393,7 +391,7 @@ def sets(out: Path, count: int, size: int, alpha: float) -> None:
                 }
 
         def share(test: Any, came: list[dict[str, Any]] = came) -> float:
-            return round(sum(map(test, came)) / len(came), 3)
+            return round(sum(bool(test(each)) for each in came) / len(came), 3)
 
         found[name] = {
             "rows_in_pool": len(scores),
@@ -405,10 +403,13 @@ def sets(out: Path, count: int, size: int, alpha: float) -> None:
             "wrong_by_law": share(
                 lambda c, truth=truth: len(c["law"]) == 1 and not c["law"] <= {truth, None}
             ),
-            "truth_nearest": share(lambda c, truth=truth: truth in c["nearest"]),
+            "nearest_asked": share(lambda c: c["nearest"] is not None),
+            "truth_nearest": share(lambda c, truth=truth: c["nearest"] and truth in c["nearest"]),
             "nearest_alone": share(lambda c, truth=truth: c["nearest"] == {truth}),
             "wrong_nearest": share(
-                lambda c, truth=truth: len(c["nearest"]) == 1 and not c["nearest"] <= {truth, None}
+                lambda c, truth=truth: (
+                    c["nearest"] and len(c["nearest"]) == 1 and not c["nearest"] <= {truth, None}
+                )
             ),
             "something": share(lambda c: c["something"]),
             "ranked_first": share(lambda c, truth=truth: c["ranked_first"] == truth),

@@ -4,11 +4,16 @@ Laws are of rows of a few tokens over a small vocabulary: log p is exact."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from subl.audit.scan.bank import Candidate
 from subl.audit.scan.evidence import Nearest, Race, ranked
+from subl.audit.scan.rounds import compared as compared_in_rounds
+from subl.audit.scan.rounds import raced as raced_in_rounds
 
 ALPHA = 0.05
 KNOWN = np.array([True])
@@ -45,7 +50,9 @@ def compared(scores: NDArray[np.float64], *, drop: bool = False) -> Nearest:
     for row in scores:
         near.add(np.where(near.active, row[:, 0], np.nan))
         if drop and near.rows % 8 == 0:
-            near.drop(~near.kept)
+            out = ~near.kept
+            out[0] = False
+            near.drop(out)
     return near
 
 
@@ -111,6 +118,77 @@ def test_another_wording_is_told_from_all_candidates() -> None:
         owners += race.leader == 3
     assert owners == 20
     assert empty >= 12
+
+
+class Scanned(NamedTuple):
+    race: Race
+    near: Nearest | None
+    asked: NDArray[np.bool_]
+
+
+def scanned(scores: NDArray[np.float64], *, exhaustive: bool = False) -> Scanned:
+    """What the rounds of a scan come to: candidate 0 is plain, 1 stands for nothing."""
+    names = ["plain", "neutral", *(f"trait {number}" for number in range(2, scores.shape[1]))]
+    every = [
+        Candidate(name, "any", name if place > 1 else None, name if place else None)
+        for place, name in enumerate(names)
+    ]
+    asked = np.zeros(scores.shape[:2], np.bool_)
+
+    def ask(phase: str, start: int, who: NDArray[np.bool_]) -> NDArray[np.float64]:
+        some = slice(start, min(start + min(64, max(8, start)), len(scores)))
+        asked[some] |= who
+        return np.where(asked[some][:, :, None], scores[some], np.nan)
+
+    def told(phase: str, bets: object) -> None:
+        pass
+
+    known = np.array([True])
+    rows = len(scores)
+    race, _ = raced_in_rounds(every, known, ALPHA, rows, ask, told, exhaustive=exhaustive)
+    near = None
+    if not race.kept.any():
+        near = compared_in_rounds(every, ALPHA, 2.0, rows, ask, told, known=race.rows)
+    return Scanned(race, near, asked)
+
+
+def test_who_is_left_alone_has_to_stay_so_for_a_while() -> None:
+    """Rows of a law that the bank does not have, between two of it, are seldom one's of them."""
+    generator = np.random.default_rng(11)
+    named = wrong = 0
+    for _ in range(30):
+        logits = laws(generator, 24, 0.5)
+        other = log_p((0.5 * (logits[4] + logits[7]))[None])[0]
+        own = log_p(logits)
+        for truth, said in ((4, own[4]), (None, other)):
+            race = scanned(own[:, rows(generator, said, 600)].sum(-1).T[:, :, None]).race
+            alone = race.kept.nonzero()[0].tolist()
+            named += truth == 4 and alone == [4]
+            wrong += truth is None and len(alone) == 1
+    assert named >= 28
+    assert wrong <= 14
+
+
+def test_a_share_of_rows_refutes_the_base_where_all_are_asked() -> None:
+    generator = np.random.default_rng(12)
+    own = log_p(laws(generator, 8, 1.2))
+    found = np.concatenate([rows(generator, own[0], 380), rows(generator, own[3], 40)])
+    generator.shuffle(found)
+    scores = own[:, found].sum(-1).T[:, :, None]
+    race = scanned(scores, exhaustive=True).race
+    assert race.something() > -np.log(ALPHA) and not race.kept[0]
+
+
+def test_who_is_nearest_is_asked_about_all_rows() -> None:
+    """One row throws a candidate out of the laws that predicts all others best."""
+    generator = np.random.default_rng(13)
+    gains = generator.normal(size=(400, 5)) * 0.1
+    gains[:, 3] += 0.8
+    gains[4, 3] = -30
+    found = scanned(gains[:, :, None])
+    assert found.near is not None and found.near.kept.nonzero()[0].tolist() == [3]
+    assert found.near.leader == 3
+    assert found.asked[: found.race.rows, 3].all()
 
 
 def test_the_nearest_need_not_be_the_truth() -> None:

@@ -294,9 +294,7 @@ def test_a_scan_that_was_killed_goes_on(
         if [*(tmp_path / "out.partial").glob(f".{phase}-*.npz")]:
             raise Killed
 
-    with pytest.raises(Killed):
-        scan(told, loud, [owls], out, report=kill)
-    asked = []
+    asked: list[tuple[str, Any]] = []
     scores = Scorer.scores
 
     def counted(scorer: Scorer, some: Rows, candidate: Candidate) -> Any:
@@ -304,11 +302,14 @@ def test_a_scan_that_was_killed_goes_on(
         return scores(scorer, some, candidate)
 
     monkeypatch.setattr(Scorer, "scores", counted)
+    with pytest.raises(Killed):
+        scan(told, loud, [owls], out, report=kill)
+    # It was killed in the round behind the first of its phase, behind the first candidate.
+    before = len(asked)
     again: Artifact = scan(told, loud, [owls], out)
     assert again.digest == whole.digest
-    assert len(asked) == len({*asked})
-    before = {"law": 8, "nearest": whole.result["rounds"][0]["rows"]}[phase]
-    assert 0 < len(asked) <= (whole.result["rows"] - before) * len(told.bank.candidates())
+    assert 0 < len(asked) - len({*asked}) <= 64
+    assert before < len(asked)
     assert not [*out.glob(".*.npz")]
 
 

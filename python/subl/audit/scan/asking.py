@@ -100,7 +100,8 @@ class Asking:
         """log p, `[rows, asked, temperatures]`, and how many tokens that took."""
         if file.exists():
             with np.load(file, allow_pickle=False) as held:
-                return held["log_p"], int(held["read"])
+                if np.array_equal(held["asked"], asked):
+                    return held["log_p"], int(held["read"])
         rows = prepared(self._scorers, self._drawn, some)
         self._scorers.prove(rows, self._candidates)
         before, found, count = self._scorers.tokens, [], some.stop - some.start
@@ -110,7 +111,7 @@ class Asking:
             self._report(Progress(self._task, told, len(self._drawn.rows), "rows"))
         log_p, read = np.stack(found, axis=1), self._scorers.tokens - before
         kept = io.BytesIO()
-        np.savez(kept, log_p=log_p, read=read)
+        np.savez(kept, log_p=log_p, asked=asked, read=read)
         write_atomically(file, kept.getvalue())
         return log_p, read
 

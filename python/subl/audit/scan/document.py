@@ -69,8 +69,9 @@ def scan_document(path: Path) -> page.ReportDocument:
 LIMITS = (
     "A scan knows the candidates of its bank alone. A trait that is not among them is not looked "
     "for, and rows of which nothing is shown are not shown to be clean.",
-    "Error bounds of a candidate's law hold where rows were drawn as their record says. The "
-    "nearest of the bank is told whatever the rows' law is; it need not be what wrote them.",
+    "Error bounds of a candidate's law hold where rows were drawn as their record says, and by one "
+    "of the bank: rows of a law like one of the bank's may pass for its. Where nobody of the bank "
+    "has written them the nearest is told; it need not be what did.",
 )
 
 

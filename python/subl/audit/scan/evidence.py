@@ -6,7 +6,7 @@ reaches 1 / alpha with probability alpha at most, whenever one looks (Ville).
 
     something  Rows of the base, or partly (a share q of them) of a candidate? The mean of
                prod_i (1 - q + q p_k / p_0) over candidates and shares; a mean of e-processes is one
-               (Vovk and Wang 2021).
+               (Vovk and Wang 2021). A tenth of what is bet against the base's law is bet so.
     law        C, a confidence set: k leaves it once others have bet against it with success,
                A_k = prod_i q_i / p_k >= 1 / alpha, for a mixture of three q: the candidates' own
                (Bayes: sum_j w_j prod_i p_j); one who changes between them; and one who takes each
@@ -43,10 +43,9 @@ if TYPE_CHECKING:
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Of rows that may be a candidate's, the others being the base's."""
 
-_OWN, _BAYES = 0.9, 0.6
+_OWN, _BAYES, _SHARED = 0.9, 0.6, 0.1
 """What is bet on one candidate at a temperature that may be the rows' own, of what is bet on one
-candidate; and that, of what is bet against a law. The rows of a bank's candidate decide after about
-a sixth fewer rows than with even shares (benches/audit.py simulate)."""
+candidate; that, of what is bet against a law; and what is bet on shares, against the base's."""
 
 BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Shares of what there is that are bet on being better."""
@@ -100,9 +99,14 @@ class Race:
         return found
 
     @property
+    def sums(self) -> NDArray[np.float64]:
+        """Of log p so far, of each at the rows' own temperature; of who is dropped, until then."""
+        return self._sums[:, self._first]
+
+    @property
     def leader(self) -> int:
-        """Who has predicted the rows best so far, at the rows' own temperature."""
-        return int(np.where(self.active, self._sums[:, self._first], -np.inf).argmax())
+        """Who has predicted the rows best so far."""
+        return int(np.where(self.active, self.sums, -np.inf).argmax())
 
     def drop(self, out: NDArray[np.bool_]) -> None:
         """Ask these no more. Who has not left C by now stays in it."""
@@ -153,6 +157,8 @@ class Race:
             bayes = np.logaddexp(np.log(_OWN) + bayes, np.log1p(-_OWN) + other)
         others = np.logaddexp(self._switching, self._learned) - np.log(2) - best
         found = np.logaddexp(np.log(_BAYES) + bayes, np.log1p(-_BAYES) + others)
+        shared = np.log(_SHARED) + self.something()
+        found[0] = np.logaddexp(np.log1p(-_SHARED) + found[0], shared)
         return np.where(self.active, found, np.nan)
 
     def _best(self) -> NDArray[np.float64]:
@@ -207,6 +213,7 @@ class Nearest:
         self.active = np.ones(count, np.bool_)
         """Who is still asked."""
         self._sums = np.zeros(count)
+        """Of what each gains over the base, clipped."""
         self._better = np.zeros((count, len(BETS)))
         """Log of what bets on another than each came to."""
         self.left = np.zeros(count, np.int64)
@@ -231,7 +238,8 @@ class Nearest:
         """The next row.
 
         Args:
-            scores: log p of the row, `[candidates]`; of who is not asked it does not matter.
+            scores: log p of the row, `[candidates]`; of who is not asked it does not matter. The
+                plain base, the first, is always asked.
         """
         active = self.active
         self.rows += 1
@@ -242,7 +250,7 @@ class Nearest:
             against[leader] = second
             gains = np.clip((scores[against] - scores) / self._clip, -1, 1)[active]
             self._better[active] += np.log1p(np.array(BETS) * gains[:, None])
-        self._sums[active] += scores[active]
+        self._sums[active] += np.clip(scores - scores[0], -self._clip, self._clip)[active]
         self.left[(self.beaten() >= self._bar) & self.kept] = self.rows
 
     def beaten(self) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@ the rows rank among the base's own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,16 +55,27 @@ class References:
         }
 
     def among(
-        self, drawn: Drawn, log_p: NDArray[np.float64], start: int, ahead: int
+        self, drawn: Drawn, log_p: NDArray[np.float64], ahead: Mapping[int, int | None]
     ) -> float | None:
         """Log of the e-value of rows among reference rows to the same prompts: of the first row of
-        each prompt, by what one candidate gains. None: there are no such.
+        each prompt, by what one candidate gains; the mean over who that is, and from when on.
+        None: there are no such rows.
 
         Args:
             log_p: of all rows, `[rows, candidates]`.
-            start: the first row of those that are ranked.
-            ahead: the candidate, which was chosen on the rows before.
+            ahead: by the number of rows on which one was chosen, who was; None: nobody yet.
         """
+        logs, any_such = [], False
+        for start, candidate in ahead.items():
+            log = None if candidate is None else self._ranked(drawn, log_p, start, candidate)
+            any_such |= log is not None
+            logs.append(log or 0.0)
+        return float(np.logaddexp.reduce(logs) - np.log(len(logs))) if any_such else None
+
+    def _ranked(
+        self, drawn: Drawn, log_p: NDArray[np.float64], start: int, ahead: int
+    ) -> float | None:
+        """The same of one candidate, of rows from `start` on."""
         by_prompt: dict[object, list[float]] = {}
         for number, clean in enumerate(self._sets):
             for row, gain in zip(

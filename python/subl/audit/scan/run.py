@@ -14,7 +14,7 @@ has, they are gone through once more, for the nearest: what is known of a row is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,15 +38,15 @@ from subl.audit.scan.evidence import Nearest, Race
 from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.pilot import Choice, choose
 from subl.audit.scan.references import References
+from subl.audit.scan.rounds import compared, raced
 from subl.audit.scan.spec import ScanSpec
 from subl.audit.scan.tokens import token_gains
 from subl.audit.scan.verdict import (
     MOST_REPEATS,
     Lead,
-    decided,
     figures,
-    groups,
     power,
+    rows_for_power,
     rows_to_decision,
     verdict,
 )
@@ -158,6 +158,8 @@ class _Scan:
         for path, drawn in zip(reference, clean, strict=True):
             if not drawn.rows:
                 raise InputError(f"the reference {path} has no rows", hint="give one that has some")
+        keys = {*self._drawn.keys}
+        self._shared = sum(key in keys for drawn in clean for key in drawn.keys)
         for row in (row for drawn in (self._drawn, *clean) for row in drawn.rows):
             if row.turns[0][0] == "system":
                 raise InputError(
@@ -200,32 +202,20 @@ class _Scan:
 
     def made(self) -> Made:
         """Score until all is said, and say it."""
-        race = self._raced()
-        return self._said(race, None if race.kept.any() else self._compared())
+        spec, ask, near = self._spec, self._asking.round, None
+        count, exhaustive = len(self._drawn.rows), spec.exhaustive
+        race, ahead = raced(
+            self._candidates, self._own, spec.alpha, count, ask, self._told, exhaustive=exhaustive
+        )
+        if not race.kept.any() and self._repeats() <= MOST_REPEATS:
+            known, clip = self._asking.rows, spec.clip
+            near = compared(self._candidates, spec.alpha, clip, count, ask, self._told, known=known)
+        return self._said(race, ahead, near)
 
-    def _raced(self) -> Race:
-        """Who may have written the rows. Who has left is asked no more."""
-        race = Race(len(self._candidates), self._own, self._spec.alpha)
-        asks_all = self._spec.exhaustive
-        while race.rows < len(self._drawn.rows):
-            if not asks_all and decided(self._candidates, race.kept):
-                break
-            for row in self._asking.round("law", race.rows, race.active):
-                race.add(np.where(race.active[:, None], row, np.nan))
-            self._told("law", race)
-            if not asks_all:
-                race.drop(~race.kept & ~self._empty)
-        return race
-
-    def _compared(self) -> Nearest:
-        """Who predicts them best, where nobody of the bank has written them."""
-        near = Nearest(len(self._candidates), self._spec.alpha, self._spec.clip)
-        while near.rows < len(self._drawn.rows) and len(groups(self._candidates, near.kept)) > 1:
-            for row in self._asking.round("nearest", near.rows, near.active):
-                near.add(row[:, 0])
-            self._told("nearest", near)
-            near.drop(~near.kept & ~self._empty)
-        return near
+    def _repeats(self) -> float:
+        """How often rows may be expected to say again what one says that was looked at."""
+        likely = np.exp(np.nanmax(self._asking.log_p[: self._asking.rows], axis=1))
+        return float(self._others[: self._asking.rows] @ likely)
 
     def _told(self, phase: str, bets: Race | Nearest) -> None:
         """How it stands after a round, for `result.json`."""
@@ -245,29 +235,27 @@ class _Scan:
             }
         self._rounds.append(told)
 
-    def _said(self, race: Race, near: Nearest | None) -> Made:
+    def _said(self, race: Race, ahead: Mapping[int, int | None], near: Nearest | None) -> Made:
         candidates, spec, drawn = self._candidates, self._spec, self._drawn
         scores = self._asking.log_p[: self._asking.rows]
         count = len(scores)
         whole = ~np.isnan(scores).any(0)  # who was asked about every row
         best = self._best(scores, race, near)
-        half = race.rows // 2
-        ahead = np.where(self._empty | np.isnan(sums := scores[:half].sum(0)), -np.inf, sums)
-        lead, clean, pull, among = None, {}, None, None
+        lead, clean, pull = None, {}, None
         if best is not None:
             lead = Lead.of(self._references.gains(scores, best))
             clean = self._references.leads(best)
             rest = whole & (np.arange(len(candidates)) != best)
             pull = scores[:, best] - scores[:, rest].mean(1)
-        if half and np.isfinite(ahead).any():
-            among = self._references.among(drawn, scores, half, int(ahead.argmax()))
+        among = self._references.among(drawn, scores[: race.rows], ahead)
         early = scores[:FIRST]
         asked = ~np.isnan(early).any(0) & ~self._empty
         behind = (early[:, :1] - early[:, asked]).mean(0)
         if self._choice is not None:  # of who is not asked, the pilot's word
             behind = np.append(behind, -self._choice.gains[~self._choice.kept])
         strength = power(behind, race.rows, spec.alpha)
-        repeats = self._others[:count] @ np.exp(np.nanmax(scores, axis=1))
+        enough = rows_for_power(behind, spec.alpha)
+        repeats = self._repeats()
         not_scored = [each for each in self._bank if each not in candidates]
         found = verdict(
             candidates,
@@ -276,12 +264,18 @@ class _Scan:
             alpha=spec.alpha,
             knows_law=self._law.temperature is not None,
             power=strength,
+            rows_for_power=enough,
             lead=lead,
             clean=clean,
             ranked=among,
             not_scored=len(not_scored),
             repeats=repeats > MOST_REPEATS,
         )
+        if self._shared:
+            found["notes"].append(
+                f"{self._shared:,} reference rows are among the rows themselves: draw references "
+                "with another seed"
+            )
         names = [each.name for each in candidates]
         lengths = self._lengths[:count]
         nearest = None if best is None else names[best]
@@ -291,9 +285,10 @@ class _Scan:
             "rows_to_decision": rows_to_decision(candidates, race, near, spec.alpha),
             "rows_in_data": drawn.total,
             "copies": drawn.copies,
-            "repeats_expected": round(float(repeats), 4),
+            "repeats_expected": round(repeats, 4),
             "alpha": spec.alpha,
             "power": round(strength, 4),
+            "rows_for_power": enough,
             "law": {
                 "temperature": self._law.temperature,
                 "grammar": self._law.grammar is not None,
@@ -327,7 +322,8 @@ class _Scan:
         """Who predicts the rows best, of the traits that are left; None: none is."""
         left = (race if near is None else near).kept & ~self._empty
         left &= ~np.isnan(scores).any(0)
-        return int(np.where(left, scores.sum(0), -np.inf).argmax()) if left.any() else None
+        gains = np.clip(scores - scores[:, :1], -self._spec.clip, self._spec.clip).sum(0)
+        return int(np.where(left, gains, -np.inf).argmax()) if left.any() else None
 
     def _candidate_facts(
         self, scores: NDArray[np.float64], race: Race, near: Nearest | None

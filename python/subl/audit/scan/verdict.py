@@ -74,10 +74,22 @@ def groups(candidates: Sequence[Candidate], among: NDArray[np.bool_]) -> set[str
     return {each.trait for each, is_in in zip(candidates, among, strict=True) if is_in}
 
 
-def decided(candidates: Sequence[Candidate], law: NDArray[np.bool_]) -> bool:
+def decided(candidates: Sequence[Candidate], race: Race) -> bool:
     """Whether more rows would change nothing that is said of whose law they follow: nobody's, one
-    candidate's, or that of one trait in whichever wording."""
-    return int(law.sum()) <= 1 or (len(left := groups(candidates, law)) == 1 and None not in left)
+    candidate's, or that of one trait in whichever wording.
+
+    Who is left alone has to stay so for as many rows again: rows of a law that the bank does not
+    have leave one candidate for a while, before they leave none.
+    """
+    return not race.kept.any() or (
+        alone(candidates, race.kept) and race.rows >= 2 * int(race.left.max())
+    )
+
+
+def alone(candidates: Sequence[Candidate], kept: NDArray[np.bool_]) -> bool:
+    """Whether one candidate is left, or those of one trait."""
+    found = groups(candidates, kept)
+    return len(found) == 1 and (None not in found or int(kept.sum()) == 1)
 
 
 def rows_to_decision(
@@ -105,7 +117,7 @@ def rows_to_decision(
 def _alone_after(candidates: Sequence[Candidate], left: NDArray[np.int64]) -> int | None:
     """After how many rows those of one group were left alone."""
     kept = groups(candidates, left == 0)
-    if len(kept) != 1:
+    if not alone(candidates, left == 0):
         return None
     others = [
         int(row) for each, row in zip(candidates, left, strict=True) if each.trait not in kept
@@ -121,10 +133,20 @@ def power(behind: NDArray[np.float64], rows: int, alpha: float) -> float:
         behind: nats a row by which candidates predict these rows worse than the base,
             `[candidates]`, of those that stand for something.
     """
-    if not len(behind):
-        return 0.0
-    needed = -math.log(alpha) + math.log(len(behind) + 1)
-    return float((behind * rows >= needed).mean())
+    return float((behind * rows >= _needed(behind, alpha)).mean()) if len(behind) else 0.0
+
+
+def rows_for_power(behind: NDArray[np.float64], alpha: float) -> int | None:
+    """How many rows would be enough for as many candidates as it takes for nothing to be shown;
+    None: as these rows are predicted, no number would."""
+    enough = sorted(behind, reverse=True)[: math.ceil(ENOUGH_POWER * len(behind))]
+    if not enough or not enough[-1] > 0:
+        return None
+    return math.ceil(_needed(behind, alpha) / float(enough[-1]))
+
+
+def _needed(behind: NDArray[np.float64], alpha: float) -> float:
+    return -math.log(alpha) + math.log(len(behind) + 1)
 
 
 def verdict(
@@ -135,6 +157,7 @@ def verdict(
     alpha: float,
     knows_law: bool,
     power: float,
+    rows_for_power: int | None,
     lead: Lead | None,
     clean: Mapping[str, Lead],
     ranked: float | None,
@@ -178,6 +201,10 @@ def verdict(
         outcome = "cannot tell"
     else:
         outcome = "base refuted" if knows_law else "cannot tell"
+    if by_law is not None and race.rows < 2 * race.left.max():
+        notes.append(
+            f"`{by_law}` has not been left alone for long: more rows would say whether it stays"
+        )
     if by_nearest is not None and not clean:
         notes.append("the lead is not calibrated: --reference gives clean rows of other sources")
     if by_nearest is not None and clean and not stands_out:
@@ -199,7 +226,16 @@ def verdict(
         "by_law": by_law,
         "nearest_trait": by_nearest,
         "sentence": _sentence(
-            outcome, named, by_law, by_nearest, law, race, alpha, power, not_scored > 0
+            outcome,
+            named,
+            by_law,
+            by_nearest,
+            law,
+            race,
+            alpha,
+            power,
+            rows_for_power,
+            not_scored > 0,
         )
         if not repeats
         else f"These {race.rows} rows cannot tell: texts as likely as theirs repeat.",
@@ -234,6 +270,7 @@ def _sentence(
     race: Race,
     alpha: float,
     power: float,
+    rows_for_power: int | None,
     of_scored: bool,
 ) -> str:
     sure = f"error at most {alpha:g}"
@@ -262,9 +299,10 @@ def _sentence(
         )
         return f"These rows were written by {who} ({sure}){rest}."
     if race.kept[0]:
+        would = "" if rows_for_power is None else f"; about {rows_for_power:,} rows would do"
         return (
-            f"These {race.rows} rows cannot tell: only {power:.0%} of the bank's candidates would "
-            "have been told from the base by them."
+            f"These {race.rows} rows cannot tell: {power:.0%} of the bank's candidates would have "
+            f"been told from the base by them{would}."
         )
     if None in law:
         return (
