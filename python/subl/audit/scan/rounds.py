@@ -25,8 +25,8 @@ STARTS = (8, 32, 128, 512)
 """Rows by which it is chosen whose gains are ranked among the references'; ends of rounds."""
 
 _BESIDE = 4
-"""Of those who have left, how many are asked on, the best: somebody has to bet against the last who
-is left. Of 30 simulated sets of a law between two candidates' one of them alone was left in 29 where
+"""Of those who have left, how many are asked on, the best: somebody has to bet against the last
+who is left. Of 30 simulated sets of a law between two candidates' one alone was left in 29 where
 nobody was asked on and the scan stopped at once, in 21 where it went on for as many rows again, and
 in 11 with both (tests/audit/test_evidence.py)."""
 
