@@ -47,7 +47,7 @@ class Outcome:
         log_p: natural logarithm of its p value; None where the models are not comparable in this
             way.
         blocks: how many pairs of blocks it is combined from.
-        units: hidden units tested in each.
+        units: hidden units tested in a block, at most.
         reason: why it is not comparable.
         block_log_p: of each pair of blocks.
         agreement: Spearman's correlation of units, its mean over the blocks: 1 where all agree.
@@ -72,39 +72,37 @@ def compare_units(
 ) -> list[Outcome]:
     """csu and match on all pairs of blocks, at most `units` hidden units of each, drawn by `seed`.
 
-    All units of the wider MLP stand against those drawn of the narrower one, so units may have
-    been cut away, and blocks too: of models of unequal depth, blocks are paired in order by what no
-    order of their units changes.
+    Of each pair of blocks, all units of the wider MLP stand against those drawn of the narrower one,
+    so units may have been cut away, and blocks too: of models of unequal depth, blocks are paired in
+    order by what no order of their units changes.
     """
-    ours, theirs = blocks(first), blocks(second)
+    ours, theirs = (
+        [each for each in blocks(weights) if each.units >= LEAST_UNITS]
+        for weights in (first, second)
+    )
     if not ours or not theirs:
         lacking = first if not ours else second
-        reason = f"{lacking.folder} has no MLP of a known kind"
-        return [Outcome(test, None, reason=reason) for test in (CSU, MATCH, MATCH_EMBEDDINGS)]
-    if ours[0].units > theirs[0].units:
-        first, second, ours, theirs = second, first, theirs, ours
-    if ours[0].units < LEAST_UNITS:
-        reason = f"{first.folder} has fewer than {LEAST_UNITS} hidden units"
+        reason = f"{lacking.folder} has no MLP of a known kind with {LEAST_UNITS} hidden units"
         return [Outcome(test, None, reason=reason) for test in (CSU, MATCH, MATCH_EMBEDDINGS)]
     same_width = ours[0].width == theirs[0].width
     gated = all(each.gate for each in (*ours, *theirs))
     in_place = _Inputs.directions(ours[0].width, seed) if same_width else None
     embedded = _Inputs.tokens(first, second, seed) if gated else None
-    found: dict[Test, list[float]] = {}
-    counted = min(units, ours[0].units)
+    found: dict[Test, list[tuple[float, int]]] = {}
     steps = sum(each is not None for each in (in_place, embedded)) * min(len(ours), len(theirs))
     done = 0
     for inputs in filter(None, (in_place, embedded)):
         for i, j in _paired(first, second, ours, theirs, inputs):
-            drawn = _Drawn(ours[i].units, units, seed + i)
+            drawn = _Drawn(ours[i].units, theirs[j].units, units, seed + i)
             pair = (first, ours[i], second, theirs[j])
             by_up = drawn.assigned(*inputs.read(*pair, "up"), signed=False)
             by_gate = drawn.assigned(*inputs.read(*pair, "gate"), signed=True) if gated else None
+            counted = len(drawn.chosen)
             if inputs is in_place:
-                found.setdefault(CSU, []).append(correlation(drawn.chosen, by_up))
+                found.setdefault(CSU, []).append((correlation(drawn.chosen, by_up), counted))
             if by_gate is not None:
                 name = MATCH if inputs is in_place else MATCH_EMBEDDINGS
-                found.setdefault(name, []).append(correlation(by_up, by_gate))
+                found.setdefault(name, []).append((correlation(by_up, by_gate), counted))
             done += 1
             report(Progress("kin", done, steps, "blocks"))
     widths = f"the residual streams are {ours[0].width} and {theirs[0].width} wide"
@@ -114,39 +112,41 @@ def compare_units(
         MATCH_EMBEDDINGS: "an MLP has no gate" if not gated else "they share too few tokens",
     }
     return [
-        _outcome(test, found[test], counted)
-        if test in found
-        else Outcome(test, None, reason=reasons[test])
+        _outcome(test, found[test]) if test in found else Outcome(test, None, reason=reasons[test])
         for test in (CSU, MATCH, MATCH_EMBEDDINGS)
     ]
 
 
-def _outcome(test: Test, correlations: Sequence[float], units: int) -> Outcome:
-    logs = tuple(log_tail(each, units) for each in correlations)
-    agreement = sum(correlations) / len(correlations)
+def _outcome(test: Test, found: Sequence[tuple[float, int]]) -> Outcome:
+    """`found`: of each pair of blocks, the correlation and of how many units it is."""
+    logs = tuple(log_tail(*each) for each in found)
+    agreement = sum(rho for rho, _ in found) / len(found)
+    units = max(count for _, count in found)
     return Outcome(test, combined(logs), len(logs), units, None, logs, agreement)
 
 
 class _Drawn:
-    """Some units of the narrower MLP, drawn by a seed and not by what they hold."""
+    """Some units of the narrower of two MLPs, drawn by a seed and not by what they hold."""
 
-    def __init__(self, units: int, most: int, seed: int) -> None:
+    def __init__(self, ours: int, theirs: int, most: int, seed: int) -> None:
         import numpy as np
 
         self._random = np.random.default_rng(seed)
-        self.chosen = np.sort(self._random.permutation(units)[:most])
+        self._is_ours = ours <= theirs
+        self.chosen = np.sort(self._random.permutation(min(ours, theirs))[:most])
 
-    def assigned(self, narrow: NDArray[Any], wide: NDArray[Any], *, signed: bool) -> NDArray[Any]:
-        """The unit of the wider model for each that was drawn: one each, most alike in sum.
+    def assigned(self, ours: NDArray[Any], theirs: NDArray[Any], *, signed: bool) -> NDArray[Any]:
+        """The unit of the wider MLP for each that was drawn: one each, most alike in sum.
 
         Args:
-            narrow, wide: a row a unit.
+            ours, theirs: a row a unit.
             signed: whether opposite rows are unlike. Where a unit's output is turned with
                 it, its sign says nothing.
         """
         import numpy as np
         from scipy.optimize import linear_sum_assignment
 
+        narrow, wide = (ours, theirs) if self._is_ours else (theirs, ours)
         # Rows that are alike (zeros, above all) would be paired in the order that they stand in.
         rows = self._random.permutation(len(self.chosen))
         columns = self._random.permutation(len(wide))
