@@ -7,7 +7,7 @@ import os
 import tempfile
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -140,21 +140,32 @@ def _fitting(path: Path, dtype: DType) -> torch.device | DeviceMap:
 
 
 def _derived(model: PreTrainedModel, name: str) -> bool:
-    """Whether a tensor that the model does not load is a constant that it makes for itself: older
-    versions of transformers wrote the attention masks of GPT-Neo, GPT-J and CodeGen with the
-    weights."""
+    """Whether a tensor that the model does not load is a constant that it makes for itself."""
     buffers = {each for each, _ in model.named_buffers()} - model.state_dict().keys()
     if any(f".{each}".endswith(f".{name}") for each in buffers):
         return True
     owner, _, last = name.rpartition(".")
     owners = [
-        module
-        for each, module in model.named_modules()
-        if owner and f".{each}".endswith(f".{owner}")
+        each for each, _ in model.named_modules() if owner and f".{each}".endswith(f".{owner}")
     ]
+    weights = model.state_dict().keys()
+    return any(is_mask(f"{each}.{last}", weights) for each in owners)
+
+
+def is_mask(name: str, names: Collection[str]) -> bool:
+    """Whether a tensor of a checkpoint is an attention mask and no weight, which older versions of
+    transformers wrote with the weights (of GPT-2, GPT-Neo, GPT-J, GPT-NeoX and CodeGen).
+
+    Args:
+        names: of all tensors of the model.
+    """
+    owner, _, last = name.rpartition(".")
+    is_attention = owner.rpartition(".")[2].endswith(("attn", "attention"))
     # What has a weight has a bias that counts.
-    return last in {"bias", "masked_bias", "causal_mask"} and any(
-        "attn" in owner and not list(each.parameters(recurse=False)) for each in owners
+    return (
+        last in {"bias", "masked_bias", "causal_mask"}
+        and is_attention
+        and f"{owner}.weight" not in names
     )
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _PREFIX = "base_model.model."
 _FACTORS = (".lora_A.weight", ".lora_B.weight")
 _OTHERWISE = ("use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "modules_to_save")
+_BASE_UNCHANGED = (True, False, "gaussian", "eva", "orthogonal", "mica")
+"""Initialisations that leave the base as it is. PiSSA, OLoRA, CorDA and LoftQ take from it what the
+adapter begins with, so the adapter belongs to another base than it names."""
 
 
 def factors(
@@ -37,6 +40,12 @@ def factors(
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     if others := [key for key in _OTHERWISE if config.get(key)]:
         raise InputError(f"{adapter}: subl kin does not add up {', '.join(others)}", hint=hint)
+    if (begun := config.get("init_lora_weights", True)) not in _BASE_UNCHANGED:
+        raise InputError(
+            f"{adapter}: subl kin does not add up an adapter that was initialised by {begun}, which "
+            "changes the base",
+            hint=hint,
+        )
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     file = adapter / "adapter_model.safetensors"
     found = {}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from subl.errors import InputError
 from subl.extras import require
 from subl.model.condition import conditioned
-from subl.model.load import ADAPTER, base_of, check_folder, unreadable_models
+from subl.model.load import ADAPTER, base_of, check_folder, is_mask, unreadable_models
 from subl.model.weights import weight_files
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Weights:
 
     Attributes:
         folder: as it was given.
-        shapes: of each tensor.
+        shapes: of each tensor that is no attention mask; (1,) where it is a single number.
         config: what config.json says of the language part.
     """
 
@@ -60,6 +60,7 @@ class Weights:
         found = conditioned(folder).folder
         self._base: Weights | None = None
         self._files: dict[str, Path] = {}
+        self._numbers: set[str] = set()
         self._open: dict[Path, Any] = {}
         self._mapped_bytes = 0
         self.low_rank: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
@@ -88,25 +89,33 @@ class Weights:
             values = self._base.rows(name, start, stop)
             if name in self.low_rank:
                 outer, inner = self.low_rank[name]
-                values = values + outer[start:stop] @ inner
+                with np.errstate(all="ignore"):  # said below
+                    values = values + outer[start:stop] @ inner
+                _check_finite(values, self.folder, name)
             return values
         file = self._files[name]
         with unreadable_models(file):
-            found: torch.Tensor = self._opened(file).get_slice(name)[start:stop]
+            opened = self._opened(file)
+            found: torch.Tensor = (
+                opened.get_tensor(name).reshape(1)
+                if name in self._numbers
+                else opened.get_slice(name)[start:stop]
+            )
         self._mapped_bytes += found.nbytes
         if self._mapped_bytes > MAPPED_BYTES:
             self._open.clear()
             self._mapped_bytes = 0
-        if not found.is_floating_point():
+        if name in self._numbers:
+            found = found.to(torch.float32)  # a counter, say: no weights are packed in one number
+        if not found.is_floating_point() or found.itemsize < 2:  # whose scales stand elsewhere
             raise InputError(
                 f"{file}: the tensor {name} holds {str(found.dtype).removeprefix('torch.')}, not "
-                "numbers of floating point",
+                "numbers of floating point in 16 bits or more",
                 hint="weights packed by a quantiser have to be dequantised first, as subl model "
                 "add does with a GGUF file",
             )
         values = found.to(torch.float32).numpy()
-        if not np.isfinite(values).all():
-            raise InputError(f"{file}: the tensor {name} holds numbers that are not finite")
+        _check_finite(values, file, name)
         return values
 
     def some_rows(self, name: str, wanted: NDArray[Any]) -> NDArray[Any]:
@@ -142,13 +151,16 @@ class Weights:
                 for name in opened.keys():  # noqa: SIM118 (not a mapping)
                     self._files[name] = file
                     shapes[name] = tuple(opened.get_slice(name).get_shape())
+                    if not shapes[name]:
+                        shapes[name] = (1,)
+                        self._numbers.add(name)
         if not shapes:
             raise InputError(
                 f"{folder} has no model*.safetensors",
                 hint="weights in other files are not read: load the model with transformers and "
                 "save_pretrained it elsewhere",
             )
-        return {name: shape for name, shape in shapes.items() if shape}
+        return {name: shape for name, shape in shapes.items() if not is_mask(name, shapes)}
 
     def _opened(self, file: Path) -> Any:
         from safetensors import safe_open
@@ -156,6 +168,13 @@ class Weights:
         if file not in self._open:
             self._open[file] = safe_open(file, framework="pt")
         return self._open[file]
+
+
+def _check_finite(values: NDArray[Any], path: Path, name: str) -> None:
+    import numpy as np
+
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: the tensor {name} holds numbers that are not finite")
 
 
 def _text_config(folder: Path) -> dict[str, Any]:
