@@ -23,8 +23,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from subl.audit.kin import Channel, Outcome, Verdict, kin, parents, reading
 from subl.audit.kin.nearness import rounded
+from subl.audit.kin.pairs import in_order
 from subl.audit.kin.tails import combined, correlation, log_tail
-from subl.audit.kin.units import in_order
 from subl.audit.kin.verdict import judged
 from subl.errors import InputError
 from subl_cli.main import main

@@ -1,5 +1,5 @@
-"""What a model's files hold is read as the model would be: nothing is left out, or taken for weights
-that it is not."""
+"""What a model's files hold is read as the model would be: nothing is left out, or taken for
+weights that it is not."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def factors(
         raise InputError(f"{adapter}: subl kin does not add up {', '.join(others)}", hint=hint)
     if (begun := config.get("init_lora_weights", True)) not in _BASE_UNCHANGED:
         raise InputError(
-            f"{adapter}: subl kin does not add up an adapter that was initialised by {begun}, which "
-            "changes the base",
+            f"{adapter}: subl kin does not add up an adapter that was initialised by {begun}, "
+            "which changes the base",
             hint=hint,
         )
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

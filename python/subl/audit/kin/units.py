@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from subl.audit.kin.blocks import Block, blocks, gains
+from subl.audit.kin.pairs import paired
 from subl.audit.kin.reading import Weights
 from subl.audit.kin.tails import combined, correlation, log10, log_tail
 from subl.audit.kin.tokens import shared_tokens
@@ -32,7 +33,7 @@ TOKENS = 1024
 """Shared tokens whose embeddings are inputs of `match on embeddings`."""
 
 PROBES = 128
-"""Directions by which blocks of models of unequal depth are told apart."""
+"""Directions by which blocks are told apart."""
 
 LEAST_UNITS = 10
 """Fewer have too few orders for Student's t to be near."""
@@ -50,6 +51,7 @@ class Outcome:
         units: hidden units tested in a block, at most.
         reason: why it is not comparable.
         block_log_p: of each pair of blocks.
+        pairs: the numbers of these blocks, of the first model and of the second.
         agreement: Spearman's correlation of units, its mean over the blocks: 1 where all agree.
     """
 
@@ -60,6 +62,7 @@ class Outcome:
     reason: str | None = None
     block_log_p: tuple[float, ...] = field(default=(), repr=False)
     agreement: float | None = None
+    pairs: tuple[tuple[int, int], ...] = field(default=(), repr=False)
 
     @property
     def log10_p(self) -> float | None:
@@ -72,9 +75,9 @@ def compare_units(
 ) -> list[Outcome]:
     """csu and match on all pairs of blocks, at most `units` hidden units of each, drawn by `seed`.
 
-    Of each pair of blocks, all units of the wider MLP stand against those drawn of the narrower one,
-    so units may have been cut away, and blocks too: of models of unequal depth, blocks are paired in
-    order by what no order of their units changes.
+    Of each pair of blocks, all units of the wider MLP stand against those drawn of the narrower
+    one, so units may have been cut away, and blocks too, or put in another order: they are paired
+    by what no order of their units changes.
     """
     ours, theirs = (
         [each for each in blocks(weights) if each.units >= LEAST_UNITS]
@@ -88,21 +91,23 @@ def compare_units(
     gated = all(each.gate for each in (*ours, *theirs))
     in_place = _Inputs.directions(ours[0].width, seed) if same_width else None
     embedded = _Inputs.tokens(first, second, seed) if gated else None
-    found: dict[Test, list[tuple[float, int]]] = {}
+    found: dict[Test, list[_Pair]] = {}
     steps = sum(each is not None for each in (in_place, embedded)) * min(len(ours), len(theirs))
     done = 0
     for inputs in filter(None, (in_place, embedded)):
-        for i, j in _paired(first, second, ours, theirs, inputs):
+        signatures = inputs.signatures(first, ours, 0), inputs.signatures(second, theirs, 1)
+        for i, j in paired(*signatures):
             drawn = _Drawn(ours[i].units, theirs[j].units, units, seed + i)
             pair = (first, ours[i], second, theirs[j])
             by_up = drawn.assigned(*inputs.read(*pair, "up"), signed=False)
             by_gate = drawn.assigned(*inputs.read(*pair, "gate"), signed=True) if gated else None
-            counted = len(drawn.chosen)
             if inputs is in_place:
-                found.setdefault(CSU, []).append((correlation(drawn.chosen, by_up), counted))
+                rho = correlation(drawn.chosen, by_up)
+                found.setdefault(CSU, []).append(_Pair(i, j, rho, len(drawn.chosen)))
             if by_gate is not None:
                 name = MATCH if inputs is in_place else MATCH_EMBEDDINGS
-                found.setdefault(name, []).append((correlation(by_up, by_gate), counted))
+                rho = correlation(by_up, by_gate)
+                found.setdefault(name, []).append(_Pair(i, j, rho, len(drawn.chosen)))
             done += 1
             report(Progress("kin", done, steps, "blocks"))
     widths = f"the residual streams are {ours[0].width} and {theirs[0].width} wide"
@@ -117,12 +122,26 @@ def compare_units(
     ]
 
 
-def _outcome(test: Test, found: Sequence[tuple[float, int]]) -> Outcome:
-    """`found`: of each pair of blocks, the correlation and of how many units it is."""
-    logs = tuple(log_tail(*each) for each in found)
-    agreement = sum(rho for rho, _ in found) / len(found)
-    units = max(count for _, count in found)
-    return Outcome(test, combined(logs), len(logs), units, None, logs, agreement)
+class _Pair(NamedTuple):
+    """Two blocks: their numbers, and the correlation of so many of their units."""
+
+    first: int
+    second: int
+    rho: float
+    units: int
+
+
+def _outcome(test: Test, found: Sequence[_Pair]) -> Outcome:
+    logs = tuple(log_tail(each.rho, each.units) for each in found)
+    return Outcome(
+        test,
+        combined(logs),
+        len(found),
+        max(each.units for each in found),
+        block_log_p=logs,
+        agreement=sum(each.rho for each in found) / len(found),
+        pairs=tuple((each.first, each.second) for each in found),
+    )
 
 
 class _Drawn:
@@ -193,9 +212,18 @@ class _Inputs:
         )
         return one, other
 
-    def signature(self, weights: Weights, block: Block, which: int) -> NDArray[Any]:
-        """Products of what a block's `up` answers to the probes: no order of its units changes
-        them. Shape (pairs of probes,), of mean 0 and norm 1."""
+    def signatures(self, weights: Weights, blocks: Sequence[Block], which: int) -> NDArray[Any]:
+        """Of each block, products of what `up` answers to different probes: no order of its units
+        changes them. Shape (blocks, pairs of probes), rows of mean 0 and norm 1.
+
+        Args:
+            which: 0 for the first model, 1 for the second.
+        """
+        import numpy as np
+
+        return np.stack([self._signature(weights, block, which) for block in blocks])
+
+    def _signature(self, weights: Weights, block: Block, which: int) -> NDArray[Any]:
         import numpy as np
 
         probes = self._probes[which][:PROBES]
@@ -205,7 +233,7 @@ class _Inputs:
         else:
             answers = block.up.read(weights)[:, probes.argmax(axis=1)].T
         product = answers @ answers.T
-        flat = product[np.triu_indices(len(product))]
+        flat = product[np.triu_indices(len(product), 1)]
         return np.asarray(_unit((flat - flat.mean())[None])[0])
 
     def _described(
@@ -219,49 +247,6 @@ class _Inputs:
         answers = units @ (probes * gains(weights, block)).T
         centred: NDArray[Any] = answers - answers.mean(axis=1, keepdims=True)
         return centred
-
-
-def _paired(
-    first: Weights,
-    second: Weights,
-    ours: Sequence[Block],
-    theirs: Sequence[Block],
-    inputs: _Inputs,
-) -> list[tuple[int, int]]:
-    """Which blocks are compared: each with that of its number, or where there are not equally many
-    those of the shallower model with such in order as are most alike in sum."""
-    import numpy as np
-
-    if len(ours) == len(theirs):
-        return [(number, number) for number in range(len(ours))]
-    rows = np.stack([inputs.signature(first, block, 0) for block in ours])
-    columns = np.stack([inputs.signature(second, block, 1) for block in theirs])
-    likeness = rows @ columns.T
-    if len(ours) <= len(theirs):
-        return list(enumerate(in_order(likeness)))
-    return [(row, column) for column, row in enumerate(in_order(likeness.T))]
-
-
-def in_order(likeness: NDArray[Any]) -> list[int]:
-    """For each row a column, increasing, so that the sum is as large as it can be; there are at
-    least as many columns as rows."""
-    import numpy as np
-
-    rows, columns = likeness.shape
-    best = np.full((rows + 1, columns + 1), -np.inf)
-    best[0] = 0
-    for row in range(rows):
-        for column in range(columns):
-            taken = best[row, column] + likeness[row, column]
-            best[row + 1, column + 1] = max(taken, best[row + 1, column])
-    found: list[int] = []
-    column = columns
-    for row in range(rows, 0, -1):
-        while best[row, column] == best[row, column - 1]:
-            column -= 1
-        column -= 1
-        found.append(column)
-    return found[::-1]
 
 
 def _unit(rows: NDArray[Any]) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from subl.audit.kin.merge import LEAST_WEIGHT, Merge
 from subl.audit.kin.nearness import Nearness
+from subl.audit.kin.pairs import is_in_order
 from subl.audit.kin.tails import log10
 from subl.audit.kin.units import CSU, MATCH, MATCH_EMBEDDINGS, Outcome, Test
 
@@ -103,6 +104,7 @@ class Kinship:
                     "blocks": each.blocks,
                     "units": each.units,
                     "not_comparable": each.reason,
+                    "block_pairs": [list(pair) for pair in each.pairs],
                     "block_log10_p": [log10(log) for log in each.block_log_p],
                 }
                 for each in self.tests
@@ -190,7 +192,7 @@ def _verdict(tests: tuple[Outcome, ...], near: Nearness, log_p: float | None) ->
         return Verdict.UNRELATED
     if not any(_shown(tests, each.test) for each in tests):
         return Verdict.CANNOT_TELL
-    if near.unlike or not _shown(tests, CSU):
+    if near.unlike or not _shown(tests, CSU) or _are_reordered(tests):
         return Verdict.SAME_LINEAGE
     if near.rounded_bits is not None:
         return Verdict.QUANTISED_COPY
@@ -204,6 +206,16 @@ def _shown(tests: tuple[Outcome, ...], name: Test) -> bool:
         return False
     agrees = name == CSU or found.agreement >= LEAST_AGREEMENT
     return agrees and found.log_p < math.log(ALPHA / len(comparable))
+
+
+def _are_reordered(tests: tuple[Outcome, ...]) -> bool:
+    """Whether blocks that are shown to be of one origin stand in another order."""
+    for each in tests:
+        blocks = zip(each.pairs, each.block_log_p, strict=True)
+        related = [pair for pair, log_p in blocks if log_p < math.log(ALPHA)]
+        if _shown(tests, each.test) and not is_in_order(related):
+            return True
+    return False
 
 
 _SENTENCES = {
@@ -232,7 +244,7 @@ def _manner(kinship: Kinship) -> str:
         return ": " + (tests[0].reason or "the models are not comparable")
     if kinship.verdict is not Verdict.SAME_LINEAGE:
         return ""
-    ways = []
+    ways = ["blocks are in another order"] if _are_reordered(tests) else []
     if not _shown(tests, CSU):
         if _shown(tests, MATCH):
             ways.append("hidden units are in another order")
