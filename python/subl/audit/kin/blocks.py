@@ -16,7 +16,7 @@ from subl.audit.kin.reading import Weights
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BLOCK = re.compile(r"(.*\b(?:layers|h|blocks|block)\.)(\d+)\.(.+)")
+BLOCK = re.compile(r"(.*\b(?:layers|h|blocks|block)\.)(\d+)\.(.+)")
 _UP = ("mlp.up_proj", "mlp.gate_up_proj", "mlp.c_fc", "mlp.dense_h_to_4h", "mlp.fc1", "fc1")
 _ONE_PLUS = ("gemma", "gemma2", "gemma3", "gemma3_text")
 """Models that multiply by 1 + gain."""
@@ -40,8 +40,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Block:
-    """The MLP of one block. `gain`: the tensor of the norm before it, where there is one."""
+    """The MLP of one block.
 
+    Attributes:
+        place: what names of the block's tensors begin with.
+        number: in the name.
+        gain: the tensor of the norm before it, where there is one.
+    """
+
+    place: str
+    number: int
     up: Part
     gate: Part | None
     gain: str | None
@@ -54,12 +62,12 @@ def blocks(weights: Weights) -> list[Block]:
     towers, the one with most blocks."""
     towers: dict[str, dict[int, dict[str, str]]] = {}
     for name in weights.shapes:
-        if found := _BLOCK.fullmatch(name):
+        if found := BLOCK.fullmatch(name):
             tower, number, rest = found.groups()
             towers.setdefault(tower, {}).setdefault(int(number), {})[rest] = name
     best: list[Block] = []
-    for numbered in towers.values():
-        read = [_block(weights, numbered[number]) for number in sorted(numbered)]
+    for tower, numbered in towers.items():
+        read = [_block(weights, tower, number, numbered[number]) for number in sorted(numbered)]
         known = [each for each in read if each is not None]
         if len(known) > len(best):
             best = known
@@ -74,7 +82,7 @@ def gains(weights: Weights, block: Block) -> NDArray[Any] | float:
     return weights.rows(block.gain) + plus
 
 
-def _block(weights: Weights, names: dict[str, str]) -> Block | None:
+def _block(weights: Weights, tower: str, number: int, names: dict[str, str]) -> Block | None:
     kind = next((each for each in _UP if f"{each}.weight" in names), None)
     if kind is None:
         return None
@@ -96,4 +104,4 @@ def _block(weights: Weights, names: dict[str, str]) -> Block | None:
     gain = names.get("pre_feedforward_layernorm.weight")
     if gain is None and "post_feedforward_layernorm.weight" not in names:
         gain = names.get("post_attention_layernorm.weight")
-    return Block(up, gate, gain, units, width)
+    return Block(f"{tower}{number}.", number, up, gate, gain, units, width)

@@ -9,7 +9,7 @@ from subl.audit.kin.merge import fitted
 from subl.audit.kin.nearness import nearness
 from subl.audit.kin.reading import Weights
 from subl.audit.kin.units import compare_units
-from subl.audit.kin.verdict import NEAREST_ALPHA, Kinship, Parents, Verdict, judged
+from subl.audit.kin.verdict import NEAREST_ALPHA, Kinship, Parents, Verdict, judged, same_blocks
 from subl.errors import InputError
 from subl.progress import Report, silent
 
@@ -96,7 +96,8 @@ def _compared(
     report: Report,
 ) -> Kinship:
     tests = compare_units(first, second, units, seed, report)
-    return judged(*names, tuple(tests), nearness(first, second, seed, report))
+    near = nearness(first, second, same_blocks(tests), seed, report)
+    return judged(*names, tuple(tests), near)
 
 
 def _verdict(found: Sequence[Kinship], kept: Sequence[Kinship], is_merge: bool) -> Verdict:

@@ -6,9 +6,11 @@ shown.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from subl.audit.kin.blocks import BLOCK, Block
 from subl.audit.kin.reading import HEAD, Weights
 from subl.progress import Progress, Report, silent
 
@@ -36,13 +38,13 @@ class Nearness:
     """Weights beside weights.
 
     Attributes:
-        tensors: compared, of the same name and shape.
+        tensors: compared, of the same name and shape, or of blocks that are of one origin.
         equal: of these, those whose every number is the same.
         unlike: how many tensors have another shape, or are in one of the models alone.
         distance: of sampled rows of matrices, the norm of the difference by that of the first's.
         cosine: of the same rows.
         rounded_bits: where the matrices that differ do as rounding makes them, to how many bits.
-        matrix_distance: of each matrix, by name, squared and absolute.
+        matrix_distance: of each matrix, by the second's name, squared and absolute.
     """
 
     tensors: int
@@ -59,21 +61,29 @@ class Nearness:
         return self.unlike == 0 and self.tensors > 0 and self.equal == self.tensors
 
 
-def nearness(first: Weights, second: Weights, seed: int, report: Report = silent) -> Nearness:
-    """Compare all tensors that two models have by the same name.
+def nearness(
+    first: Weights,
+    second: Weights,
+    same_blocks: Sequence[tuple[Block, Block]],
+    seed: int,
+    report: Report = silent,
+) -> Nearness:
+    """Compare all tensors that two models have by the same name, but those of `same_blocks` with
+    one another, whatever their numbers.
 
     Tensors are read whole as long as no number differs, else `ROWS` rows that `seed` draws.
     """
     import numpy as np
 
-    names = sorted(first.shapes.keys() & second.shapes.keys())
-    same = [name for name in names if first.shapes[name] == second.shapes[name]]
-    pairs = [(name, name) for name in same]
-    apart = {*first.shapes} ^ {*second.shapes}
+    called = _called(first, same_blocks)
+    both = [(name, called[name]) for name in sorted(called) if called[name] in second.shapes]
+    pairs = [(ours, theirs) for ours, theirs in both if first.shapes[ours] == second.shapes[theirs]]
+    apart = [name for name in first.shapes if called.get(name) not in second.shapes]
+    apart += second.shapes.keys() - called.values()
     if HEAD in apart and (tied := _tied_head(first, second)):
         pairs.append(tied)  # one of them writes its tied head, or has untied it
         apart.remove(HEAD)
-    unlike = len(names) - len(same) + sum(not name.endswith("inv_freq") for name in apart)
+    unlike = len(both) - len(pairs) + sum(not name.endswith("inv_freq") for name in apart)
     equal, own, other, product = 0, 0.0, 0.0, 0.0
     distances: dict[str, float] = {}
     bits: list[int | None] = []
@@ -90,7 +100,7 @@ def nearness(first: Weights, second: Weights, seed: int, report: Report = silent
         rows = np.sort(random.permutation(first.shapes[name][0])[:ROWS])
         one, two = first.some_rows(name, rows), second.some_rows(theirs, rows)
         moved = float(((two - one).astype(np.float64) ** 2).sum())
-        distances[name] = moved
+        distances[theirs if theirs not in distances else name] = moved  # both: a tied head
         own += float((one.astype(np.float64) ** 2).sum())
         other += float((two.astype(np.float64) ** 2).sum())
         product += float((one.astype(np.float64) * two).sum())
@@ -151,6 +161,20 @@ def rounded(values: NDArray[Any], other: NDArray[Any]) -> int | None:
     if not 0.15 <= size <= 0.6:
         return None
     return math.ceil(math.log2(float(np.quantile(steps[held], 0.95)) + 1))
+
+
+def _called(first: Weights, same_blocks: Sequence[tuple[Block, Block]]) -> dict[str, str]:
+    """What the second model calls the first's tensors; without those of blocks that it lacks."""
+    places = {ours.place: theirs.place for ours, theirs in same_blocks}
+    called = {}
+    for name in first.shapes:
+        found = BLOCK.fullmatch(name)
+        place = f"{found[1]}{found[2]}." if found else ""
+        if place in places:
+            called[name] = places[place] + name.removeprefix(place)
+        elif place not in places.values():
+            called[name] = name
+    return called
 
 
 def _tied_head(first: Weights, second: Weights) -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IN_ORDER = 0.25
-"""Of a correlation: how much more alike other blocks have to be than those in order, in the mean."""
+"""Of a correlation: by how much others have to be more alike than those in order, in the mean."""
 
 
 def paired(ours: NDArray[Any], theirs: NDArray[Any]) -> list[tuple[int, int]]:

@@ -51,7 +51,7 @@ class Outcome:
         units: hidden units tested in a block, at most.
         reason: why it is not comparable.
         block_log_p: of each pair of blocks.
-        pairs: the numbers of these blocks, of the first model and of the second.
+        pairs: these blocks, of the first model and of the second.
         agreement: Spearman's correlation of units, its mean over the blocks: 1 where all agree.
     """
 
@@ -62,7 +62,7 @@ class Outcome:
     reason: str | None = None
     block_log_p: tuple[float, ...] = field(default=(), repr=False)
     agreement: float | None = None
-    pairs: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+    pairs: tuple[tuple[Block, Block], ...] = field(default=(), repr=False)
 
     @property
     def log10_p(self) -> float | None:
@@ -103,11 +103,11 @@ def compare_units(
             by_gate = drawn.assigned(*inputs.read(*pair, "gate"), signed=True) if gated else None
             if inputs is in_place:
                 rho = correlation(drawn.chosen, by_up)
-                found.setdefault(CSU, []).append(_Pair(i, j, rho, len(drawn.chosen)))
+                found.setdefault(CSU, []).append(_Pair(ours[i], theirs[j], rho, len(drawn.chosen)))
             if by_gate is not None:
                 name = MATCH if inputs is in_place else MATCH_EMBEDDINGS
                 rho = correlation(by_up, by_gate)
-                found.setdefault(name, []).append(_Pair(i, j, rho, len(drawn.chosen)))
+                found.setdefault(name, []).append(_Pair(ours[i], theirs[j], rho, len(drawn.chosen)))
             done += 1
             report(Progress("kin", done, steps, "blocks"))
     widths = f"the residual streams are {ours[0].width} and {theirs[0].width} wide"
@@ -123,10 +123,10 @@ def compare_units(
 
 
 class _Pair(NamedTuple):
-    """Two blocks: their numbers, and the correlation of so many of their units."""
+    """Two blocks, and the correlation of so many of their units."""
 
-    first: int
-    second: int
+    first: Block
+    second: Block
     rho: float
     units: int
 

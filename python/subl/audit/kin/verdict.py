@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from subl.audit.kin.blocks import Block
 from subl.audit.kin.merge import LEAST_WEIGHT, Merge
 from subl.audit.kin.nearness import Nearness
 from subl.audit.kin.pairs import is_in_order
@@ -104,7 +106,7 @@ class Kinship:
                     "blocks": each.blocks,
                     "units": each.units,
                     "not_comparable": each.reason,
-                    "block_pairs": [list(pair) for pair in each.pairs],
+                    "block_pairs": [[one.number, other.number] for one, other in each.pairs],
                     "block_log10_p": [log10(log) for log in each.block_log_p],
                 }
                 for each in self.tests
@@ -176,6 +178,12 @@ class Parents:
         }
 
 
+def same_blocks(tests: Sequence[Outcome]) -> tuple[tuple[Block, Block], ...]:
+    """Blocks of two models that are of one origin, as the first test shows that shows a relation;
+    none where no test does."""
+    return next((each.pairs for each in tests if _shown(tests, each.test)), ())
+
+
 def judged(first: str, second: str, tests: tuple[Outcome, ...], near: Nearness) -> Kinship:
     """The verdict on two models."""
     logs = [each.log_p for each in tests if each.log_p is not None]
@@ -184,7 +192,7 @@ def judged(first: str, second: str, tests: tuple[Outcome, ...], near: Nearness) 
 
 
 def _verdict(tests: tuple[Outcome, ...], near: Nearness, log_p: float | None) -> Verdict:
-    if near.is_exact:
+    if near.is_exact and not _are_reordered(tests):
         return Verdict.EXACT_COPY
     if log_p is None:
         return Verdict.CANNOT_TELL
@@ -199,7 +207,7 @@ def _verdict(tests: tuple[Outcome, ...], near: Nearness, log_p: float | None) ->
     return Verdict.FINE_TUNE if near.distance <= MOST_DISTANCE else Verdict.SAME_LINEAGE
 
 
-def _shown(tests: tuple[Outcome, ...], name: Test) -> bool:
+def _shown(tests: Sequence[Outcome], name: Test) -> bool:
     comparable = {each.test: each for each in tests if each.log_p is not None}
     found = comparable.get(name)
     if found is None or found.log_p is None or found.agreement is None:
@@ -212,7 +220,9 @@ def _are_reordered(tests: tuple[Outcome, ...]) -> bool:
     """Whether blocks that are shown to be of one origin stand in another order."""
     for each in tests:
         blocks = zip(each.pairs, each.block_log_p, strict=True)
-        related = [pair for pair, log_p in blocks if log_p < math.log(ALPHA)]
+        related = [
+            (one.number, other.number) for (one, other), log_p in blocks if log_p < math.log(ALPHA)
+        ]
         if _shown(tests, each.test) and not is_in_order(related):
             return True
     return False
