@@ -78,12 +78,13 @@ def nearness(
     called = _called(first, same_blocks)
     both = [(name, called[name]) for name in sorted(called) if called[name] in second.shapes]
     pairs = [(ours, theirs) for ours, theirs in both if first.shapes[ours] == second.shapes[theirs]]
+    reshaped = len(both) - len(pairs)
     apart = [name for name in first.shapes if called.get(name) not in second.shapes]
     apart += second.shapes.keys() - called.values()
     if HEAD in apart and (tied := _tied_head(first, second)):
         pairs.append(tied)  # one of them writes its tied head, or has untied it
         apart.remove(HEAD)
-    unlike = len(both) - len(pairs) + sum(not name.endswith("inv_freq") for name in apart)
+    unlike = reshaped + sum(not name.endswith("inv_freq") for name in apart)
     equal, own, other, product = 0, 0.0, 0.0, 0.0
     distances: dict[str, float] = {}
     bits: list[int | None] = []
