@@ -217,6 +217,21 @@ def test_a_plain_folder_may_have_links_to_files_and_nothing_hidden(tmp_path: Pat
     assert chain(lineage(made))["model"] == (".hidden is hidden: no digest covers it",)
 
 
+def test_an_index_of_weights_leads_nowhere_else(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    for name in ("one", "copy"):
+        (folder / name).mkdir(parents=True)
+    (folder / "copy" / "data.bin").touch()
+    index = {"weight_map": {"a": "../../weights.safetensors", "b": "b.safetensors"}}
+    (folder / "one/model.safetensors.index.json").write_text(json.dumps(index))
+    made = make_notes(tmp_path / "made", folder).path
+    what = "which is hidden, or no .safetensors file in the folder"
+    said = f"model.safetensors.index.json has the tensor 'a' in '../../weights.safetensors', {what}"
+    assert chain(lineage(made)) == {"made": (), "models": (f"one/{said}",)}
+    with pytest.raises(InputError, match="has the tensor 'a'"):
+        make_notes(tmp_path / "other", folder / "one")
+
+
 def test_the_digest_that_an_artifact_states_is_checked(run: Path) -> None:
     """It is what keys and reuse go by."""
     file = run / "third" / "statement.json"

@@ -356,6 +356,11 @@ def test_what_cannot_be_signed_is_not(folder: Path, key: Path, tmp_path: Path) -
     with pytest.raises(InputError, match="link is a symbolic link"):
         sign_bundle(folder, key, bundle_of(folder))
     (folder / "link").unlink()
+    index = folder / "sub" / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "../../other.safetensors"}}')
+    with pytest.raises(InputError, match=r"sub/model.+json has the tensor 'a' in '../../other"):
+        sign_bundle(folder, key, bundle_of(folder))
+    index.unlink()
     (folder / os.fsdecode(b"caf\xe9")).write_bytes(b"")
     with pytest.raises(InputError, match="is a name that is not UTF-8"):
         sign_bundle(folder, key, bundle_of(folder))

@@ -123,6 +123,12 @@ def reword(artifact: Path, old: str, new: str) -> None:
         (lambda made: (made / ".git").mkdir(), ".git/ is hidden"),
         (lambda made: (made / "link").symlink_to("text.txt"), "link is a symbolic link"),
         (lambda made: (made / "folder").symlink_to("copy"), "folder is a symbolic link"),
+        (
+            lambda made: (made / "config.json").write_text(
+                '{"transformers_weights": "/other.safetensors"}'
+            ),
+            "config.json has the weights in '/other.safetensors'",
+        ),
         (lambda made: reword(made, "slsa.dev/provenance", "example.org"), "of an unknown kind"),
         (
             lambda made: reword(made, '"text.txt"', '"../text.txt"'),

@@ -92,6 +92,12 @@ def link_instead(path: Path) -> None:
     path.symlink_to(moved.name)
 
 
+def index_outside(folder: Path) -> None:
+    folder.mkdir()
+    index = folder / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "../other.safetensors"}}')
+
+
 NOT_SIGNED = f"has no {ENVELOPE}: nobody has signed it"
 LINK = "is a symbolic link: nothing binds what it leads to"
 
@@ -158,6 +164,10 @@ def strip(artifact: Path) -> None:
         (lambda c: (c.kept / ".hidden").write_text(""), "kept .hidden is hidden: no digest"),
         (lambda c: (c.kept / "kept/.seen.json").write_text(""), "kept kept/.seen.json is hidden"),
         (lambda c: (c.base / ".cache").mkdir(), "base .cache/ is hidden: no digest covers what"),
+        (
+            lambda c: index_outside(c.base / "deep"),
+            "base deep/model.safetensors.index.json has the tensor 'a' in '../other.safetensors'",
+        ),
         (
             lambda c: rename_subject(c, c.student, "model.safetensors", "../student/model"),
             "student ../student/model leads out of the artifact",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from subl.artifact import seen
 from subl.artifact.digest import changed, data_digest, directory_digest, file_digests
+from subl.artifact.index import check_index
 from subl.artifact.statement import artifact_digest
 from subl.errors import InputError
 
@@ -17,12 +18,16 @@ def input_digest(path: Path, of: Callable[[Path], str] | None = None) -> str:
 
     An artifact's is taken from its statement (verified by `lineage`, and where everything is
     reread: a chain's keys are computed often).
+
+    Raises:
+        InputError: there is nothing, or a model whose weights are elsewhere; or it cannot be read.
     """
     of = of or seen.Record().digest
     if path.is_file():
         return of(path)
     if not path.exists():
         raise InputError(f"{path} does not exist", hint="check the path")
+    check_index(path)
     stated = artifact_digest(path)
     if stated is None:
         return directory_digest(path, of)

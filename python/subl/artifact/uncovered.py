@@ -1,7 +1,8 @@
 """What lies in a folder that no digest covers, or that is something else than it looks like.
 
 Digests leave hidden files out and folders that a link leads to, and take a link to a file for the
-file. A file that no digest binds must not be in a folder that somebody vouches for.
+file. An index may have a model's weights elsewhere. What no digest binds must not be in a folder
+that somebody vouches for, nor be what is loaded from it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
+
+from subl.artifact.index import led_out
 
 OWN = frozenset({".seen.json"})
 """Hidden files of subl's own in an artifact. They hold sizes, times and digests of files for who
@@ -34,6 +37,8 @@ def uncovered(
 def _strange(
     folder: Path | str, prefix: str, known: Collection[str], links_to_files: bool
 ) -> Iterator[tuple[str, str]]:
+    for name, what in led_out(Path(folder)):
+        yield f"{prefix}{name}", what
     with os.scandir(folder) as entries:
         for entry in entries:
             name = f"{prefix}{entry.name}"

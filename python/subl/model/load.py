@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from subl.artifact import sync
+from subl.artifact.index import check_index
 from subl.errors import InputError, OutputError
 from subl.extras import require
 from subl.model.chat import give_system_prompt
@@ -358,13 +359,14 @@ def _architecture(path: Path) -> str:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse what is no model folder, by the names of its files: nothing is read.
+    """Refuse what is no model folder, or has its weights elsewhere; none of them are read.
 
     Raises:
         InputError: says what there is instead.
     """
     known = ("config.json", f"{ADAPTER}/adapter_config.json", FILE)
     if any((path / name).is_file() for name in known):
+        check_index(path)
         return
     if (path / "adapter_config.json").is_file():
         raise InputError(

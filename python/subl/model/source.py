@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from subl.artifact import Artifact, StageSpec, build
+from subl.artifact.index import check_index
 from subl.errors import DependencyError, InputError
 from subl.model import package
 from subl.progress import Progress, Report, silent
@@ -176,6 +177,7 @@ def _from_hub(name: str, folder: Path) -> dict[str, Any]:
             f"cannot fetch {name} from the hub: {type(error).__name__}",
             hint="check the name and the network, or give a local folder",
         ) from error
+    check_index(Path(snapshot))
     # A hub cache holds links into its blob store; an artifact holds the files themselves.
     for file in sorted(Path(snapshot).rglob("*")):
         if file.is_file():

@@ -7,13 +7,13 @@ proven by what is loaded from it, and that it can be written is found out before
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from subl.artifact.index import check_index, first_read, is_index, weight_map
 from subl.errors import InputError, OutputError
 from subl.model.load import base_folder, load_model, quiet_libraries, unreadable_models
 
@@ -21,20 +21,22 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that transformers loads; others may lie beside them (`consolidated.safetensors`
-    holds the same weights once more)."""
-    if (folder / WHOLE).is_file():
-        return [folder / WHOLE]
-    index = folder / INDEX
-    if not index.is_file():
+    holds the same weights once more).
+
+    Raises:
+        InputError: the index cannot be read, or names what is not in the folder.
+    """
+    check_index(folder)
+    first = first_read(folder)
+    if first is None:
         return sorted(folder.glob("model*.safetensors"))
+    if not is_index(first):
+        return [folder / first]
     with unreadable_models(folder):
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        return sorted(folder / Path(name).name for name in names)
+        return sorted({folder / name for name in weight_map(folder, first).values()})
 
 
 def file_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

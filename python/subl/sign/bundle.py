@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subl.artifact import ENVELOPE, artifact_around, file_digest, read_statement, write_atomically
+from subl.artifact.index import led_out
 from subl.artifact.uncovered import OWN
 from subl.errors import InputError, OutputError
 from subl.sign.contents import is_inside
@@ -299,8 +300,11 @@ def _entries(
 
 def _strange(folder: Path, ignored: Collection[str]) -> Iterator[str]:
     """A sentence for each thing in a folder that cannot be signed."""
+    yield from (f"{name} {what}" for name, what in led_out(folder))
     for entry in sorted(_entries(folder, ignored), key=lambda entry: entry.path):
         name = Path(entry.path).relative_to(folder).as_posix()
+        if entry.is_dir(follow_symlinks=False):
+            yield from (f"{name}/{file} {what}" for file, what in led_out(Path(entry.path)))
         if entry.is_symlink():
             yield f"{name} is a symbolic link: nothing binds what it leads to"
         elif not entry.is_dir() and not entry.is_file():
