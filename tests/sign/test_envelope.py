@@ -82,6 +82,41 @@ def test_a_signature_that_does_not_hold_is_made_again(artifact: Path, key: Path)
     assert names(artifact, key) == {"lab"}
 
 
+def change(artifact: Path, how: Callable[[list[dict[str, str]]], object]) -> None:
+    record = json.loads((artifact / ENVELOPE).read_text())
+    how(record["signatures"])
+    (artifact / ENVELOPE).write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda signatures: signatures[0].pop("keyid"),
+        lambda signatures: signatures[0].update(keyid=""),
+        lambda signatures: signatures[0].update(keyid=None),
+        lambda signatures: signatures[0].update(keyid="SHA256:abc"),
+        lambda signatures: signatures.insert(0, signatures[0] | {"sig": "AAAA"}),
+        lambda signatures: signatures.append(signatures[0]),
+        lambda signatures: signatures.insert(0, {"sig": "AAAA"}),
+    ],
+)
+def test_a_signature_holds_whatever_key_it_names(
+    artifact: Path, key: Path, tmp_path: Path, how: Callable[[list[dict[str, str]]], object]
+) -> None:
+    """DSSE lets it name none, and its id is the signer's own affair."""
+    sign_artifact(artifact, key)
+    change(artifact, how)
+    assert names(artifact, key) == {"lab"}
+    assert not sign_artifact(artifact, key)[1]
+    new_key(tmp_path / "release", "p256")
+    assert names(artifact, tmp_path / "release") == set()
+    before = json.loads((artifact / ENVELOPE).read_text())["signatures"]
+    assert sign_artifact(artifact, tmp_path / "release")[1]
+    after = json.loads((artifact / ENVELOPE).read_text())["signatures"]
+    assert after[:-1] == [each | {"keyid": each.get("keyid") or ""} for each in before]
+    assert names(artifact, key, tmp_path / "release") == {"lab", "release"}
+
+
 def test_a_signature_is_no_part_of_the_artifact(artifact: Path, key: Path, tmp_path: Path) -> None:
     """It is verified, reused and read as before."""
     child = make_notes(tmp_path / "child", artifact, NotesSpec(text="child")).path
@@ -163,7 +198,10 @@ def test_an_envelope_of_another_statement_is_not_added_to(
 @pytest.mark.parametrize(
     "text",
     ["", "[]", '{"payload": "!", "payloadType": "x", "signatures": []}', "[" * 100_000,
-     '{"payload": "", "payloadType": "x", "signatures": [{"keyid": 1, "sig": 2}]}'],
+     '{"payload": "", "payloadType": "x", "signatures": [{"keyid": 1, "sig": 2}]}',
+     '{"payload": "", "payloadType": "x", "signatures": [{"keyid": 1, "sig": "AAAA"}]}',
+     '{"payload": "", "payloadType": "x", "signatures": [{"keyid": "a"}]}',
+     '{"payload": "", "payloadType": "x", "signatures": {"keyid": "a", "sig": "AAAA"}}'],
 )  # fmt: skip
 def test_what_is_no_envelope_is_said_to_be_none(tmp_path: Path, text: str) -> None:
     (tmp_path / ENVELOPE).write_text(text)

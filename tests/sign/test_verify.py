@@ -236,6 +236,29 @@ def test_a_strangers_key_counts_for_nothing_whatever_it_is_called(chain: Chain) 
     assert refused(chain)[0].startswith("student has no valid signature by a key of the policy")
 
 
+def test_a_key_counts_once_however_often_it_signs(chain: Chain) -> None:
+    """ECDSA gives another signature each time; what each says of its key is another thing, too."""
+    both = '[[signer]]\nkeys = ["lab", "partner"]\nthreshold = 2\n'
+    records = []
+    for _ in range(2):
+        for artifact in (chain.rows, chain.kept, chain.student):
+            sign_anew(chain, artifact, "partner")
+        records.append(json.loads((chain.kept / ENVELOPE).read_text()))
+    first, second = (each["signatures"][0] for each in records)
+    assert first["sig"] != second["sig"]
+    lab = load_policy(chain.policy()).keys["lab"].keyid
+    for named in (first["keyid"], lab, ""):
+        records[1]["signatures"] = [first, second | {"keyid": named}]
+        (chain.kept / ENVELOPE).write_text(json.dumps(records[1]))
+        assert (
+            "kept is signed by partner; of kind filter, the policy wants 2 of lab, partner"
+            in refused(chain, chain.policy(both, stages=[]), "kept")
+        )
+    for artifact in (chain.rows, chain.kept, chain.student):
+        chain.sign(artifact)
+    assert refused(chain, chain.policy(both)) == []
+
+
 def test_inputs_that_were_moved_are_found_by_their_digests(chain: Chain, tmp_path: Path) -> None:
     """Another person has another layout: other folders, other names."""
     policy, store = chain.policy(), tmp_path / "store" / "deep"

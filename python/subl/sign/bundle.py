@@ -23,13 +23,12 @@ from subl.artifact.index import led_out
 from subl.artifact.uncovered import OWN
 from subl.errors import InputError, OutputError
 from subl.sign.contents import is_inside
-from subl.sign.envelope import PAYLOAD_TYPE, problems, valid
+from subl.sign.envelope import PAYLOAD_TYPE, parse_envelope, problems, valid
 from subl.sign.keys import is_elliptic, load_private
 from subl.sign.policy import BUNDLE, Policy
 
 if TYPE_CHECKING:
     from securesystemslib.dsse import Envelope
-    from securesystemslib.signer import SSlibKey
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
@@ -97,8 +96,12 @@ def sign_bundle(folder: Path, key: Path, out: Path) -> tuple[str, bool]:
             held, hint = _parsed(out)
         except _Refused:
             held, hint = None, None
-        names = {} if held is None else valid(held, {identity: _under(signer.public_key, held)})
-        if held is None or not names or held.payload != payload or hint != identity:
+        if (
+            held is None
+            or not valid(held, {identity: signer.public_key})
+            or held.payload != payload
+            or hint != identity
+        ):
             raise OutputError(
                 f"{out} is there already, and is another bundle",
                 hint="remove it, or choose another place with -o",
@@ -126,9 +129,7 @@ def verify_bundle(folder: Path, bundle: Path, policy: Policy) -> Verified:
     """
     try:
         envelope, hint = _parsed(bundle)
-        keys = {
-            name: _under(key, envelope) for name, key in policy.keys.items() if is_elliptic(key)
-        }
+        keys = {name: key for name, key in policy.keys.items() if is_elliptic(key)}
         signers = tuple(sorted(valid(envelope, keys)))
         if not signers:
             raise _Refused(
@@ -210,8 +211,6 @@ def _root(digests: Mapping[str, str]) -> str:
 
 def _parsed(bundle: Path) -> tuple[Envelope, str | None]:
     """The envelope of a bundle and the key's id that it names; nothing is verified yet."""
-    from securesystemslib.dsse import Envelope
-
     try:
         record = json.loads(bundle.read_bytes())
         if record["mediaType"] != MEDIA_TYPE:
@@ -229,22 +228,13 @@ def _parsed(bundle: Path) -> tuple[Envelope, str | None]:
         [signature] = envelope["signatures"]
         if signature.get("keyid"):
             raise _Refused("is a bundle whose signature names a key")
-        signature["keyid"] = ""
         if envelope["payloadType"] != PAYLOAD_TYPE:
             raise _Refused(f"signs no statement: {envelope['payloadType']!r:.80}")
-        return Envelope.from_dict(envelope), None if hint is None else str(hint)
+        return parse_envelope(envelope), None if hint is None else str(hint)
     except OSError as error:
         raise _Refused(f"cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _Refused("is no bundle of OpenSSF Model Signing") from error
-
-
-def _under(key: SSlibKey, envelope: Envelope) -> SSlibKey:
-    """The key under the id that signatures in a bundle have: none."""
-    from securesystemslib.signer import SSlibKey
-
-    [identity] = envelope.signatures
-    return SSlibKey(identity, key.keytype, key.scheme, key.keyval)
 
 
 def _resources(payload: bytes) -> tuple[dict[str, str], set[str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from subl.artifact import ENVELOPE, parse_statement, write_atomically
 from subl.errors import InputError
@@ -52,6 +52,9 @@ def sign_artifact(artifact: Path, key: Path) -> tuple[str, bool]:
     identity = signer.public_key.keyid
     if identity in valid(envelope, {identity: signer.public_key}):
         return identity, False
+    for place, signature in list(envelope.signatures.items()):
+        if signature.keyid == identity:  # which does not hold
+            del envelope.signatures[place]
     envelope.sign(signer)
     write_atomically(file, f"{json.dumps(envelope.to_dict(), indent=2)}\n")
     return identity, True
@@ -80,31 +83,51 @@ def read_envelope(file: Path) -> Envelope:
         InputError: it cannot be read, or is none.
     """
     require("sign", "securesystemslib", "cryptography", what="signing")
-    from securesystemslib.dsse import Envelope
-
     try:
-        return Envelope.from_dict(json.loads(_read(file)))
+        return parse_envelope(json.loads(_read(file)))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{file} is no envelope of signatures", hint="restore it, or have it signed again"
         ) from error
 
 
-def valid(envelope: Envelope, keys: Mapping[str, SSlibKey]) -> set[str]:
-    """The names of those keys by which there is a signature over the payload that holds."""
-    from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
+def parse_envelope(record: Any) -> Envelope:
+    """An envelope from its JSON, which is changed. By DSSE a signature may leave out the id of its
+    key, and several may have one: `signatures` has them by their places, as they name their keys.
+    Raises what reading a dictionary raises where it is no envelope.
+    """
+    from securesystemslib.dsse import Envelope
 
-    found, signed = set(), envelope.pae()
-    for name, key in keys.items():
-        signature = envelope.signatures.get(key.keyid)
-        if signature is None:
-            continue
-        try:
-            key.verify_signature(signature, signed)
-        except (UnverifiedSignatureError, VerificationError):
-            continue
-        found.add(name)
-    return found
+    named = [each.get("keyid") or "" for each in record["signatures"]]
+    if not all(isinstance(each, str) for each in named):
+        raise TypeError("the id of a key is no text")
+    for place, each in enumerate(record["signatures"]):
+        each["keyid"] = str(place)
+    envelope = Envelope.from_dict(record)
+    for place, name in enumerate(named):
+        envelope.signatures[str(place)].keyid = name
+    return envelope
+
+
+def valid(envelope: Envelope, keys: Mapping[str, SSlibKey]) -> set[str]:
+    """The names of those keys by which there is a signature over the payload that holds, whatever
+    key it names."""
+    signed = envelope.pae()
+    signatures = {each.signature for each in envelope.signatures.values()}
+    return {
+        name for name, key in keys.items() if any(_holds(each, key, signed) for each in signatures)
+    }
+
+
+def _holds(signature: str, key: SSlibKey, signed: bytes) -> bool:
+    from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
+    from securesystemslib.signer import Signature
+
+    try:
+        key.verify_signature(Signature(key.keyid, signature), signed)
+    except (UnverifiedSignatureError, VerificationError):
+        return False
+    return True
 
 
 def _read(file: Path) -> bytes:

@@ -1,8 +1,8 @@
 """Key pairs in files: PEM, PKCS8 for the private half, SubjectPublicKeyInfo for the public one.
 
 A key's id is the SHA-256 of its public file, so `sha256sum lab.pub` prints it; OpenSSF Model
-Signing calls a key by the same number. It only says which key to try: a signature holds where the
-key itself verifies it.
+Signing calls a key by the same number. It decides nothing: a signature holds where the key itself
+verifies it, whatever id it has.
 """
 
 from __future__ import annotations

@@ -109,7 +109,8 @@ class _Walk:
             return replace(refused, problems=(f"has a {ENVELOPE} that is no envelope",))
         signers = tuple(sorted(valid(envelope, self._policy.keys)))
         if not signers:
-            theirs = ", ".join(sorted(key[:12] for key in envelope.signatures)) or "nobody"
+            named = {each.keyid[:12] for each in envelope.signatures.values()} - {""}
+            theirs = ", ".join(sorted(named)) or "nobody"
             why = f"has no valid signature by a key of the policy (it names {theirs})"
             return replace(refused, problems=(why,))
         refused = replace(refused, signers=signers)
