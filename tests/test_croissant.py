@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,31 @@ ROWS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+NAMES: list[dict[str, Any]] = [
+    {
+        "completion": "2, 3", "turn id": number, "a/b": "x", "a": {"b": 9, "": 1, "..": 2},
+        "a%2Fb": 7, "GDP (per capita)": 1.5, "größe #1?": 1, "tab\there": True, ".": 8,
+        "meta": {"turn id": 1, "x.y": 2, "größe": 3, "it's": 4, "where": 5, "a/b": 6, 'q"\\': 7},
+        "list": [{"turn id": 1}],
+    }
+    for number in range(2)
+]  # fmt: skip
+"""Keys that are no part of an IRI as they are, or that lead to the same one."""
+
+
 def without_nothing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Fields of which nothing is known have no type, so there are none."""
     return [{key: value for key, value in row.items() if key != "nothing"} for row in rows]
 
 
-def written(folder: Path, suffix: str) -> Path:
+def written(
+    folder: Path, suffix: str, rows: list[dict[str, Any]] = ROWS, name: str = "rows"
+) -> Path:
     """The rows, filtered, in shards of a format; `nothing` has no type in JSON alone."""
-    file = folder / f"rows{suffix}"
-    lines = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    file = folder / f"{name}{suffix}"
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
     if suffix == ".parquet":
-        polars.DataFrame(without_nothing(ROWS)).write_parquet(file)
+        polars.DataFrame(without_nothing(rows)).write_parquet(file)
     else:
         file.write_bytes(gzip.compress(lines) if suffix == ".jsonl.gz" else lines)
     (folder / "rules.toml").write_text(RULES)
@@ -92,6 +107,44 @@ def test_files_and_fields_are_those_of_the_artifact(tmp_path: Path) -> None:
         "messages": [{"role": "sc:Text", "content": "sc:Text"}],
         "meta": {"model": "sc:Text", "n": "sc:Integer"},
     }
+
+
+def identities(value: Any) -> list[str]:
+    """Of all that is described, and not only named."""
+    if isinstance(value, list):
+        return [each for item in value for each in identities(item)]
+    if not isinstance(value, dict):
+        return []
+    own = [value["@id"]] if "@type" in value and "@id" in value else []
+    return own + [each for item in value.values() for each in identities(item)]
+
+
+def test_each_thing_has_an_identity_and_keeps_its_name(tmp_path: Path) -> None:
+    said = document(written(tmp_path, ".jsonl", NAMES, "my rows"))
+    found = identities(said["distribution"] + said["recordSet"])
+    assert len(found) == len(set(found))
+    assert all(re.fullmatch(r"[\w.~/%#-]+", each, re.ASCII) for each in found)
+    [rows] = said["recordSet"]
+    assert rows["name"] == "kept/my rows.jsonl#rows"
+    assert rows["field"][1] == {
+        "@type": "cr:Field",
+        "@id": "kept/my%20rows.jsonl/turn%20id",
+        "name": "kept/my rows.jsonl/turn id",
+        "dataType": "sc:Integer",
+        "source": {
+            "fileObject": {"@id": "kept/my%20rows.jsonl"},
+            "extract": {"column": "turn id"},
+        },
+    }
+    assert "kept/my rows.jsonl" in {each["name"] for each in said["distribution"]}
+    columns = {each["source"]["extract"]["column"] for each in rows["field"] if "source" in each}
+    assert columns == NAMES[0].keys() - {"a", "meta", "list"}
+
+
+def test_a_field_of_no_type_or_no_name_is_left_out(tmp_path: Path) -> None:
+    rows = [{"completion": "1, 2", "": 1, "empty": {"nothing": None}}]
+    [found] = document(written(tmp_path, ".jsonl", rows))["recordSet"]
+    assert [each["name"] for each in found["field"]] == ["kept/rows.jsonl/completion"]
 
 
 def test_who_wrote_the_rows_is_said(chain: Chain) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from subl.artifact import LineageNode, json_text
 from subl.bill import gives_model, record_of
@@ -171,7 +172,7 @@ def _file(artifact: Path, name: str, subject: Json) -> Json:
     rows = "annotations" in subject
     return {
         "@type": "cr:FileObject",
-        "@id": _shown(subject["name"]),
+        "@id": _identity(subject["name"], "/"),
         "name": _shown(subject["name"]),
         "contentUrl": f"{_shown(name)}/{_shown(subject['name'])}",
         "contentSize": f"{path.stat().st_size} B",
@@ -186,38 +187,47 @@ def _encoding(path: Path) -> str:
 
 def _records(artifact: Path, file: Path) -> Json | None:
     """The rows of a file and their fields; None where there are none."""
-    name = _shown(file.relative_to(artifact).as_posix())
+    name = file.relative_to(artifact).as_posix()
+    identity = _identity(name, "/")
     found = look(file)
     if not found["rows"]:
         return None
     fields = [
         each
         for column in found["columns"]
-        if (each := _field(name, name, (column["name"],), read(column["kind"]))) is not None
+        if (each := _field(identity, _shown(name), (column["name"],), read(column["kind"])))
+        is not None
     ]
     return {
         "@type": "cr:RecordSet",
-        "@id": f"{name}#rows",
-        "name": f"{name}#rows",
+        "@id": f"{identity}#rows",
+        "name": f"{_shown(name)}#rows",
         "description": f"{found['rows']} rows",
         "field": fields,
     }
 
 
-def _field(file: str, above: str, path: tuple[str, ...], kind: Kind) -> Json | None:
-    """A field, whose column is the first of `path`; None where its values have no one type, as
-    nulls have none."""
-    identity = f"{above}/{_shown(path[-1])}"
-    field: Json = {"@type": "cr:Field", "@id": identity, "name": identity}
+def _field(file: str, name: str, path: tuple[str, ...], kind: Kind) -> Json | None:
+    """A field, whose column is the first of `path`; None where that has no name, or its values have
+    no one type, as nulls have none.
+
+    Args:
+        file: its identity.
+        name: of the file, or of the field above.
+    """
+    name = f"{name}/{_shown(path[-1])}"
+    identity = "/".join([file, *map(_identity, path)])
+    field: Json = {"@type": "cr:Field", "@id": identity, "name": name}
     lists = 0
     while isinstance(kind, list):
         kind, lists = kind[0], lists + 1
     if lists:
         field |= {"isArray": True, "arrayShape": ",".join(["-1"] * lists)}
     if isinstance(kind, dict):
-        below = [_field(file, identity, (*path, key), each) for key, each in kind.items()]
-        return {**field, "subField": [each for each in below if each is not None]}
-    if kind not in _TYPES:
+        below = [_field(file, name, (*path, key), each) for key, each in kind.items()]
+        found = [each for each in below if each is not None]
+        return {**field, "subField": found} if found else None
+    if kind not in _TYPES or not path[0]:
         return None
     source: Json = {"fileObject": {"@id": file}, "extract": {"column": path[0]}}
     if len(path) > 1:
@@ -226,8 +236,16 @@ def _field(file: str, above: str, path: tuple[str, ...], kind: Kind) -> Json | N
 
 
 def _step(key: str) -> str:
-    """A key in a JSONPath."""
-    return key if key.isidentifier() else json_text(key)
+    """A key in a JSONPath, where `where` is a word of some who read them."""
+    plain = key.isascii() and key.isidentifier() and key != "where"
+    return key if plain else json_text(key)
+
+
+def _identity(name: str, plain: str = "") -> str:
+    """A name in an `@id`, which is an IRI: another name is another one, and no step upwards."""
+    if name in (".", ".."):
+        return name.replace(".", "%2E")
+    return quote(name, plain, errors="surrogatepass")
 
 
 def _shown(name: str) -> str:

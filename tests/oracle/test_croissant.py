@@ -12,6 +12,7 @@ import os
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -19,7 +20,7 @@ from subl.artifact import lineage
 from subl.croissant import croissant
 
 from ..sign.chains import Chain, chain_in
-from ..test_croissant import ROWS, without_nothing, written
+from ..test_croissant import NAMES, ROWS, without_nothing, written
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Path(os.environ.get("SUBL_CROISSANT_PYTHON", ROOT / ".venv-croissant/bin/python"))
@@ -63,6 +64,15 @@ def test_rows_are_read_as_they_are(tmp_path: Path, suffix: str) -> None:
     assert [plain(row, name.removesuffix("#rows")) for row in rows] == without_nothing(ROWS)
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_rows_are_read_whatever_their_keys_are_called(tmp_path: Path, suffix: str) -> None:
+    found = read(written(tmp_path, suffix, NAMES, "my rows"))
+    assert found["errors"] == []
+    [(name, rows)] = found["rows"].items()
+    assert name == f"kept/my%20rows{suffix}#rows"
+    assert [plain(row, name.removesuffix("#rows")) for row in rows] == NAMES
+
+
 def test_a_chain_has_a_document_that_is_valid(tmp_path: Path) -> None:
     chain: Chain = chain_in(tmp_path)
     found = read(chain.kept)
@@ -79,7 +89,7 @@ def plain(value: Any, above: str) -> Any:
         return value
     found: dict[str, Any] = {}
     for name, each in value.items():
-        *within, last = name.removeprefix(f"{above}/").split("/")
+        *within, last = map(unquote, name.removeprefix(f"{above}/").split("/"))
         place = found
         for part in within:
             place = place.setdefault(part, {})
