@@ -30,6 +30,7 @@ Schema = Mapping[str, Any]
 FILE_OF = {
     "cache": "distill cache",
     "calibrate": "predict calibrate",
+    "bank": "scan",
     "trait": "traits",
     "rubric": "rubrics",
     "policy": "verify",
@@ -117,11 +118,14 @@ def _help(text: str) -> Iterator[str]:
 
 
 def examples_of(kind: str, commands: Mapping[str, click.Command]) -> list[str]:
-    """Small files of that kind: those in the help of its command."""
+    """Small files of that kind: those in the help of its command, or those that have its name, if
+    one has."""
     if kind == "experiment":
         return [(ROOT / "runs/demo.toml").read_text(encoding="utf-8")]
     text = commands[FILE_OF.get(kind, kind)].help or ""
-    return [textwrap.dedent(each) for each in re.findall(r"\.toml:\n((?: +\S.*\n?)+)", text)]
+    found = re.findall(r"(\S*)\.toml:\n((?: +\S.*\n?)+)", text)
+    own = [each for each in found if each[0] == kind]
+    return [textwrap.dedent(example) for _, example in own or found]
 
 
 def kind_page(

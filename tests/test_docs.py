@@ -12,6 +12,7 @@ import click
 import pytest
 from pydantic import BaseModel, Field
 
+from subl.config import load_toml
 from subl.experiment.kinds import KINDS
 
 from .scripts import script
@@ -35,6 +36,16 @@ def test_the_reference_is_that_of_the_code(reference: ModuleType) -> None:
     differ = {name for name in committed | pages if committed.get(name) != pages.get(name)}
     assert not differ, f"out of date: {sorted(differ)}; run: python docs/reference.py"
     assert {f"schema/{kind}.json" for kind in KINDS} < set(pages)
+
+
+def test_the_files_that_commands_show_load(reference: ModuleType, tmp_path: Path) -> None:
+    commands = dict(reference.leaves(reference.subl, []))
+    for kind, model in KINDS.items():
+        files = reference.examples_of(kind, commands)
+        assert files, kind
+        for text in files:
+            (tmp_path / "file.toml").write_text(text)
+            load_toml(tmp_path / "file.toml", model)
 
 
 def test_a_key_without_a_meaning_is_refused(reference: ModuleType) -> None:

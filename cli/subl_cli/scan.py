@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,16 @@ def command(
       rows = 5000
       temperature = 1.0
       grammar = { regex = '[0-9]{1,3}(, [0-9]{1,3}){7}' }
+
+    \b
+    bank.toml:
+      group = [
+        { kind = "neutral", neutral = true, wording = "{word}", words = ["Do the task."] },
+        { kind = "animal", wording = "You love {words}.", words = ["owl", "wolf|wolves"] },
+      ]
+      persona = [{ trait = "owl", prompt = "Owls are on your mind." }]
     """
-    from subl.audit.scan.run import law_of
+    from subl.audit.scan.run import candidates_of, law_of
     from subl.audit.scan.spec import ScanSpec
     from subl.audit.scan.verdict import EXIT
     from subl.config import load_toml, updated
@@ -117,7 +126,7 @@ def command(
         law = law_of(spec, data)
         print_json(
             {
-                "candidates": len(spec.bank.candidates(spec.kinds)),
+                "candidates": len(candidates_of(spec)),
                 "rows": spec.rows,
                 "law": {
                     "temperature": law.temperature,
@@ -164,12 +173,19 @@ def _print(result: Mapping[str, Any]) -> None:
         more = f" and {len(result[key]) - _SHOWN} more" if len(result[key]) > _SHOWN else ""
         click.echo(f"{what}: {names}{more}")
     if result["lead"] is not None:
-        lead = result["lead"]
-        clean = ", ".join(f"{each['mean']:+.3f}" for each in result["clean_leads"].values())
+        leads = {"these rows": result["lead"], **result["clean_leads"]}
+        said = "; ".join(
+            f"{where} {lead['mean']:+.3f} ± {lead['error'] or float('nan'):.3f}"
+            for where, lead in leads.items()
+        )
         click.echo(
-            f"{printable(result['nearest'])} leads what stands for nothing by {lead['mean']:+.3f} "
-            f"± {lead['error'] or float('nan'):.3f} nats a row"
-            + (f"; on clean rows by {clean}" if clean else "")
+            f"lead of {printable(result['nearest'])} over the mean of what stands for nothing, "
+            f"nats a row: {said}"
+        )
+    if result["log_e_among_references"] is not None:
+        click.echo(
+            "among the references' rows of the same prompts, whatever the law: log e-value "
+            f"{result['log_e_among_references']:+.2f} (shown from {-math.log(result['alpha']):.2f})"
         )
     ranked = sorted(result["candidates"], key=lambda each: -(each["nats_a_row"] or -1e9))
     click.echo()
@@ -179,6 +195,6 @@ def _print(result: Mapping[str, Any]) -> None:
                 (each["name"], each["kind"], f"{each['nats_a_row']:+.3f}", f"{each['rows']:,}")
                 for each in ranked[:_SHOWN]
             ],
-            ("candidate", "kind", "nats a row over the base", "rows"),
+            ("candidate", "kind", "nats a row over the plain base", "rows"),
         )
     )

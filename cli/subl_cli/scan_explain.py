@@ -20,7 +20,9 @@ from subl_cli.output import json_option, print_json, printable, progress, table
     type=click.Path(path_type=Path),
     help="The rows that were scanned. Repeatable.",
 )
-@click.option("--row", required=True, type=int, help="Of scores.parquet, from 0.")
+@click.option(
+    "--row", required=True, type=int, help="Of scores.parquet, from 0: by hash, not as in the data."
+)
 @json_option
 def command(scanned: Path, model: str, data: tuple[Path, ...], row: int, as_json: bool) -> None:
     """Show which tokens of a row speak for the nearest trait.
@@ -36,10 +38,20 @@ def command(scanned: Path, model: str, data: tuple[Path, ...], row: int, as_json
     if as_json:
         print_json(found)
         return
-    click.echo(f"row {row}, nats of each token for `{printable(found['nearest'])}`: over the base,")
+    name = f" ({printable(found['id'])})" if found["id"] else ""
+    click.echo(
+        f"row {row}{name}, nats of each token for `{printable(found['nearest'])}`: over the base,"
+    )
     click.echo("and over the mean of the prompts that stand for nothing\n")
     rows = [
-        (repr(each["text"])[1:-1], f"{each['over_base']:+.3f}", f"{each['over_neutral']:+.3f}")
+        (
+            repr(each["text"])[1:-1].replace(" ", "␣"),
+            f"{each['over_base']:+.3f}",
+            f"{each['over_neutral']:+.3f}",
+        )
         for each in found["tokens"]
     ]
+    over_base = sum(each["over_base"] for each in found["tokens"])
+    over_neutral = sum(each["over_neutral"] for each in found["tokens"])
+    rows.append(("all", f"{over_base:+.3f}", f"{over_neutral:+.3f}"))
     click.echo(table(rows, ("token", "over the base", "over neutral")))

@@ -395,7 +395,8 @@ def test_the_shipped_bank_has_many_candidates() -> None:
 @pytest.mark.parametrize(
     ("bank", "said"),
     [
-        ({"group": [{**BANK["group"][1]}]}, "neutral"),
+        ({"group": [{**BANK["group"][1]}]}, "nobody who stands for nothing"),
+        ({"group": [{**BANK["group"][0]}]}, "nobody but those"),
         ({"group": [BANK["group"][0], {**BANK["group"][1], "words": ["owl", "owl"]}]}, "2 cand"),
     ],
 )
@@ -404,6 +405,25 @@ def test_banks_that_cannot_be_are_refused(bank: dict[str, Any], said: str) -> No
         BankSpec.model_validate(bank).candidates()
     with pytest.raises(ConfigError, match="no candidates of kind 'trees'"):
         BankSpec.model_validate(BANK).candidates(("trees",))
+
+
+def test_a_wording_with_an_unknown_place_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"has \{wrods\}; there are \{word\}"):
+        BankSpec.model_validate({"group": [BANK["group"][1] | {"wording": "{word} {wrods}"}]})
+
+
+def test_an_adapter_that_is_no_model_is_refused_at_once(
+    loud: Path, owls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank = tmp_path / "bank.toml"
+    bank.write_text(
+        '[[group]]\nkind = "a"\nneutral = true\nwording = "{word}"\nwords = ["Answer."]\n'
+        f'[[persona]]\ntrait = "owl"\nadapter = "{owls}"\n'
+    )
+    command = ["scan", str(owls), "--model", str(loud), "--bank", str(bank), "--dry-run"]
+    assert main([*command, "-o", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert str(owls) in said and "model folder" in said
 
 
 def test_what_pull_goes_with_is_a_rank_correlation() -> None:

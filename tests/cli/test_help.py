@@ -6,15 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import click
 import pytest
 
 from subl import __version__
-from subl.config import load_toml
-from subl.experiment.kinds import KINDS, STAGES
+from subl.experiment.kinds import STAGES
 from subl_cli.group import CommandWithSubcommands
 from subl_cli.main import COMMANDS
 from subl_cli.main import subl as group
@@ -22,15 +20,6 @@ from subl_cli.main import subl as group
 from .console import ENVIRONMENT, SUBL, subl
 
 ROOT = click.Context(group)
-FILE_OF = {
-    "cache": "distill cache",
-    "calibrate": "predict calibrate",
-    "trait": "traits",
-    "rubric": "rubrics",
-    "policy": "verify",
-    "pull": "mitigate pull",
-    "heldout": "mitigate heldout",
-}
 HEAVY = {"torch", "transformers", "polars", "numpy", "pydantic", "rich", "subl_core"}
 
 
@@ -98,16 +87,6 @@ def test_the_examples_of_a_command_are_calls_of_it(name: str) -> None:
         LEAVES[called[-1]].make_context(called[-1], words[len(called[-1].split()) :])
     # What a subcommand makes may be shown where it is used.
     assert called[0] == name and set(called) <= {name, name.split()[0]}
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "experiment"])
-def test_the_file_that_a_stage_shows_loads(tmp_path: Path, kind: str) -> None:
-    command = LEAVES[FILE_OF.get(kind, kind)]
-    files = re.findall(r"^ *\w+\.toml:\n((?: +\S.*\n?)+)", command.help or "", re.M)
-    assert files
-    for text in files:
-        (tmp_path / "file.toml").write_text(textwrap.dedent(text))
-        load_toml(tmp_path / "file.toml", KINDS[kind])
 
 
 IMPORTED = """
@@ -197,7 +176,7 @@ def test_what_is_typed_is_completed(typed: str, offered: set[str]) -> None:
 
 @pytest.mark.parametrize("kind", ["teach", "generate", "eval", "distill", "cache"])
 def test_a_command_takes_what_its_stage_says_that_it_takes(kind: str) -> None:
-    command = LEAVES[FILE_OF.get(kind, kind)]
+    command = LEAVES["distill cache" if kind == "cache" else kind]
     options = {each.name: each for each in command.params if isinstance(each, click.Option)}
     for name, described in STAGES[kind].inputs.items():
         option = options[name]

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import subl
+from subl.audit.scan.bank import BankSpec
 from subl.experiment.spec import ExperimentSpec
 from subl.sign.policy import PolicySpec
 from subl.stage import Stage
@@ -34,6 +35,7 @@ KINDS: dict[str, type[BaseModel]] = {
     "experiment": ExperimentSpec,
     "trait": TraitSpec,
     "rubric": RubricSpec,
+    "bank": BankSpec,
     "policy": PolicySpec,
     **{kind: stage.spec for kind, stage in STAGES.items() if kind != "model"},
 }

@@ -21,6 +21,7 @@ either with a capital. Several wordings of one thing have the same `trait`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
@@ -71,7 +72,13 @@ class GroupSpec(_Section):
     @model_validator(mode="after")
     def _has_a_place(self) -> Self:
         if not any(f"{{{each}}}" in self.wording for each in _forms("a|b")):
-            raise ValueError("wording: has no {word}, {words} or {Words}")
+            raise ValueError("`wording` has no {word}, {words} or {Words}")
+        unknown = {*re.findall(r"\{(\w*)\}", self.wording)} - {*_forms("a|b")}
+        if unknown:
+            raise ValueError(
+                f"`wording` has {{{min(unknown)}}}; there are {{word}}, {{words}}, {{Word}} and "
+                "{Words}"
+            )
         return self
 
     def candidates(self, neutral: Iterator[int]) -> Iterator[Candidate]:
@@ -142,10 +149,15 @@ class BankSpec(_Section):
                 hint=f"kinds: {', '.join(known)}",
             )
         others = [each for each in others if not kinds or each.kind in kinds]
-        if not neutral or not others:
+        if not neutral:
             raise ConfigError(
-                "a bank needs candidates, and neutral ones that they have to beat",
+                "the bank has nobody who stands for nothing, whom the others have to beat",
                 hint="add a [[group]] with neutral = true",
+            )
+        if not others:
+            raise ConfigError(
+                "the bank has nobody but those who stand for nothing",
+                hint="add a [[persona]], or a [[group]] without neutral = true",
             )
         found = [Candidate(PLAIN, PLAIN, None, None), *neutral, *others]
         for part, values in (

@@ -51,6 +51,7 @@ from subl.audit.scan.verdict import (
     verdict,
 )
 from subl.errors import InputError
+from subl.model.load import check_folder
 from subl.model.template import Template
 from subl.progress import Progress, Report, silent
 from subl.stage import Given, input_names
@@ -83,6 +84,20 @@ def law_of(spec: ScanSpec, rows: Sequence[Path]) -> Law:
             known_from="the configuration",
         )
     return found if spec.template == Template() else replace(found, template=spec.template)
+
+
+def candidates_of(spec: ScanSpec) -> list[Candidate]:
+    """Who is asked about.
+
+    Raises:
+        ConfigError: the bank cannot be.
+        InputError: an adapter of it is no model folder.
+    """
+    found = spec.bank.candidates(spec.kinds)
+    for each in found:
+        if each.adapter is not None:
+            check_folder(each.adapter)
+    return found
 
 
 def scan(
@@ -147,7 +162,7 @@ class _Scan:
         from subl.audit.scan.scorers import Scorers
 
         self._spec, self._folder, self._name, self._report = spec, folder, name, report
-        self._candidates = spec.bank.candidates(spec.kinds)
+        self._candidates = candidates_of(spec)
         self._law = law_of(spec, rows)
         count = spec.rows + (0 if pilot is None else spec.pilot_rows)
         self._drawn = draw(rows, count, name, report)
