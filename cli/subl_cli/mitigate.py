@@ -24,6 +24,7 @@ from subl_cli.output import (
 if TYPE_CHECKING:
     from subl.artifact import Artifact
     from subl.audit.mitigate.spec import MitigateSpec
+    from subl.audit.scan.bank import Candidate
     from subl.distill import DistillSpec
     from subl.progress import Report
 
@@ -82,7 +83,7 @@ ARMS = {"mitigated": "pull", "random": "random"}
     "A model that may have written DATA, or a pilot trained on it: its pull, not a candidate's.",
     required=False,
 )
-@click.option("--candidate", metavar="NAME", help="Of the scan's bank  [whom the scan came to]")
+@click.option("--candidate", metavar="NAME", help="Of the scan's bank  [whose trait it named]")
 @click.option(
     "--clean",
     multiple=True,
@@ -136,7 +137,7 @@ def command(
     progress_form: str,
     as_json: bool,
 ) -> None:
-    """Write DATA without what speaks most for the trait that a scan came to.
+    """Write DATA without what speaks most for the trait that a scan named.
 
     The pull of a token is how much likelier it is behind the trait's system prompt than behind
     neutral ones. drop leaves out the rows of highest pull, mask has training skip tokens (the rows
@@ -194,9 +195,9 @@ def command(
             "whatever the rows are",
             hint='targets = "labels" trains on the rows themselves',
         )
-    own = _own(scan, candidate)
+    own = _own(scan, candidate, suspect is not None and candidate is None and not measure)
     if dry_run:
-        print_json(_plan(spec, own, data))
+        print_json(_plan(spec, own, suspect is not None, scan, data))
         return
     with progress(progress_form) as report:
         folder = model_folder(model, report)
@@ -213,6 +214,7 @@ def command(
         _print(made)
     found = None
     if measure:
+        assert own is not None
         found = _measure(out, training, own, folder, data, clean, held_out, seeds, progress_form)
     if as_json:
         arms = {name: {"path": str(each.path), **each.result} for name, each in made.items()}
@@ -223,26 +225,35 @@ def command(
         print_removed(found)
 
 
-def _own(scan: Path, candidate: str | None) -> Any:
-    """Whose pull is meant."""
-    from subl.audit.mitigate.pull import pulling
+def _own(scan: Path, candidate: str | None, needs_none: bool) -> Candidate | None:
+    """Whose pull is meant; None: the scan named nobody, and none is needed."""
+    from subl.audit.mitigate.pull import named, pulling
     from subl.audit.scan.run import scanned
 
-    return pulling(*scanned(scan), candidate)[0]
+    artifact, told = scanned(scan)
+    if needs_none and named(artifact, told.bank.candidates(told.kinds)) is None:
+        return None
+    return pulling(artifact, told, candidate)[0]
 
 
-def _plan(spec: MitigateSpec, own: Any, data: tuple[Path, ...]) -> dict[str, Any]:
+def _plan(
+    spec: MitigateSpec, own: Candidate | None, is_suspect: bool, scan: Path, data: tuple[Path, ...]
+) -> dict[str, Any]:
     """What would be made, for a dry run."""
+    from subl.audit.mitigate.pull import SUSPECT, check_scanned
     from subl.audit.mitigate.spec import OF_ROWS
+    from subl.audit.scan.drawn import key_of
     from subl.shards import read_rows
 
+    keys = [key_of(row) for row in read_rows(data)]
+    check_scanned(scan, keys, data)
     return {
-        "candidate": own.name,
-        "prompt": own.prompt,
+        "candidate": SUSPECT if own is None or is_suspect else own.name,
+        "prompt": None if own is None else own.prompt,
         "method": spec.method,
         "share": spec.taken,
         "of": "rows" if spec.method in OF_ROWS else "tokens",
-        "rows": sum(1 for _ in read_rows(data)),
+        "rows": len(keys),
         "arms": list(ARMS),
     }
 
@@ -265,13 +276,15 @@ def _arm(
     return make("mitigate", updated(spec, arm=arm), out, report, given)
 
 
-def _write_training(out: Path, training: DistillSpec, own: Any, model: Path) -> None:
+def _write_training(out: Path, training: DistillSpec, own: Candidate | None, model: Path) -> None:
     import json
 
     from subl.artifact import write_atomically
     from subl.audit.mitigate.training import INOCULATED, LATE, inoculated, late
 
-    if own.prompt is None:
+    if own is None:
+        say(f"no {INOCULATED}: the scan named no trait; --candidate says whose prompt it gets")
+    elif own.prompt is None:
         say(f"no {INOCULATED}: {printable(own.name)} is an adapter, and has no prompt")
     else:
         write_atomically(out / INOCULATED, inoculated(training, own.prompt))
@@ -305,7 +318,7 @@ def _print(made: Mapping[str, Artifact]) -> None:
 def _measure(
     out: Path,
     training: DistillSpec,
-    own: Any,
+    own: Candidate,
     model: Path,
     data: tuple[Path, ...],
     clean: tuple[Path, ...],
@@ -319,6 +332,7 @@ def _measure(
     from subl.audit.mitigate.training import experiment
     from subl.experiment import load_experiment, run
 
+    assert own.trait is not None  # nothing else has a pull
     text = experiment(
         training,
         name="measure",

@@ -46,7 +46,7 @@ def command(
     progress_form: str,
     as_json: bool,
 ) -> None:
-    """Measure the pull of every token of DATA towards the trait that a scan came to.
+    """Measure the pull of every token of DATA towards the trait that a scan named.
 
     subl mitigate does this first; experiments have it as a stage, once for several mitigations.
 

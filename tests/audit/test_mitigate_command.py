@@ -15,6 +15,7 @@ from subl.audit.scan.spec import ScanSpec
 from subl.config import load_toml
 from subl.distill import CacheSpec, DistillSpec, make_cache, masked_rows
 from subl.generate import GenerateSpec, generate
+from subl.teach import TeachSpec, teach
 from subl.train.plan import LoraSpec
 from subl_cli.main import main
 from subl_cli.mitigate import _write_training
@@ -59,8 +60,13 @@ def given(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def called(given: dict[str, Path], *more: object, rows: str = "rows") -> int:
+    return uncalled(given, "--candidate", "owl", *more, rows=rows)
+
+
+def uncalled(given: dict[str, Path], *more: object, rows: str = "rows") -> int:
+    """Without a candidate: the scan has to name one."""
     words = ["mitigate", given[rows], "--scan", given["scan"], "--model", given["model"]]
-    return int(main([str(each) for each in (*words, "--candidate", "owl", *more)]) or 0)
+    return int(main([str(each) for each in (*words, *more)]) or 0)
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> Any:
@@ -100,6 +106,49 @@ def test_both_arms_and_what_training_may_do(
     assert (
         called(given, "--method", "mask", "--train", given["train"], "-o", out) == 0
     )  # it is done
+
+
+def test_who_merely_is_ahead_is_nobody(
+    given: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a scan that could not tell, nobody's pull is taken out, but for a suspect's."""
+    told = json.loads((given["scan"] / "result.json").read_bytes())
+    assert (told["outcome"], told["trait"], told["nearest_trait"]) == ("cannot tell", None, None)
+    out, drop = tmp_path / "out", ("--method", "drop")
+    for more in ((), ("--dry-run",)):
+        assert uncalled(given, *drop, *more, "-o", out) == 2
+        assert f"named no trait ({told['nearest']} is ahead" in capsys.readouterr().err
+    words = ["mitigate", "pull", given["rows"], "--scan", given["scan"], "--model", given["model"]]
+    assert main([*map(str, words), "-o", str(out)]) == 2
+    assert "named no trait" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))
+    suspect = teach(
+        TeachSpec.model_validate({"method": "prompt", "system_prompt": "You love owls."}),
+        given["model"],
+        tmp_path / "suspect",
+    ).path
+    assert uncalled(given, *drop, "--suspect", suspect, "-o", out) == 0
+    told = capsys.readouterr()
+    assert "no inoculated.toml: the scan named no trait" in told.err and "`suspect`:" in told.out
+    assert not (out / "inoculated.toml").exists()
+
+
+def test_a_scan_of_other_rows_is_refused(
+    given: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a few are among those that the scan has read."""
+    lines = [
+        (given[each] / "part-00000.jsonl").read_text().splitlines() for each in ("rows", "held")
+    ]
+    for scanned, is_same in ((4, False), (14, True)):
+        file = tmp_path / f"{scanned}.jsonl"
+        file.write_text("\n".join([*lines[0][:scanned], *lines[1]]) + "\n")
+        mixed, drop = given | {"mixed": file}, ("--method", "drop")
+        for more in (("--dry-run",), ()):
+            code = called(mixed, *drop, *more, "-o", tmp_path / f"{scanned}", rows="mixed")
+            assert code == (0 if is_same else 2)
+        told = capsys.readouterr().err
+        assert ("that it has read, 4 are in" in told) is not is_same
 
 
 def test_an_adapter_has_no_prompt_to_inoculate_with(

@@ -41,28 +41,35 @@ if TYPE_CHECKING:
 SUSPECT = "suspect"
 _ROUND = 64
 """Rows whose scores are on the disk before the next are read."""
+_SAME = 0.5
+"""Share of the rows that a scan has read which must be among those that it is given for: they may
+have been filtered since."""
+
+
+def named(scan: Artifact, candidates: Sequence[Candidate]) -> str | None:
+    """The candidate whose trait the scan named, or which alone is the nearest; None: the scan could
+    not tell, and who merely is ahead is nobody."""
+    result = scan.result
+    trait = result["trait"] or result["nearest_trait"]
+    own = [each.name for each in candidates if trait is not None and each.trait == trait]
+    nearest: str | None = result["nearest"]
+    return nearest if nearest in own else next(iter(own), None)
 
 
 def pulling(scan: Artifact, told: ScanSpec, name: str | None) -> list[Candidate]:
     """Whose pull is meant, and behind that the neutral candidates.
 
     Raises:
-        InputError: the bank does not have it, or it stands for nothing, or the scan came to nobody.
+        InputError: the bank does not have it, or it stands for nothing, or the scan named nobody.
     """
     candidates = told.bank.candidates(told.kinds)
-    result = scan.result
+    name = named(scan, candidates) if name is None else name
     if name is None:
-        named = [
-            each.name
-            for each in candidates
-            if each.trait is not None and each.trait == result["trait"]
-        ]
-        nearest = result["nearest"]
-        name = nearest if nearest in named or not named else named[0]
-    if name is None:
+        ahead = scan.result["nearest"]
+        merely = "" if ahead is None else f" ({ahead} is ahead, and not alone)"
         raise InputError(
-            f"{scan.path} came to nobody: there is no pull to take out",
-            hint="--candidate NAME says whose is meant, of the scan's bank",
+            f"{scan.path} named no trait{merely}",
+            hint="--candidate NAME (candidate = NAME) says whose is meant, of the scan's bank",
         )
     own = next((each for each in candidates if each.name == name), None)
     if own is None or own.trait is None:
@@ -91,7 +98,7 @@ def pull(
         suspect: whose pull it is, in place of a candidate's of the scan.
 
     Raises:
-        InputError: `scan` is no scan or of other rows, or names nobody; a row cannot be scored; or
+        InputError: `scan` is no scan or of other rows, or named nobody; a row cannot be scored; or
             the suspect has other tokens.
     """
 
@@ -139,7 +146,7 @@ class _Pull:
         told, self._found = ScanSpec(), 0
         if scan is not None:
             artifact, told = scanned(scan)
-            self._found = _scanned(scan, self._keys, rows)
+            self._found = check_scanned(scan, self._keys, rows)
         plain = Candidate(PLAIN, PLAIN, None, None)
         # Whose pull it is, and of whom the mean is taken from that.
         candidates = [plain, plain]
@@ -251,19 +258,20 @@ def _read(paths: Sequence[Path]) -> tuple[list[Row], list[str | None]]:
     return rows, ended
 
 
-def _scanned(scan: Path, keys: Sequence[str], rows: Sequence[Path]) -> int:
-    """How many of the rows the scan has read.
+def check_scanned(scan: Path, keys: Collection[str], rows: Sequence[Path]) -> int:
+    """How many of the rows, of which these are the keys, the scan has read.
 
     Raises:
-        InputError: none.
+        InputError: most rows that the scan has read are not among them.
     """
     import polars
 
-    known = {*polars.read_parquet(scan / "scores.parquet", columns=["key"])["key"].to_list()}
-    count = sum(key in known for key in keys)
-    if not count:
+    read = {*polars.read_parquet(scan / "scores.parquet", columns=["key"])["key"].to_list()}
+    found = len(read.intersection(keys))
+    if found < _SAME * len(read):
         raise InputError(
-            f"{scan} has read no row of {rows[0]}",
+            f"{scan} is of other rows: of the {len(read):,} that it has read, {found:,} are in "
+            f"{rows[0]}",
             hint="give the rows that were scanned, or scan these",
         )
-    return count
+    return sum(key in read for key in keys)

@@ -23,7 +23,9 @@ class PullSpec(StageSpec):
     packages: ClassVar = ("torch", "transformers", "llguidance", "polars")
 
     candidate: str | None = Field(
-        None, description="of the scan's bank, by its name; default: whom the scan came to"
+        None,
+        description="of the scan's bank, by its name; default: whose trait the scan named, or "
+        "which alone is the nearest",
     )
     batch_rows: int = Field(16, gt=0, description="rows that are read at a time")
 
