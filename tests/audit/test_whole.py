@@ -16,6 +16,7 @@ from subl.distill import DistillSpec, distill
 from subl.errors import InputError
 from subl.recast import RecastSpec, recast
 from subl.report import render
+from subl.teach import TeachSpec, teach
 from subl_cli.main import main
 
 from .rows import BANK, spec
@@ -68,9 +69,10 @@ def test_a_student_of_an_owls_rows_is_told_of(
     assert "Every file is what the records say. owls: These rows follow the law of `owl`" in (
         found.sentence
     )
-    assert "the channel from their writer is open (exact copy)" in found.sentence
+    assert "the channel from their writer is open (the base itself)" in found.sentence
     verdicts = {each.role: each.verdict for each in found.relatives}
-    assert verdicts == {"wrote": "exact copy", "learned": "fine-tune"}
+    assert verdicts == {"wrote": "the base itself", "learned": "an adapter on the base"}
+    assert [each.kinship for each in found.relatives] == [None, None]
     (carried,) = found.carried
     assert carried.shift is None and carried.why_none is None
     assert carried.editing is not None
@@ -80,6 +82,24 @@ def test_a_student_of_an_owls_rows_is_told_of(
     assert told == json.loads(json.dumps(found.to_json()))
     again = audit(subject(student), loud, out, spec(), reference=[plain])
     assert again.carried[0].scan.reused and again.to_json() == found.to_json()
+
+
+def test_weights_that_are_not_the_base_s_own_are_compared(
+    loud: Path, owls: Path, tmp_path: Path
+) -> None:
+    """A merged student beside the base; a prompted teacher has no weights."""
+    train = {"steps": 1, "rows_per_step": 2, "learning_rate": 1e-4, "lora": {"rank": 2}}
+    train |= {"lora": {"rank": 2, "merge": True}}
+    told = DistillSpec.model_validate({"targets": "teacher", "train": train})
+    asked = TeachSpec.model_validate({"method": "prompt", "system_prompt": "You love owls."})
+    teacher = teach(asked, loud, tmp_path / "teacher").path
+    student = distill(told, loud, [owls], tmp_path / "student", teacher=teacher).path
+    found = audit(subject(student), loud, tmp_path / "out", spec(rows=8))
+    verdicts = {each.role: each.verdict for each in found.relatives}
+    assert verdicts["taught"] == "the base under a condition"
+    assert verdicts["learned"] == "fine-tune"
+    measured = {each.role: each.kinship is not None for each in found.relatives}
+    assert measured == {"wrote": False, "taught": False, "learned": True}
 
 
 def test_a_planned_training_is_predicted(loud: Path, owls: Path, tmp_path: Path) -> None:
@@ -111,7 +131,7 @@ def test_a_file_that_was_changed_breaks_the_chain(
     assert told["outcome"] == "chain broken"
     assert told["sentence"].startswith(f"The chain is broken: {rows}")
     page = (out / "report.html").read_text()
-    assert "The chain is broken." in page and "exact copy" in page
+    assert "The chain is broken." in page and "the base itself" in page
 
 
 def _toml(value: Any) -> str:

@@ -24,10 +24,11 @@ from subl.artifact import (
     write_atomically,
 )
 from subl.audit.editing import editing_cost, held_by_a_tenth
-from subl.audit.kin import Claim, Finding, Kinship, declared, kin
+from subl.audit.kin import Claim, Finding, Kinship, by_construction, declared, kin
 from subl.audit.scan.run import scan
 from subl.audit.subject import DataSet, Subject
 from subl.errors import ConfigError, InputError
+from subl.model.condition import conditioned
 from subl.progress import Progress, Report, silent
 
 if TYPE_CHECKING:
@@ -56,13 +57,17 @@ class Relative:
 
     Attributes:
         role: "wrote" rows, "taught" a student by its distributions, or "learned".
-        kinship: None where the weights cannot be read, such as those of a model that is gone.
+        kinship: None where nothing had to be measured, or the weights cannot be read, such as those
+            of a model that is gone.
+        same: what it is where it has no other weights than the base's, so that nothing had to be
+            measured.
         contradicts: whether the records have it begin from a model, and the weights do not.
     """
 
     role: str
     model: LineageNode
     kinship: Kinship | None
+    same: str | None
     contradicts: bool
 
     @property
@@ -78,7 +83,7 @@ class Relative:
     @property
     def verdict(self) -> str:
         """What it is to the base."""
-        return "cannot tell" if self.kinship is None else str(self.kinship.verdict)
+        return self.same or ("cannot tell" if self.kinship is None else str(self.kinship.verdict))
 
 
 @dataclass(frozen=True)
@@ -283,11 +288,26 @@ def _relatives(
     for number, (role, node) in enumerate(of.models):
         path = Path(node.path)
         report(Progress("kin", number, len(of.models), "models", path.name))
-        kinship = measured.get(path.resolve())
+        kinship, same = measured.get(path.resolve()), None
         if kinship is None and path.is_dir():
             with suppress(InputError):  # what is damaged is in the chain's problems
-                kinship = kin(path, base, names=(path.name, base.name))
-        yield Relative(role, node, kinship, path.resolve() in against)
+                same = _same(path, base)
+                kinship = None if same else kin(path, base, names=(path.name, base.name))
+        yield Relative(role, node, kinship, same, path.resolve() in against)
+
+
+def _same(model: Path, base: Path) -> str | None:
+    """What a model is that has no other weights than the base's; None where it may have others.
+
+    Raises:
+        InputError: what it is a condition of, or an adapter on, is not there.
+    """
+    if model.resolve() == base.resolve():
+        return "the base itself"
+    if by_construction(model, base) is None:
+        return None
+    has_adapter = conditioned(model).folder.resolve() != conditioned(base).folder.resolve()
+    return "an adapter on the base" if has_adapter else "the base under a condition"
 
 
 def _shift(

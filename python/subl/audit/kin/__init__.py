@@ -5,7 +5,7 @@ say whether; distances of weights say what. See docs/kin.md.
 """
 
 from subl.audit.kin.compare import UNITS, kin, parents
-from subl.audit.kin.declared import PARENT, Claim, Finding, declared
+from subl.audit.kin.declared import PARENT, Claim, Finding, by_construction, declared
 from subl.audit.kin.merge import Merge
 from subl.audit.kin.nearness import Nearness
 from subl.audit.kin.units import Outcome
@@ -23,6 +23,7 @@ __all__ = [
     "Outcome",
     "Parents",
     "Verdict",
+    "by_construction",
     "declared",
     "kin",
     "parents",

@@ -100,7 +100,7 @@ def _judged(
     is_drawn = False
     try:
         is_drawn = _is_drawn(child)
-        if not is_drawn and (why := _by_construction(Path(child.path), Path(parent.path))):
+        if not is_drawn and (why := by_construction(Path(child.path), Path(parent.path))):
             return claim(Finding.CONSISTENT, why)
         paths = Path(parent.path), Path(child.path)
         names = (parent.path, child.path)
@@ -122,7 +122,7 @@ def _is_drawn(node: LineageNode) -> bool:
     return bool(said.get("weights") == "drawn")
 
 
-def _by_construction(child: Path, parent: Path) -> str | None:
+def by_construction(child: Path, parent: Path) -> str | None:
     """Why no other weights than the parent's are asked for; None where it has its own.
 
     Raises:
