@@ -17,7 +17,6 @@ from subl_cli.inputs import (
 from subl_cli.output import (
     dry_run_option,
     json_option,
-    out_option,
     print_json,
     printable,
     progress,
@@ -56,7 +55,14 @@ if TYPE_CHECKING:
     help="Past runs, as subl predict calibrate has them: predict a shift, with its interval.",
 )
 @policy_options(required=False)
-@out_option
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder for all parts. What is there is not made again: an audit that was stopped goes on "
+    "where it was.",
+)
 @verify_option
 @dry_run_option
 @progress_option
@@ -92,15 +98,12 @@ def command(
       subl audit out/demo --policy policy.toml --scan scan.toml -o out/audit
       subl audit out/rows --model models/smollm2 --distill sft.toml --calibration past -o out/audit
     """
-    from subl.artifact import write_atomically
-    from subl.audit.document import audit_document
     from subl.audit.scan.spec import ScanSpec
     from subl.audit.subject import subject
     from subl.audit.whole import EXIT, audit
     from subl.config import load_toml
     from subl.distill import DistillSpec
     from subl.errors import InputError
-    from subl.report import render
 
     spec = ScanSpec() if config is None else load_toml(config, ScanSpec)
     planned = None if training is None else load_toml(training, DistillSpec)
@@ -120,7 +123,6 @@ def command(
             of, base, out, spec, reference=reference, refused=refused, planned=planned,
             calibration=calibration, report=report,
         )  # fmt: skip
-        write_atomically(out / "report.html", render(audit_document(found)))
     if as_json:
         print_json(found.to_json())
     else:

@@ -13,7 +13,7 @@ from subl.audit.document import audit_document
 from subl.audit.subject import subject
 from subl.audit.whole import audit
 from subl.distill import DistillSpec, distill
-from subl.errors import InputError
+from subl.errors import InputError, OutputError
 from subl.recast import RecastSpec, recast
 from subl.report import render
 from subl.teach import TeachSpec, teach
@@ -80,8 +80,21 @@ def test_a_student_of_an_owls_rows_is_told_of(
     assert held == sorted(held) and held[1] > 0.1
     told = json.loads((out / "result.json").read_text())
     assert told == json.loads(json.dumps(found.to_json()))
+    page = (out / "report.html").read_text()
+    assert page == render(audit_document(found))
     again = audit(subject(student), loud, out, spec(), reference=[plain])
     assert again.carried[0].scan.reused and again.to_json() == found.to_json()
+
+
+def test_the_verdict_is_written_behind_all_else(loud: Path, owls: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "report.html").mkdir(parents=True)  # which cannot be written
+    with pytest.raises(OutputError, match=r"cannot write .*report\.html"):
+        audit(subject(owls), loud, out, spec(rows=8))
+    assert not (out / "result.json").exists() and (out / "owls-scan").is_dir()
+    (out / "report.html").rmdir()
+    found = audit(subject(owls), loud, out, spec(rows=8))
+    assert found.carried[0].scan.reused and (out / "result.json").is_file()
 
 
 def test_weights_that_are_not_the_base_s_own_are_compared(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import subl
 from subl.artifact import LineageNode, read_statement
 from subl.audit.editing import held_by_a_tenth
 from subl.audit.kin.tails import probability
 from subl.audit.scan.document import LIMITS, scan_report
-from subl.audit.whole import Audit
 from subl.report import document as page
+
+if TYPE_CHECKING:
+    from subl.audit.whole import Audit
 
 _OPEN = (
     "A channel that counts as reduced is not closed: traits also pass through what text says, and "

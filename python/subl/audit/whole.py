@@ -3,7 +3,8 @@ is of the base's origin, what the rows carry, and what taking that out would cos
 
     OUT/NAME-scan/   the scan of a data set
     OUT/NAME-shift/  how far its students are predicted to shift the trait that the scan came to
-    OUT/result.json  all findings and the verdict
+    OUT/report.html  all of it as a page
+    OUT/result.json  all findings and the verdict; last of all
 
 What is there is not made again, and an audit that was killed goes on.
 """
@@ -23,6 +24,7 @@ from subl.artifact import (
     spec_record,
     write_atomically,
 )
+from subl.audit.document import audit_document
 from subl.audit.editing import editing_cost, held_by_a_tenth
 from subl.audit.kin import Claim, Finding, Kinship, by_construction, declared, kin
 from subl.audit.scan.run import scan
@@ -30,6 +32,7 @@ from subl.audit.subject import DataSet, Subject
 from subl.errors import ConfigError, InputError
 from subl.model.condition import conditioned
 from subl.progress import Progress, Report, silent
+from subl.report import render
 
 if TYPE_CHECKING:
     from subl.artifact import LineageNode
@@ -271,6 +274,7 @@ def audit(
     )
     problems = tuple(dict.fromkeys((*chain, *(refused or ()), *against)))
     whole = Audit(of, base, problems, refused is not None, relatives, tuple(carried))
+    write_atomically(out / "report.html", render(audit_document(whole)))
     write_atomically(out / "result.json", json_text(whole.to_json(), indent=1) + "\n")
     return whole
 
