@@ -126,11 +126,12 @@ def _said(claim: Claim) -> str:
     return f"{child} {said} {parent}: {claim.finding}: {printable(claim.reason)}{p}"
 
 
-def print_chain(node: LineageNode, indent: str = "", seen: set[str] | None = None) -> None:
-    """A line for each thing in a chain, and below it what is wrong with it."""
+def print_chain(node: LineageNode, indent: str = "", seen: set[int] | None = None) -> None:
+    """A line for each thing in a chain, and below it what is wrong with it. What is behind one
+    folder stands where that is first named; another one of the same digest has its own inputs."""
     seen = set() if seen is None else seen
-    again = node.digest in seen and bool(node.inputs)
-    seen.add(node.digest)
+    again = id(node.inputs) in seen and bool(node.inputs)
+    seen.add(id(node.inputs))
     problems = "".join(f"\n{indent}  !! {printable(problem)}" for problem in node.problems)
     state = "" if node.problems else ("  (as above)" if again else "  ok")
     kind = node.kind if node.format_version is None else f"{node.kind} v{node.format_version}"

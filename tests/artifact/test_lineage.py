@@ -13,6 +13,7 @@ import pytest
 from subl.artifact import LineageNode, lineage
 from subl.artifact.digest import listing_digest
 from subl.errors import InputError
+from subl_cli.main import main
 
 from .notes import NotesSpec, make_notes
 
@@ -247,6 +248,24 @@ def test_an_input_that_two_artifacts_read_differently_is_named_once(run: Path) -
     make_notes(run / "fourth", run / "source.bin")
     assert lineage(run / "fourth").verified()
     assert chain(lineage(run / "first"))["source.bin"][0].startswith(NOT_READ)
+
+
+def test_what_is_behind_artifacts_of_one_digest_is_printed_of_each(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their data is the same, and what it was made from lies in two places."""
+    (run / "other.bin").write_bytes((run / "source.bin").read_bytes())
+    make_notes(run / "twin", run / "other.bin")
+    assert lineage(run / "twin").digest == lineage(run / "first").digest
+    (run / "other.bin").write_bytes(b"changed")
+    with pytest.raises(SystemExit, match="1"):
+        main(["lineage", str(run)])
+    told = capsys.readouterr().out.splitlines()
+    (line,) = (number for number, text in enumerate(told) if text.startswith("  twin "))
+    assert told[line].endswith("ok") and "other.bin" in told[line + 1]
+    assert "!! is not what was read" in told[line + 2]
+    assert sum("(as above)" in text for text in told) == 2  # first, second: each named again
+    assert told[-1] == "NOT verified: see above"
 
 
 def test_the_json_form_carries_every_node_and_problem(run: Path) -> None:

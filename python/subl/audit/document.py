@@ -89,14 +89,14 @@ def _chain(root: LineageNode | None) -> page.Chain:
 
 
 def _walked(
-    node: LineageNode, target: str | None, seen: set[str] | None = None
+    node: LineageNode, target: str | None, seen: set[int] | None = None
 ) -> Iterator[tuple[LineageNode, str | None]]:
     """Each thing that has a digest, with what was made of it; the folder of a run is none."""
     seen = set() if seen is None else seen
     is_thing = len(node.digest) == 64 and node.kind != "run"
     if is_thing:
         yield node, target
-    if node.digest not in seen:
-        seen.add(node.digest)
+    if id(node.inputs) not in seen:
+        seen.add(id(node.inputs))
         for each in node.inputs:
             yield from _walked(each, node.digest if is_thing else None, seen)
