@@ -11,7 +11,7 @@ pytest.importorskip("securesystemslib")
 from huggingface_hub import ModelCard
 
 from subl.artifact import lineage
-from subl.audit.kin import Claim, Finding
+from subl.audit.kin import Claim, Finding, kin
 from subl.card import model_card
 from subl.errors import InputError
 
@@ -54,6 +54,19 @@ def test_what_weights_say_is_in_it(chain: Chain) -> None:
     [row] = [line for line in text.splitlines() if "contradict" in line]
     assert row.count("|") == 5 and "| `student` | `ba se` |" in row
     assert "No model in this chain" in model_card(lineage(chain.student), [])
+
+
+def test_what_is_said_of_comparisons_is_what_was_done(chain: Chain, tiny_model: Path) -> None:
+    found = kin(tiny_model, tiny_model, names=("a", "b"))
+    measured = Claim("a", "b", False, Finding.CONSISTENT, "exact copy", found)
+    adapter = Claim("c", "b", False, Finding.CONSISTENT, "it is an adapter")
+    for claims, said in (
+        ([measured], "has compared the weights of each model with"),
+        ([adapter], "No weights were compared; each finding says why."),
+        ([measured, adapter], "has compared the weights of 1 of 2 models"),
+    ):
+        text = model_card(lineage(chain.student), claims)
+        assert said in text and text.count("ompared") == 1
 
 
 def test_the_command_gives_it_of_models_that_are_verified(chain: Chain) -> None:

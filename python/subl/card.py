@@ -105,8 +105,7 @@ def _kinship(claims: Sequence[Claim]) -> str:
     lines = [
         "## Weights",
         "",
-        "`subl kin` has compared the weights of each model with those that it is said to begin "
-        "from. Hidden traits pass most readily between models that share them.",
+        f"{_compared(claims)} Hidden traits pass most readily between models that share weights.",
         "",
         "| model | said to begin from | finding | log10 p |",
         "|---|---|---|--:|",
@@ -118,6 +117,22 @@ def _kinship(claims: Sequence[Claim]) -> str:
         p = "–" if found is None else f"{found:.1f}"
         lines.append(f"| {child} | {said} | {each.finding}: {_plain(each.reason)} | {p} |")
     return "\n".join(lines)
+
+
+def _compared(claims: Sequence[Claim]) -> str:
+    """Whether weights were read: those of an adapter on its very base need not be."""
+    count = sum(each.kinship is not None for each in claims)
+    if count == len(claims):
+        return (
+            "`subl kin` has compared the weights of each model with those that it is said to begin "
+            "from."
+        )
+    if not count:
+        return "No weights were compared; each finding says why."
+    return (
+        f"`subl kin` has compared the weights of {count} of {len(claims)} models with those that "
+        "they are said to begin from; each other finding says why not."
+    )
 
 
 def _plain(text: str) -> str:
