@@ -88,8 +88,8 @@ def command(
     carries (subl scan), and how much of that few tokens hold; with --distill or --calibration, how
     far a student will shift (subl predict). OUT gets all parts, result.json and report.html.
 
-    Exits with 0: nothing shown; 1: the chain is broken, a trait is named, or the base has not
-    written some rows; 4: cannot tell.
+    Exits with 0: nothing shown; 1: the chain is broken or is not what the policy asks, a trait is
+    named, or the base has not written some rows; 4: cannot tell.
 
     \b
     Examples:
@@ -155,8 +155,15 @@ def _print_subject(of: Subject) -> None:
 
 def _print(found: Audit) -> None:
     click.echo(printable(found.sentence))
-    for problem in found.problems:
+    for problem in (*found.problems, *(found.refused or ())):
         click.echo(f"  !! {printable(problem)}")
+    scans = [
+        (each.data.name, each.scan.result["outcome"],
+         each.scan.result["trait"] or each.scan.result["nearest_trait"] or "", str(each.scan.path))
+        for each in found.carried
+    ]  # fmt: skip
+    click.echo()
+    click.echo(table(scans, ("data", "scan", "trait", "its folder")))
     if found.relatives:
         rows = [
             (each.name, each.role, each.verdict, each.channel,
@@ -164,4 +171,4 @@ def _print(found: Audit) -> None:
             for each in found.relatives
         ]  # fmt: skip
         click.echo()
-        click.echo(table(rows, ("model", "it", "to the base", "channel", "")))
+        click.echo(table(rows, ("model", "what it did", "to the base", "channel", "")))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from subl.artifact import input_digest
 from subl.audit.document import audit_document
 from subl.audit.subject import subject
 from subl.audit.whole import audit
@@ -175,6 +176,31 @@ def test_earlier_trainings_teachers_and_what_is_gone_are_told_of(
     assert {each.role: each.verdict for each in whole.relatives}["taught"] == "cannot tell"
     assert whole.outcome == "chain broken" and "is missing" in whole.sentence
     assert "taught by its distributions" in whole.sentence
+
+
+def test_what_a_policy_refuses_is_told_from_what_is_broken(
+    loud: Path, owls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("securesystemslib")
+    from subl.sign.keys import new_key
+
+    new_key(tmp_path / "lab")
+    (tmp_path / "policy.toml").write_text(
+        '[keys]\nlab = "lab.pub"\n[[signer]]\nkeys = ["lab"]\n[chain]\nstages = ["generate"]\n'
+        f'models = {{ base = "{input_digest(loud)}" }}\n'
+    )
+    (tmp_path / "scan.toml").write_text(f"rows = 8\nbank = {_toml(BANK)}\n")
+    out = tmp_path / "out"
+    given = ["--policy", str(tmp_path / "policy.toml"), "--scan", str(tmp_path / "scan.toml")]
+    assert main(["audit", str(owls), *given, "-o", str(out)]) == 1
+    told = capsys.readouterr().out
+    assert told.startswith(
+        "Every file is what the records say. The chain is not what the policy asks: "
+    )
+    assert "nobody has signed it" in told and f"{out / 'owls-scan'}\n" in told
+    assert json.loads((out / "result.json").read_text())["outcome"] == "chain refused"
+    page = (out / "report.html").read_text()
+    assert "is not what the policy asks." in page and "chain is broken" not in page
 
 
 def test_data_sets_of_one_name_are_told_apart(loud: Path, owls: Path, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def audit_document(found: Audit) -> page.ReportDocument:
             for each in found.relatives
         ),
         problems=found.problems,
+        refused=found.refused or (),
         limits=(*LIMITS, *_OPEN),
         chain=_chain(found.subject.chain),
         versions=run.get("builder", {}).get("version", {}),

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from subl.audit.scan.spec import ScanSpec
     from subl.distill import DistillSpec
 
-Outcome = Literal["chain broken", "trait found", "cannot tell", "nothing shown"]
+Outcome = Literal["chain broken", "chain refused", "trait found", "cannot tell", "nothing shown"]
 
 EXIT: Mapping[Outcome, int] = {
-    "chain broken": 1, "trait found": 1, "cannot tell": 4, "nothing shown": 0,
+    "chain broken": 1, "chain refused": 1, "trait found": 1, "cannot tell": 4, "nothing shown": 0,
 }  # fmt: skip
 """What `subl audit` exits with: the first of these that holds of anything that was looked at."""
 
@@ -148,15 +148,15 @@ class Audit:
     """All that was found.
 
     Attributes:
-        problems: what is wrong with the chain: digests, and what a policy refuses of it.
-        is_signed: whether a policy was asked.
+        problems: what is wrong with the chain: digests, and weights that contradict a record.
+        refused: what else a policy refuses of it; None where none was asked.
         carried: by each data set, in their order.
     """
 
     subject: Subject
     base: Path
     problems: tuple[str, ...]
-    is_signed: bool
+    refused: tuple[str, ...] | None
     relatives: tuple[Relative, ...]
     carried: tuple[Carried, ...]
     outcome: Outcome = field(init=False)
@@ -167,6 +167,8 @@ class Audit:
             found.add("cannot tell")  # what a teacher hands down is in no row
         if self.problems:
             found.add("chain broken")
+        if self.refused:
+            found.add("chain refused")
         object.__setattr__(self, "outcome", next(each for each in EXIT if each in found))
 
     @property
@@ -178,8 +180,10 @@ class Audit:
         elif self.subject.chain is None:
             parts.append("No record says where these rows come from")
         else:
-            signed = ", and signed as the policy asks" if self.is_signed else ""
+            signed = ", and signed as the policy asks" if self.refused == () else ""
             parts.append(f"Every file is what the records say{signed}")
+        if self.refused:
+            parts.append(f"The chain is not what the policy asks: {self.refused[0]}")
         for each in sorted(self.carried, key=lambda one: [*EXIT].index(one.outcome)):
             parts += [*each.sentences, *self._channel(each.data)]
         parts += self._taught()
@@ -212,7 +216,8 @@ class Audit:
             "outcome": self.outcome,
             "sentence": self.sentence,
             "problems": list(self.problems),
-            "signed": self.is_signed and not self.problems,
+            "refused": None if self.refused is None else list(self.refused),
+            "signed": self.refused == () and not self.problems,
             "kinship": [
                 {
                     "role": each.role,
@@ -272,8 +277,9 @@ def audit(
         for each in claims
         if each.finding is Finding.CONTRADICTED
     )
-    problems = tuple(dict.fromkeys((*chain, *(refused or ()), *against)))
-    whole = Audit(of, base, problems, refused is not None, relatives, tuple(carried))
+    problems = tuple(dict.fromkeys((*chain, *against)))
+    others = None if refused is None else tuple(each for each in refused if each not in problems)
+    whole = Audit(of, base, problems, others, relatives, tuple(carried))
     write_atomically(out / "report.html", render(audit_document(whole)))
     write_atomically(out / "result.json", json_text(whole.to_json(), indent=1) + "\n")
     return whole

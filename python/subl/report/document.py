@@ -470,6 +470,7 @@ class ReportDocument(Record):
     scans: tuple[ScanReport, ...] = ()
     relatives: tuple[Relative, ...] = ()
     problems: tuple[Text, ...] = ()
+    refused: tuple[Text, ...] = ()
     limits: tuple[Text, ...] = ()
     chain: Chain = Chain()
     filters: tuple[FilterReport, ...] = ()
