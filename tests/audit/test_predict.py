@@ -79,6 +79,19 @@ def calibration(past: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_what_is_no_run_is_called_that(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given, said in (
+        (rows, f"there is no finished experiment in {rows}"),
+        (tmp_path, f"there is no finished experiment in {tmp_path}"),
+        (tmp_path / "gone", f"{tmp_path / 'gone'} does not exist"),
+    ):
+        assert main(["predict", "calibrate", str(given), "-o", str(tmp_path / "out")]) == 2
+        told = capsys.readouterr().err
+        assert f"error: {said}" in told and "subl run has filled" in told
+
+
 # The interval
 
 

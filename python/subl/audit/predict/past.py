@@ -17,6 +17,8 @@ from subl.evaluate import EvalSpec, read_scores
 from subl.evaluate.compare import log_odds
 from subl.train.plan import learning_rate
 
+_EXPERIMENTS = "give folders that subl run has filled"
+
 
 @dataclass(frozen=True)
 class Made:
@@ -145,8 +147,13 @@ def found_in(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The students, and the evaluations, in folders of finished experiments.
 
     Raises:
-        InputError: a folder has no artifacts.
+        InputError: a folder is none of these.
     """
+    for folder in folders:
+        if not folder.exists():
+            raise InputError(f"{folder} does not exist", hint=_EXPERIMENTS)
+        if read_statement(folder) is not None or not list(folder.glob("*/statement.json")):
+            raise InputError(f"there is no finished experiment in {folder}", hint=_EXPERIMENTS)
     every = [made for folder in folders for path in artifacts_in(folder) if (made := Made.at(path))]
     students = [each.path for each in every if each.kind == "distill"]
     return students, [each.path for each in every if each.kind == "eval"]
