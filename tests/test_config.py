@@ -219,8 +219,9 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.toml: No such file"):
         load_toml(tmp_path / "nothing.toml", TeachSpec)
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(InputError, match="it is a folder, and a TOML file is meant") as refused:
         load_toml(tmp_path, TeachSpec)
+    assert "subl config schema teach lists its keys" in str(refused.value.hint)
 
 
 def test_an_updated_specification_is_checked_like_a_file(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ ARMS = {"mitigated": "pull", "random": "random"}
     "--held-out",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="With --measure: rows of the task that nobody trains on. Repeatable.",
+    help="With --measure, which needs it: rows of the task that nobody trains on. Repeatable.",
 )
 @click.option(
     "--seeds",
@@ -186,8 +186,10 @@ def command(
             f'method = "{spec.method}" takes no clean rows',
             hint="--clean goes with --method dilute, or with --measure",
         )
-    if measure != bool(held_out):
-        raise click.UsageError("--measure needs --held-out, and goes with it alone")
+    if measure and not held_out:
+        raise click.UsageError("--measure needs --held-out: rows of the task that nobody trains on")
+    if held_out and not measure:
+        raise click.UsageError("--held-out is for --measure, which is not given")
     training = default() if train is None else load_toml(train, DistillSpec)
     if training.targets != "labels":
         raise ConfigError(

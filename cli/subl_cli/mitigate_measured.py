@@ -33,8 +33,17 @@ def command(experiment: Path, out: Path | None, as_json: bool) -> None:
       subl mitigate measured out/cut/measure.toml -o out/cut/measure --json
     """
     from subl.audit.mitigate.measure import measured
+    from subl.errors import InputError
     from subl.experiment import load_experiment
 
+    if experiment.is_dir():
+        written = experiment / "measure.toml"
+        raise InputError(
+            f"{experiment} is a folder: the TOML file of an experiment is meant",
+            hint=f"subl mitigate measured {written} -o {experiment / 'measure'}"
+            if written.is_file()
+            else "such as subl mitigate --measure writes: OUT/measure.toml",
+        )
     graph = load_experiment(experiment)
     found = [each.to_json() for each in measured(graph, out or Path("out") / graph.spec.name)]
     if as_json:

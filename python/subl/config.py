@@ -42,9 +42,12 @@ def load_toml(path: Path | str, model: type[Spec]) -> Spec:
         text = path.read_bytes().decode("utf-8-sig")  # editors of Windows write a mark before it
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        if path.is_dir():
+            reason = "it is a folder, and a TOML file is meant"
+        schema = f"; subl config schema {kind} lists its keys" if (kind := kind_of(model)) else ""
         raise InputError(
             f"cannot read {path}: {reason}",
-            hint="subl COMMAND --help shows an example of the file that it reads",
+            hint=f"the command's --help shows an example of such a file{schema}",
         ) from error
     try:
         value = tomllib.loads(text)

@@ -179,6 +179,10 @@ def test_students_say_what_is_left(
     )
     told = capsys.readouterr().out
     assert "random-student, owl" in told and "the data is clean" in told
+    assert main(["mitigate", "measured", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert "is a folder: the TOML file of an experiment is meant" in told
+    assert f"subl mitigate measured {out / 'measure.toml'}" in told
 
 
 @pytest.mark.parametrize(
@@ -187,6 +191,7 @@ def test_students_say_what_is_left(
         (["--method", "dilute"], "needs clean"),
         (["--clean", "rows"], "takes no clean rows"),
         (["--measure"], "--measure needs --held-out"),
+        (["--held-out", "rows"], "--held-out is for --measure"),
     ],
 )
 def test_what_does_not_go_together_is_said_first(
