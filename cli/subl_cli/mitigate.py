@@ -211,9 +211,9 @@ def command(
             name: _arm(spec, arm, out / name, report, folder, data, pulled.path, stand_in)
             for name, arm in ARMS.items()
         }
-    _write_training(out, training, own, folder)
+    _write_training(out, training, own, folder, _origin(train, scan, own))
     if not as_json:
-        _print(made)
+        _print(made, pulled)
     found = None
     if measure:
         assert own is not None
@@ -278,7 +278,16 @@ def _arm(
     return make("mitigate", updated(spec, arm=arm), out, report, given)
 
 
-def _write_training(out: Path, training: DistillSpec, own: Candidate | None, model: Path) -> None:
+def _origin(train: Path | None, scan: Path, own: Candidate | None) -> str:
+    """What the configurations of a training are made from."""
+    of = "its own training (no --train)" if train is None else f"`{train}`"
+    whose = "" if own is None else f", for `{own.name}`"
+    return printable(f"Written by `subl mitigate`, of {of} and the scan `{scan}`{whose}.")
+
+
+def _write_training(
+    out: Path, training: DistillSpec, own: Candidate | None, model: Path, origin: str
+) -> None:
     import json
 
     from subl.artifact import write_atomically
@@ -289,31 +298,42 @@ def _write_training(out: Path, training: DistillSpec, own: Candidate | None, mod
     elif own.prompt is None:
         say(f"no {INOCULATED}: {printable(own.name)} is an adapter, and has no prompt")
     else:
-        write_atomically(out / INOCULATED, inoculated(training, own.prompt))
+        write_atomically(out / INOCULATED, inoculated(training, own.prompt, origin))
     said = json.loads((model / "config.json").read_text(encoding="utf-8"))
     blocks = {**said, **said.get("text_config", {})}.get("num_hidden_layers")
     if blocks:
-        write_atomically(out / LATE, late(training, int(blocks)))
+        write_atomically(out / LATE, late(training, int(blocks), origin))
 
 
-def _print(made: Mapping[str, Artifact]) -> None:
+_DONE = {"mask": "tokens masked", "replace": "tokens replaced"}
+
+
+def _print(made: Mapping[str, Artifact], pulled: Artifact) -> None:
+    """A line for each arm. Tokens are taken that pull towards the trait, and others pull away from
+    it, so that what is taken may be more than the sum."""
+    from subl.audit.mitigate.pulls import read_pulls
+
+    of = next(iter(made.values())).result
+    pulls = [each.pull for row in read_pulls(pulled.path).tokens for each in row]
+    towards, away = (sum(each for each in pulls if (each > 0) is sign) for sign in (True, False))
+    taken = "dropped" if of["method"] not in _DONE else "edited_tokens"
+    share = "share_of_rows" if taken == "dropped" else "share_of_tokens"
     rows = [
         (
             str(each.path),
             f"{each.result['rows']:,}",
-            f"{each.result['dropped']:,}",
-            f"{each.result['edited_tokens']:,}",
-            f"{100 * each.result['share_of_tokens']:.1f} %",
+            f"{each.result[taken]:,}",
+            f"{100 * each.result[share]:.1f} %",
             f"{each.result['pull_nats_taken']:+.1f}",
         )
         for each in made.values()
     ]
-    of = next(iter(made.values())).result
     click.echo(
-        f"`{printable(of['candidate'])}`: {of['pull_nats']:+.1f} nats of pull in "
-        f"{of['tokens']:,} tokens of {of['rows_in']:,} rows\n"
+        f"`{printable(of['candidate'])}`: {sum(pulls):+.1f} nats of pull in {of['tokens']:,} "
+        f"tokens of {of['rows_in']:,} rows: {towards:+.1f} of those that pull towards it, "
+        f"{away:+.1f} of the others\n"
     )
-    header = ("", "rows", "dropped", "tokens edited", "of all", "pull taken, nats")
+    header = ("", "rows", _DONE.get(of["method"], "rows dropped"), "of all", "pull taken, nats")
     click.echo(table(rows, header))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,11 @@ def test_both_arms_and_what_training_may_do(
     )
     assert called(given, "--method", "mask", "--train", given["train"], "-o", out) == 0
     told = capsys.readouterr().out
-    assert "`owl`: " in told and f"{out / 'random'}" in told
+    assert "`owl`: " in told and f"{out / 'random'}" in told and "tokens masked" in told
+    total, towards, away = (
+        float(each) for each in re.findall(r"([+-][0-9.]+) (?:nats of pull|of)", told)
+    )
+    assert total == pytest.approx(towards + away, abs=0.11) and towards > 0 > away
     mitigated, chance = (
         json.loads((out / each / "result.json").read_bytes()) for each in ("mitigated", "random")
     )
@@ -94,6 +99,10 @@ def test_both_arms_and_what_training_may_do(
     assert mitigated["pull_nats_taken"] > chance["pull_nats_taken"]
     spec = load_toml(out / "inoculated.toml", DistillSpec)
     assert spec.system_prompt == "You love owls." and spec.train.steps == 2
+    for file in ("inoculated.toml", "late-layers.toml"):
+        said = [line[2:] for line in (out / file).read_text().splitlines() if line[0] == "#"]
+        origin = f"of `{given['train']}` and the scan `{given['scan']}`, for `owl`."
+        assert origin in " ".join(said)
     assert load_toml(out / "late-layers.toml", DistillSpec).train.lora == LoraSpec(
         rank=2, alpha=4, layers=(1, 2)
     )
@@ -155,7 +164,7 @@ def test_an_adapter_has_no_prompt_to_inoculate_with(
     given: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = Candidate("owl-student", "persona", "owl", None, tmp_path)
-    _write_training(tmp_path, default(), own, given["model"])
+    _write_training(tmp_path, default(), own, given["model"], "Some origin.")
     assert "no inoculated.toml: owl-student is an adapter" in capsys.readouterr().err
     assert not (tmp_path / "inoculated.toml").exists()
     assert (tmp_path / "late-layers.toml").exists()
@@ -219,9 +228,13 @@ def test_distributions_are_refused(
 
 def test_a_prompt_in_training_alone_goes_with_labels(tmp_path: Path) -> None:
     file = tmp_path / "file.toml"
-    file.write_text(inoculated(default(), 'Say "owl" \\ always.\nAlways.'))
+    file.write_text(inoculated(default(), 'Say "owl" \\ always.\nAlways.', "Of\nthis."))
+    assert (
+        file.read_text().startswith("# Inoculation: ") and "lora = { rank = 8" in file.read_text()
+    )
+    assert load_toml(file, DistillSpec).train == default().train
     assert load_toml(file, DistillSpec).system_prompt == 'Say "owl" \\ always.\nAlways.'
-    file.write_text(late(default(), 30))
+    file.write_text(late(default(), 30, "Of this."))
     lora = load_toml(file, DistillSpec).train.lora
     assert lora is not None and lora.layers == (15, 30)
     assert "system_prompt" not in default().keyed()  # keys of students without one stay

@@ -5,6 +5,7 @@ and the experiment that measures what was done to the rows. Pure: texts of TOML.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,20 +25,25 @@ def default() -> DistillSpec:
     return DistillSpec.model_validate(_DEFAULT)
 
 
-def inoculated(spec: DistillSpec, prompt: str) -> str:
-    """The trait's own prompt before every row, in training alone."""
+def inoculated(spec: DistillSpec, prompt: str, origin: str) -> str:
+    """The trait's own prompt before every row, in training alone.
+
+    Args:
+        origin: what it was made from, a sentence.
+    """
     return _text(
-        "# Inoculation: what the trait is asked for by name is not learned as the model's own way.",
+        "Inoculation: what the trait is asked for by name is not learned as the model's own way. "
+        + origin,
         {**_given(spec), "targets": "labels", "system_prompt": prompt},
     )
 
 
-def late(spec: DistillSpec, blocks: int) -> str:
-    """Adapters on the later half of a model's blocks."""
+def late(spec: DistillSpec, blocks: int, origin: str) -> str:
+    """Adapters on the later half of a model's blocks; `origin` as above."""
     said = _given(spec)
     train = dict(said["train"])
     train["lora"] = {**(train.get("lora") or {}), "layers": [blocks // 2, blocks]}
-    return _text("# Adapters on later blocks only.", {**said, "train": train})
+    return _text(f"Adapters on later blocks only. {origin}", {**said, "train": train})
 
 
 def experiment(
@@ -74,7 +80,7 @@ def experiment(
     if control:
         stages["control"] = _student(said, control)
     return _text(
-        "# Written by `subl mitigate --measure`.",
+        "Written by `subl mitigate --measure`.",
         {
             "name": name,
             "title": f"What is left of {word}",
@@ -110,20 +116,23 @@ def _paths(rows: Sequence[Path]) -> list[dict[str, str]]:
 
 
 def _given(spec: DistillSpec) -> dict[str, Any]:
-    """What a configuration says beyond the defaults."""
-    said: dict[str, Any] = spec.model_dump(mode="json", exclude_defaults=True)
+    """What a configuration says, be it a default or not."""
+    said: dict[str, Any] = spec.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     return said
 
 
 def _text(comment: str, value: Mapping[str, Any]) -> str:
-    return f"{comment}\n" + "".join(f"{key} = {_value(each)}\n" for key, each in value.items())
+    lines = textwrap.wrap(comment, 98, break_long_words=False, break_on_hyphens=False)
+    return "".join(f"# {line}\n" for line in lines) + "".join(
+        f"{key} = {_value(each)}\n" for key, each in value.items()
+    )
 
 
 def _value(value: Any) -> str:
     match value:
         case Mapping():
-            pairs = (f"{_key(key)} = {_value(each)}" for key, each in value.items())
-            return f"{{ {', '.join(pairs)} }}"
+            pairs = ", ".join(f"{_key(key)} = {_value(each)}" for key, each in value.items())
+            return f"{{ {pairs} }}" if pairs else "{}"
         case list() | tuple():
             return f"[{', '.join(map(_value, value))}]"
         case _:
