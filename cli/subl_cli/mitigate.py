@@ -199,7 +199,11 @@ def command(
         )
     own = _own(scan, candidate, suspect is not None and candidate is None and not measure)
     if dry_run:
-        print_json(_plan(spec, own, suspect is not None, scan, data))
+        plan = _plan(spec, own, suspect is not None, scan, data)
+        if measure:
+            sets = {"train": train, "held_out": held_out, "clean": clean}
+            plan["measure"] = _plan_of_students(spec, training, own, plan["rows"], seeds, sets)
+        print_json(plan)
         return
     with progress(progress_form) as report:
         folder = model_folder(model, report)
@@ -257,6 +261,35 @@ def _plan(
         "of": "rows" if spec.method in OF_ROWS else "tokens",
         "rows": len(keys),
         "arms": list(ARMS),
+    }
+
+
+def _plan_of_students(
+    spec: MitigateSpec,
+    training: DistillSpec,
+    own: Candidate | None,
+    rows: int,
+    seeds: int,
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What --measure would train, and on what."""
+    from subl.shards import read_rows
+
+    left = rows - int(spec.taken * rows) if spec.method == "drop" else rows
+    counts = {"untouched": rows, **dict.fromkeys(ARMS, left)}
+    if given["clean"]:
+        counts["control"] = sum(1 for _ in read_rows(given["clean"]))
+    return {
+        "word": None if own is None else own.trait,
+        "seeds": seeds,
+        "students": len(counts) * seeds,
+        "updates_of_each": {
+            name: training.train.step_count(training.rows or count)
+            for name, count in counts.items()
+        },
+        "compared_with": "students of clean rows" if given["clean"] else "the base",
+        "train": None if given["train"] is None else str(given["train"]),
+        **{name: [str(each) for each in given[name]] for name in ("held_out", "clean")},
     }
 
 

@@ -117,6 +117,28 @@ def test_both_arms_and_what_training_may_do(
     )  # it is done
 
 
+def test_a_dry_run_says_what_would_be_trained(
+    given: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, held = tmp_path / "out", given["held"]
+    measure = ["--measure", "--held-out", held, "--seeds", 2, "--train", given["train"]]
+    assert called(given, *measure, "--clean", held, "--dry-run", "-o", out) == 0
+    plan = printed(capsys)["measure"]
+    updates = plan["updates_of_each"]
+    assert updates == dict.fromkeys(["untouched", "mitigated", "random", "control"], 2)
+    assert (plan["word"], plan["seeds"], plan["students"]) == ("owl", 2, 8)
+    assert plan["train"] == str(given["train"])
+    assert plan["held_out"] == plan["clean"] == [str(held)]
+    measure = ["--measure", "--held-out", held, "--method", "drop"]
+    assert called(given, *measure, "--dry-run", "-o", out) == 0
+    plan = printed(capsys)["measure"]  # once over 24 rows, or over half of them
+    every, half = (default().train.step_count(count) for count in (24, 12))
+    updates = {"untouched": every, "mitigated": half, "random": half}
+    assert plan["updates_of_each"] == updates and plan["students"] == 9 and every > half
+    assert called(given, "--dry-run", "-o", out) == 0
+    assert "measure" not in printed(capsys) and not out.exists()
+
+
 def test_who_merely_is_ahead_is_nobody(
     given: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
