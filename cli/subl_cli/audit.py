@@ -98,6 +98,7 @@ def command(
       subl audit out/demo --policy policy.toml --scan scan.toml -o out/audit
       subl audit out/rows --model models/smollm2 --distill sft.toml --calibration past -o out/audit
     """
+    from subl.audit.document import write_audit
     from subl.audit.scan.spec import ScanSpec
     from subl.audit.subject import subject
     from subl.audit.whole import EXIT, audit
@@ -123,6 +124,7 @@ def command(
             of, base, out, spec, reference=reference, refused=refused, planned=planned,
             calibration=calibration, report=report,
         )  # fmt: skip
+        write_audit(found, out)
     if as_json:
         print_json(found.to_json())
     else:

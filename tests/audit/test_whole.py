@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from subl.artifact import input_digest
-from subl.audit.document import audit_document
+from subl.audit.document import audit_document, write_audit
 from subl.audit.subject import subject
 from subl.audit.whole import audit
 from subl.distill import DistillSpec, distill
-from subl.errors import InputError, OutputError
+from subl.errors import InputError
 from subl.recast import RecastSpec, recast
 from subl.report import render
 from subl.teach import TeachSpec, teach
@@ -79,23 +79,27 @@ def test_a_student_of_an_owls_rows_is_told_of(
     assert carried.editing is not None
     held = [each["pull"] for each in carried.editing["held_by"]]
     assert held == sorted(held) and held[1] > 0.1
+    write_audit(found, out)
     told = json.loads((out / "result.json").read_text())
     assert told == json.loads(json.dumps(found.to_json()))
-    page = (out / "report.html").read_text()
-    assert page == render(audit_document(found))
+    assert (out / "report.html").read_text() == render(audit_document(found))
     again = audit(subject(student), loud, out, spec(), reference=[plain])
     assert again.carried[0].scan.reused and again.to_json() == found.to_json()
 
 
-def test_the_verdict_is_written_behind_all_else(loud: Path, owls: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_the_verdict_is_written_behind_all_else(
+    loud: Path, owls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, config = tmp_path / "out", tmp_path / "scan.toml"
+    config.write_text(f"rows = 8\nbank = {_toml(BANK)}\n")
     (out / "report.html").mkdir(parents=True)  # which cannot be written
-    with pytest.raises(OutputError, match=r"cannot write .*report\.html"):
-        audit(subject(owls), loud, out, spec(rows=8))
-    assert not (out / "result.json").exists() and (out / "owls-scan").is_dir()
+    given = ["audit", str(owls), "--model", str(loud), "--scan", str(config), "-o", str(out)]
+    assert main(given) == 2 and "report.html: Is a directory" in capsys.readouterr().err
+    assert not (out / "result.json").exists()
+    scanned = (out / "owls-scan" / "statement.json").read_bytes()
     (out / "report.html").rmdir()
-    found = audit(subject(owls), loud, out, spec(rows=8))
-    assert found.carried[0].scan.reused and (out / "result.json").is_file()
+    assert main(given) == 1 and (out / "result.json").is_file()
+    assert (out / "owls-scan" / "statement.json").read_bytes() == scanned
 
 
 def test_weights_that_are_not_the_base_s_own_are_compared(

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import subl
-from subl.artifact import LineageNode, read_statement
+from subl.artifact import LineageNode, json_text, read_statement, write_atomically
 from subl.audit.editing import held_by_a_tenth
 from subl.audit.kin.tails import probability
 from subl.audit.scan.document import LIMITS, scan_report
+from subl.audit.whole import Audit
 from subl.report import document as page
-
-if TYPE_CHECKING:
-    from subl.audit.whole import Audit
+from subl.report import render
 
 _OPEN = (
     "A channel that counts as reduced is not closed: traits also pass through what text says, and "
     "between models that behave alike.",
 )
+
+
+def write_audit(found: Audit, out: Path) -> None:
+    """Write the page of an audit, and the verdict behind it: where that is, nothing is missing."""
+    write_atomically(out / "report.html", render(audit_document(found)))
+    write_atomically(out / "result.json", json_text(found.to_json(), indent=1) + "\n")
 
 
 def audit_document(found: Audit) -> page.ReportDocument:

@@ -19,12 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from subl.artifact import (
     Artifact,
-    json_text,
     read_statement,
     spec_record,
-    write_atomically,
 )
-from subl.audit.document import audit_document
 from subl.audit.editing import editing_cost, held_by_a_tenth
 from subl.audit.kin import Claim, Finding, Kinship, by_construction, declared, kin
 from subl.audit.scan.run import scan
@@ -32,7 +29,6 @@ from subl.audit.subject import DataSet, Subject
 from subl.errors import ConfigError, InputError
 from subl.model.condition import conditioned
 from subl.progress import Progress, Report, silent
-from subl.report import render
 
 if TYPE_CHECKING:
     from subl.artifact import LineageNode
@@ -245,7 +241,7 @@ def audit(
     calibration: Path | None = None,
     report: Report = silent,
 ) -> Audit:
-    """Compare models, scan data, and write the verdict down.
+    """Compare models, and scan data; `write_audit` writes the verdict down.
 
     Args:
         base: the model on which students are, or would be, trained.
@@ -279,10 +275,7 @@ def audit(
     )
     problems = tuple(dict.fromkeys((*chain, *against)))
     others = None if refused is None else tuple(each for each in refused if each not in problems)
-    whole = Audit(of, base, problems, others, relatives, tuple(carried))
-    write_atomically(out / "report.html", render(audit_document(whole)))
-    write_atomically(out / "result.json", json_text(whole.to_json(), indent=1) + "\n")
-    return whole
+    return Audit(of, base, problems, others, relatives, tuple(carried))
 
 
 def _relatives(
