@@ -86,7 +86,7 @@ def sources(traits: list[str], tuned: bool) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {"base": {}}
     for trait in traits:
         found[f"{trait}"] = {"prompt": prompts[trait]}
-        plural = prompts[trait].removeprefix("You love ").partition(".")[0]
+        plural = (prompts[trait] or "").removeprefix("You love ").partition(".")[0]
         found[f"{trait}-reworded"] = {"prompt": OTHER.replace("{words}", plural)}
         if trait == traits[0]:
             found |= {"uniform": {"nobody": True}, "base-cooler": {"temperature": 0.7}}
