@@ -225,6 +225,30 @@ def test_clean_references_say_how_large_a_lead_is(
     assert Lead(0.8, 0.1, 9).exceeds(Lead(0.1, 0.1, 9))
 
 
+def test_what_references_were_asked_is_kept(
+    loud: Path, owls: Path, plain: Path, tmp_path: Path
+) -> None:
+    whole = scan(spec(), loud, [owls], tmp_path / "whole", reference=[plain])
+    out = tmp_path / "out"
+    told: list[Any] = []
+
+    def interrupt(progress: Any) -> None:
+        if progress.task.startswith("references"):
+            told.append(progress.done)
+            if progress.done == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan(spec(), loud, [owls], out, reference=[plain], report=interrupt)
+    assert told == [0, 1, 2]
+    told.clear()
+    again = scan(
+        spec(), loud, [owls], out, reference=[plain], report=lambda each: told.append(each)
+    )
+    assert again.digest == whole.digest and again.result == whole.result
+    assert next(each.done for each in told if each.task.startswith("references")) == 2
+
+
 def test_a_reference_without_rows_is_refused_at_once(
     loud: Path, owls: Path, tmp_path: Path
 ) -> None:

@@ -3,20 +3,25 @@ the rows rank among the base's own."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from subl.artifact import write_atomically
 from subl.audit.scan.asking import prepared
 from subl.audit.scan.evidence import ranked
 from subl.audit.scan.verdict import Lead
+from subl.progress import Progress, Report
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from subl.audit.scan.bank import Candidate
     from subl.audit.scan.drawn import Drawn
+    from subl.audit.scan.score import Rows
     from subl.audit.scan.scorers import Scorers
 
 
@@ -25,6 +30,8 @@ class References:
 
     Args:
         clip: nats a row by which one candidate may be better than another.
+        folder: where it is kept what was asked, for a scan that is killed.
+        task: what is told of it.
     """
 
     def __init__(
@@ -33,7 +40,11 @@ class References:
         candidates: Sequence[Candidate],
         clip: float,
         sets: Sequence[Drawn],
+        folder: Path,
+        task: str,
+        report: Report,
     ) -> None:
+        self._folder, self._task, self._report = folder, task, report
         self._scorers, self._candidates, self._clip, self._sets = scorers, candidates, clip, sets
         self._empty = np.array([each.trait is None for each in candidates])
         self._log_p = [np.full((len(each.rows), len(candidates)), np.nan) for each in sets]
@@ -105,9 +116,16 @@ class References:
         log_p = self._log_p[number]
         wanted = [*np.flatnonzero(self._empty).tolist(), candidate]
         missing = [place for place in wanted if np.isnan(log_p[:, place]).any()]
-        if missing:
-            rows = prepared(self._scorers, self._sets[number], slice(None))
-            self._scorers.prove(rows, self._candidates)
-            for place in missing:
-                log_p[:, place] = self._scorers.scores(rows, self._candidates[place])[:, 0]
+        rows: Rows | None = None
+        for done, place in enumerate(missing):
+            file = self._folder / f".reference-{number}-{place}.npy"
+            if not file.exists():
+                if rows is None:
+                    rows = prepared(self._scorers, self._sets[number], slice(None))
+                    self._scorers.prove(rows, self._candidates)
+                self._report(Progress(self._task, done, len(missing), "candidates"))
+                kept = io.BytesIO()
+                np.save(kept, self._scorers.scores(rows, self._candidates[place])[:, 0])
+                write_atomically(file, kept.getvalue())
+            log_p[:, place] = np.load(file, allow_pickle=False)
         return log_p

@@ -201,7 +201,9 @@ class _Scan:
         self._asking = Asking(
             self._scorers, self._drawn, self._candidates, len(heats), folder, f"scan {name}", report
         )
-        self._references = References(self._scorers, self._candidates, spec.clip, clean)
+        self._references = References(
+            self._scorers, self._candidates, spec.clip, clean, folder, f"references {name}", report
+        )
         self._rounds: list[dict[str, Any]] = []
 
     def _chosen(self, pilot: Path) -> Choice:
