@@ -35,6 +35,7 @@ class Removed:
         detectable: the least share that so many seeds would have told from none in 80 of 100 cases.
         loss: by how much worse held-out rows are predicted, nats a token; None: nobody asked.
         tokens, rows: shares of them that were taken out.
+        of_seeds: effect and what is left of it, of each seed: arms may be compared seed by seed.
     """
 
     what: str
@@ -47,6 +48,7 @@ class Removed:
     loss: Mapping[str, float | None] | None
     tokens: float | None
     rows: float | None
+    of_seeds: Sequence[Mapping[str, float]]
 
     def to_json(self) -> dict[str, Any]:
         """For result files."""
@@ -110,6 +112,9 @@ def _removed(
         loss=None if losses is None else _interval(losses),
         tokens=result.get("share_of_tokens"),
         rows=result.get("share_of_rows"),
+        of_seeds=[
+            {"effect": effect, "left": rest} for effect, rest in zip(effects, left, strict=True)
+        ],
     )
 
 
