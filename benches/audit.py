@@ -46,10 +46,10 @@ from audit_peers import Peer
 from subl.audit.scan.bank import Candidate, load_bank
 from subl.audit.scan.evidence import Nearest
 from subl.audit.scan.law import recorded
-from subl.audit.scan.rounds import compared, raced
+from subl.audit.scan.rounds import compared, raced, round_at
 from subl.audit.scan.run import OTHER_HEATS
 from subl.audit.scan.spec import ScanSpec
-from subl.audit.scan.verdict import Lead, groups
+from subl.audit.scan.verdict import Lead, best_of, for_nothing, gains, groups
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benches/results/audit.json"
@@ -267,24 +267,20 @@ def race_over(scores: np.ndarray, alpha: float, clean: list[np.ndarray]) -> dict
         scores: log p, `[rows, candidates, temperatures]`.
     """
     every = candidates()
-    always = np.array([each.trait is None for each in every])
     asked = np.zeros(scores.shape[:2], np.bool_)
 
     def ask(phase: str, start: int, who: np.ndarray) -> np.ndarray:
-        some = slice(start, start + min(64, max(8, start)))
+        some = round_at(start, len(scores))
         asked[some] |= who
         return scores[some]
 
-    def told(phase: str, bets: object) -> None:
-        pass
-
     near = None
-    race, _ = raced(every, OWN, alpha, len(scores), ask, told)
+    race, _ = raced(every, OWN, alpha, len(scores), ask)
     if not race.kept.any():
-        near = compared(every, alpha, CLIP, len(scores), ask, told, known=race.rows)
+        near = compared(every, alpha, CLIP, len(scores), ask, known=race.rows)
     rows = max(race.rows, near.rows if near else 0)
     ranking = (scores[:, :, 0] - scores[:, :1, 0]).mean(0)
-    ranking[always] = -np.inf
+    ranking[for_nothing(every)] = -np.inf
     law = groups(every, race.kept)
     nearest = groups(every, near.kept) if near else None
     return {
@@ -308,11 +304,11 @@ def named(
     nearest = groups(every, near.kept)
     if len(nearest) != 1 or None in nearest:
         return None
-    empty = np.array([each.trait is None for each in every])
-    best = int(np.where(near.kept, scores.sum(0), -np.inf).argmax())
+    best = best_of(scores, near.kept, CLIP)
+    assert best is not None
 
     def lead(rows: np.ndarray) -> Lead:
-        return Lead.of(np.clip(rows[:, best] - rows[:, empty].mean(1), -CLIP, CLIP))
+        return Lead.of(gains(rows, best, for_nothing(every), CLIP))
 
     ours = lead(scores)
     return every[best].trait if all(ours.exceeds(lead(rows[:, :, 0])) for rows in clean) else None

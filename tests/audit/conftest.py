@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from subl.model.load import load_model
 
+from .relatives import Save
 from .rows import written
+
+
+@pytest.fixture(scope="module")
+def save(tmp_path_factory: pytest.TempPathFactory) -> Save:
+    """Puts a model into a folder of its own."""
+    folder, numbers = tmp_path_factory.mktemp("kin"), itertools.count()
+
+    def saved(model: PreTrainedModel) -> Path:
+        path = folder / str(next(numbers))
+        model.save_pretrained(path)
+        return path
+
+    return saved
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ TINY: dict[str, Any] = {
     "vocab_size": 320, "hidden_size": 48, "intermediate_size": 128, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True,
 }  # fmt: skip
+
+IDS = torch.randint(0, 320, (16, 24), generator=torch.Generator().manual_seed(0))
+Save = Callable[[PreTrainedModel], Path]
 
 
 def drawn(seed: int, **other: Any) -> LlamaForCausalLM:

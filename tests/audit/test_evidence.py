@@ -14,6 +14,7 @@ from subl.audit.scan.bank import Candidate
 from subl.audit.scan.evidence import Nearest, Race, ranked
 from subl.audit.scan.rounds import compared as compared_in_rounds
 from subl.audit.scan.rounds import raced as raced_in_rounds
+from subl.audit.scan.rounds import round_at
 
 ALPHA = 0.05
 KNOWN = np.array([True])
@@ -136,19 +137,16 @@ def scanned(scores: NDArray[np.float64], *, exhaustive: bool = False) -> Scanned
     asked = np.zeros(scores.shape[:2], np.bool_)
 
     def ask(phase: str, start: int, who: NDArray[np.bool_]) -> NDArray[np.float64]:
-        some = slice(start, min(start + min(64, max(8, start)), len(scores)))
+        some = round_at(start, len(scores))
         asked[some] |= who
         return np.where(asked[some][:, :, None], scores[some], np.nan)
 
-    def told(phase: str, bets: object) -> None:
-        pass
-
     known = np.array([True])
     rows = len(scores)
-    race, _ = raced_in_rounds(every, known, ALPHA, rows, ask, told, exhaustive=exhaustive)
+    race, _ = raced_in_rounds(every, known, ALPHA, rows, ask, exhaustive=exhaustive)
     near = None
     if not race.kept.any():
-        near = compared_in_rounds(every, ALPHA, 2.0, rows, ask, told, known=race.rows)
+        near = compared_in_rounds(every, ALPHA, 2.0, rows, ask, known=race.rows)
     return Scanned(race, near, asked)
 
 

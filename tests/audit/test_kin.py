@@ -7,7 +7,6 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,23 +30,9 @@ from subl_cli.main import main
 from subl_cli.main import subl as command
 
 from . import relatives as made
-from .relatives import drawn, merged, trained
+from .relatives import IDS, Save, drawn, merged, trained
 
-IDS = torch.randint(0, 320, (16, 24), generator=torch.Generator().manual_seed(0))
 NAMES = ["m", "b", "one", "two", "x"]
-Save = Callable[[PreTrainedModel], Path]
-
-
-@pytest.fixture(scope="module")
-def save(tmp_path_factory: pytest.TempPathFactory) -> Save:
-    folder, numbers = tmp_path_factory.mktemp("kin"), itertools.count()
-
-    def saved(model: PreTrainedModel) -> Path:
-        path = folder / str(next(numbers))
-        model.save_pretrained(path)
-        return path
-
-    return saved
 
 
 @pytest.fixture(scope="module")

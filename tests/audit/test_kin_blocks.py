@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,24 +15,10 @@ from transformers import PreTrainedModel
 from subl.audit.kin import Verdict, kin, pairs, parents
 
 from . import relatives as made
-from .relatives import drawn, trained
+from .relatives import IDS, Save, drawn, trained
 
-IDS = torch.randint(0, 320, (16, 24), generator=torch.Generator().manual_seed(0))
 ORDER = [3, 0, 4, 1, 2]
 OTHERWISE = "blocks are in another order"
-Save = Callable[[PreTrainedModel], Path]
-
-
-@pytest.fixture(scope="module")
-def save(tmp_path_factory: pytest.TempPathFactory) -> Save:
-    folder, numbers = tmp_path_factory.mktemp("kin"), itertools.count()
-
-    def saved(model: PreTrainedModel) -> Path:
-        path = folder / str(next(numbers))
-        model.save_pretrained(path)
-        return path
-
-    return saved
 
 
 @pytest.fixture(scope="module")

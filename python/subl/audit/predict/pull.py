@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 
 from subl.audit.scan.bank import BankSpec, Candidate
@@ -35,7 +34,7 @@ def candidates_of(bank: BankSpec, traits: Sequence[str]) -> dict[str, Candidate]
                 f"the bank has no candidate for the trait {trait!r}, and no group's wording for it",
                 hint=f'add a [[persona]] with trait = "{trait}" to a bank of yours',
             )
-        (found[trait],) = group.model_copy(update={"words": (trait,)}).candidates(count(1))
+        (found[trait],) = group.model_copy(update={"words": (trait,)}).candidates()
     return found
 
 

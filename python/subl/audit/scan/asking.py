@@ -16,6 +16,7 @@ import numpy as np
 from subl.artifact import write_atomically
 from subl.audit.scan.bank import Candidate
 from subl.audit.scan.drawn import Drawn
+from subl.audit.scan.rounds import round_at
 from subl.errors import InputError
 from subl.progress import Progress, Report
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from subl.audit.scan.score import Rows
     from subl.audit.scan.scorers import Scorers
-
-FIRST, _MOST = 8, 64
-"""Rows of a round: as many as there were before."""
 
 
 class Asking:
@@ -73,7 +71,7 @@ class Asking:
         Raises:
             InputError: a row cannot be scored, or log p is no number.
         """
-        some = slice(start, min(start + min(_MOST, max(FIRST, start)), len(self._drawn.rows)))
+        some = round_at(start, len(self._drawn.rows))
         count = some.stop - start
         found = np.full((count, len(self._candidates), self._heats), np.nan)
         asked = np.flatnonzero(who & np.isnan(self.log_p[some]).any(0))

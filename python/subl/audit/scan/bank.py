@@ -24,7 +24,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
@@ -81,19 +80,15 @@ class GroupSpec(_Section):
             )
         return self
 
-    def candidates(self, neutral: Iterator[int]) -> Iterator[Candidate]:
-        """One a word.
-
-        Args:
-            neutral: numbers of those that stand for nothing.
-        """
+    def candidates(self) -> Iterator[Candidate]:
+        """One a word; a bank numbers those that stand for nothing."""
         for text in self.words:
             prompt = self.wording
             for name, form in _forms(text).items():
                 prompt = prompt.replace(f"{{{name}}}", form)
             word = text.partition("|")[0]
             if self.neutral:
-                yield Candidate(f"neutral-{next(neutral)}", self.kind, None, prompt)
+                yield Candidate("neutral", self.kind, None, prompt)
             else:
                 yield Candidate(word, self.kind, word, prompt)
 
@@ -130,18 +125,20 @@ class BankSpec(_Section):
         Raises:
             ConfigError: there are none of these kinds, no neutral ones, or two are alike.
         """
-        neutral_numbers = count(1)
-        given = [each for group in self.group for each in group.candidates(neutral_numbers)]
+        grouped = [each for group in self.group for each in group.candidates()]
+        neutral = [
+            each._replace(name=f"{each.name}-{number}")
+            for number, each in enumerate((each for each in grouped if each.trait is None), 1)
+        ]
+        others = [each for each in grouped if each.trait is not None]
         times = Counter(each.trait for each in self.persona)
         numbers: Counter[str] = Counter()
-        taken = {each.name for each in given}
+        taken = {each.name for each in (*neutral, *others)}
         for each in self.persona:
             numbers[each.trait] += 1
             several = times[each.trait] > 1 or each.trait in taken
             name = f"{each.trait}-{numbers[each.trait]}" if several else each.trait
-            given.append(Candidate(name, each.kind, each.trait, each.prompt, each.adapter))
-        neutral = [each for each in given if each.trait is None]
-        others = [each for each in given if each.trait is not None]
+            others.append(Candidate(name, each.kind, each.trait, each.prompt, each.adapter))
         known = sorted({each.kind for each in others})
         if unknown := sorted({*kinds} - {*known}):
             raise ConfigError(

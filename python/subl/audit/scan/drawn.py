@@ -29,7 +29,8 @@ class Drawn:
     Args:
         keys: hex sha256 of what each says.
         ended_by: why each ended, where the data says it.
-        times: how often the data says the same.
+        others: how many other rows of the data answer the prompt of each, its copies among them;
+            where not all rows were drawn, about as many.
         total: rows of the data set.
         copies: rows of it that say what one of these says already.
     """
@@ -37,7 +38,7 @@ class Drawn:
     rows: Sequence[Row]
     keys: Sequence[str]
     ended_by: Sequence[str | None]
-    times: Sequence[int]
+    others: Sequence[float]
     total: int
     copies: int
 
@@ -48,17 +49,8 @@ class Drawn:
             rows=self.rows[rows],
             keys=self.keys[rows],
             ended_by=self.ended_by[rows],
-            times=self.times[rows],
+            others=self.others[rows],
         )
-
-    def others(self) -> list[float]:
-        """How many other rows of the data answer the prompt of each, its copies among them; where
-        not all rows were drawn, about as many."""
-        of_prompt: Counter[object] = Counter()
-        for row, times in zip(self.rows, self.times, strict=True):
-            of_prompt[row.turns[:-1]] += times
-        drawn = self.total / max(1, sum(self.times))
-        return [of_prompt[row.turns[:-1]] * drawn - 1 for row in self.rows]
 
 
 def key_of(row: Row) -> str:
@@ -100,7 +92,16 @@ def draw(paths: Sequence[Path], count: int, name: str, report: Report) -> Drawn:
         [row for _, row, _ in found],
         [key for key, _, _ in found],
         [ended for _, _, ended in found],
-        [times[number] for number in numbers],
+        _others([row for _, row, _ in found], [times[number] for number in numbers], total),
         total,
         sum(times.values()) - len(times),
     )
+
+
+def _others(rows: Sequence[Row], times: Sequence[int], total: int) -> list[float]:
+    """How many other rows answer the prompt of each, by how often each of those drawn comes."""
+    of_prompt: Counter[object] = Counter()
+    for row, count in zip(rows, times, strict=True):
+        of_prompt[row.turns[:-1]] += count
+    share = total / max(1, sum(times))
+    return [of_prompt[row.turns[:-1]] * share - 1 for row in rows]

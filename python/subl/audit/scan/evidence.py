@@ -58,25 +58,60 @@ _PRIOR = 2.0
 """Rows that the one who learns a mixture takes to have seen before, evenly of all."""
 
 
-class Race:
-    """Who may have written the rows, while they come in.
+class _Bets:
+    """Bets by which candidates leave a set, while rows come in.
 
     Args:
         count: of candidates; 0 is the plain base.
+        alpha: how often the one that belongs into the set may leave it, at most.
+    """
+
+    sums: NDArray[np.float64]
+    """What each has gained so far; of who is dropped, until then."""
+
+    def __init__(self, count: int, alpha: float) -> None:
+        self._bar = -np.log(alpha)
+        self.rows = 0
+        self.active = np.ones(count, np.bool_)
+        """Who is still asked."""
+        self.left = np.zeros(count, np.int64)
+        """After how many rows each left the set; 0: it has not."""
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """The set: C of a `Race`, N of `Nearest`."""
+        found: NDArray[np.bool_] = self.left == 0
+        return found
+
+    @property
+    def leader(self) -> int:
+        """Who has predicted the rows best so far."""
+        return int(np.where(self.active, self.sums, -np.inf).argmax())
+
+    def drop(self, out: NDArray[np.bool_]) -> None:
+        """Ask these no more. Who has not left the set by now stays in it."""
+        self.active &= ~out
+
+    def _leave(self, against: NDArray[np.float64]) -> None:
+        """Those leave against whom bets have come to enough; logs."""
+        self.left[(against >= self._bar) & self.kept] = self.rows
+
+
+class Race(_Bets):
+    """Who may have written the rows.
+
+    Args:
         own: whether a temperature of the grid may be the rows' own; `[temperatures]`. Others are
             bet with, but are nobody's law.
-        alpha: how often the truth may leave C, at most.
     """
 
     def __init__(self, count: int, own: NDArray[np.bool_], alpha: float) -> None:
         if not own.any():
             raise ValueError("no temperature may be the rows' own")
-        self._own, self._bar = own, -np.log(alpha)
+        super().__init__(count, alpha)
+        self._own = own
         self._first = int(np.flatnonzero(own)[0])
         grid = len(own)
-        self.rows = 0
-        self.active = np.ones(count, np.bool_)
-        """Who is still asked."""
         self._sums: NDArray[np.float64] = np.zeros((count, grid))
         self._frozen: NDArray[np.float64] = np.full((count, grid, count), np.nan)
         """Of who was dropped: what its bets on each temperature against each had come to."""
@@ -89,31 +124,14 @@ class Race:
         self.history: list[tuple[float, float]] = []
         """After each row: log of the e-value against all rows being the plain base's, and of A_0.
         """
-        self.left = np.zeros(count, np.int64)
-        """After how many rows each left C; 0: it has not."""
-
-    @property
-    def kept(self) -> NDArray[np.bool_]:
-        """C: who may have written the rows."""
-        found: NDArray[np.bool_] = self.left == 0
-        return found
-
-    @property
-    def sums(self) -> NDArray[np.float64]:
-        """Of log p so far, of each at the rows' own temperature; of who is dropped, until then."""
-        return self._sums[:, self._first]
-
-    @property
-    def leader(self) -> int:
-        """Who has predicted the rows best so far."""
-        return int(np.where(self.active, self.sums, -np.inf).argmax())
+        self.sums = self._sums[:, self._first]  # a view: log p, at the rows' own temperature
 
     def drop(self, out: NDArray[np.bool_]) -> None:
-        """Ask these no more. Who has not left C by now stays in it."""
+        """Ask these no more. Who has not left C by now stays in it, and what it had won stays."""
         new = out & self.active
         # What an alternative (j, temperature) had won from each hypothesis stays.
         self._frozen[new] = self._sums[new][:, :, None] - self._best()[None, None, :]
-        self.active &= ~out
+        super().drop(out)
 
     def add(self, scores: NDArray[np.float64]) -> None:
         """The next row.
@@ -130,7 +148,7 @@ class Race:
         self._sums[active] += scores[active]
         against = self.against()
         self.history.append((self.something(), float(against[0])))
-        self.left[(against >= self._bar) & self.kept] = self.rows
+        self._leave(against)
 
     def something(self) -> float:
         """Log of the e-value against all rows being the plain base's."""
@@ -198,41 +216,19 @@ class Race:
         self._seen += np.exp(said - won)
 
 
-class Nearest:
-    """Who predicts the rows best, while they come in, at the rows' own temperature.
+class Nearest(_Bets):
+    """Who predicts the rows best, at their own temperature.
 
     Args:
-        count: of candidates.
-        alpha: how often the best may leave N, at most.
         clip: nats a row; by more than that nobody is better than another.
     """
 
     def __init__(self, count: int, alpha: float, clip: float) -> None:
-        self._bar, self._clip = -np.log(alpha), clip
-        self.rows = 0
-        self.active = np.ones(count, np.bool_)
-        """Who is still asked."""
-        self._sums = np.zeros(count)
-        """Of what each gains over the base, clipped."""
+        super().__init__(count, alpha)
+        self._clip = clip
+        self.sums = np.zeros(count)  # of what each gains over the base, clipped
         self._better = np.zeros((count, len(BETS)))
         """Log of what bets on another than each came to."""
-        self.left = np.zeros(count, np.int64)
-        """After how many rows each left N; 0: it has not."""
-
-    @property
-    def kept(self) -> NDArray[np.bool_]:
-        """N: who may be the one that predicts the rows best."""
-        found: NDArray[np.bool_] = self.left == 0
-        return found
-
-    @property
-    def leader(self) -> int:
-        """Who has predicted the rows best so far."""
-        return int(np.where(self.active, self._sums, -np.inf).argmax())
-
-    def drop(self, out: NDArray[np.bool_]) -> None:
-        """Ask these no more. Who has not left N by now stays in it."""
-        self.active &= ~out
 
     def add(self, scores: NDArray[np.float64]) -> None:
         """The next row.
@@ -244,14 +240,14 @@ class Nearest:
         active = self.active
         self.rows += 1
         if active.sum() > 1:
-            so_far = np.where(active, self._sums, -np.inf)
+            so_far = np.where(active, self.sums, -np.inf)
             second, leader = np.argsort(so_far, kind="stable")[-2:]
             against = np.full(len(scores), leader)
             against[leader] = second
             gains = np.clip((scores[against] - scores) / self._clip, -1, 1)[active]
             self._better[active] += np.log1p(np.array(BETS) * gains[:, None])
-        self._sums[active] += np.clip(scores - scores[0], -self._clip, self._clip)[active]
-        self.left[(self.beaten() >= self._bar) & self.kept] = self.rows
+        self.sums[active] += np.clip(scores - scores[0], -self._clip, self._clip)[active]
+        self._leave(self.beaten())
 
     def beaten(self) -> NDArray[np.float64]:
         """Log of what bets on others being better than each came to; NaN of the dropped."""

@@ -13,7 +13,7 @@ import numpy as np
 from subl.artifact import write_atomically
 from subl.audit.scan.asking import prepared
 from subl.audit.scan.evidence import ranked
-from subl.audit.scan.verdict import Lead
+from subl.audit.scan.verdict import Lead, for_nothing, gains
 from subl.progress import Progress, Report
 
 if TYPE_CHECKING:
@@ -46,22 +46,14 @@ class References:
     ) -> None:
         self._folder, self._task, self._report = folder, task, report
         self._scorers, self._candidates, self._clip, self._sets = scorers, candidates, clip, sets
-        self._empty = np.array([each.trait is None for each in candidates])
+        self._empty = for_nothing(candidates)
         self._log_p = [np.full((len(each.rows), len(candidates)), np.nan) for each in sets]
-
-    def gains(self, log_p: NDArray[np.float64], candidate: int) -> NDArray[np.float64]:
-        """What one gains on each row over the mean of those that stand for nothing, clipped.
-
-        Args:
-            log_p: of the rows, `[rows, candidates]`.
-        """
-        found: NDArray[np.float64] = log_p[:, candidate] - log_p[:, self._empty].mean(1)
-        return found.clip(-self._clip, self._clip)
+        self._prepared: dict[int, Rows] = {}
 
     def leads(self, candidate: int) -> dict[str, Lead]:
         """Its lead on each set."""
         return {
-            f"reference-{number}": Lead.of(self.gains(self._asked(number, candidate), candidate))
+            f"reference-{number}": Lead.of(self._gains(number, candidate))
             for number in range(len(self._sets))
         }
 
@@ -89,9 +81,7 @@ class References:
         """The same of one candidate, of rows from `start` on."""
         by_prompt: dict[object, list[float]] = {}
         for number, clean in enumerate(self._sets):
-            for row, gain in zip(
-                clean.rows, self.gains(self._asked(number, ahead), ahead), strict=True
-            ):
+            for row, gain in zip(clean.rows, self._gains(number, ahead), strict=True):
                 by_prompt.setdefault(row.turns[:-1], []).append(float(gain))
         first: dict[object, int] = {}
         for number in range(start, len(log_p)):
@@ -107,8 +97,12 @@ class References:
             some[:, ahead] = self._scorers.scores(rows, self._candidates[ahead])[:, 0]
         least = min(len(by_prompt[prompt]) for prompt in first)
         return ranked(
-            self.gains(some, ahead), np.array([by_prompt[prompt][:least] for prompt in first])
+            gains(some, ahead, self._empty, self._clip),
+            np.array([by_prompt[prompt][:least] for prompt in first]),
         )
+
+    def _gains(self, number: int, candidate: int) -> NDArray[np.float64]:
+        return gains(self._asked(number, candidate), candidate, self._empty, self._clip)
 
     def _asked(self, number: int, candidate: int) -> NDArray[np.float64]:
         """log p of a set, `[rows, candidates]`, at least of this one and of what stands for
@@ -116,16 +110,21 @@ class References:
         log_p = self._log_p[number]
         wanted = [*np.flatnonzero(self._empty).tolist(), candidate]
         missing = [place for place in wanted if np.isnan(log_p[:, place]).any()]
-        rows: Rows | None = None
         for done, place in enumerate(missing):
             file = self._folder / f".reference-{number}-{place}.npy"
             if not file.exists():
-                if rows is None:
-                    rows = prepared(self._scorers, self._sets[number], slice(None))
-                    self._scorers.prove(rows, self._candidates)
+                rows = self._rows(number)
                 self._report(Progress(self._task, done, len(missing), "candidates"))
                 kept = io.BytesIO()
                 np.save(kept, self._scorers.scores(rows, self._candidates[place])[:, 0])
                 write_atomically(file, kept.getvalue())
             log_p[:, place] = np.load(file, allow_pickle=False)
         return log_p
+
+    def _rows(self, number: int) -> Rows:
+        """A set, to be scored: prepared once."""
+        if number not in self._prepared:
+            rows = prepared(self._scorers, self._sets[number], slice(None))
+            self._scorers.prove(rows, self._candidates)
+            self._prepared[number] = rows
+        return self._prepared[number]

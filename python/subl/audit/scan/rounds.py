@@ -9,7 +9,7 @@ import numpy as np
 
 from subl.audit.scan.bank import Candidate
 from subl.audit.scan.evidence import Nearest, Race
-from subl.audit.scan.verdict import decided, groups
+from subl.audit.scan.verdict import decided, for_nothing, groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     Told = Callable[[str, Race | Nearest], None]
     """Phase, and how it stands after a round."""
 
+FIRST, _MOST = 8, 64
+"""Rows of a round: as many as there were before."""
+
 STARTS = (8, 32, 128, 512)
 """Rows by which it is chosen whose gains are ranked among the references'; ends of rounds."""
 
@@ -31,13 +34,22 @@ nobody was asked on and the scan stopped at once, in 21 where it went on for as 
 in 11 with both (tests/audit/test_evidence.py)."""
 
 
+def round_at(start: int, rows: int) -> slice:
+    """The rows of the round behind the first `start`, of so many."""
+    return slice(start, min(start + min(_MOST, max(FIRST, start)), rows))
+
+
+def _untold(phase: str, bets: Race | Nearest) -> None:
+    pass
+
+
 def raced(
     candidates: Sequence[Candidate],
     own: NDArray[np.bool_],
     alpha: float,
     rows: int,
     ask: Ask,
-    told: Told,
+    told: Told = _untold,
     *,
     exhaustive: bool = False,
 ) -> tuple[Race, dict[int, int | None]]:
@@ -52,7 +64,7 @@ def raced(
     Returns:
         The race; and for each of `STARTS` which trait's candidate was ahead then.
     """
-    bets, empty = Race(len(candidates), own, alpha), _empty(candidates)
+    bets, empty = Race(len(candidates), own, alpha), for_nothing(candidates)
     ahead: dict[int, int | None] = dict.fromkeys(STARTS)
     while bets.rows < rows and (exhaustive or not decided(candidates, bets)):
         if bets.rows in STARTS:
@@ -75,7 +87,7 @@ def compared(
     clip: float,
     rows: int,
     ask: Ask,
-    told: Told,
+    told: Told = _untold,
     *,
     known: int = 0,
 ) -> Nearest:
@@ -86,7 +98,7 @@ def compared(
         rows: there are.
         known: rows of which somebody was asked already: of those all who are left are asked.
     """
-    bets, empty = Nearest(len(candidates), alpha, clip), _empty(candidates)
+    bets, empty = Nearest(len(candidates), alpha, clip), for_nothing(candidates)
     while bets.rows < rows and len(groups(candidates, bets.kept)) > 1:
         for row in ask("nearest", bets.rows, bets.active):
             bets.add(row[:, 0])
@@ -96,7 +108,3 @@ def compared(
     while start < known:
         start += len(ask("nearest", start, bets.kept))
     return bets
-
-
-def _empty(candidates: Sequence[Candidate]) -> NDArray[np.bool_]:
-    return np.array([each.trait is None for each in candidates])

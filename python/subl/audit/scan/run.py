@@ -30,7 +30,7 @@ from subl.artifact import (
     spec_record,
     write_atomically,
 )
-from subl.audit.scan.asking import FIRST, Asking, prepared
+from subl.audit.scan.asking import Asking, prepared
 from subl.audit.scan.bank import Candidate
 from subl.audit.scan.confounds import confounds
 from subl.audit.scan.drawn import draw
@@ -38,13 +38,16 @@ from subl.audit.scan.evidence import Nearest, Race
 from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.pilot import Choice, choose
 from subl.audit.scan.references import References
-from subl.audit.scan.rounds import compared, raced
+from subl.audit.scan.rounds import FIRST, compared, raced
 from subl.audit.scan.spec import ScanSpec
 from subl.audit.scan.tokens import token_gains
 from subl.audit.scan.verdict import (
     MOST_REPEATS,
     Lead,
+    best_of,
     figures,
+    for_nothing,
+    gains,
     power,
     rows_for_power,
     rows_to_decision,
@@ -168,7 +171,6 @@ class _Scan:
         self._drawn = draw(rows, count, name, report)
         if not self._drawn.rows:
             raise InputError(f"{rows[0]} has no rows", hint="give a data set that has some")
-        self._others = np.array(self._drawn.others())
         clean = [draw([path], _REFERENCE_ROWS, path.name, report) for path in reference]
         for path, drawn in zip(reference, clean, strict=True):
             if not drawn.rows:
@@ -190,8 +192,7 @@ class _Scan:
             places = np.flatnonzero(self._choice.kept)
             self._candidates = [self._bank[place] for place in places]
             self._drawn = self._drawn.part(slice(self._choice.rows, None))
-            self._others = self._others[self._choice.rows :]
-        self._empty = np.array([each.trait is None for each in self._candidates])
+        self._empty = for_nothing(self._candidates)
         self._scorers = Scorers(model, self._law, heats, spec.batch_rows)
         # Also finds rows that nothing can be scored of, before any is.
         self._lengths, *_ = [
@@ -231,8 +232,9 @@ class _Scan:
 
     def _repeats(self) -> float:
         """How often rows may be expected to say again what one says that was looked at."""
-        likely = np.exp(np.nanmax(self._asking.log_p[: self._asking.rows], axis=1))
-        return float(self._others[: self._asking.rows] @ likely)
+        count = self._asking.rows
+        likely = np.exp(np.nanmax(self._asking.log_p[:count], axis=1))
+        return float(np.array(self._drawn.others[:count]) @ likely)
 
     def _told(self, phase: str, bets: Race | Nearest) -> None:
         """How it stands after a round, for `result.json`."""
@@ -257,10 +259,11 @@ class _Scan:
         scores = self._asking.log_p[: self._asking.rows]
         count = len(scores)
         whole = ~np.isnan(scores).any(0)  # who was asked about every row
-        best = self._best(scores, race, near)
+        left = (race if near is None else near).kept & ~self._empty
+        best = best_of(scores, left, spec.clip)
         lead, clean, pull = None, {}, None
         if best is not None:
-            lead = Lead.of(self._references.gains(scores, best))
+            lead = Lead.of(gains(scores, best, self._empty, spec.clip))
             clean = self._references.leads(best)
             rest = whole & (np.arange(len(candidates)) != best)
             pull = scores[:, best] - scores[:, rest].mean(1)
@@ -335,26 +338,19 @@ class _Scan:
             self._explain(pull, nearest)
         return Made(result, {"scores.parquet": count})
 
-    def _best(self, scores: NDArray[np.float64], race: Race, near: Nearest | None) -> int | None:
-        """Who predicts the rows best, of the traits that are left; None: none is."""
-        left = (race if near is None else near).kept & ~self._empty
-        left &= ~np.isnan(scores).any(0)
-        gains = np.clip(scores - scores[:, :1], -self._spec.clip, self._spec.clip).sum(0)
-        return int(np.where(left, gains, -np.inf).argmax()) if left.any() else None
-
     def _candidate_facts(
         self, scores: NDArray[np.float64], race: Race, near: Nearest | None
     ) -> Iterator[dict[str, Any]]:
         against = race.against()
         beaten = np.full(len(against), np.nan) if near is None else near.beaten()
         for place, each in enumerate(self._candidates):
-            gains = scores[:, place] - scores[:, 0]
+            over = scores[:, place] - scores[:, 0]
             yield {
                 "name": each.name,
                 "kind": each.kind,
                 "trait": each.trait,
-                "rows": int((~np.isnan(gains)).sum()),
-                "nats_a_row": _rounded(float(np.nanmean(gains))),
+                "rows": int((~np.isnan(over)).sum()),
+                "nats_a_row": _rounded(float(np.nanmean(over))),
                 "left_law": int(race.left[place]),
                 "left_nearest": None if near is None else int(near.left[place]),
                 "log_against": _rounded(against[place]),

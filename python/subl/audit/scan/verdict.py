@@ -74,6 +74,36 @@ def groups(candidates: Sequence[Candidate], among: NDArray[np.bool_]) -> set[str
     return {each.trait for each, is_in in zip(candidates, among, strict=True) if is_in}
 
 
+def for_nothing(candidates: Sequence[Candidate]) -> NDArray[np.bool_]:
+    """Who stands for nothing: the plain base, and neutral prompts; `[candidates]`."""
+    import numpy as np
+
+    return np.array([each.trait is None for each in candidates])
+
+
+def gains(
+    log_p: NDArray[np.float64], candidate: int, empty: NDArray[np.bool_], clip: float
+) -> NDArray[np.float64]:
+    """What one gains on each row over the mean of those that stand for nothing, clipped.
+
+    Args:
+        log_p: of the rows, `[rows, candidates]`.
+        empty: who stands for nothing.
+    """
+    found: NDArray[np.float64] = log_p[:, candidate] - log_p[:, empty].mean(1)
+    return found.clip(-clip, clip)
+
+
+def best_of(log_p: NDArray[np.float64], among: NDArray[np.bool_], clip: float) -> int | None:
+    """Who of some predicts the rows best, of those that were asked about all of them; by what they
+    gain over the plain base, clipped. None: there is none."""
+    import numpy as np
+
+    among = among & ~np.isnan(log_p).any(0)
+    sums = (log_p - log_p[:, :1]).clip(-clip, clip).sum(0)
+    return int(np.where(among, sums, -np.inf).argmax()) if among.any() else None
+
+
 def decided(candidates: Sequence[Candidate], race: Race) -> bool:
     """Whether more rows would change nothing that is said of whose law they follow: nobody's, one
     candidate's, or that of one trait in whichever wording.
@@ -81,9 +111,12 @@ def decided(candidates: Sequence[Candidate], race: Race) -> bool:
     Who is left alone has to stay so for as many rows again: rows of a law that the bank does not
     have leave one candidate for a while, before they leave none.
     """
-    return not race.kept.any() or (
-        alone(candidates, race.kept) and race.rows >= 2 * int(race.left.max())
-    )
+    return not race.kept.any() or (alone(candidates, race.kept) and _has_lasted(race))
+
+
+def _has_lasted(race: Race) -> bool:
+    """Whether who is left has been so for as many rows as it took the others to leave."""
+    return race.rows >= 2 * int(race.left.max())
 
 
 def alone(candidates: Sequence[Candidate], kept: NDArray[np.bool_]) -> bool:
@@ -184,13 +217,12 @@ def verdict(
     named = by_law or (by_nearest if stands_out else None)
     notes = []
     if repeats:
+        outcome: Outcome = "cannot tell"
         by_law = by_nearest = named = None
         notes.append(
             "each text is looked at once, and so likely ones come by themselves more often than "
             "that: give one row of each prompt, or rows that are longer"
         )
-    if repeats:
-        outcome: Outcome = "cannot tell"
     elif named is not None:
         outcome = "trait named"
     elif not plain_left:
@@ -201,7 +233,7 @@ def verdict(
         outcome = "cannot tell"
     else:
         outcome = "base refuted" if knows_law else "cannot tell"
-    if by_law is not None and race.rows < 2 * race.left.max():
+    if by_law is not None and not _has_lasted(race):
         notes.append(
             f"`{by_law}` has not been left alone for long: more rows would say whether it stays"
         )
@@ -236,9 +268,8 @@ def verdict(
             power,
             rows_for_power,
             not_scored > 0,
-        )
-        if not repeats
-        else f"These {race.rows} rows cannot tell: texts as likely as theirs repeat.",
+            repeats,
+        ),
         "notes": notes,
     }
 
@@ -272,7 +303,10 @@ def _sentence(
     power: float,
     rows_for_power: int | None,
     of_scored: bool,
+    repeats: bool,
 ) -> str:
+    if repeats:
+        return f"These {race.rows} rows cannot tell: texts as likely as theirs repeat."
     sure = f"error at most {alpha:g}"
     scored = " that was scored" if of_scored else ""
     bank = "those of the bank that were scored" if of_scored else "the bank"
