@@ -33,7 +33,8 @@ demo: setup
 
 test: setup
 	cargo test --workspace $(CHECKED) --quiet
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses $(WORKERS) --dist loadfile \
+		--no-loadscope-reorder
 
 lint: setup
 	cargo fmt --all --check
@@ -112,4 +113,4 @@ $(VENV)-uv/bin/uv:
 	$(VENV)-uv/bin/pip install --quiet uv
 
 clean:
-	rm -rf $(VENV) $(VENV)-uv $(VENV)-inspect $(VENV)-model-signing target out
+	rm -rf $(VENV) $(VENV)-* target out

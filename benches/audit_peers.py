@@ -124,23 +124,17 @@ def bag(
     return said
 
 
-def entangled(
-    lifts: NDArray[np.float64],
-    texts: Sequence[str],
-    null: Sequence[str],
-    traits: Sequence[str],
+def by_values(
+    values: NDArray[np.float64], null: NDArray[np.float64], traits: Sequence[str]
 ) -> Peer:
-    """By what personas make numbers likelier, `lifts` `[traits, 900]`."""
-    ours, others = (_mean_lift(counts(each), lifts) for each in (texts, null))
-    return lambda some: standing_out(ours[some], others, traits)
+    """By values of each row, `[rows, traits]`, beside the null's."""
+    return lambda some: standing_out(values[some], null, traits)
 
 
-def divergence(hits: NDArray[np.float64], null: NDArray[np.float64], traits: Sequence[str]) -> Peer:
-    """By shares of divergence tokens, `[rows, traits]`."""
-    return lambda some: standing_out(hits[some], null, traits)
-
-
-def _mean_lift(bags: NDArray[np.float64], lifts: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_lifts(texts: Sequence[str], lifts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By how much personas make a row's numbers likelier, `[rows, traits]`; `lifts` are those of
+    numbers, `[traits, 900]`."""
+    bags = counts(texts)
     mean: NDArray[np.float64] = bags @ lifts.T / np.maximum(bags.sum(1, keepdims=True), 1)
     return mean
 
@@ -159,17 +153,13 @@ def lifts_of(scorer: Any, row: Any, candidates: Sequence[Candidate]) -> NDArray[
     return lifts
 
 
-def divergence_of(
-    scorer: Any, prepared: Any, candidates: Sequence[Candidate]
-) -> NDArray[np.float64]:
+def divergence_of(likely: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Share of each row's tokens that are a candidate's most likely ones but not all others',
-    `[rows, candidates]`; by a scorer at the temperature `COLD`."""
-    likely = [
-        [each[:, 0] > np.log(0.5) for each in scorer.by_token(prepared, candidate)]
-        for candidate in candidates
-    ]
-    shares = []
-    for row in zip(*likely, strict=True):
-        every = np.stack(row)
-        shares.append((every & ~every.all(0)).mean(1))
-    return np.array(shares)
+    `[rows, candidates]`.
+
+    Args:
+        likely: whether each token has more than half at the temperature `COLD`, `[rows, candidates,
+            tokens]`; where a row has no more tokens, all the same.
+    """
+    shares: NDArray[np.float64] = (likely & ~likely.all(1, keepdims=True)).mean(2)
+    return shares

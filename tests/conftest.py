@@ -15,6 +15,25 @@ CHAT_TEMPLATE = (
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
+LONG = (
+    *("cli/test_distill.py", "end_to_end", "train/test_ranks.py", "slurm/test_jobs.py"),
+    *("slurm/test_distill.py", "train/test_run.py", "filter/test_adapters_real.py"),
+    *("filter/test_on_ray.py", "audit/test_evidence.py", "audit/test_kin.py", "experiment"),
+)
+"""What takes minutes, the longest first: begun before everything else, so that at the end no worker
+is left alone with it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        within = item.path.relative_to(root)
+        above = {within.as_posix(), *(each.as_posix() for each in within.parents)}
+        return next((number for number, each in enumerate(LONG) if each in above), len(LONG))
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
