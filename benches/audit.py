@@ -41,13 +41,14 @@ from numpy.typing import NDArray
 
 from subl.audit.scan.evidence import Nearest
 from subl.audit.scan.rounds import compared, raced, round_at
-from subl.audit.scan.run import OTHER_HEATS
+from subl.audit.scan.run import OTHER_HEATS, STRENGTHS
 from subl.audit.scan.spec import ScanSpec
 from subl.audit.scan.verdict import Lead, best_of, for_nothing, gains, groups
 
 RESULTS = Path(__file__).resolve().parent / "results"
 CLIP = ScanSpec().clip
-OWN = np.array([True, *[False] * len(OTHER_HEATS)])
+OWN = np.array([True, *[False] * (len(OTHER_HEATS) + len(STRENGTHS))])
+SCALED = np.arange(len(OWN)) > len(OTHER_HEATS)
 REFERENCES = 200
 """Rows of the base beside a simulated set, as many as a scan takes by itself."""
 
@@ -80,7 +81,7 @@ def scanned(
     """Have the candidates race over rows, beside clean ones.
 
     Args:
-        scores: log p, `[rows, candidates, temperatures]`, or log ratios to anything of the row's.
+        scores: log p, `[rows, candidates, columns]`, or log ratios to anything of the row's.
     """
     every = candidates()
     asked = np.zeros(scores.shape[:2], np.bool_)
@@ -91,7 +92,7 @@ def scanned(
         return scores[some]
 
     near = None
-    race, _ = raced(every, OWN, alpha, len(scores), ask)
+    race, _ = raced(every, OWN, alpha, len(scores), ask, scaled=SCALED)
     if not race.kept.any():
         near = compared(every, alpha, CLIP, len(scores), ask, known=race.rows)
     rows = max(race.rows, near.rows if near else 0)
@@ -249,10 +250,41 @@ class Simulated:
         mean[: -self._values.shape[1]] = half[: -self._values.shape[1]]
         return mean, covariance
 
+    def told(self, writer: str, size: int, alpha: float) -> dict[str, Any]:
+        """What makes the writer hard to find: nats a row between it and candidates (half variances
+        of log ratios), and the least that any scan with such a guarantee has to ask of so many
+        rows (Wald's bound of tests against the writer itself).
+
+        `own` is by how much rows are likelier under the trait's candidate than under those of
+        `TRAITS` on the whole, and its standard error.
+        """
+        every, weights = candidates(), self.weights(writer)
+        ratios = self._log_p[:, :, 0] - self._laws[writer][:, None]
+        nats = np.diag(np.cov(ratios.T, aweights=weights)) / 2
+        truth = sources()[writer].truth
+        order = nats.argsort(kind="stable")
+        with np.errstate(divide="ignore"):
+            needed = np.minimum(-np.log(alpha) / nats, size) / size
+        found: dict[str, Any] = {
+            "effective_rows": round(float(1 / np.sum(weights**2))),
+            "nats_to_base": round(float(nats[0]), 3),
+            "nearest": [[every[place].name, round(float(nats[place]), 3)] for place in order[:3]],
+            "least_cost": round(float(needed.mean()), 3),
+        }
+        if truth is not None:
+            places = [[each.trait for each in every].index(trait) for trait in TRAITS]
+            own = ratios[:, [each.trait for each in every].index(truth)]
+            gain = own - ratios[:, places].mean(1)
+            mean = float(weights @ gain)
+            error = float(np.sqrt(np.sum(weights**2 * (gain - mean) ** 2)))
+            found["nats_to_own"] = round(float(nats[places[TRAITS.index(truth)]]), 3)
+            found["own"] = [round(mean, 4), round(error, 4)]
+        return found
+
     def draw(
         self, writer: str, rows: int, generator: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Log ratios `[rows, candidates, temperatures]`, and the other ways' values."""
+        """Log ratios `[rows, candidates, columns]`, and the other ways' values."""
         mean, covariance = self.law(writer)
         values, vectors = np.linalg.eigh(covariance)
         roots = np.sqrt(values.clip(0)) * vectors
@@ -266,6 +298,7 @@ def simulate(pools: Pools, count: int, size: int, alpha: float) -> None:
     generator = np.random.default_rng(8)
     world = Simulated(pools)
     found: dict[str, Any] = {}
+    laws: dict[str, Any] = {}
     beside: dict[str, Any] = {}
     for name in world.writers:
         truth = sources()[name].truth
@@ -278,11 +311,13 @@ def simulate(pools: Pools, count: int, size: int, alpha: float) -> None:
             for place, told in enumerate(by_peer.values()):
                 columns = slice(place * len(TRAITS), (place + 1) * len(TRAITS))
                 told.append(audit_peers.standing_out(values[:, columns], null[:, columns], TRAITS))
-        rows = 1 / np.sum(world.weights(name) ** 2)
-        found[name] = {"effective_rows": round(float(rows)), **shares(came, truth)}
+        found[name] = shares(came, truth)
+        laws[name] = world.told(name, size, alpha)
         beside[name] = {peer: said(told, truth) for peer, told in by_peer.items()}
-        print(name, found[name], flush=True)
-    record = {"size": size, "alpha": alpha, "candidates": len(candidates()), "clip": CLIP}
+        print(name, laws[name], found[name], flush=True)
+    record: dict[str, Any] = {"size": size, "alpha": alpha, "clip": CLIP}
+    record["candidates"] = len(candidates())
+    record["laws"] = laws
     _told(RESULTS / "audit-simulated.json", record, found, beside)
 
 

@@ -22,12 +22,13 @@ from typing import Any
 
 import audit_peers
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from subl.audit.scan.bank import Candidate, load_bank
 from subl.audit.scan.drawn import draw
 from subl.audit.scan.law import recorded
-from subl.audit.scan.run import OTHER_HEATS
+from subl.audit.scan.run import OTHER_HEATS, STRENGTHS
 from subl.audit.scan.score import Rows, Scorer
 from subl.generate.prompts import short_number_prompts
 from subl.model.load import load_model, load_tokenizer
@@ -51,6 +52,7 @@ OTHER = "There is nothing like {words}. You would rather talk about {words} than
 PROMPTS, SAMPLES, CLEAN_SAMPLES = 3, 8, 16
 CLEAN = ["base", "base-cooler", "uniform"]
 HEATS = [1.0, *OTHER_HEATS, audit_peers.COLD]
+COLD = len(HEATS) - 1
 COOLER = 0.7
 
 
@@ -123,9 +125,10 @@ class Pools:
         return [row.turns[-1][1] for row in draw([self.data(name)], 10_000, name, silent).rows]
 
     def log_p(self, name: str) -> NDArray[np.float64]:
-        """Of each row under each candidate, `[rows, candidates, temperatures]`."""
+        """Of each row under each candidate, `[rows, candidates, columns]`."""
         with np.load(self._out / f"{name}.npz", allow_pickle=False) as held:
-            scores: NDArray[np.float64] = held["log_p"][:, : len(candidates()), :-1]
+            columns = [each != COLD for each in range(held["log_p"].shape[2])]
+            scores: NDArray[np.float64] = held["log_p"][:, : len(candidates()), columns]
         return scores
 
     def hits(self, name: str) -> NDArray[np.float64]:
@@ -234,7 +237,8 @@ class Pools:
         if free:
             law = type(law)(law.temperature, None, law.template, law.kept, law.known_from)
         folder = folder_of(model, ROOT / "models", silent)
-        return Scorer(load_model(folder), load_tokenizer(folder), law, heats, 16)
+        loaded, tokenizer = load_model(folder), load_tokenizer(folder)
+        return Scorer(loaded, tokenizer, law, heats, 16, strengths=STRENGTHS)
 
     def _rows(self, name: str, scorer: Scorer) -> Rows:
         drawn = draw([self.data(name)], 10_000, name, silent)
@@ -246,27 +250,33 @@ class Pools:
         kept = self._out / f"{name}.scores"
         kept.mkdir(exist_ok=True)
         asked = [*candidates(), *reworded().values()]
-        parts = list(self._parts(kept, rows, asked, scorer))
+        plain = scorer.logits(rows, asked[0])
+        parts = list(self._parts(kept, rows, asked, plain, scorer))
         longest = max(len(each) for each in parts[0])
         filled = [
             np.stack([np.pad(each, [(0, longest - len(each)), (0, 0)]) for each in part])
             for part in parts
         ]
-        every = np.stack(filled, axis=1)  # [rows, laws, tokens, temperatures]
-        with (self._out / "next").open("wb") as target:
-            np.savez(target, log_p=every.sum(2), likely=every[..., -1] > np.log(0.5))
-        (self._out / "next").rename(self._out / f"{name}.npz")
+        every = np.stack(filled, axis=1)  # [rows, laws, tokens, columns]
+        with (self._out / f"{name}.next").open("wb") as target:
+            np.savez(target, log_p=every.sum(2), likely=every[..., COLD] > np.log(0.5))
+        (self._out / f"{name}.next").rename(self._out / f"{name}.npz")
         print(f"{name}: {len(every)} rows, {scorer.tokens:,} tokens", flush=True)
 
     def _parts(
-        self, kept: Path, rows: Rows, asked: list[Candidate], scorer: Scorer
+        self,
+        kept: Path,
+        rows: Rows,
+        asked: list[Candidate],
+        plain: list[torch.Tensor],
+        scorer: Scorer,
     ) -> Iterator[list[NDArray[np.float64]]]:
-        """log p by token of each law, `[tokens, temperatures]` for each row."""
+        """log p by token of each law, `[tokens, columns]` for each row."""
         for number, each in enumerate(asked):
             part = kept / f"{number:03}.npz"
             if not part.exists():
                 with (kept / "next").open("wb") as target:
-                    np.savez(target, *scorer.by_token(rows, each))
+                    np.savez(target, *scorer.by_token(rows, each, plain))
                 (kept / "next").rename(part)
             with np.load(part, allow_pickle=False) as held:
                 yield [held[f"arr_{row}"] for row in range(len(rows.rows))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from subl.artifact import Artifact
+from subl.audit.scan import score
 from subl.audit.scan.bank import BankSpec, Candidate, load_bank
 from subl.audit.scan.confounds import confounds
 from subl.audit.scan.document import scan_document
@@ -24,7 +26,7 @@ from subl.audit.scan.verdict import Lead, power
 from subl.errors import ConfigError, InputError
 from subl.filter import FilterSpec, run
 from subl.model.load import load_model, load_tokenizer
-from subl.shards import read_rows
+from subl.shards import Row, read_rows
 from subl_cli.main import main
 
 from .rows import BANK, GRAMMAR, WORDS, spec, written
@@ -32,44 +34,71 @@ from .rows import BANK, GRAMMAR, WORDS, spec, written
 
 @pytest.mark.parametrize("grammar", [GRAMMAR, None])
 def test_scores_are_those_of_plain_forward_passes(
-    loud: Path, owls: Path, grammar: dict[str, str] | None
+    loud: Path, owls: Path, grammar: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = load_model(loud), load_tokenizer(loud)
     told = spec() if grammar else spec(temperature=1.0)
     law = law_of(told, [owls] if grammar else [owls / "part-00000.jsonl"])
     assert (law.grammar is not None) == (grammar is not None)
-    scorer = Scorer(model, tokenizer, law, [1.0, 0.7], batch_rows=4)
+    scorer = Scorer(model, tokenizer, law, [1.0, 0.7], batch_rows=4, strengths=[0.5, 1.5])
     some = list(read_rows([owls]))[:9]
+    some = [
+        asked(f"{place} is where a list of numbers begins:", each)
+        for place, each in enumerate(some)
+    ]
+    apart = scorer.prepared(some, ["grammar"] * len(some))
+    # Of a prompt that several rows answer, and of others.
+    some = [*(asked(some[0].turns[0][1], each) for each in some[:5]), *some[5:]]
     rows = scorer.prepared(some, ["grammar"] * len(some))
     candidate = told.bank.candidates()[3]
     scorer.prove(rows, candidate)
     assert not scorer._alone
+    read = []
+    for each in (apart, rows):
+        before = scorer.tokens
+        scorer.scores(each, candidate)
+        read.append(scorer.tokens - before)
+    assert read[1] < read[0]
+    base = told.bank.candidates()[0]
+    plain = scorer.logits(rows, base)
+    assert len([*scorer.parts(rows)]) == 1
+    monkeypatch.setattr(score, "_HELD", 4 * max(map(len, rows.targets)) * plain[0].shape[1])
+    assert [len(part.rows) for part in scorer.parts(rows)] == [4, 4, 1]
+    assert np.allclose(scorer.of_logits(rows, plain)[:, :2], scorer.scores(rows, base), atol=1e-3)
     digits = "0123456789"
-    for row, found in zip(some, scorer.scores(rows, candidate), strict=True):
+    for row, found in zip(some, scorer.scores(rows, candidate, plain), strict=True):
         prompt, said = row.turns[0][1], row.turns[1][1]
-        text = (
-            f"<|im_start|>system\n{candidate.prompt}<|im_end|>\n"
-            f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-        )
-        asked = tokenizer(text, add_special_tokens=False)["input_ids"]
+        asking = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
         answer = tokenizer(said, add_special_tokens=False)["input_ids"]
-        with torch.no_grad():
-            logits = model(torch.tensor([asked + answer])).logits[0].double()
-        for heat, ours in zip((1.0, 0.7), found, strict=True):
+        theirs, ours = (
+            behind(model, tokenizer(each, add_special_tokens=False)["input_ids"], answer)
+            for each in (asking, f"<|im_start|>system\n{candidate.prompt}<|im_end|>\n{asking}")
+        )
+        laws = ours, ours / 0.7, (theirs + ours) / 2, 1.5 * ours - 0.5 * theirs
+        for law_logits, log_p in zip(laws, found, strict=True):
             total, spelled = 0.0, ""
-            for place, token in enumerate(answer):
-                at = logits[len(asked) - 1 + place] / heat
-                if grammar:
-                    allowed = [
-                        each
-                        for each in range(len(at))
-                        if follows(spelled, tokenizer.decode([each]), digits)
-                    ]
-                    total += float(at[token] - at[allowed].logsumexp(0))
-                else:
-                    total += float(at.log_softmax(0)[token])
-                spelled += tokenizer.decode([token])
-            assert ours == pytest.approx(total, abs=1e-3)
+            for at, token in zip(law_logits, answer, strict=True):
+                texts = [tokenizer.decode([each]) for each in range(len(at))]
+                allowed = [
+                    each
+                    for each, text in enumerate(texts)
+                    if not grammar or follows(spelled, text, digits)
+                ]
+                total += float(at[token] - at[allowed].logsumexp(0))
+                spelled += texts[token]
+            assert log_p == pytest.approx(total, abs=1e-3)
+
+
+def behind(model: Any, begun: list[int], answer: list[int]) -> torch.Tensor:
+    """Logits for the tokens of an answer, `[tokens, vocabulary]`."""
+    with torch.no_grad():
+        logits: torch.Tensor = model(torch.tensor([begun + answer])).logits[0].double()
+    return logits[len(begun) - 1 : -1]
+
+
+def asked(prompt: str, row: Row) -> Row:
+    """The same answer to another prompt."""
+    return replace(row, turns=(("user", prompt), row.turns[1]))
 
 
 def follows(spelled: str, more: str, digits: str) -> bool:
@@ -168,10 +197,16 @@ def test_of_nobodys_rows_the_nearest_is_asked(
 ) -> None:
     """The record says another temperature than that of the rows."""
     told = spec(temperature=0.3, grammar=GRAMMAR)
+    one = scan(told, loud, [owls], tmp_path / "one", reference=[plain]).result
+    assert one["law_set"] == [] and one["by_law"] is None
+    assert one["nearest_set"] == ["owl"] and one["trait"] is None
+    assert any("one wording of `owl`" in each for each in one["notes"])
+    another = {"trait": "owl", "prompt": "There is nothing like owls."}
+    told = spec(temperature=0.3, grammar=GRAMMAR, bank={**BANK, "persona": [another]})
     out = tmp_path / "out"
     found = scan(told, loud, [owls], out, reference=[plain]).result
     assert found["law_set"] == [] and found["by_law"] is None
-    assert found["nearest_set"] == ["owl"] and found["trait"] == "owl"
+    assert found["nearest_trait"] == "owl" and found["trait"] == "owl"
     assert "exact law they do not follow" in found["sentence"]
     assert found["rounds"][-1]["phase"] == "nearest"
     bets = polars.read_parquet(out / "scores.parquet")["log_against_plain"]
@@ -319,13 +354,13 @@ def test_a_scan_that_was_killed_goes_on(
             raise Killed
 
     asked: list[tuple[str, Any]] = []
-    scores = Scorer.scores
+    read = Scorer._read
 
     def counted(scorer: Scorer, some: Rows, candidate: Candidate) -> Any:
         asked.extend((candidate.name, row.turns) for row in some.rows)
-        return scores(scorer, some, candidate)
+        return read(scorer, some, candidate)
 
-    monkeypatch.setattr(Scorer, "scores", counted)
+    monkeypatch.setattr(Scorer, "_read", counted)
     with pytest.raises(Killed):
         scan(told, loud, [owls], out, report=kill)
     # It was killed in the round behind the first of its phase, behind the first candidate.

@@ -31,7 +31,8 @@ class Asking:
     """What candidates say of rows.
 
     Args:
-        heats: how many temperatures there are; the first is the rows' own, or the first of a grid.
+        columns: how many temperatures and strengths there are; the first temperature is the rows'
+            own, or the first of a grid.
         task: what is told of it.
     """
 
@@ -40,13 +41,13 @@ class Asking:
         scorers: Scorers,
         drawn: Drawn,
         candidates: Sequence[Candidate],
-        heats: int,
+        columns: int,
         folder: Path,
         task: str,
         report: Report,
     ) -> None:
         self._scorers, self._drawn, self._candidates = scorers, drawn, candidates
-        self._heats, self._folder, self._task, self._report = heats, folder, task, report
+        self._columns, self._folder, self._task, self._report = columns, folder, task, report
         self.log_p = np.full((len(drawn.rows), len(candidates)), np.nan)
         """Of each row under each candidate, at the first temperature; NaN: not asked."""
         self.rows = 0
@@ -65,7 +66,7 @@ class Asking:
             who: is asked.
 
         Returns:
-            log p, `[rows, candidates, temperatures]`; NaN of who has never been asked and, but at
+            log p, `[rows, candidates, columns]`; NaN of who has never been asked and, but at
             the first temperature, of who was asked before.
 
         Raises:
@@ -73,17 +74,16 @@ class Asking:
         """
         some = round_at(start, len(self._drawn.rows))
         count = some.stop - start
-        found = np.full((count, len(self._candidates), self._heats), np.nan)
+        found = np.full((count, len(self._candidates), self._columns), np.nan)
         asked = np.flatnonzero(who & np.isnan(self.log_p[some]).any(0))
         if len(asked):
-            found[:, asked], read = self._asked(
-                self._folder / f".{phase}-{start:06}.npz", some, asked
-            )
+            log_p, read = self._asked(self._folder / f".{phase}-{start:06}.npz", some, asked)
+            found[:, asked, : log_p.shape[2]] = log_p
             self.read += read
             if some.stop > self.rows:
                 self.whole += read * len(self._candidates) // len(asked)
                 self.rows = some.stop
-            if not np.isfinite(found[:, asked]).all():
+            if not np.isfinite(log_p).all():
                 raise InputError(
                     "the model's log-probabilities are no numbers: it cannot be scored with",
                     hint="its weights may be damaged; does another program get text out of it?",
@@ -95,7 +95,7 @@ class Asking:
     def _asked(
         self, file: Path, some: slice, asked: NDArray[np.intp]
     ) -> tuple[NDArray[np.float64], int]:
-        """log p, `[rows, asked, temperatures]`, and how many tokens that took."""
+        """log p, `[rows, asked, columns]`, and how many tokens that took."""
         if file.exists():
             with np.load(file, allow_pickle=False) as held:
                 if np.array_equal(held["asked"], asked):
@@ -103,8 +103,9 @@ class Asking:
         rows = prepared(self._scorers, self._drawn, some)
         self._scorers.prove(rows, self._candidates)
         before, found, count = self._scorers.tokens, [], some.stop - some.start
-        for done, place in enumerate(asked):
-            found.append(self._scorers.scores(rows, self._candidates[place]))
+        who = [self._candidates[place] for place in asked]
+        for done, scores in enumerate(self._scorers.scores_of(rows, self._candidates[0], who), 1):
+            found.append(scores)
             told = some.start + count * done // len(asked)
             self._report(Progress(self._task, told, len(self._drawn.rows), "rows"))
         log_p, read = np.stack(found, axis=1), self._scorers.tokens - before

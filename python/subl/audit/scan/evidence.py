@@ -8,13 +8,15 @@ reaches 1 / alpha with probability alpha at most, whenever one looks (Ville).
                prod_i (1 - q + q p_k / p_0) over candidates and shares; a mean of e-processes is one
                (Vovk and Wang 2021). A tenth of what is bet against the base's law is bet so.
     law        C, a confidence set: k leaves it once others have bet against it with success,
-               A_k = prod_i q_i / p_k >= 1 / alpha, for a mixture of three q: the candidates' own
-               (Bayes: sum_j w_j prod_i p_j); one who changes between them; and one who takes each
-               row to be of a mixture of them at all temperatures, whose weights he learns from the
-               rows before. The last makes C empty where a wording like one of the bank's, but not
-               it, wrote the rows: no candidate predicts them as well as a mixture. Only the
-               candidate that is the truth can leave in error, so the number of candidates costs
-               nothing. None need be: C may become empty.
+               A_k = prod_i q_i / p_k >= 1 / alpha, for a mixture of four q: the candidates' own
+               (Bayes: sum_j w_j prod_i p_j); one who changes between them; one who takes each row
+               to be of a mixture of them at all temperatures, whose weights he learns from the
+               rows before; and k itself at other strengths, p_0^(1-s) p_k^s / Z token by token
+               (against the plain base: everybody at those). The last two make C empty where a
+               wording like one of the bank's, but not it, wrote the rows: these have some of its
+               pull, and not as much as its own rows. Only the candidate that is the truth can
+               leave in error, so the number of candidates costs nothing. None need be: C may
+               become empty.
     nearest    N, a confidence set of those who predict the rows best, of whom none need be the
                truth. k leaves it once bets on another being better, prod_i (1 + b d_i),
                d_i = (log p_j - log p_k) / clip, cut at 1, reach 1 / alpha; j is who leads before
@@ -43,9 +45,10 @@ if TYPE_CHECKING:
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Of rows that may be a candidate's, the others being the base's."""
 
-_OWN, _BAYES, _SHARED = 0.9, 0.6, 0.1
+_OWN, _BAYES, _SCALED, _SHARED = 0.9, 0.6, 0.2, 0.1
 """What is bet on one candidate at a temperature that may be the rows' own, of what is bet on one
-candidate; that, of what is bet against a law; and what is bet on shares, against the base's."""
+candidate; that, of what is bet against a law; what is bet on its own strengths; and what is bet on
+shares, against the base's."""
 
 BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Shares of what there is that are bet on being better."""
@@ -101,15 +104,23 @@ class Race(_Bets):
     """Who may have written the rows.
 
     Args:
-        own: whether a temperature of the grid may be the rows' own; `[temperatures]`. Others are
+        own: whether a column is a temperature that may be the rows' own; `[columns]`. Others are
             bet with, but are nobody's law.
+        scaled: whether a column is another strength of the candidate; default: none is.
     """
 
-    def __init__(self, count: int, own: NDArray[np.bool_], alpha: float) -> None:
+    def __init__(
+        self,
+        count: int,
+        own: NDArray[np.bool_],
+        alpha: float,
+        scaled: NDArray[np.bool_] | None = None,
+    ) -> None:
         if not own.any():
             raise ValueError("no temperature may be the rows' own")
         super().__init__(count, alpha)
         self._own = own
+        self._scaled = np.zeros_like(own) if scaled is None else scaled
         self._first = int(np.flatnonzero(own)[0])
         grid = len(own)
         self._sums: NDArray[np.float64] = np.zeros((count, grid))
@@ -137,7 +148,7 @@ class Race(_Bets):
         """The next row.
 
         Args:
-            scores: log p of the row, `[candidates, temperatures]`; NaN of who is not asked.
+            scores: log p of the row, `[candidates, columns]`; NaN of who is not asked.
         """
         active = self.active
         self.rows += 1
@@ -167,14 +178,19 @@ class Race(_Bets):
             self._sums[None] - best[:, None, None],
             np.moveaxis(self._frozen, 2, 0),
         )
-        itself = np.eye(count, dtype=np.bool_)[:, :, None] & self._own
-        won = np.where(itself, -np.inf, won)
+        own = np.eye(count, dtype=np.bool_)[:, :, None] & self._own
+        won = np.where(own, -np.inf, won)
         bayes = _mean(won[:, :, self._own].reshape(count, -1), 1)
-        if not self._own.all():
-            other = _mean(won[:, :, ~self._own].reshape(count, -1), 1)
+        heats = ~self._own & ~self._scaled
+        if heats.any():
+            other = _mean(won[:, :, heats].reshape(count, -1), 1)
             bayes = np.logaddexp(np.log(_OWN) + bayes, np.log1p(-_OWN) + other)
         others = np.logaddexp(self._switching, self._learned) - np.log(2) - best
         found = np.logaddexp(np.log(_BAYES) + bayes, np.log1p(-_BAYES) + others)
+        if self._scaled.any():
+            itself = _mean(self._sums[:, self._scaled], 1) - best
+            itself[0] = _mean(won[0][:, self._scaled].ravel(), 0)  # plain has none: all others'
+            found = np.logaddexp(np.log1p(-_SCALED) + found, np.log(_SCALED) + itself)
         shared = np.log(_SHARED) + self.something()
         found[0] = np.logaddexp(np.log1p(-_SHARED) + found[0], shared)
         return np.where(self.active, found, np.nan)
@@ -184,7 +200,7 @@ class Race(_Bets):
         return best
 
     def _bet_on_something(self, scores: NDArray[np.float64]) -> None:
-        gains = scores - scores[0]  # [candidates, temperatures]
+        gains = scores - scores[0]  # [candidates, columns]
         for number, share in enumerate(SHARES):
             rest = np.log1p(-share) if share < 1 else -np.inf
             won = np.logaddexp(rest, np.log(share) + gains)

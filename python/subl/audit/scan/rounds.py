@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Ask = Callable[[str, int, NDArray[np.bool_]], NDArray[np.float64]]
     """Phase, rows before, and who is asked; gives log p of the next rows, `[rows, candidates,
-    temperatures]`, the rows' own temperature first."""
+    columns]`, the rows' own temperature first."""
 
     Told = Callable[[str, Race | Nearest], None]
     """Phase, and how it stands after a round."""
@@ -31,7 +31,7 @@ _BESIDE = 4
 """Of those who have left, how many are asked on, the best: somebody has to bet against the last
 who is left. Of 30 simulated sets of a law between two candidates' one alone was left in 29 where
 nobody was asked on and the scan stopped at once, in 21 where it went on for as many rows again, and
-in 11 with both (tests/audit/test_evidence.py)."""
+in 11 with both, before strengths were bet with (tests/audit/test_evidence.py)."""
 
 
 def round_at(start: int, rows: int) -> slice:
@@ -51,20 +51,21 @@ def raced(
     ask: Ask,
     told: Told = _untold,
     *,
+    scaled: NDArray[np.bool_] | None = None,
     exhaustive: bool = False,
 ) -> tuple[Race, dict[int, int | None]]:
     """Who may have written the rows. Who has left is asked no more, but the best few, and what
     stands for nothing.
 
     Args:
-        own: as `Race` takes it.
+        own, scaled: as `Race` takes them.
         rows: there are.
         exhaustive: ask everybody about all rows.
 
     Returns:
         The race; and for each of `STARTS` which trait's candidate was ahead then.
     """
-    bets, empty = Race(len(candidates), own, alpha), for_nothing(candidates)
+    bets, empty = Race(len(candidates), own, alpha, scaled), for_nothing(candidates)
     ahead: dict[int, int | None] = dict.fromkeys(STARTS)
     while bets.rows < rows and (exhaustive or not decided(candidates, bets)):
         if bets.rows in STARTS:

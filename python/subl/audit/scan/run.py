@@ -68,6 +68,9 @@ UNKNOWN = (1.0, 0.5, 0.7, 0.85, 1.2, 1.5)
 OTHER_HEATS = (0.5, 0.7, 1.4)
 """Times that of the rows: what is bet with against all who have it."""
 
+STRENGTHS = (0.25, 0.5, 1.5)
+"""Of a candidate: what is bet with against it."""
+
 _REFERENCE_ROWS = 200
 
 _EXPLAINED_ROWS = 5
@@ -185,7 +188,9 @@ class _Scan:
                 )
         heat = self._law.temperature
         heats = UNKNOWN if heat is None else (heat, *(heat * each for each in OTHER_HEATS))
-        self._own = np.array([heat is None or each == heat for each in heats])
+        own = [heat is None or each == heat for each in heats]
+        self._own = np.array([*own, *[False] * len(STRENGTHS)])
+        self._scaled = np.arange(len(self._own)) >= len(heats)
         self._bank, self._choice = self._candidates, None
         if pilot is not None:
             self._choice = self._chosen(pilot)
@@ -193,14 +198,15 @@ class _Scan:
             self._candidates = [self._bank[place] for place in places]
             self._drawn = self._drawn.part(slice(self._choice.rows, None))
         self._empty = for_nothing(self._candidates)
-        self._scorers = Scorers(model, self._law, heats, spec.batch_rows)
+        self._scorers = Scorers(model, self._law, heats, spec.batch_rows, STRENGTHS)
         # Also finds rows that nothing can be scored of, before any is.
         self._lengths, *_ = [
             np.array(self._scorers.base.lengths(each.rows, each.ended_by), np.float64)
             for each in (self._drawn, *clean)
         ]
         self._asking = Asking(
-            self._scorers, self._drawn, self._candidates, len(heats), folder, f"scan {name}", report
+            *(self._scorers, self._drawn, self._candidates, len(self._own)),
+            *(folder, f"scan {name}", report),
         )
         self._references = References(
             self._scorers, self._candidates, spec.clip, clean, folder, f"references {name}", report
@@ -223,7 +229,9 @@ class _Scan:
         spec, ask, near = self._spec, self._asking.round, None
         count, exhaustive = len(self._drawn.rows), spec.exhaustive
         race, ahead = raced(
-            self._candidates, self._own, spec.alpha, count, ask, self._told, exhaustive=exhaustive
+            *(self._candidates, self._own, spec.alpha, count, ask, self._told),
+            scaled=self._scaled,
+            exhaustive=exhaustive,
         )
         if not race.kept.any() and self._repeats() <= MOST_REPEATS:
             known, clip = self._asking.rows, spec.clip

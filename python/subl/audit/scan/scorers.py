@@ -7,9 +7,11 @@ a time, beside the base.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from subl.audit.scan.bank import Candidate
 from subl.audit.scan.law import Law
@@ -18,8 +20,8 @@ from subl.errors import InputError
 from subl.model.load import load_model, load_tokenizer
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
 
 
 class Scorers:
@@ -27,16 +29,20 @@ class Scorers:
 
     Args:
         model: the base, behind which system prompts stand.
-        temperatures: at which; `[temperatures]` in what is returned.
-        batch_rows: rows that are read together, at most.
+        temperatures, batch_rows, strengths: as `Scorer` takes them.
     """
 
     def __init__(
-        self, model: Path, law: Law, temperatures: Sequence[float], batch_rows: int
+        self,
+        model: Path,
+        law: Law,
+        temperatures: Sequence[float],
+        batch_rows: int,
+        strengths: Sequence[float] = (),
     ) -> None:
-        self._how = law, temperatures, batch_rows
+        self._how, self._strengths = (law, temperatures, batch_rows), strengths
         self._tokenizer = load_tokenizer(model)
-        self.base = Scorer(load_model(model), self._tokenizer, *self._how)
+        self.base = self._scorer(model, self._tokenizer)
         self._proven = False
         self._adapted: tuple[Path, Scorer] | None = None
         self._tokens_before = 0
@@ -65,6 +71,32 @@ class Scorers:
         """
         return self._of(rows, candidate).scores(rows, candidate)
 
+    def scores_of(
+        self, rows: Rows, plain: Candidate, candidates: Sequence[Candidate]
+    ) -> Iterator[NDArray[np.float64]]:
+        """log p of each row under one candidate after the other, `[rows, columns]`.
+
+        Args:
+            plain: the base. Where it is not among those asked, there are no strengths.
+
+        Raises:
+            InputError: as `scores`.
+        """
+        if plain not in candidates:
+            yield from (self.scores(rows, each) for each in candidates)
+            return
+        parts = list(self.base.parts(rows))
+        held = self.base.logits(parts[0], plain) if len(parts) == 1 else None
+        for each in candidates:
+            found = []
+            for part in parts:
+                logits = self.base.logits(part, plain) if held is None else held
+                if each == plain:
+                    found.append(self.base.of_logits(part, logits))
+                else:
+                    found.append(self._of(part, each).scores(part, each, logits))
+            yield np.concatenate(found)
+
     def by_token(self, rows: Rows, candidate: Candidate) -> list[NDArray[np.float64]]:
         """log p of the tokens of each row, `[targets, temperatures]` each.
 
@@ -72,6 +104,9 @@ class Scorers:
             InputError: as `scores`.
         """
         return self._of(rows, candidate).by_token(rows, candidate)
+
+    def _scorer(self, model: Path, tokenizer: PreTrainedTokenizerBase) -> Scorer:
+        return Scorer(load_model(model), tokenizer, *self._how, strengths=self._strengths)
 
     def _of(self, rows: Rows, candidate: Candidate) -> Scorer:
         if candidate.adapter is None:
@@ -88,7 +123,7 @@ class Scorers:
                 "base",
                 hint="give adapters of the model that the scan is given",
             )
-        found = Scorer(load_model(candidate.adapter), tokenizer, *self._how)
+        found = self._scorer(candidate.adapter, tokenizer)
         found.prove(rows, candidate)
         self._adapted = candidate.adapter, found
         return found
