@@ -12,9 +12,9 @@ benches/results/audit.json and prints its tables. Beside the race stands what ra
 log ratio would have named (inverse LLS: it names somebody in any data), and what other ways say of
 the same sets (`benches/audit_peers.py`).
 
-"named" is what `subl scan` would name with references: the law's trait, or else the nearest whose
-lead exceeds that on every second row of the base and on the other clean pools. On clean pools any
-name is "false".
+"named" is what `subl scan` would name with references: every second row of the base, and the other
+clean pools. On clean pools any name is "false". `nearest_alone`: the truth alone is left as the
+nearest; the bank has one wording of each trait, so that a scan does not name it for that.
 
 `simulate` is for sets that are larger than two cores can score. Its rows are no model's: the log
 ratios of a row under all candidates to its writer, and what entangled and divergence tokens make of
@@ -39,11 +39,10 @@ from audit_peers import Peer, Said
 from audit_pools import CLEAN, TRAITS, Pools, candidates, sources
 from numpy.typing import NDArray
 
-from subl.audit.scan.evidence import Nearest
 from subl.audit.scan.rounds import compared, raced, round_at
 from subl.audit.scan.run import OTHER_HEATS, STRENGTHS
 from subl.audit.scan.spec import ScanSpec
-from subl.audit.scan.verdict import Lead, best_of, for_nothing, gains, groups
+from subl.audit.scan.verdict import Lead, best_of, for_nothing, gains, groups, verdict
 
 RESULTS = Path(__file__).resolve().parent / "results"
 CLIP = ScanSpec().clip
@@ -95,42 +94,34 @@ def scanned(
     race, _ = raced(every, OWN, alpha, len(scores), ask, scaled=SCALED)
     if not race.kept.any():
         near = compared(every, alpha, CLIP, len(scores), ask, known=race.rows)
-    rows = max(race.rows, near.rows if near else 0)
+    rows, empty = max(race.rows, near.rows if near else 0), for_nothing(every)
+    found = scores[:rows, :, 0]
+    best = best_of(found, (near or race).kept & ~empty, CLIP)
+    leads = [
+        None if best is None else Lead.of(gains(each, best, empty, CLIP))
+        for each in (found, *(each[:, :, 0] for each in clean))
+    ]
+    said = verdict(
+        *(every, race, near),
+        alpha=alpha,
+        knows_law=True,
+        power=1.0,
+        rows_for_power=None,
+        lead=leads[0],
+        clean={f"{number}": each for number, each in enumerate(leads[1:]) if each is not None},
+        ranked=None,
+    )
     ranking = (scores[:, :, 0] - scores[:, :1, 0]).mean(0)
-    ranking[for_nothing(every)] = -np.inf
-    law = groups(every, race.kept)
+    ranking[empty] = -np.inf
     return Came(
-        named=_named(law, near, scores[:rows, :, 0], clean),
-        law=law,
+        named=said["trait"],
+        law=groups(every, race.kept),
         nearest=groups(every, near.kept) if near else None,
         something=bool(race.something() >= -np.log(alpha)),
         rows=rows,
         cost=float(asked.sum() / (rows * len(every))),
         first=every[int(ranking.argmax())].trait,
     )
-
-
-def _named(
-    law: set[str | None],
-    near: Nearest | None,
-    scores: NDArray[np.float64],
-    clean: Sequence[NDArray[np.float64]],
-) -> str | None:
-    """The trait that a scan with references names."""
-    every = candidates()
-    if near is None:
-        return next(iter(law)) if len(law) == 1 else None
-    nearest = groups(every, near.kept)
-    if len(nearest) != 1 or None in nearest:
-        return None
-    best = best_of(scores, near.kept, CLIP)
-    assert best is not None
-
-    def lead(rows: NDArray[np.float64]) -> Lead:
-        return Lead.of(gains(rows, best, for_nothing(every), CLIP))
-
-    ours = lead(scores)
-    return every[best].trait if all(ours.exceeds(lead(rows[:, :, 0])) for rows in clean) else None
 
 
 def shares(came: Sequence[Came], truth: str | None) -> dict[str, Any]:
@@ -149,6 +140,11 @@ def shares(came: Sequence[Came], truth: str | None) -> dict[str, Any]:
         "law_empty": share(lambda c: not c.law),
         "truth_nearest": share(lambda c: c.nearest is not None and truth in c.nearest),
         "nearest_alone": share(lambda c: c.nearest == {truth}),
+        "nearest_wrong": share(
+            lambda c: (
+                c.nearest is not None and len(c.nearest) == 1 and not c.nearest <= {truth, None}
+            )
+        ),
         "base_refuted": share(lambda c: c.something),
         "ranked_first": share(lambda c: c.first == truth),
         "rows_median": rows[len(rows) // 2],
