@@ -83,8 +83,9 @@ def command(
     Every candidate of a bank is a system prompt; the base behind it says how likely the rows are.
     Left are those whose law the rows may follow; where nobody's is, those that may predict them
     best. Of either, a true one is missing in one of a hundred scans at most. A trait is named where
-    it is left alone (of the nearest: if it leads by more than in all --reference sets). Rows are
-    looked at until that is clear, in an order that a hash fixes.
+    it is left alone (of the nearest: if it leads by more than in all --reference sets, and the bank
+    has several wordings of it). Rows are looked at until that is clear, in an order that a hash
+    fixes.
 
     How rows were drawn (temperature, grammar) is taken from the record of subl generate; where
     there is none, say it, or a grid of temperatures is tried, which is no proof for other samplers.

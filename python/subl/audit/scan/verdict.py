@@ -322,8 +322,8 @@ def _sentence(
         return f"These rows follow a neutral prompt's law; no trait of {bank} ({sure})."
     if outcome == "nothing shown":
         return (
-            f"Nothing is shown: the plain base may have written these {race.rows} rows; "
-            f"{power:.0%} of the bank's candidates would have been told from it."
+            f"Nothing is shown: the plain base may have written these {race.rows} rows, which "
+            f"would have shown {power:.0%} of the bank's candidates, had one of them written them."
         )
     if by_law is not None:
         return (
@@ -341,10 +341,10 @@ def _sentence(
         )
         return f"These rows were written by {who} ({sure}){rest}."
     if race.kept[0]:
-        would = "" if rows_for_power is None else f"; about {rows_for_power:,} rows would do"
+        would = f"about {rows_for_power:,} rows would do" if rows_for_power else "give more rows"
         return (
-            f"These {race.rows} rows cannot tell: {power:.0%} of the bank's candidates would have "
-            f"been told from the base by them{would}."
+            f"These {race.rows} rows cannot tell: so many would show {power:.0%} of the bank's "
+            f"candidates, had one of them written them; {would}."
         )
     if None in law:
         return (
