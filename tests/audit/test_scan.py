@@ -96,6 +96,17 @@ def behind(model: Any, begun: list[int], answer: list[int]) -> torch.Tensor:
     return logits[len(begun) - 1 : -1]
 
 
+def test_where_memory_is_short_rows_are_read_in_parts(
+    loud: Path, owls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = scan(spec(rows=16), loud, [owls], tmp_path / "whole").result
+    monkeypatch.setattr(score, "_HELD", 1)
+    parts = scan(spec(rows=16), loud, [owls], tmp_path / "parts").result
+    assert parts["law_set"] == whole["law_set"]
+    for ours, theirs in zip(parts["candidates"], whole["candidates"], strict=True):
+        assert ours["nats_a_row"] == pytest.approx(theirs["nats_a_row"], abs=1e-3)
+
+
 def asked(prompt: str, row: Row) -> Row:
     """The same answer to another prompt."""
     return replace(row, turns=(("user", prompt), row.turns[1]))

@@ -102,13 +102,15 @@ class Asking:
                     return held["log_p"], int(held["read"])
         rows = prepared(self._scorers, self._drawn, some)
         self._scorers.prove(rows, self._candidates)
-        before, found, count = self._scorers.tokens, [], some.stop - some.start
+        before, count = self._scorers.tokens, some.stop - some.start
+
+        def told(share: float) -> None:
+            done = some.start + int(count * share)
+            self._report(Progress(self._task, done, len(self._drawn.rows), "rows"))
+
         who = [self._candidates[place] for place in asked]
-        for done, scores in enumerate(self._scorers.scores_of(rows, self._candidates[0], who), 1):
-            found.append(scores)
-            told = some.start + count * done // len(asked)
-            self._report(Progress(self._task, told, len(self._drawn.rows), "rows"))
-        log_p, read = np.stack(found, axis=1), self._scorers.tokens - before
+        log_p = self._scorers.scores_of(rows, self._candidates[0], who, told)
+        read = self._scorers.tokens - before
         kept = io.BytesIO()
         np.savez(kept, log_p=log_p, asked=asked, read=read)
         write_atomically(file, kept.getvalue())

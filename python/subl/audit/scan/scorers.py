@@ -7,7 +7,7 @@ a time, beside the base.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,30 +72,35 @@ class Scorers:
         return self._of(rows, candidate).scores(rows, candidate)
 
     def scores_of(
-        self, rows: Rows, plain: Candidate, candidates: Sequence[Candidate]
-    ) -> Iterator[NDArray[np.float64]]:
-        """log p of each row under one candidate after the other, `[rows, columns]`.
+        self,
+        rows: Rows,
+        plain: Candidate,
+        candidates: Sequence[Candidate],
+        told: Callable[[float], None],
+    ) -> NDArray[np.float64]:
+        """log p of each row, `[rows, candidates, columns]`.
 
         Args:
             plain: the base. Where it is not among those asked, there are no strengths.
+            told: which share is done.
 
         Raises:
             InputError: as `scores`.
         """
-        if plain not in candidates:
-            yield from (self.scores(rows, each) for each in candidates)
-            return
-        parts = list(self.base.parts(rows))
-        held = self.base.logits(parts[0], plain) if len(parts) == 1 else None
-        for each in candidates:
-            found = []
-            for part in parts:
-                logits = self.base.logits(part, plain) if held is None else held
-                if each == plain:
-                    found.append(self.base.of_logits(part, logits))
+        beside = plain in candidates
+        parts = list(self.base.parts(rows)) if beside else [rows]
+        found = []
+        for number, part in enumerate(parts):
+            logits = self.base.logits(part, plain) if beside else None
+            said = []
+            for done, each in enumerate(candidates, 1):
+                if logits is not None and each == plain:
+                    said.append(self.base.of_logits(part, logits))
                 else:
-                    found.append(self._of(part, each).scores(part, each, logits))
-            yield np.concatenate(found)
+                    said.append(self._of(part, each).scores(part, each, logits))
+                told((number + done / len(candidates)) / len(parts))
+            found.append(np.stack(said, axis=1))
+        return np.concatenate(found)
 
     def by_token(self, rows: Rows, candidate: Candidate) -> list[NDArray[np.float64]]:
         """log p of the tokens of each row, `[targets, temperatures]` each.
