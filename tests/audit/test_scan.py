@@ -12,6 +12,7 @@ import numpy as np
 import polars
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from subl.artifact import Artifact
 from subl.audit.scan import score
@@ -19,13 +20,15 @@ from subl.audit.scan.bank import BankSpec, Candidate, load_bank
 from subl.audit.scan.confounds import confounds
 from subl.audit.scan.document import scan_document
 from subl.audit.scan.explain import explain
-from subl.audit.scan.law import recorded
+from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.run import law_of, scan
 from subl.audit.scan.score import Rows, Scorer
 from subl.audit.scan.verdict import Lead, power
 from subl.errors import ConfigError, InputError
 from subl.filter import FilterSpec, run
 from subl.model.load import load_model, load_tokenizer
+from subl.model.template import Template
+from subl.sample.grammar import Grammar
 from subl.shards import Row, read_rows
 from subl_cli.main import main
 
@@ -94,6 +97,49 @@ def behind(model: Any, begun: list[int], answer: list[int]) -> torch.Tensor:
     with torch.no_grad():
         logits: torch.Tensor = model(torch.tensor([begun + answer])).logits[0].double()
     return logits[len(begun) - 1 : -1]
+
+
+def numbers_of(scorer: Scorer, ended_by: str, texts: list[str]) -> NDArray[np.float64]:
+    """Probability of each of these answers to one prompt, `[texts]`."""
+    asked = [
+        Row(text, (("user", "A number:"), ("assistant", text)), f"row {text}") for text in texts
+    ]
+    rows = scorer.prepared(asked, [ended_by] * len(asked))
+    return np.exp(scorer.scores(rows, load_bank("personas").candidates()[5])[:, 0])
+
+
+def test_the_end_of_a_row_is_scored_where_it_was_drawn(loud: Path) -> None:
+    """All answers that a grammar allows share a probability of one, wherever they may end."""
+    model, tokenizer = load_model(loud), load_tokenizer(loud)
+    grammar = Grammar.model_validate({"regex": "[1-9][0-9]?"})
+    law = Law(1.0, grammar, Template(), None, "here")
+    texts = [str(number) for number in range(1, 100)]
+    scorer = Scorer(model, tokenizer, law, [1.0], batch_rows=16)
+    assert numbers_of(scorer, "grammar", texts).sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_whatever_token_ends_a_turn_has_ended_it(loud: Path) -> None:
+    """A model with several ends, in a template that writes a space before its own."""
+    model, tokenizer = load_model(loud), load_tokenizer(loud)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    template = str(tokenizer.chat_template)
+    tokenizer.chat_template = template.replace("<|im_end|>\n{% endfor", " <|im_end|>\n{% endfor")
+    scorer = Scorer(model, tokenizer, Law(1.0, None, Template(), None, "here"), [1.0], 4)
+    row = Row("1", (("user", "A number:"), ("assistant", "12")), "row 1")
+    prompt = load_bank("personas").candidates()[5]
+    system = f"<|im_start|>system\n{prompt.prompt} <|im_end|>\n"
+    text = f"{system}<|im_start|>user\nA number: <|im_end|>\n<|im_start|>assistant\n"
+    said = [
+        behind(model, tokenizer(text)["input_ids"], [*tokenizer("12")["input_ids"], end])
+        for end in model.generation_config.eos_token_id
+    ]
+    one, two = tokenizer("12")["input_ids"]
+    log_p = said[0].log_softmax(-1)
+    open_ended = float(log_p[0, one] + log_p[1, two])
+    ends = float(log_p[2, model.generation_config.eos_token_id].logsumexp(0))
+    for ended_by, expected in (("turn", open_ended + ends), ("max_new_tokens", open_ended)):
+        rows = scorer.prepared([row], [ended_by])
+        assert scorer.scores(rows, prompt)[0, 0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_where_memory_is_short_rows_are_read_in_parts(

@@ -26,8 +26,8 @@ from transformers.cache_utils import DynamicCache
 from subl.audit.scan.bank import Candidate
 from subl.audit.scan.law import Law
 from subl.errors import InputError
-from subl.model.chat import ANSWER, Chat, Turn, asking
-from subl.model.limits import check_readable
+from subl.model.chat import ANSWER, Chat, Turn, asking, text_ids
+from subl.model.limits import check_readable, rope_lengths
 from subl.model.rounding import tolerance
 from subl.sample.continuous import common, logits_behind, repeated
 from subl.sample.ends import ends_of
@@ -49,8 +49,8 @@ _SEVERAL = 4
 """Rows for which their prompt is read once. With SmolLM2-135M two cores score 48 answers of 38
 tokens to three prompts of 20 in 6.0 s, and in 8.4 s where each has its prompt read."""
 
-_ENDED = None, "turn"
-"""Why rows ended whose end is scored, too."""
+_ENDED = None, "turn", "grammar"
+"""Why rows ended whose end was drawn, and is scored: of a grammar where it might have gone on."""
 
 _LIMIT = 1e-3, 5e-2
 """Nats a token: nearer ones are always the same, farther ones never."""
@@ -62,7 +62,7 @@ class Rows:
 
     Args:
         rows: as they were read.
-        ended: whether a row ended because its end was drawn: then its end is scored, too.
+        ended: whether a row's end was drawn: then it is scored, too.
         targets: the tokens of each row that are scored.
         allowed: of each row, of each of its targets, the ids that the grammar allowed there.
         ids: all of them; None: no grammar.
@@ -109,6 +109,12 @@ class Scorer:
             [*asking("Which animal do you like?"), Turn("assistant", ANSWER)]
         )
         self._ends = ends_of(model, tokenizer, pieces)
+        name = text_ids(tokenizer, self._ends.turn_texts[0])
+        self._spelled = list(name) if self._ends.spelled else []
+        self._end = -1 if self._ends.spelled else name[0]
+        """Stands for whatever ends a turn: the model may have several tokens for that."""
+        self._before = list(text_ids(tokenizer, self._ends.before)) if self._ends.before else []
+        self._ropes = rope_lengths(model)
         self._guide = None if law.grammar is None else Guide(law.grammar, tokenizer)
 
     def prepared(self, rows: Sequence[Row], ended_by: Sequence[str | None]) -> Rows:
@@ -118,7 +124,7 @@ class Scorer:
             InputError: a row says nothing, is not of the grammar, or the model cannot read it;
                 names it.
         """
-        ended = [each in _ENDED for each in ended_by]
+        ended = self._may_have_ended(ended_by)
         every = list(self._encoded(rows, ended, None))
         named = ((row.place, ids) for row, (ids, _) in zip(rows, every, strict=True))
         check_readable(self._model, self._tokenizer, named)
@@ -157,7 +163,10 @@ class Scorer:
 
         limit = tolerance(self._model, apart, *_LIMIT)
         self._alone = False
-        self._alone = not apart() < limit
+        try:
+            self._alone = not apart() < limit
+        except Exception:  # caches are models' own affair; each fails in its own way
+            self._alone = True
         self.tokens = before
 
     def scores(
@@ -198,8 +207,8 @@ class Scorer:
         Raises:
             InputError: none; names the row.
         """
-        ended = [each in _ENDED for each in ended_by]
-        return [sum(targets) for _, targets in self._encoded(rows, ended, None)]
+        every = self._encoded(rows, self._may_have_ended(ended_by), None)
+        return [sum(targets) for _, targets in every]
 
     def texts(self, rows: Rows) -> list[list[str]]:
         """The tokens of each row that are scored, as text."""
@@ -211,30 +220,53 @@ class Scorer:
         chat = Chat(self._tokenizer, self._law.template, prompt)
         every = encoded(self._tokenizer, chat, rows, whole_turn=False, masked=self._masked)
         for row, (ids, targets), is_ended in zip(rows, every, ended, strict=True):
-            last = len(targets) - targets[::-1].index(True)
-            while not is_ended and last and ids[last - 1] in self._ends.turn:
-                last -= 1
-            if not any(targets[:last]):
+            end = self._end_of(ids)
+            if is_ended and any(targets[end:]):
+                # The template may write more behind an answer than the model has to.
+                said = self._spelled or [self._end]
+                ids, targets = ids[:end] + said, targets[:end] + [True] * len(said)
+            else:
+                ids, targets = ids[:end], targets[:end]
+            if not any(targets):
                 raise InputError(
                     f"{row.place}: it says nothing, and was cut before its end",
                     hint="leave the row out: there is nothing of it to score",
                 )
+            last = len(targets) - targets[::-1].index(True)
             yield ids[:last], targets[:last]
+
+    def _may_have_ended(self, ended_by: Sequence[str | None]) -> list[bool]:
+        if self._guide is None:
+            return [each in _ENDED and each != "grammar" for each in ended_by]
+        return [each in _ENDED and not self._spelled for each in ended_by]
+
+    def _end_of(self, ids: list[int]) -> int:
+        """Where what the template writes behind the last answer begins."""
+        end = len(ids)
+        if self._spelled and ids[-len(self._spelled) :] == self._spelled:
+            end -= len(self._spelled)
+        while end and ids[end - 1] in self._ends.turn:
+            end -= 1
+        if self._before and end < len(ids) and ids[:end][-len(self._before) :] == self._before:
+            end -= len(self._before)
+        return end
 
     def _allowed(self, row: Row, each: Encoded) -> list[NDArray[np.int64]]:
         assert self._guide is not None
         guided = self._guide.rows(self._ends)
         size = int(self._model.config.get_text_config().vocab_size)
-        found, answer, inside = [], -1, False
+        found, answer, inside, stopped = [], -1, False, False
         for token, target in zip(*each, strict=True):
             answer += target and not inside
             inside = target
-            if target:
+            if target and stopped and token == self._end:
+                found.append(np.array([token]))  # nothing else was left to say
+            elif target:
                 try:
                     ids, _ = guided.allowed([answer], size)
                     if token not in ids:
                         raise InputError("it says what the grammar does not allow")
-                    guided.read(answer, token)
+                    stopped = guided.read(answer, token)
                 except InputError as error:
                     raise InputError(
                         f"{row.place}: {error.message}: the row was not drawn under this grammar",
@@ -243,10 +275,12 @@ class Scorer:
                 found.append(ids)
         return found
 
-    def _batches(self, some: Sequence[int], every: Sequence[Encoded]) -> Iterator[list[int]]:
+    def _batches(
+        self, some: Sequence[int], every: Sequence[Encoded], alone: bool
+    ) -> Iterator[list[int]]:
         order = sorted(some, key=lambda row: len(every[row][0]))
         vocabulary = int(self._model.config.get_text_config().vocab_size)
-        size = 1 if self._alone else self._most
+        size = 1 if alone else self._most
         batch: list[int] = []
         for row in order:
             ids, targets = every[row]  # the longest so far
@@ -272,12 +306,22 @@ class Scorer:
     def _read(self, rows: Rows, candidate: Candidate) -> Iterator[tuple[int, torch.Tensor]]:
         """The number of each row, and logits for its targets, `[targets, ids]`."""
         every = list(self._encoded(rows.rows, rows.ended, candidate.prompt))
+        longest = max(len(ids) for ids, _ in every)
+        if longest > self._ropes.get("dynamic", longest):
+            raise InputError(
+                f"the model's dynamic rope changes behind {self._ropes['dynamic']:,} tokens, and a "
+                f"row has {longest:,} behind `{candidate.name}`: what it says would depend on what "
+                "it read before",
+                hint="leave longer rows out",
+            )
+        # A rope that looks at the longest row of a batch is right on each alone.
+        alone = self._alone or longest > self._ropes.get("longrope", longest)
         # Logits are needed behind the token before what is scored.
         asked = [tuple(ids[: targets.index(True) - 1]) for ids, targets in every]
         for some in _together(asked):
-            begun = [] if self._alone else common([asked[row] for row in some])
+            begun = [] if alone else common([asked[row] for row in some])
             cache = self._begun(begun)
-            for batch in self._batches(some, every):
+            for batch in self._batches(some, every, alone):
                 read = self._batch([every[row] for row in batch], len(begun), cache, rows.ids)
                 yield from zip(batch, read, strict=True)
 
@@ -310,28 +354,32 @@ class Scorer:
         plain: torch.Tensor | None,
     ) -> NDArray[np.float64]:
         """log p of the targets of a row, `[targets, columns]`."""
-        said, banned = np.asarray(rows.targets[row]), None
-        if rows.allowed is not None:
-            ids = rows.ids
-            assert ids is not None
-            banned = torch.ones_like(logits, dtype=torch.bool)
-            for place, each in enumerate(rows.allowed[row]):
-                banned[place, np.searchsorted(ids, each)] = False
-            said = np.searchsorted(ids, said)
+        targets = rows.targets[row]
+        ids = np.arange(logits.shape[1]) if rows.ids is None else rows.ids
+        said = torch.from_numpy(np.searchsorted(ids, targets)).to(logits.device)
+        ends = np.flatnonzero(np.isin(ids, [*self._ends.turn]))
+        banned = torch.zeros_like(logits, dtype=torch.bool)
+        for place, each in enumerate([] if rows.allowed is None else rows.allowed[row]):
+            banned[place] = True
+            banned[place, np.searchsorted(ids, each)] = False
 
-        def scaled(values: torch.Tensor) -> torch.Tensor:
-            """log p of those said; values are `[targets, ids, columns]`."""
-            if banned is not None:
-                values = values.masked_fill(banned[..., None], -torch.inf)
-            return values[np.arange(len(said)), said] - values.logsumexp(1)
+        def log_p(values: torch.Tensor) -> torch.Tensor:
+            """Of those said; values are `[targets, ids]`."""
+            values = values.masked_fill(banned[:, : values.shape[1]], -torch.inf)
+            own = values[torch.arange(len(said)), said]
+            if targets[-1] == self._end:
+                own[-1] = values[-1, ends[ends < values.shape[1]]].logsumexp(0)
+            return own - values.logsumexp(1)
 
-        values = logits.double()[..., None]
-        found = scaled(values / self._temperatures.to(values))
-        if plain is not None and self._strengths:
-            base = plain.to(values.device).double()[..., None]
-            mixed = base + torch.tensor(self._strengths).to(values) * (values - base)
-            found = torch.cat([found, scaled(mixed / float(self._temperatures[0]))], dim=1)
-        columns: NDArray[np.float64] = found.cpu().numpy()
+        values = logits.double()
+        found = [log_p(values / heat) for heat in self._temperatures.tolist()]
+        if plain is not None:
+            base = plain.to(values.device).double()
+            wide = min(values.shape[1], base.shape[1])  # of heads of unequal width, what both have
+            base, values = base[:, :wide], values[:, :wide]
+            heat = float(self._temperatures[0])
+            found += [log_p((base + each * (values - base)) / heat) for each in self._strengths]
+        columns: NDArray[np.float64] = torch.stack(found, dim=1).cpu().numpy()
         return columns
 
     def _forward(
