@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from subl.config import load_toml
+from subl.config import SHA256, WrittenPath, load_toml
 from subl.errors import ConfigError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=SHA256)]
 
 BUNDLE = "oms"
 """What `kinds` calls a bundle of OpenSSF Model Signing, of whatever folder or file."""
@@ -86,7 +86,7 @@ class ChainSpec(_Table):
 class PolicySpec(_Table):
     """Whose signatures count, and what a chain of artifacts must be made of."""
 
-    keys: dict[str, Path] = Field(
+    keys: dict[str, WrittenPath] = Field(
         min_length=1, description="public keys: a name, and a file beside this one"
     )
     signers: tuple[SignerSpec, ...] = Field(
