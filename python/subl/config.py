@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, time
 from pathlib import Path
@@ -52,8 +52,13 @@ def with_jobs(schema: dict[str, Any]) -> None:
         schema["properties"][JOBS] = {"type": "object", "description": said}
 
 
-def load_toml(path: Path | str, model: type[Spec]) -> Spec:
+def load_toml(
+    path: Path | str, model: type[Spec], instead: Mapping[str, Any] | None = None
+) -> Spec:
     """Read `path` as a `model`.
+
+    Args:
+        instead: values by their keys, which stand in the place of those of the file.
 
     Raises:
         InputError: the file cannot be read.
@@ -80,6 +85,7 @@ def load_toml(path: Path | str, model: type[Spec]) -> Spec:
             from subl.slurm.spec import table_of
 
             table_of(path)  # refuses a key that is none of it
+    value |= instead or {}
     try:
         return as_written(model, value)
     except ConfigError as error:
