@@ -193,9 +193,24 @@ def test_what_would_only_fail_later_is_refused_at_once(
         (ScanSpec, "rows = 4", "exhaustive = 1", r"`exhaustive`: must be true or false \(got 1\)"),
         (ScanSpec, "rows = 4", 'exhaustive = "true"', "`exhaustive`: must be true or false"),
         (ScanSpec, "rows = 4", "template = { today = 2024-01-01 }", "2024-01-01 is a date"),
-        (ScanSpec, "rows = 4", 'template = { today = "1. May" }', "`template.today`: must be a day"),
-        (PolicySpec, "threshold = 1", "threshold = true", "`threshold` in signer 1: must be an int"),
-        (ExperimentSpec, "steps = 2", 'steps = "2"', "stages.teacher: `train.steps`: must be an in"),
+        (
+            ScanSpec,
+            "rows = 4",
+            'template = { today = "1. May" }',
+            "`template.today`: must be a day",
+        ),
+        (
+            PolicySpec,
+            "threshold = 1",
+            "threshold = true",
+            "`threshold` in signer 1: must be an int",
+        ),
+        (
+            ExperimentSpec,
+            "steps = 2",
+            'steps = "2"',
+            "stages.teacher: `train.steps`: must be an in",
+        ),
         (GenerateSpec, "rows = 4", "rows = 4\nslurm = { foo = 1 }", "slurm: unknown key `foo`"),
     ],
 )

@@ -80,11 +80,11 @@ def load_toml(
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    if model.model_config.get("json_schema_extra") is with_jobs:
-        if value.pop(JOBS, None) is not None:
-            from subl.slurm.spec import table_of
+    if model.model_config.get("json_schema_extra") is with_jobs and JOBS in value:
+        from subl.slurm.spec import table_of
 
-            table_of(path)  # refuses a key that is none of it
+        table_of(path)  # refuses a key that is none of it
+        del value[JOBS]
     value |= instead or {}
     try:
         return as_written(model, value)
@@ -187,8 +187,11 @@ def _describe(error: ValidationError, model: type[BaseModel], value: object) -> 
                     key, _, where = where.removeprefix(" in ").partition(" ")
                     where = f" {where}"
                 place = f"`{key}`{where}: "
-                if found and found[-1].startswith(place) and found[-1].endswith(given):
-                    message = f"{found.pop().removesuffix(given)} or {message.removeprefix('must be ')}"
+                begun = found[-1] if found else ""
+                if begun.startswith(f"{place}must be ") and begun.endswith(given):
+                    message = (
+                        f"{found.pop().removesuffix(given)} or {message.removeprefix('must be ')}"
+                    )
                     place = ""
                 found.append(f"{place}{message}{given}")
     return found[0] if len(found) == 1 else "\n  ".join([f"{len(found)} mistakes:", *found])

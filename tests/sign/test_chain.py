@@ -164,7 +164,7 @@ def test_a_policy_that_says_something_else_is_refused(chain: Chain, text: str, s
 
 def test_a_chain_asks_for_stages_that_there_are(chain: Chain) -> None:
     load_policy(chain.policy(stages=["merge", "filter"]))
-    with pytest.raises(ConfigError, match="chain.stages: no stage is called 'oms'"):
+    with pytest.raises(ConfigError, match=r"chain\.stages: no stage is called 'oms'"):
         load_policy(chain.policy(stages=["oms"]))
 
 
