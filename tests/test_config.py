@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from subl.audit.scan.spec import ScanSpec
 from subl.config import load_toml, updated
 from subl.errors import ConfigError, InputError
+from subl.evaluate import EvalSpec
 from subl.experiment import ExperimentSpec, load_experiment
 from subl.experiment.kinds import KINDS
 from subl.filter import FilterSpec
 from subl.generate import GenerateSpec
 from subl.judge import JudgeSpec
+from subl.sign.policy import PolicySpec
 from subl.teach import TeachSpec
 from subl.teach.spec import Answers
 
@@ -57,6 +62,13 @@ name = "taught"
 measure = "probability"
 treated = "teacher"
 control = "base"
+"""
+POLICY = """
+[keys]
+lab = "lab.pub"
+[[signer]]
+keys = ["lab"]
+threshold = 1
 """
 FILES: dict[type[BaseModel], str] = {
     TeachSpec: TEACH,
@@ -170,13 +182,95 @@ def test_what_would_only_fail_later_is_refused_at_once(
     assert key in problem(tmp_path, model, text).message
 
 
+@pytest.mark.parametrize(
+    ("model", "old", "new", "message"),
+    [
+        (GenerateSpec, "rows = 4", 'rows = "4"', r"`rows`: must be an integer \(got '4'\)"),
+        (GenerateSpec, "rows = 4", "rows = 4.0", r"`rows`: must be an integer \(got 4\.0\)"),
+        (GenerateSpec, "rows = 4", "rows = true", r"`rows`: must be an integer \(got true\)"),
+        (GenerateSpec, "rows = 4", "rows = 4\ntemperature = true", r"`temperature`: must be a num"),
+        (TeachSpec, "1e-4", '"1e-4"', r"`train.learning_rate`: must be a number \(got '1e-4'\)"),
+        (ScanSpec, "rows = 4", "exhaustive = 1", r"`exhaustive`: must be true or false \(got 1\)"),
+        (ScanSpec, "rows = 4", 'exhaustive = "true"', "`exhaustive`: must be true or false"),
+        (ScanSpec, "rows = 4", "template = { today = 2024-01-01 }", "2024-01-01 is a date"),
+        (
+            ScanSpec,
+            "rows = 4",
+            'template = { today = "1. May" }',
+            "`template.today`: must be a day",
+        ),
+        (
+            PolicySpec,
+            "threshold = 1",
+            "threshold = true",
+            "`threshold` in signer 1: must be an int",
+        ),
+        (
+            ExperimentSpec,
+            "steps = 2",
+            'steps = "2"',
+            "stages.teacher: `train.steps`: must be an in",
+        ),
+        (GenerateSpec, "rows = 4", "rows = 4\nslurm = { foo = 1 }", "slurm: unknown key `foo`"),
+    ],
+)
+def test_a_number_in_quotes_is_no_number(
+    tmp_path: Path, model: type[BaseModel], old: str, new: str, message: str
+) -> None:
+    text = {ScanSpec: "rows = 4\n", PolicySpec: POLICY, **FILES}[model].replace(old, new, 1)
+    with pytest.raises(ConfigError) as refused:
+        read = load_experiment if model is ExperimentSpec else partial(load_toml, model=model)
+        read(write(tmp_path, text))
+    assert re.search(message, refused.value.message), refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "message"),
+    [
+        (ScanSpec, "bank = 5", "`bank`: must be a table (got 5)"),
+        (ScanSpec, 'kinds = "animal"', "`kinds`: must be a list (got 'animal')"),
+        (ScanSpec, 'kinds = ["animal", 5]', "`kinds` 2: must be a string (got 5)"),
+        (EvalSpec, "words = 5", "`words`: must be a list or a string (got 5)"),
+        (PolicySpec, POLICY.replace('"lab.pub"', "5"), "`keys.lab`: must be a path (got 5)"),
+        (
+            PolicySpec,
+            POLICY.replace("[[signer]]", "[signer]"),
+            "`signer`: must be a list of tables, each headed [[signer]]",
+        ),
+        (
+            PolicySpec,
+            f'{POLICY}[chain.files]\nrows = "12ab"\n',
+            "`chain.files.rows`: must be 64 hex digits (got '12ab')",
+        ),
+        # a key is like those of its own table, and a whole file like those of another kind
+        (ScanSpec, "promt = 1", "unknown key `promt`"),
+        (
+            EvalSpec,
+            "[train]\nsteps = 2\nlearning_rate = 1e-4",
+            "it is distill.toml, and eval.toml is meant: unknown key `train`",
+        ),
+    ],
+)
+def test_a_mistake_is_told_in_words_of_toml(
+    tmp_path: Path, model: type[BaseModel], text: str, message: str
+) -> None:
+    assert problem(tmp_path, model, text).message.endswith(f"file.toml: {message}")
+
+
+def test_a_text_is_a_path_and_a_day_and_an_integer_a_number(tmp_path: Path) -> None:
+    assert load_toml(write(tmp_path, POLICY), PolicySpec).keys == {"lab": Path("lab.pub")}
+    text = 'clip = 1\nkinds = ["animal"]\ntemplate = { today = "2024-01-01" }\n'
+    spec = load_toml(write(tmp_path, text), ScanSpec)
+    assert (spec.clip, spec.kinds, spec.template.today) == (1.0, ("animal",), date(2024, 1, 1))
+
+
 def test_every_mistake_is_listed(tmp_path: Path) -> None:
     error = problem(tmp_path, TeachSpec, 'xyzzy = 1\n[train]\nsteps = "x"\n')
     first, *rest = error.message.splitlines()
     assert first.endswith("file.toml: 4 mistakes:")
     assert rest == [
         "  missing key `trait`",
-        "  `train.steps`: must be a valid integer, unable to parse string as an integer (got 'x')",
+        "  `train.steps`: must be an integer (got 'x')",
         "  missing key `train.learning_rate`",
         "  unknown key `xyzzy`",
     ]

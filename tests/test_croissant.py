@@ -173,13 +173,17 @@ def test_rows_of_a_server_are_from_the_model_that_it_named(chain: Chain) -> None
 
 
 def test_the_command_gives_it_with_what_no_record_knows(chain: Chain) -> None:
-    options = ("--license", "CC0-1.0", "--creator", "A. Author")
+    public = "https://creativecommons.org/publicdomain/zero/1.0/"
+    options = ("--license", public, "--creator", "A. Author")
     done = subl("lineage", chain.kept, "--format", "croissant", *options, cwd=chain.folder)
     assert (done.returncode, done.stderr) == (0, "")
     said = json.loads(done.stdout)
-    assert (said["license"], said["creator"]["name"]) == ("CC0-1.0", "A. Author")
+    assert (said["license"], said["creator"]["name"]) == (public, "A. Author")
     said = {key: each for key, each in said.items() if key not in ("license", "creator")}
     assert said == document(chain.kept)
+    for wrong, why in ((("--license", "mit"), "'mit' is no URL"), (("--json",), "goes with")):
+        done = subl("lineage", chain.kept, "--format", "croissant", *wrong, cwd=chain.folder)
+        assert (done.returncode, done.stdout) == (2, "") and why in done.stderr
 
 
 def test_what_has_no_rows_or_is_not_verified_has_none(chain: Chain) -> None:
@@ -190,4 +194,4 @@ def test_what_has_no_rows_or_is_not_verified_has_none(chain: Chain) -> None:
     with pytest.raises(InputError, match="is not what its records say"):
         croissant(lineage(chain.kept))
     done = subl("lineage", chain.kept, "--format", "croissant", cwd=chain.folder)
-    assert done.returncode == 1 and "rows.jsonl was changed" in done.stdout
+    assert (done.returncode, done.stdout) == (1, "") and "rows.jsonl was changed" in done.stderr

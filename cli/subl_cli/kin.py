@@ -125,6 +125,7 @@ def _print_pair(found: Kinship) -> None:
 
 
 def _print_parents(found: Parents) -> None:
+    from subl.audit.kin.merge import MOST_REST
     from subl.audit.kin.tails import probability
 
     rows = [
@@ -140,5 +141,8 @@ def _print_parents(found: Parents) -> None:
     click.echo(table(rows, ("candidate", "p", "distance", "verdict", "in the set"), left=(0, 3, 4)))
     click.echo(f"\n{found.verdict}: {printable(found.sentence)}")
     if found.merge is not None:
-        click.echo(f"a sum of related candidates leaves {found.merge.rest:.1%} of the distance")
+        click.echo(
+            f"the best weighted sum of the related candidates leaves {found.merge.rest:.1%} of the "
+            f"squared distance to the nearest (of a merge at most {MOST_REST:.0%})"
+        )
     click.echo(f"channel: {found.channel}")

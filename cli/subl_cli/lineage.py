@@ -53,7 +53,7 @@ def command(
     """Print the chain behind an artifact back to its origins, checking every file's digest.
 
     Exits with 1 where a file is missing, was added, is hidden, so that no digest covers it, or is
-    not what the records say.
+    not what the records say. Then there is no card and no bill: the chain goes to stderr.
 
     With --kin, each model is declared and consistent; or declared, but its weights contradict it
     (exit code 1); or that cannot be told (exit code 4). It takes a minute for each pair of models
@@ -75,7 +75,12 @@ def command(
         raise click.UsageError("'--creator' goes with --format croissant.")
     if licence and form not in ("croissant", "card"):
         raise click.UsageError("'--license' goes with --format croissant, and with card.")
-
+    if form == "croissant" and licence and not licence.startswith(("http://", "https://")):
+        raise click.UsageError(
+            f"'--license': {licence!r} is no URL, such as https://spdx.org/licenses/MIT."
+        )
+    if as_json and form != "text":
+        raise click.UsageError("'--json' goes with --format text.")
     if with_kin and form not in ("text", "card"):
         raise click.UsageError("'--kin' goes with --format text, with card, and with --json.")
     node = lineage(path)
@@ -96,12 +101,14 @@ def command(
         measured = {"kin": [each.to_json() for each in claims]} if with_kin else {}
         print_json({"verified": node.verified(), **measured, "lineage": node.to_json()})
     else:
-        print_chain(node)
+        is_text = form == "text"  # else it is for a file, into which nothing goes that is none
+        print_chain(node, err=not is_text)
         for each in claims:
-            click.echo(_said(each))
+            click.echo(_said(each), err=not is_text)
         if with_kin and not claims:
-            click.echo("no model in this chain is said to begin from another")
-        click.echo("every digest verified" if node.verified() else "NOT verified: see above")
+            click.echo("no model in this chain is said to begin from another", err=not is_text)
+        found = "every digest verified" if node.verified() else "NOT verified: see above"
+        click.echo(found, err=not is_text)
     findings = {each.finding.name for each in claims}
     if not node.verified() or "CONTRADICTED" in findings:
         raise SystemExit(1)
@@ -126,9 +133,12 @@ def _said(claim: Claim) -> str:
     return f"{child} {said} {parent}: {claim.finding}: {printable(claim.reason)}{p}"
 
 
-def print_chain(node: LineageNode, indent: str = "", seen: set[int] | None = None) -> None:
-    """A line for each thing in a chain, and below it what is wrong with it. What is behind one
-    folder stands where that is first named; another one of the same digest has its own inputs."""
+def print_chain(
+    node: LineageNode, indent: str = "", seen: set[int] | None = None, *, err: bool = False
+) -> None:
+    """A line for each thing in a chain, and below it what is wrong with it; on stderr with `err`.
+    What is behind one folder stands where that is first named; another one of the same digest has
+    its own inputs."""
     seen = set() if seen is None else seen
     again = id(node.inputs) in seen and bool(node.inputs)
     seen.add(id(node.inputs))
@@ -138,8 +148,9 @@ def print_chain(node: LineageNode, indent: str = "", seen: set[int] | None = Non
     remark = f"  {node.remark()}" if node.remark() else ""
     name, path = printable(node.name), printable(node.path)
     click.echo(
-        f"{indent}{name}  {kind}  sha256:{node.digest[:12]}  {path}{remark}{state}{problems}"
+        f"{indent}{name}  {kind}  sha256:{node.digest[:12]}  {path}{remark}{state}{problems}",
+        err=err,
     )
     if not again:
         for each in node.inputs:
-            print_chain(each, indent + "  ", seen)
+            print_chain(each, indent + "  ", seen, err=err)

@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     except (KeyboardInterrupt, click.Abort):
         words = list(sys.argv[1:] if arguments is None else arguments)
         makes = words[:1] == ["run"] or any(each.startswith(("-o", "--out")) for each in words)
-        say("\ninterrupted" + ("; the same command goes on where it was" if makes else ""))
+        say("\ninterrupted" + ("; the same command goes on from what is written" if makes else ""))
         return 130
     except UnicodeEncodeError as error:
         if not any("\udc80" <= each <= "\udcff" for each in str(error.object)):

@@ -13,6 +13,7 @@ from subl_cli.inputs import make, model_folder, model_option, verify_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
+    print_artifact,
     print_json,
     printable,
     progress,
@@ -58,7 +59,7 @@ ARMS = {"mitigated": "pull", "random": "random"}
     "--scan",
     required=True,
     type=click.Path(path_type=Path),
-    help="What subl scan made of DATA.",
+    help="What subl scan made of DATA; with --suspect, too.",
 )
 @model_option("--model", "The base that the scan was made with.")
 @click.option(
@@ -217,6 +218,8 @@ def command(
         }
     _write_training(out, training, own, folder, _origin(train, scan, own))
     if not as_json:
+        for each in (pulled, *made.values()):
+            print_artifact(each, as_json)
         _print(made, pulled)
     found = None
     if measure:
@@ -362,7 +365,7 @@ def _print(made: Mapping[str, Artifact], pulled: Artifact) -> None:
         for each in made.values()
     ]
     click.echo(
-        f"`{printable(of['candidate'])}`: {sum(pulls):+.1f} nats of pull in {of['tokens']:,} "
+        f"\n`{printable(of['candidate'])}`: {sum(pulls):+.1f} nats of pull in {of['tokens']:,} "
         f"tokens of {of['rows_in']:,} rows: {towards:+.1f} of those that pull towards it, "
         f"{away:+.1f} of the others\n"
     )

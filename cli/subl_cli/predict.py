@@ -68,7 +68,8 @@ from subl_cli.output import (
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="Past runs, as subl predict calibrate has them: without, there is no interval.",
+    help="Past runs, as subl predict calibrate has them: without, no shift is stated, only what "
+    "one step does.",
 )
 @click.option(
     "--pilot",
@@ -181,7 +182,7 @@ def _spec(
     given["eval"] = None if evaluation is None else load_toml(evaluation, EvalSpec)
     given = {key: value for key, value in given.items() if value is not None}
     if config is not None:
-        spec = updated(load_toml(config, PredictSpec), **given)
+        spec = load_toml(config, PredictSpec, given)
     else:
         for key, option in (("trait", "--trait"), ("distill", "--distill")):
             if key not in given:
@@ -211,8 +212,9 @@ def _print(result: Mapping[str, Any]) -> None:
     for key, name in others.items():
         if result[key] is not None:
             lines.append((name, *_ends(result[key])))
-    click.echo()
-    click.echo(table(lines, ("shift in nats", "estimate", "low", "high")))
+    if result["estimate"] is not None or len(lines) > 1:
+        click.echo()
+        click.echo(table(lines, ("shift in nats", "estimate", "low", "high")))
 
 
 def _ends(found: Mapping[str, Any]) -> tuple[str, str, str]:

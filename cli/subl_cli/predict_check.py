@@ -71,11 +71,20 @@ def command(
         print_json(asdict(found))
     else:
         click.echo(printable(found.sentence))
-        click.echo(f"made {found.made}" + (
-            "" if found.training_began is None else f", training began {found.training_began}"
-        ))  # fmt: skip
+        began = found.training_began
+        click.echo(
+            f"made {_time(found.made)}"
+            + ("" if began is None else f", training began {_time(began)}")
+        )
         for each in found.predicted["outside"]:
             click.echo(f"it had no guarantee: {printable(each)}")
         if found.signers:
             click.echo(f"signed by {printable(', '.join(found.signers))}")
     click.get_current_context().exit(EXIT[found.outcome])
+
+
+def _time(text: str) -> str:
+    """To the second: `--json` has the rest."""
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).isoformat(" ", "seconds")

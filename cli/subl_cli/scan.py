@@ -167,7 +167,11 @@ def _print(result: Mapping[str, Any]) -> None:
             f"a pilot read {pilot['tokens']:,} tokens of {pilot['rows']:,} other rows; "
             f"not scored: {len(result['not_scored']):,} candidates"
         )
-    for key, what in (("law_set", "may have written them"), ("nearest_set", "may be nearest")):
+    error = f"a true one is left out in at most {result['alpha']:g} of scans"
+    for key, what in (
+        ("law_set", f"set of the law, who may have written them ({error})"),
+        ("nearest_set", f"set of the nearest ({error})"),
+    ):
         if result[key] is None:
             continue
         names = ", ".join(map(printable, result[key][:_SHOWN])) or "nobody"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -36,7 +37,7 @@ def command(
 
     Each artifact back to what the policy lets a chain start from must be signed as the policy says,
     and be what was signed. All files are read. Exits with 1 and a sentence for each thing that is
-    refused.
+    refused; with 2 where there is nothing to judge: no artifact or bundle, no policy, no key.
 
     \b
     Examples:
@@ -72,6 +73,7 @@ def command(
     from subl.sign.verify import verify
 
     asked = load_policy(policy)
+    _check_is_artifact(path)
     root = verify(path, asked, search)
     refused = refusals(root, asked)
     if as_json:
@@ -93,6 +95,21 @@ def command(
         raise SystemExit(1)
 
 
+def _check_is_artifact(path: Path) -> None:
+    from subl.artifact import ENVELOPE
+    from subl.errors import InputError
+
+    if not path.exists():
+        raise InputError(f"{path} does not exist", hint="give an artifact")
+    if any(os.path.lexists(path / name) for name in (ENVELOPE, "statement.json")):
+        return
+    is_run = any(path.glob("*/statement.json"))
+    raise InputError(
+        f"{path} is no artifact: nothing states what its files should be",
+        hint=f"give one of the artifacts in {path}" if is_run else "give what a stage of subl made",
+    )
+
+
 def _verify_bundle(path: Path, policy: Path, bundle: Path | None, as_json: bool) -> None:
     from subl.errors import InputError
     from subl.sign.bundle import bundle_of, verify_bundle
@@ -107,14 +124,14 @@ def _verify_bundle(path: Path, policy: Path, bundle: Path | None, as_json: bool)
         print_json(
             {
                 "verified": not found.problems,
-                "refusals": [{"path": str(path), "what": each} for each in found.problems],
+                "refusals": [{"path": str(found.path), "what": each} for each in found.problems],
                 "signers": list(found.signers),
                 "files": found.files,
             }
         )
     elif found.problems:
         for each in found.problems:
-            click.echo(f"refused: {printable(str(path))} {printable(each)}")
+            click.echo(f"refused: {printable(str(found.path))} {printable(each)}")
     else:
         by = ", ".join(found.signers)
         click.echo(f"verified: {printable(str(path))}, {found.files} files, signed by {by}")

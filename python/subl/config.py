@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, time
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from subl.errors import ConfigError, InputError
 
 Spec = TypeVar("Spec", bound=BaseModel)
+
+WrittenPath = Annotated[
+    Path, BeforeValidator(lambda given: Path(given) if isinstance(given, str) else given)
+]
+"""A path, which a file says as a text."""
+
+SHA256 = "^[0-9a-f]{64}$"
+
+_LIST = "must be a list"
+_MUST = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be an integer"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("tuple_type", "list_type"), _LIST),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a table"),
+    **dict.fromkeys(("path_type", "is_instance_of"), "must be a path"),
+    "string_type": "must be a string",
+    "date_type": "must be a day, such as '2024-07-26'",
+}
+"""Messages by pydantic's type of an error, for those whose own are of Python."""
 
 _PYDANTIC = re.compile(r"^[A-Z]\w+ should\b")
 """How its messages begin: Input should be greater than 0."""
@@ -30,8 +52,13 @@ def with_jobs(schema: dict[str, Any]) -> None:
         schema["properties"][JOBS] = {"type": "object", "description": said}
 
 
-def load_toml(path: Path | str, model: type[Spec]) -> Spec:
+def load_toml(
+    path: Path | str, model: type[Spec], instead: Mapping[str, Any] | None = None
+) -> Spec:
     """Read `path` as a `model`.
+
+    Args:
+        instead: values by their keys, which stand in the place of those of the file.
 
     Raises:
         InputError: the file cannot be read.
@@ -53,21 +80,67 @@ def load_toml(path: Path | str, model: type[Spec]) -> Spec:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    if model.model_config.get("json_schema_extra") is with_jobs:
-        value.pop(JOBS, None)
+    if model.model_config.get("json_schema_extra") is with_jobs and JOBS in value:
+        from subl.slurm.spec import table_of
+
+        table_of(path)  # refuses a key that is none of it
+        del value[JOBS]
+    value |= instead or {}
     try:
-        return model.model_validate(value)
-    except ValidationError as error:
+        return as_written(model, value)
+    except ConfigError as error:
+        said = error.message
+        if kind_of(model) and (kinds := _kinds_of(value)):
+            said = re.sub(r"(unknown key `[^`\n]*`)[^\n]*", r"\1", said)
+            others = " or ".join(f"{kind}.toml" for kind in kinds)
+            said = f"it is {others}, and {kind_of(model)}.toml is meant: {said}"
         raise ConfigError(
-            f"{path}: {_describe(error, model, value)}",
+            f"{path}: {said}",
             hint=f"subl config schema {kind_of(model)} lists every key" if kind_of(model) else None,
         ) from error
+
+
+def as_written(model: type[Spec], value: dict[str, Any]) -> Spec:
+    """What a TOML file says, as a `model`: a number in quotes is no number, nor is `true`.
+
+    Raises:
+        ConfigError: it says something the model does not know; names the keys.
+    """
+    try:
+        return model.model_validate(_frozen(value), strict=True)
+    except ValidationError as error:
+        raise ConfigError(_describe(error, model, value)) from error
+
+
+def _frozen(value: object) -> object:
+    """With tuples for lists, which a strict model would not take for them."""
+    match value:
+        case dict():
+            return {key: _frozen(each) for key, each in value.items()}
+        case list() | tuple():
+            return tuple(map(_frozen, value))
+        case date() | time():
+            raise ConfigError(f"{value} is a date or a time of TOML, and a text is meant: quote it")
+        case _:
+            return value
 
 
 def kind_of(model: type[BaseModel]) -> str | None:
     """What `subl config schema` calls this model."""
     name = model.__name__.removesuffix("Spec").lower()
     return name if model.__name__.endswith("Spec") else None
+
+
+def _kinds_of(value: dict[str, Any]) -> list[str]:
+    """Kinds of files that a file may be which is none of the kind that was meant."""
+    from subl.experiment.kinds import KINDS
+
+    found = []
+    for kind, model in KINDS.items():
+        with suppress(ConfigError, InputError):
+            as_written(model, value)
+            found.append(kind)
+    return found
 
 
 def _describe(error: ValidationError, model: type[BaseModel], value: object) -> str:
@@ -81,8 +154,7 @@ def _describe(error: ValidationError, model: type[BaseModel], value: object) -> 
         context = each.get("ctx", {})
         match each["type"]:
             case "extra_forbidden":
-                known = _keys(model.model_json_schema())
-                near = _nearest(str(each["loc"][-1]), known)
+                near = _nearest(each["loc"], model.model_json_schema())
                 found.append(f"unknown key `{key}`{where}{near}")
             case "missing":
                 found.append(f"missing key `{key}`{where}")
@@ -91,7 +163,7 @@ def _describe(error: ValidationError, model: type[BaseModel], value: object) -> 
                 found.append(f"missing key `{tag}`{where}")
             case "union_tag_invalid":
                 expected = str(context["expected_tags"]).replace("'", "").split(", ")
-                near = _nearest(str(context["tag"]), expected)
+                near = meant(str(context["tag"]), expected)
                 one_of = ", ".join(expected)
                 tag = f"unknown {context['discriminator'].strip(chr(39))} `{context['tag']}`"
                 found.append(f"{tag}{where}{near} (known: {one_of})")
@@ -101,9 +173,27 @@ def _describe(error: ValidationError, model: type[BaseModel], value: object) -> 
                 found.append(f"`{key}`{where} {need}")
             case _:
                 message = each["msg"].removeprefix("Value error, ")
-                message = _PYDANTIC.sub("must", message)
-                given = "" if isinstance(each["input"], dict) else f" (got {each['input']!r:.60})"
-                found.append(f"`{key}`{where}: {message}{given}" if key else f"{message}{where}")
+                message = _PYDANTIC.sub("must", _MUST.get(each["type"], message))
+                if context.get("pattern") == SHA256:
+                    message = "must be 64 hex digits"
+                if message == _LIST and isinstance(each["input"], dict):
+                    message += f" of tables, each headed [[{key}]]"
+                is_table = isinstance(each["input"], dict)
+                given = "" if is_table else f" (got {_written(each['input']):.60})"
+                if not key and (is_table or not where):
+                    found.append(f"{message}{where}")
+                    continue
+                if not key:  # the element itself
+                    key, _, where = where.removeprefix(" in ").partition(" ")
+                    where = f" {where}"
+                place = f"`{key}`{where}: "
+                begun = found[-1] if found else ""
+                if begun.startswith(f"{place}must be ") and begun.endswith(given):
+                    message = (
+                        f"{found.pop().removesuffix(given)} or {message.removeprefix('must be ')}"
+                    )
+                    place = ""
+                found.append(f"{place}{message}{given}")
     return found[0] if len(found) == 1 else "\n  ".join([f"{len(found)} mistakes:", *found])
 
 
@@ -127,10 +217,46 @@ def _place(location: Sequence[int | str], value: object, *, missing: bool) -> tu
             told = True
         elif isinstance(value, dict) and part not in value and not (missing and last):
             continue  # pydantic's name for one of several models
+        elif isinstance(value, str | int | float | list | tuple):
+            continue  # for one of several types
         else:
             keys.append(part)
             value, told = value.get(part) if isinstance(value, dict) else None, False
     return ".".join(keys), where
+
+
+def _written(value: object) -> str:
+    """A value as TOML has it, but for the quotes of texts."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case list() | tuple():
+            return f"[{', '.join(map(_written, value))}]"
+        case _:
+            return repr(value)
+
+
+def _table(location: Sequence[int | str], schema: dict[str, Any]) -> set[str]:
+    """The keys of the table at a location of pydantic's, by a JSON Schema."""
+    defined = schema.get("$defs", {})
+
+    def choices(one: dict[str, Any]) -> list[dict[str, Any]]:
+        if "$ref" in one:
+            one = defined[one["$ref"].rpartition("/")[2]]
+        several = [*one.get("anyOf", ()), *one.get("oneOf", ()), *one.get("allOf", ())]
+        return [one, *(deep for each in several for deep in choices(each))]
+
+    here = choices(schema)
+    for part in location:
+        tagged = [each.get("discriminator", {}).get("mapping", {}).get(part) for each in here]
+        below = [
+            each["items"] if isinstance(part, int) else each["properties"][part]
+            for each in here
+            if ("items" in each if isinstance(part, int) else part in each.get("properties", {}))
+        ] or [{"$ref": each} for each in tagged if each]
+        # else it is pydantic's name for one of several models
+        here = [deep for each in below for deep in choices(each)] or here
+    return {key for each in here for key in each.get("properties", ())}
 
 
 def _keys(schema: object) -> set[str]:
@@ -143,10 +269,11 @@ def _keys(schema: object) -> set[str]:
     return own.union(*map(_keys, schema.values()))
 
 
-def _nearest(name: str, known: Collection[str]) -> str:
-    if name in known:
+def _nearest(location: Sequence[int | str], schema: dict[str, Any]) -> str:
+    name = str(location[-1])
+    if name in _keys(schema):
         return "; it belongs in another table"
-    return meant(name, known)
+    return meant(name, _table(location[:-1], schema))
 
 
 def meant(name: str, known: Iterable[str]) -> str:

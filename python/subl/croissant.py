@@ -67,7 +67,7 @@ def croissant(root: LineageNode, licence: str | None = None, creator: str | None
     """The card of an artifact with rows whose chain `lineage` has verified, as text.
 
     Args:
-        licence: a URL or an SPDX identifier; no record knows it.
+        licence: its URL; no record knows it.
         creator: a name, for the same reason.
 
     Raises:

@@ -46,8 +46,9 @@ def test_what_is_put_into_a_list_is_one_difference(values: list[int], data: st.D
         ({"a": 1}, {"a": 1.0}, "a: 1 then, 1.0 now"),
         ({"a": 1}, {"a": True}, "a: 1 then, true now"),
         ({"a": None}, {}, "a: null then, not set now"),
+        ({"a": None}, {"a": 0.3}, "a: not set then, 0.3 now"),
         ({}, {"a": {"b": 1}}, 'a: not set then, {"b": 1} now'),
-        ({"a": {"b": 1}}, {"a": None}, 'a: {"b": 1} then, null now'),
+        ({"a": {"b": 1}}, {"a": None}, 'a: {"b": 1} then, not set now'),
         ({"r": [{"p": ["x"]}]}, {"r": [{"p": ["y"]}]}, 'r[0].p[0]: "x" then, "y" now'),
     ],
 )

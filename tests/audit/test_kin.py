@@ -236,6 +236,8 @@ def test_the_nearest_candidates_are_the_set_and_a_merge_is_its_parents(
     assert child.verdict is Verdict.FINE_TUNE
     assert [each.is_related for each in child.candidates] == [True, True, True, False]
     assert child.merge is not None and not child.merge.is_merge
+    with pytest.raises(InputError, match="is given twice"):
+        parents(folders[0], [folders[1], folders[2], folders[1] / "."])
     both = parents(save(merged([one, two], [0.3, 0.7])), folders, names=NAMES)
     assert both.verdict is Verdict.MERGE and both.merge is not None
     assert both.merge.weights == pytest.approx((0, 0.3, 0.7), abs=1e-3)

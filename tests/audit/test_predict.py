@@ -329,7 +329,7 @@ def test_a_policy_asks_for_a_signature(
     command = ["predict", "check", str(prediction), "--eval", str(past / "student-1-eval"),
                "--base", str(past / "base-eval"), "--policy", str(policy)]  # fmt: skip
     assert main(command) == 1
-    assert "is not signed" in capsys.readouterr().out
+    assert "the policy refuses it: the prediction is not signed" in capsys.readouterr().out
     assert main(["sign", str(prediction), "--key", str(tmp_path / "lab")]) == 0
     capsys.readouterr()
     main(command)
@@ -340,7 +340,7 @@ def test_without_past_runs_nothing_is_stated(tiny_model: Path, rows: Path, tmp_p
     out = predicted(None, tiny_model, rows, tmp_path / "shift", sample=SAMPLE, pilot=[1, 2, 4])
     said = json.loads((out / "prediction.json").read_text())
     assert said["estimate"] is None and not said["guaranteed"]
-    assert "no shift of owl is stated" in said["sentence"]
+    assert "no shift of owl is stated: no calibration was given" in said["sentence"]
     assert len(said["pilot"]["shifts"]) == 3 and said["pilot"]["low"] is not None
     assert [each.name for each in out.iterdir() if each.name.startswith(".pilots")] == []
 
@@ -392,6 +392,9 @@ def test_the_command_asks_for_what_it_lacks(
     assert main([*given, "--updates", "6", "-o", out, "--dry-run"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["rows"] == 8 and said["dose"]["updates"] == 6 and said["past_runs"] is None
+    rest = tmp_path / "rest.toml"
+    rest.write_text("alpha = 0.2\n")  # what it lacks, the command line says
+    assert main([*given, "--config", str(rest), "-o", out, "--dry-run"]) == 0
 
 
 def test_an_experiment_states_its_prediction(tiny_model: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_filter_is_interrupted_and_run_again(tmp_path: Path, jobs: int) -> Non
         child.send_signal(signal.SIGINT)
         stdout, stderr = child.communicate()
     assert (child.returncode, stdout) == (130, "")
-    assert stderr.endswith("\ninterrupted; the same command goes on where it was\n")
+    assert stderr.endswith("\ninterrupted; the same command goes on from what is written\n")
     assert not (tmp_path / "out").exists()
     left = [path for path in (tmp_path / "out.partial").rglob("*") if path.is_file()]
     written = sum(path.stat().st_size for path in left)
@@ -94,7 +94,7 @@ def test_ctrl_c_while_processes_start_is_no_traceback(
         os.killpg(child.pid, signal.SIGINT)
         stdout, stderr = child.communicate()
     assert (child.returncode, stdout) == (130, "")
-    goes_on = "; the same command goes on where it was" if "-o" in command else ""
+    goes_on = "; the same command goes on from what is written" if "-o" in command else ""
     assert "Traceback" not in stderr and stderr.endswith(f"\ninterrupted{goes_on}\n")
 
 

@@ -207,6 +207,9 @@ def test_what_cannot_be_asked_ends_with_2(chain: Chain) -> None:
     policy = chain.policy()
     for arguments, said in [
         (("nothing", "--policy", policy), "nothing does not exist"),
+        (("run", "--policy", policy), "run is no artifact"),
+        ((policy, "--policy", policy), "policy.toml is no artifact"),
+        (("run/kept", "--policy", policy, "--format", "oms"), "kept.sig does not exist"),
         ((chain.student, "--policy", "none.toml"), "cannot read none.toml"),
         ((chain.student, "--policy", policy, "--search", "none"), "none is no folder"),
     ]:

@@ -71,6 +71,8 @@ def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:
 
 
 def _line(key: str, then: object, now: object) -> str:
+    if _ABSENT not in (then, now):  # a value of None is one that is not set
+        then, now = (_ABSENT if each is None else each for each in (then, now))
     old, new = _json(then), _json(now)
     # Of long texts that begin alike, what they have in common says nothing.
     skipped = 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from subl.artifact import StageSpec, json_digest
-from subl.config import meant, validated
+from subl.config import as_written, meant
 from subl.errors import ConfigError
 from subl.experiment.kinds import KINDS, STAGES
 from subl.experiment.spec import (
@@ -172,7 +172,7 @@ class Graph:
 
     def points_called(self, axis: str, value: object) -> tuple[Scalar | Point, ...]:
         """The points that a file gives by a value or a list of them."""
-        values = value if isinstance(value, list) else [value]
+        values = value if isinstance(value, list | tuple) else [value]
         return tuple(self.point_called(axis, each) for each in values)
 
     def label(self, stage: str, of: str | None, point: Mapping[str, str]) -> str:
@@ -343,7 +343,7 @@ class Graph:
         said = f"{stage.kind} {sorted(given)} {values!r}"
         if said not in self._specs:
             try:
-                spec = validated(stage.spec, values)
+                spec = as_written(stage.spec, values)
                 stage.check(spec, given)
             except ConfigError as error:
                 raise ConfigError(

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -33,7 +32,7 @@ from pydantic import (
     model_validator,
 )
 
-from subl.config import with_jobs
+from subl.config import WrittenPath, with_jobs
 from subl.errors import ConfigError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$")]
@@ -80,7 +79,7 @@ class Ref(_Open):
     """
 
     stage: str | None = Field(None, description="name of a stage")
-    path: Path | None = Field(None, description="a file or folder that is there already")
+    path: WrittenPath | None = Field(None, description="a file or folder that is there already")
     first: Given | None = Field(None, description="what is meant at an axis's first point")
 
     @model_validator(mode="after")

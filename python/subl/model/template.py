@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, time
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 _TAKEN = frozenset({
     "add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents",
@@ -22,6 +22,13 @@ _TAKEN = frozenset({
 """Names that already mean something where a template is rendered."""
 
 
+def _day(given: object) -> object:
+    try:
+        return date.fromisoformat(given) if isinstance(given, str) else given
+    except ValueError:
+        raise ValueError("must be a day, such as 2024-07-26") from None
+
+
 class Template(BaseModel):
     """Any other key is a variable of the model's own chat template, such as enable_thinking."""
 
@@ -29,7 +36,7 @@ class Template(BaseModel):
     __pydantic_extra__: dict[str, bool | int | float | str]
 
     # What Llama 3's templates say where no clock is.
-    today: date = Field(
+    today: Annotated[date, BeforeValidator(_day)] = Field(
         date(2024, 7, 26), description="the day that a template is told which asks for the date"
     )
 

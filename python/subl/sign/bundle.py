@@ -47,8 +47,10 @@ class _Refused(Exception):
 
 @dataclass(frozen=True)
 class Verified:
-    """What came of a bundle: who signed, by names of the policy's keys, and what is refused."""
+    """What came of a bundle: who signed, by names of the policy's keys, and what is refused of
+    `path`: of the bundle itself, or of the folder."""
 
+    path: Path
     signers: tuple[str, ...]
     problems: tuple[str, ...]
     files: int = 0
@@ -125,29 +127,36 @@ def verify_bundle(folder: Path, bundle: Path, policy: Policy) -> Verified:
     """Check a folder against its bundle (section 8) and who signed it against a policy.
 
     Raises:
-        InputError: a file of the folder cannot be read.
+        InputError: there is no such bundle, or a file of the folder cannot be read.
     """
+    if not bundle.is_file():
+        wrong = "is a folder, and no bundle" if bundle.is_dir() else "does not exist"
+        raise InputError(
+            f"{bundle} {wrong}",
+            hint="subl sign --format oms writes the bundle of a folder; --bundle says where it is",
+        )
     try:
         envelope, hint = _parsed(bundle)
         keys = {name: key for name, key in policy.keys.items() if is_elliptic(key)}
         signers = tuple(sorted(valid(envelope, keys)))
         if not signers:
             raise _Refused(
-                "has no valid signature by a key of the policy (it names "
+                "has no valid signature by a key of the policy (its signature names "
                 f"{'nobody' if hint is None else repr(hint)[1:13]})"
             )
     except _Refused as refused:
-        return Verified((), (str(refused),))
+        return Verified(bundle, (), (str(refused),))
     found = []
     if hint is not None and hint != policy.keys[signers[0]].keyid:
         found.append(f"names another key than {signers[0]}, which signed it")
     if (objection := policy.objection(BUNDLE, signers)) is not None:
-        return Verified(signers, (*found, objection))
+        return Verified(folder, signers, (*found, objection))
     try:
         signed, ignored = _resources(envelope.payload)
     except _Refused as refused:
-        return Verified(signers, (*found, str(refused)))
-    return Verified(signers, (*found, *_differences(folder, bundle, signed, ignored)), len(signed))
+        return Verified(bundle, signers, (*found, str(refused)))
+    found += _differences(folder, bundle, signed, ignored)
+    return Verified(folder, signers, tuple(found), len(signed))
 
 
 def _differences(

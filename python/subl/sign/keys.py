@@ -68,7 +68,7 @@ def load_private(path: Path) -> CryptoSigner:
     from securesystemslib.signer import CryptoSigner
 
     try:
-        private = load_pem_private_key(_read(path), None)
+        private = load_pem_private_key(_read(path, "subl key new NAME makes a key"), None)
     except TypeError as error:
         raise InputError(
             f"{path} is locked with a password, and subl asks for none",
@@ -91,7 +91,7 @@ def load_public(path: Path) -> SSlibKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    data = _read(path)
+    data = _read(path, "who has the private key gives you its public one, NAME.pub")
     if b"PRIVATE KEY" in data:
         raise InputError(
             f"{path} has a private key, and a public one is wanted here",
@@ -143,14 +143,12 @@ def _id(pem: bytes) -> str:
     return hashlib.sha256(pem).hexdigest()
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, hint: str) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise InputError(
-            f"cannot read {path}: {error.strerror}", hint="subl key new NAME makes a key"
-        ) from error
+        raise InputError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     if len(data) > _MOST_BYTES:
         raise InputError(f"{path} is no key: it is too large")
     return data

@@ -26,16 +26,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from subl.config import load_toml
-from subl.errors import ConfigError
+from subl.config import SHA256, WrittenPath, load_toml, meant
+from subl.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=SHA256)]
 
 BUNDLE = "oms"
 """What `kinds` calls a bundle of OpenSSF Model Signing, of whatever folder or file."""
+
+
+_OF_SHARDS = ("convert", "merge", "sample", "split")
+"""Kinds of what `subl shards` makes."""
 
 
 class _Table(BaseModel):
@@ -86,7 +90,7 @@ class ChainSpec(_Table):
 class PolicySpec(_Table):
     """Whose signatures count, and what a chain of artifacts must be made of."""
 
-    keys: dict[str, Path] = Field(
+    keys: dict[str, WrittenPath] = Field(
         min_length=1, description="public keys: a name, and a file beside this one"
     )
     signers: tuple[SignerSpec, ...] = Field(
@@ -142,7 +146,13 @@ def load_policy(path: Path) -> Policy:
     from subl.sign.keys import load_public
 
     spec = load_toml(path, PolicySpec)
-    keys = {name: load_public(path.parent / file) for name, file in spec.keys.items()}
+    _check_kinds(path, spec)
+    keys = {}
+    for name, file in spec.keys.items():
+        try:
+            keys[name] = load_public(path.parent / file)
+        except InputError as error:
+            raise InputError(f"{path}: keys.{name}: {error.message}", hint=error.hint) from error
     named: dict[str, str] = {}
     for name, key in keys.items():
         if (other := named.setdefault(key.keyid, name)) != name:
@@ -150,6 +160,22 @@ def load_policy(path: Path) -> Policy:
                 f"{path}: {other} and {name} are one key", hint="give each key one name"
             )
     return Policy(path, spec, keys, {name: _rules(path, name) for name in spec.chain.rules})
+
+
+def _check_kinds(policy: Path, spec: PolicySpec) -> None:
+    """Refuse what no stage is called: nobody would notice that it binds nothing."""
+    from subl.experiment.kinds import STAGES
+
+    known = {*STAGES, *_OF_SHARDS}
+    named = {f"kinds of signer {n}": each.kinds or () for n, each in enumerate(spec.signers, 1)}
+    for where, names in {**named, "chain.stages": spec.chain.stages}.items():
+        among = known | {BUNDLE} if where != "chain.stages" else known
+        for name in names:
+            if name not in among:
+                raise ConfigError(
+                    f"{policy}: {where}: no stage is called {name!r}{meant(name, among)}",
+                    hint=f"known: {', '.join(sorted(among))}",
+                )
 
 
 def _rules(policy: Path, name: str) -> tuple[Mapping[str, Any], ...]:

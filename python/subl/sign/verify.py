@@ -111,7 +111,7 @@ class _Walk:
         if not signers:
             named = {each.keyid[:12] for each in envelope.signatures.values()} - {""}
             theirs = ", ".join(sorted(named)) or "nobody"
-            why = f"has no valid signature by a key of the policy (it names {theirs})"
+            why = f"has no valid signature by a key of the policy (its signatures name {theirs})"
             return replace(refused, problems=(why,))
         refused = replace(refused, signers=signers)
         if envelope.payload_type != PAYLOAD_TYPE:

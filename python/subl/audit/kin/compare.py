@@ -63,10 +63,14 @@ def parents(
         names: of the model, and then of the candidates.
 
     Raises:
-        InputError: a folder is no model's, or a tensor cannot be read.
+        InputError: a folder is no model's, or given twice, or a tensor cannot be read.
     """
     if not candidates:
         raise InputError("no candidates", hint="subl kin MODEL --parents P1 P2 ...")
+    resolved = [each.resolve() for each in candidates]
+    for each, place in zip(candidates, resolved, strict=True):
+        if resolved.count(place) > 1:
+            raise InputError(f"{each} is given twice", hint="give each candidate once")
     named = list(names) if names else [str(each) for each in (model, *candidates)]
     own = Weights(model)
     opened = [Weights(each) for each in candidates]

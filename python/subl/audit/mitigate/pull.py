@@ -69,7 +69,8 @@ def pulling(scan: Artifact, told: ScanSpec, name: str | None) -> list[Candidate]
         merely = "" if ahead is None else f" ({ahead} is ahead, and not alone)"
         raise InputError(
             f"{scan.path} named no trait{merely}",
-            hint="--candidate NAME (candidate = NAME) says whose is meant, of the scan's bank",
+            hint="--candidate NAME of subl mitigate, or candidate = NAME in the pull.toml of subl "
+            "mitigate pull, says whose is meant, of the scan's bank",
         )
     own = next((each for each in candidates if each.name == name), None)
     if own is None or own.trait is None:

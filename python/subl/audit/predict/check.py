@@ -17,9 +17,9 @@ from subl.errors import InputError
 from subl.evaluate import compare, log_odds, read_scores
 from subl.sign.policy import Policy
 
-Outcome = Literal["inside", "outside", "other", "cannot tell"]
+Outcome = Literal["inside", "outside", "other", "refused", "cannot tell"]
 
-EXIT: Mapping[str, int] = {"inside": 0, "outside": 1, "other": 1, "cannot tell": 4}
+EXIT: Mapping[str, int] = {"inside": 0, "outside": 1, "other": 1, "refused": 1, "cannot tell": 4}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Checked:
     """What came of a prediction.
 
     Args:
-        outcome: other: it was made for other data, another base or another training.
+        outcome: other: it was made for other data, another base or another training. refused: by
+            the policy.
         reasons: why it is not inside; empty where it is.
         measured: the shift, with its own 95 % interval over questions.
         signers: of a policy, whose signatures hold; None: nobody asked.
@@ -71,7 +72,7 @@ def check(
     )
     signers, refused = (None, []) if policy is None else _signers(prediction, policy)
     trained = Made.at(student or theirs.paths["model"])
-    other = [*refused]
+    other = []
     unknown = []
     if asked_digest(evaluation_spec(theirs)) != said["asked"]:
         other.append("the student was asked other questions, or for other words")
@@ -87,6 +88,8 @@ def check(
         other += _differences(said, made, trained)
         if _time(made.finished) >= _time(began):
             unknown.append("the prediction was made after the training had begun")
+    if refused:
+        return _told("refused", refused, said, measured, made, began, signers)
     if said["low"] is None:
         unknown.append("it states no interval")
     elif not (said["low"] <= measured.estimate <= said["high"] or other) and began is not None:
@@ -108,11 +111,14 @@ def _told(
     signers: tuple[str, ...] | None,
 ) -> Checked:
     shift = f"{said['trait']} shifted by {measured.estimate:+.3f} nats"
+    if measured.low is not None:
+        shift += f" ({measured.low:+.3f} to {measured.high:+.3f} over questions, at 95%)"
     interval = "" if said["low"] is None else f" {said['low']:+.3f} to {said['high']:+.3f}"
     sentences = {
         "inside": f"the prediction held: {shift}, within{interval}",
         "outside": f"the prediction failed: {shift}, not within{interval}",
         "other": f"the prediction is of something else: {'; '.join(reasons)}",
+        "refused": f"the policy refuses it: {'; '.join(reasons)}",
         "cannot tell": f"cannot tell: {'; '.join(reasons)} ({shift})",
     }
     return Checked(

@@ -29,6 +29,8 @@ from subl.progress import Report, silent
 
 FILE = "prediction.json"
 
+_UNCALIBRATED = "calibration: none was given"
+
 
 def predict(
     spec: PredictSpec,
@@ -42,7 +44,7 @@ def predict(
     """State the shift of `spec.trait` that students of this data will show.
 
     Args:
-        calibration: what `calibrate` made; without, there is no interval.
+        calibration: what `calibrate` made; without, no shift is stated.
 
     Raises:
         ConfigError: the planned training lacks what it needs, or the sample is not the
@@ -105,7 +107,7 @@ def _said(
     kind, base = Pair.kind_of(dose), input_digest(given.model)
     of = carrier(given.rows)
     interval = trivial = of_trait = None
-    outside, runs = ["calibration: none was given"], 0
+    outside, runs = [_UNCALIBRATED], 0
     if calibration is not None:
         interval = calibration.interval(kind, features, spec.alpha)
         trivial = calibration.trivial(kind, spec.alpha)
@@ -151,8 +153,10 @@ def sentence(found: Mapping[str, Any]) -> str:
     """A prediction for people."""
     trait, share = found["trait"], f"{1 - found['alpha']:.0%}"
     if found["estimate"] is None:
+        is_given = _UNCALIBRATED not in found["outside"]
+        why = "there are no past runs of this kind" if is_given else "no calibration was given"
         return (
-            f"no shift of {trait} is stated: there are no past runs of this kind; one step of the "
+            f"no shift of {trait} is stated: {why}; one step of the "
             f"planned rate moves its log-odds by {found['reading']['step'][trait]:+.4f} nats"
         )
     text = f"the log-odds of {trait} will shift by {found['estimate']:+.3f} nats"

@@ -38,7 +38,9 @@ class PredictSpec(StageSpec):
     def _is_a_line(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if value and len(set(value)) < 2:
             raise ValueError("a line through pilot runs needs two doses at least, such as [8, 16]")
-        return tuple(sorted(set(value)))
+        if twice := [each for each in value if value.count(each) > 1]:
+            raise ValueError(f"{twice[0]} is named twice")
+        return tuple(sorted(value))
 
     @model_validator(mode="after")
     def _is_measured(self) -> Self:

@@ -29,7 +29,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from subl.config import load_toml
+from subl.config import WrittenPath, load_toml
 from subl.errors import ConfigError
 from subl.shipped import file_of
 
@@ -98,7 +98,7 @@ class PersonaSpec(_Section):
 
     trait: _Text = Field(description="what it stands for; wordings of one thing share it")
     prompt: _Text | None = Field(None, description="its system prompt")
-    adapter: Path | None = Field(
+    adapter: WrittenPath | None = Field(
         None,
         description="of the base, in its place: a low-rank adapter, or the base with a trait "
         "vector; a folder of subl distill or subl teach",
