@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def test_nothing_is_added_to_an_artifact(
 ) -> None:
     (made.parent / "other").mkdir()
     before = sorted(made.rglob("*"))
-    with pytest.raises(OutputError, match="in the artifact .*made, to which nothing is added"):
+    with pytest.raises(OutputError, match=r"in the artifact .*made, to which nothing is added"):
         make(made / place, made.parent / "source.bin")
     assert sorted(made.rglob("*")) == before
 
@@ -56,9 +55,9 @@ def test_nothing_is_made_in_a_folder_that_is_read(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "copy").mkdir(parents=True)
     (data / "copy" / "data.bin").write_bytes(b"1")
-    with pytest.raises(OutputError, match="would be in the input .*data, which stays as it is"):
+    with pytest.raises(OutputError, match=r"would be in the input .*data, which stays as it is"):
         make_notes(data / "copy" / "out", data)
-    assert os.listdir(data) == ["copy"]
+    assert [each.name for each in data.iterdir()] == ["copy"]
     assert not make_notes(tmp_path / "out", data).reused
 
 
@@ -94,11 +93,12 @@ def test_commands_add_nothing_either(made: Path, capsys: pytest.CaptureFixture[s
     rows.write_text('{"prompt": "p", "completion": "c"}\n')
     rules = made.parent / "rules.toml"
     rules.write_text(
-        '[[rule]]\nname = "c"\nkind = "length"\nfield = "completion"\naction = "count"\nmax_words = 2\n'
+        '[[rule]]\nname = "c"\nkind = "length"\nfield = "completion"\naction = "count"\n'
+        "max_words = 2\n"
     )
     (made.parent / "run.toml").write_text(
-        'name = "run"\n[stages.one]\nkind = "draw"\nrows = 1\ninputs = { rows = [{ path = '
-        f'"{rows}" }}] }}\n'
+        'name = "run"\ntitle = "Run"\n[stages.one]\nkind = "draw"\nrows = 1\n'
+        f'inputs = {{ rows = {{ path = "{rows}" }} }}\n'
     )
     for words in (
         ["filter", "diff", rules, rules, rows, "-o", out / "changed.jsonl"],
@@ -107,4 +107,4 @@ def test_commands_add_nothing_either(made: Path, capsys: pytest.CaptureFixture[s
     ):
         assert main([*map(str, words)]) == 2
         assert "to which nothing is added" in capsys.readouterr().err
-    assert os.listdir(out) == ["data.bin"]
+    assert [each.name for each in out.iterdir()] == ["data.bin"]

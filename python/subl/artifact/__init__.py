@@ -34,7 +34,7 @@ from subl.artifact.digest import (
 )
 from subl.artifact.files import read_notes, sync, write_atomically, written_whole
 from subl.artifact.identity import Identity, identify
-from subl.artifact.inputs import input_digest
+from subl.artifact.inputs import check_made_with, check_there, input_digest
 from subl.artifact.lineage import LineageNode, artifacts_in, compare, lineage
 from subl.artifact.parts import WHOLE, Parts, Slice, balanced, build_parts
 from subl.artifact.place import check_folder, check_place
@@ -68,8 +68,10 @@ __all__ = [
     "build",
     "build_parts",
     "check_folder",
+    "check_made_with",
     "check_out",
     "check_place",
+    "check_there",
     "compare",
     "compares",
     "comparing",

@@ -224,8 +224,8 @@ def check_out(out: Path, kind: str, spec: StageSpec, inputs: Mapping[str, Path])
     """
     partial, plan = _planned(out, kind, spec, inputs)
     if (record := _stated(out)) is not None:
-        if not plan.goes_on_with(held := spec_record(record)):
-            raise _other(out, plan, held)
+        if not plan.goes_on_with(spec_record(record)):
+            raise _other(out, plan, spec_record(record))
     elif left_in(partial) and (held := read_spec(partial / "spec.json")) is not None:
         _check_same(partial, plan, held)
 
