@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import check, make, model_folder, model_option, verify_option
+from subl_cli.inputs import Options, check, make, model_folder, model_option, verify_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from subl.audit.mitigate.spec import MitigateSpec
     from subl.audit.scan.bank import Candidate
     from subl.distill import DistillSpec
-    from subl.progress import Report
 
 SEEDS = 3
 
@@ -209,10 +208,13 @@ def command(
         )
     own = _own(scan, candidate, suspect is not None and candidate is None and not measure)
     pull = PullSpec(candidate=None if suspect is not None else candidate)
-    given: dict[str, Any] = {"model": model, "rows": data, "scan": scan, "suspect": suspect}
+    given: Options = {"model": model, "rows": data, "scan": scan, "suspect": suspect}
     if dry_run:
         plan = _plan(spec, own, suspect is not None, scan, data)
         check("pull", pull, out / "pull", given)
+        if (out / "pull").is_dir():
+            for name, (told, given) in _arms(spec, model, data, out / "pull", stand_in).items():
+                check("mitigate", told, out / name, given)
         if measure:
             sets = {"train": train, "held_out": held_out, "clean": clean}
             plan["measure"] = _plan_of_students(
@@ -224,8 +226,8 @@ def command(
         pulled = make("pull", pull, out / "pull", report, given)
         folder = model_folder(model, report)
         made = {
-            name: _arm(spec, arm, out / name, report, folder, data, pulled.path, stand_in)
-            for name, arm in ARMS.items()
+            name: make("mitigate", told, out / name, report, given)
+            for name, (told, given) in _arms(spec, model, data, out / "pull", stand_in).items()
         }
     _write_training(out, training, own, folder, _origin(train, scan, own))
     if not as_json:
@@ -307,22 +309,15 @@ def _plan_of_students(
     }
 
 
-def _arm(
-    spec: MitigateSpec,
-    arm: str,
-    out: Path,
-    report: Report,
-    model: Path,
-    data: tuple[Path, ...],
-    pulled: Path,
-    clean: tuple[Path, ...],
-) -> Artifact:
+def _arms(
+    spec: MitigateSpec, model: str, data: tuple[Path, ...], pulled: Path, clean: tuple[Path, ...]
+) -> dict[str, tuple[MitigateSpec, Options]]:
+    """What is made of the rows, and of what, by the folder's name."""
     from subl.config import updated
 
-    given: dict[str, Any] = {"rows": data, "pull": pulled, "clean": clean}
-    if spec.method == "replace":
-        given["model"] = model
-    return make("mitigate", updated(spec, arm=arm), out, report, given)
+    base = model if spec.method == "replace" else None
+    given = {"rows": data, "pull": pulled, "clean": clean, "model": base}
+    return {name: (updated(spec, arm=arm), given) for name, arm in ARMS.items()}
 
 
 def _origin(train: Path | None, scan: Path, own: Candidate | None) -> str:

@@ -82,8 +82,10 @@ def test_what_is_there_is_looked_at_as_it_is_made(made: Path) -> None:
 def test_a_run_is_a_folder_and_no_artifact(made: Path) -> None:
     check_folder(made.parent)
     check_place(made.parent / "out", [made])
-    with pytest.raises(OutputError, match="in the artifact"):
+    with pytest.raises(OutputError, match="made is an artifact, to which nothing is added"):
         check_folder(made)
+    with pytest.raises(OutputError, match=r"is an input itself"):
+        check_folder(made.parent, [made.parent])
     with pytest.raises(OutputError, match="is no folder"):
         check_folder(made.parent / "source.bin")
 

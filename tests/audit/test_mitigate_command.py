@@ -279,7 +279,7 @@ def test_a_folder_of_rows_is_not_written_into(
     file = plain / "rows.jsonl"
     file.write_bytes((given["rows"] / "part-00000.jsonl").read_bytes())
     assert called(given | {"plain": plain}, "-o", plain, rows="plain") == 2
-    assert "would be in the input" in capsys.readouterr().err
+    assert "plain is an input itself" in capsys.readouterr().err
     assert list(plain.iterdir()) == [file]
 
 

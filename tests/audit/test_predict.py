@@ -405,7 +405,9 @@ def test_what_would_fail_late_is_refused_at_once(
         "and no cache": ["predict", rows, *given, cache, "--cache", rows],
         "nosuch does not exist": ["predict", rows, *given, labels, "--calibration", gone],
         "is an input itself": ["predict", rows, *given, labels, "-o", rows],
-        "base-eval is an artifact of eval, and no rows": ["predict", past / "base-eval", *given, labels],
+        "base-eval is an artifact of eval, and no rows": [
+            "predict", past / "base-eval", *given, labels
+        ],
         "'owlz' is no word of the evaluations (owl, cat, wolf)": [
             *past_runs, past, "--trait", "owlz"
         ],

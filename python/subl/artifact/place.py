@@ -20,19 +20,7 @@ def check_place(out: Path, inputs: Iterable[Path] = (), *, hint: str = ELSEWHERE
     Raises:
         OutputError: it is an input, or in one; it is in an artifact, or below a file.
     """
-    at = out.expanduser().resolve()
-    if (artifact := artifact_around(at)) is not None:
-        raise OutputError(
-            f"{out} would be in the artifact {artifact}, to which nothing is added", hint=hint
-        )
-    ways = {_inode(each): each for each in (at, *at.parents) if each.exists()}
-    for path in inputs:
-        if path.exists() and (found := ways.get(_inode(path))) is not None:
-            which = "is an input itself" if found == at else f"would be in the input {path}"
-            raise OutputError(f"{out} {which}, which stays as it is", hint=hint)
-    above = next(each for each in at.parents if each.exists())
-    if not above.is_dir():
-        raise OutputError(f"cannot write to {out}: {above} is no folder", hint=hint)
+    _check(out, out.resolve(), inputs, hint)
 
 
 def check_folder(out: Path, inputs: Iterable[Path] = ()) -> None:
@@ -41,7 +29,23 @@ def check_folder(out: Path, inputs: Iterable[Path] = ()) -> None:
     Raises:
         OutputError: as `check_place`, or it is an artifact.
     """
-    check_place(out / "result.json", inputs)
+    _check(out, out.resolve() / "any", inputs, ELSEWHERE)
+
+
+def _check(out: Path, at: Path, inputs: Iterable[Path], hint: str) -> None:
+    """`at` is where it would be written, as `out` says."""
+    where = out.resolve()
+    if (artifact := artifact_around(at)) is not None:
+        which = "is an artifact" if artifact == where else f"would be in the artifact {artifact}"
+        raise OutputError(f"{out} {which}, to which nothing is added", hint=hint)
+    ways = {_inode(each): each for each in (at, *at.parents) if each.exists()}
+    for path in inputs:
+        if path.exists() and (found := ways.get(_inode(path))) is not None:
+            which = "is an input itself" if found == where else f"would be in the input {path}"
+            raise OutputError(f"{out} {which}, which stays as it is", hint=hint)
+    above = next((each for each in at.parents if each.exists()), at)
+    if not above.is_dir():
+        raise OutputError(f"cannot write to {out}: {above} is no folder", hint=hint)
 
 
 def _inode(path: Path) -> tuple[int, int]:
