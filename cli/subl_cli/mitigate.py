@@ -316,7 +316,7 @@ def _arms(
     from subl.config import updated
 
     base = model if spec.method == "replace" else None
-    given = {"rows": data, "pull": pulled, "clean": clean, "model": base}
+    given: Options = {"rows": data, "pull": pulled, "clean": clean, "model": base}
     return {name: (updated(spec, arm=arm), given) for name, arm in ARMS.items()}
 
 
