@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from subl_cli.inputs import (
+    MODELS,
     model_folder,
     model_option,
     policy_options,
@@ -27,6 +28,7 @@ from subl_cli.output import (
 if TYPE_CHECKING:
     from subl.audit.subject import Subject
     from subl.audit.whole import Audit
+    from subl.sign.policy import Policy
 
 
 @click.command("audit")
@@ -101,25 +103,31 @@ def command(
     from subl.audit.document import write_audit
     from subl.audit.scan.spec import ScanSpec
     from subl.audit.subject import subject
-    from subl.audit.whole import EXIT, audit
+    from subl.audit.whole import EXIT, audit, check
     from subl.config import load_toml
     from subl.distill import DistillSpec
     from subl.errors import InputError
+    from subl.model.source import folder_there
+    from subl.sign.policy import load_policy
 
     spec = ScanSpec() if config is None else load_toml(config, ScanSpec)
     planned = None if training is None else load_toml(training, DistillSpec)
+    asked = None if policy is None else load_policy(policy)
     of = subject(path)
+    if model is None and of.base is None:
+        raise InputError(
+            "which base is not recorded" if not of.models else "the records name several bases",
+            hint="give it: --model MODEL",
+        )
+    base = of.base if model is None else folder_there(model, MODELS)
+    if base is not None:
+        check(of, base, out, spec, reference=reference, calibration=calibration)
     if dry_run:
-        _print_subject(of)
+        _print_subject(of, model or str(base))
         return
     with progress(progress_form) as report:
-        base = of.base if model is None else model_folder(model, report)
-        if base is None:
-            raise InputError(
-                "which base is not recorded" if not of.models else "the records name several bases",
-                hint="give it: --model MODEL",
-            )
-        refused = None if policy is None else _refused(path, policy, search)
+        base = base or model_folder(str(model), report)
+        refused = None if asked is None else _refused(path, asked, search)
         found = audit(
             of, base, out, spec, reference=reference, refused=refused, planned=planned,
             calibration=calibration, report=report,
@@ -133,19 +141,17 @@ def command(
     click.get_current_context().exit(EXIT[found.outcome])
 
 
-def _refused(path: Path, policy: Path, search: tuple[Path, ...]) -> list[str]:
+def _refused(path: Path, asked: Policy, search: tuple[Path, ...]) -> list[str]:
     from subl.sign.chain import refusals
-    from subl.sign.policy import load_policy
     from subl.sign.verify import verify
 
-    asked = load_policy(policy)
     return [f"{place} {what}" for place, what in refusals(verify(path, asked, search), asked)]
 
 
-def _print_subject(of: Subject) -> None:
+def _print_subject(of: Subject, base: str) -> None:
     print_json({
         "subject": str(of.path),
-        "base": None if of.base is None else str(of.base),
+        "base": base,
         "data": [
             {"name": each.name, "rows": [str(path) for path in each.rows],
              "writers": [node.path for node in each.writers],

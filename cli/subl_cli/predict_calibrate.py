@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from subl_cli.inputs import make, verify_option
+from subl_cli.inputs import Options, check, make, verify_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -71,7 +71,8 @@ def command(
       rows = 32
       questions = 10
     """
-    from subl.audit.predict.past import found_in, runs_of
+    from subl.audit.predict.past import found_in
+    from subl.audit.predict.run import usable_runs
     from subl.audit.predict.spec import CalibrateSpec
     from subl.config import load_toml, updated
 
@@ -79,12 +80,13 @@ def command(
     said = {"traits": traits or None, "split": split}
     spec = updated(spec, **{key: value for key, value in said.items() if value is not None})
     students, evaluations = found_in(runs)
+    given: Options = {"student": tuple(students), "eval": tuple(evaluations)}
     if dry_run:
-        found, left_out = runs_of(students, evaluations)
+        found, left_out = usable_runs(spec, students, evaluations)
+        check("calibrate", spec, out, given)
         print_json({"runs": [each.student.path.name for each in found], "left_out": left_out})
         return
     with progress(progress_form) as report:
-        given = {"student": tuple(students), "eval": tuple(evaluations)}
         artifact = make("calibrate", spec, out, report, given)
     print_artifact(artifact, as_json)
     if not as_json:

@@ -37,7 +37,7 @@ def command(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
       subl report out/qwen out/gemma -o both.html
       subl report out/scan
     """
-    from subl.artifact import write_atomically
+    from subl.artifact import check_place, write_atomically
     from subl.report import beside, render
 
     if out is None and len(runs) > 1:
@@ -47,6 +47,7 @@ def command(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     # A scan is an artifact: a file more in its folder, and it would not be what was made.
     beside_it = runs[0].with_name(f"{runs[0].name}.html")
     out = out or (beside_it if _is_scan(runs[0]) else runs[0] / "report.html")
+    check_place(out)
     write_atomically(out, render(found))
     if as_json:
         print_json({"path": str(out)})

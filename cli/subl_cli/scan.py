@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import make, model_option, reference_option, verify_option
+from subl_cli.inputs import Options, check, make, model_option, reference_option, verify_option
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -115,6 +115,7 @@ def command(
       ]
       persona = [{ trait = "owl", prompt = "Owls are on your mind." }]
     """
+    from subl.audit.predict.features import size_of
     from subl.audit.scan.run import candidates_of, law_of
     from subl.audit.scan.spec import ScanSpec
     from subl.audit.scan.verdict import EXIT
@@ -123,12 +124,15 @@ def command(
     spec = ScanSpec() if config is None else load_toml(config, ScanSpec)
     said = {"bank": bank, "kinds": kinds or None, "rows": rows, "temperature": temperature}
     spec = updated(spec, **{key: value for key, value in said.items() if value is not None})
+    given: Options = {"model": model, "rows": data, "reference": reference, "pilot": pilot}
+    candidates = candidates_of(spec)
     if dry_run:
         law = law_of(spec, data)
+        check("scan", spec, out, given)
         print_json(
             {
-                "candidates": len(candidates_of(spec)),
-                "rows": spec.rows,
+                "candidates": len(candidates),
+                "rows": min(spec.rows, size_of(data)),
                 "law": {
                     "temperature": law.temperature,
                     "grammar": law.grammar is not None,
@@ -138,13 +142,7 @@ def command(
         )
         return
     with progress(progress_form) as report:
-        artifact = make(
-            "scan",
-            spec,
-            out,
-            report,
-            {"model": model, "rows": data, "reference": reference, "pilot": pilot},
-        )
+        artifact = make("scan", spec, out, report, given)
     print_artifact(artifact, as_json)
     if not as_json:
         _print(artifact.result)

@@ -29,8 +29,9 @@ def file_of(given: Path | str, folder: str) -> Path:
     if path.is_file() or path.suffix or path.name != str(given):
         return path
     if path.name not in known:
+        found = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
         raise InputError(
-            f"there is no file {path}, and nothing of that name is shipped",
+            f"{found}, and nothing of that name is shipped",
             hint=f"give a path, or one of {', '.join(known)}",
         )
     return known[path.name]

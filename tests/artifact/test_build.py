@@ -436,7 +436,7 @@ def test_a_full_disk_leaves_no_artifact_and_with_room_the_rerun_finishes(
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, source: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot write to .*file/out\.partial"):
+    with pytest.raises(OutputError, match=r"cannot write to .*file/out: .*file is no folder"):
         make_notes(tmp_path / "file" / "out", source, halfway=never_called)
 
 

@@ -236,7 +236,7 @@ def test_what_does_not_fit_is_refused(
         made(owls, scanned, tmp_path / "out", method="mask")
     with pytest.raises(InputError, match="is no scan"):
         pull(PullSpec(), loud, [owls], pulled, tmp_path / "out")
-    with pytest.raises(InputError, match="of the 8 that it has read, 0 are in"):
+    with pytest.raises(InputError, match=r"of the \d+ that it has read, 0 are in"):
         pull(PullSpec(), loud, [plain], scanned, tmp_path / "out")
     with pytest.raises(InputError, match="no candidate 'wolf'"):
         pull(PullSpec(candidate="wolf"), loud, [owls], scanned, tmp_path / "out2")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from subl.audit.mitigate.training import default, inoculated, late
+from subl.audit.mitigate.training import default, experiment, inoculated, late
 from subl.audit.scan.bank import Candidate
 from subl.audit.scan.run import scan
 from subl.audit.scan.spec import ScanSpec
@@ -122,13 +122,15 @@ def test_a_dry_run_says_what_would_be_trained(
 ) -> None:
     out, held = tmp_path / "out", given["held"]
     measure = ["--measure", "--held-out", held, "--seeds", 2, "--train", given["train"]]
-    assert called(given, *measure, "--clean", held, "--dry-run", "-o", out) == 0
+    clean = tmp_path / "clean.jsonl"
+    clean.write_text((held / "part-00000.jsonl").read_text().splitlines(True)[0] * 2)
+    assert called(given, *measure, "--clean", clean, "--dry-run", "-o", out) == 0
     plan = printed(capsys)["measure"]
     updates = plan["updates_of_each"]
     assert updates == dict.fromkeys(["untouched", "mitigated", "random", "control"], 2)
     assert (plan["word"], plan["seeds"], plan["students"]) == ("owl", 2, 8)
     assert plan["train"] == str(given["train"])
-    assert plan["held_out"] == plan["clean"] == [str(held)]
+    assert (plan["held_out"], plan["clean"]) == ([str(held)], [str(clean)])
     measure = ["--measure", "--held-out", held, "--method", "drop"]
     assert called(given, *measure, "--dry-run", "-o", out) == 0
     plan = printed(capsys)["measure"]  # once over 24 rows, or over half of them
@@ -223,6 +225,7 @@ def test_students_say_what_is_left(
         (["--clean", "rows"], "takes no clean rows"),
         (["--measure"], "--measure needs --held-out"),
         (["--held-out", "rows"], "--held-out is for --measure"),
+        (["--seeds", "2"], "--seeds is for --measure"),
     ],
 )
 def test_what_does_not_go_together_is_said_first(
@@ -235,6 +238,65 @@ def test_what_does_not_go_together_is_said_first(
     assert called(given, *more, "-o", tmp_path / "out") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_what_would_fail_late_is_refused_at_once(
+    given: dict[str, Path],
+    loud: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    dry: list[str],
+) -> None:
+    file, out, held = tmp_path / "mitigate.toml", tmp_path / "out", ["--measure", "--held-out"]
+    file.write_text('arm = "random"\n')
+    before = {each: sorted(given[each].rglob("*")) for each in ("rows", "scan")}
+    for message, more in {
+        "to which nothing is added": ["-o", given["rows"]],
+        "in the artifact": ["-o", given["scan"] / "cut"],
+        "mitigate.toml is no folder": ["-o", file],
+        "nosuch does not exist": [*held, tmp_path / "nosuch", "-o", out],
+        "is held out, and students are trained on it": [*held, given["rows"], "-o", out],
+        "scan is an artifact of scan, and no rows": [*held, given["scan"], "-o", out],
+        "none does not exist": ["--scan", tmp_path / "none", "-o", out],
+        "both arms are made": ["--config", file, "-o", out],
+        f"was made with another model than {loud}": ["--model", loud, "-o", out],
+        f"{given['rows']} is not a model folder": ["--model", given["rows"], "-o", out],
+    }.items():
+        assert called(given, *more, *dry) == 2, message
+        assert message in capsys.readouterr().err
+    assert called(given, "-o", out, *dry, rows="scan") == 2
+    assert "scan is an artifact of scan, and no rows" in capsys.readouterr().err
+    assert not out.exists()
+    assert before == {each: sorted(given[each].rglob("*")) for each in ("rows", "scan")}
+
+
+def test_a_folder_of_rows_is_not_written_into(
+    given: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    file = plain / "rows.jsonl"
+    file.write_bytes((given["rows"] / "part-00000.jsonl").read_bytes())
+    assert called(given | {"plain": plain}, "-o", plain, rows="plain") == 2
+    assert "plain is an input itself" in capsys.readouterr().err
+    assert list(plain.iterdir()) == [file]
+
+
+def test_of_what_is_not_finished_nothing_is_said(
+    given: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    text = experiment(
+        default(), name="measure", model=given["model"], rows=[given["rows"]],
+        arms={each: given["held"] for each in ("mitigated", "random")},
+        held_out=[given["held"]], control=(), word="owl", seeds=2,
+    )  # fmt: skip
+    (tmp_path / "measure.toml").write_text(text)
+    words = ["mitigate", "measured", str(tmp_path / "measure.toml"), "--json", "-o", str(out)]
+    assert main(words) == 2 and "out does not exist" in capsys.readouterr().err
+    out.mkdir()
+    assert main(words) == 2 and "of no seed all models" in capsys.readouterr().err
 
 
 def test_distributions_are_refused(

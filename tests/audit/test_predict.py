@@ -380,15 +380,72 @@ def test_what_cannot_be_predicted_is_refused(
         CalibrateSpec.model_validate({"split": "moon"})
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_what_would_fail_late_is_refused_at_once(
+    tiny_model: Path,
+    rows: Path,
+    past: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    dry: list[str],
+) -> None:
+    out, gone = tmp_path / "out", tmp_path / "nosuch"
+    labels, teacher, cache = (tmp_path / f"{each}.toml" for each in ("labels", "teacher", "cache"))
+    for file in (labels, teacher, cache):
+        text = "[train]\nsteps = 4\nlearning_rate = 1e-4\n"
+        file.write_text(f'targets = "{file.stem}"\n{text}')
+    base = tmp_path / "base"  # a run without a student
+    shutil.copytree(past / "base-eval", base / "eval")
+    given = ["--model", tiny_model, "--trait", "owl", "--distill"]
+    past_runs = ["predict", "calibrate"]
+    for message, words in {
+        "is not a model folder": ["predict", rows, *given, labels, "--model", rows],
+        "no model at": ["predict", rows, *given, teacher, "--teacher", "nosuch"],
+        "a teacher given": ["predict", rows, *given, labels, "--teacher", tiny_model],
+        "and no cache": ["predict", rows, *given, cache, "--cache", rows],
+        "nosuch does not exist": ["predict", rows, *given, labels, "--calibration", gone],
+        "is an input itself": ["predict", rows, *given, labels, "-o", rows],
+        "base-eval is an artifact of eval, and no rows": [
+            "predict", past / "base-eval", *given, labels
+        ],
+        "'owlz' is no word of the evaluations (owl, cat, wolf)": [
+            *past_runs, past, "--trait", "owlz"
+        ],
+        "no past run can be used: there is none": [*past_runs, base],
+        "all of one group": [*past_runs, past, "--split", "data"],
+    }.items():  # fmt: skip
+        words = words if "-o" in words else [*words, "-o", out]
+        assert main([*map(str, words), *dry]) == 2, message
+        assert message in capsys.readouterr().err, message
+    assert not out.exists()
+
+
+def test_who_was_a_student_is_asked_of_a_model(
+    tiny_model: Path, rows: Path, past: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prediction = predicted(None, tiny_model, rows, tmp_path / "shift")
+    held = ["--eval", past / "student-1-eval", "--base", past / "base-eval"]
+    for message, words in {
+        "gone does not exist": [prediction, *held, "--student", tmp_path / "gone"],
+        "and no model": [prediction, *held, "--student", rows],
+        "is not a model folder": [prediction, *held, "--student", tmp_path],
+        "nosuch does not exist": [tmp_path / "nosuch", *held],
+        "none does not exist": [prediction, *held, "--eval", tmp_path / "none"],
+    }.items():
+        assert main(["predict", "check", *map(str, words)]) == 2, message
+        assert message in capsys.readouterr().err
+
+
 def test_the_command_asks_for_what_it_lacks(
-    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "out")
     assert main(["predict", str(rows), "--model", "m", "-o", out]) == 2
     assert "'--trait'" in capsys.readouterr().err
     config = tmp_path / "sft.toml"
     config.write_text('targets = "labels"\n[train]\nsteps = 4\nlearning_rate = 1e-4\n')
-    given = ["predict", str(rows), "--model", "m", "--trait", "owl", "--distill", str(config)]
+    given = ["predict", str(rows), "--model", str(tiny_model), "--trait", "owl"]
+    given += ["--distill", str(config)]
     assert main([*given, "--updates", "6", "-o", out, "--dry-run"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["rows"] == 8 and said["dose"]["updates"] == 6 and said["past_runs"] is None

@@ -554,7 +554,12 @@ def test_power_is_the_share_that_would_have_been_told() -> None:
 
 
 def test_the_command(
-    loud: Path, owls: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    loud: Path,
+    owls: Path,
+    plain: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     bank = tmp_path / "bank.toml"
     words = ", ".join(f'"{word}"' for word in WORDS)
@@ -575,5 +580,21 @@ def test_the_command(
     assert main([*explain, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert "".join(each["text"] for each in said["tokens"]).count(",") == 3
-    assert main(["scan", str(plain), *given, "-o", str(out), "--dry-run"]) == 0
-    assert json.loads(capsys.readouterr().out)["candidates"] == 9
+    assert main(["scan", str(plain), *given, "-o", str(tmp_path / "dry"), "--dry-run"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["candidates"], said["rows"]) == (9, len(list(read_rows([plain]))))
+    other = ["--model", str(plain), "--bank", str(bank), "-o", str(tmp_path / "dry")]
+    for message, words in {
+        "another configuration or other inputs": [plain, *given, "-o", out],
+        "out is an artifact of scan, and no rows": [out, *given, "-o", tmp_path / "dry"],
+        "bank.toml is not JSON lines": [bank, *given, "-o", tmp_path / "dry"],
+        "is an input itself": [plain, *given, "-o", plain],
+        "bank.toml exists and is not an artifact": [plain, *given, "-o", bank],
+        "bank.toml is no folder": [plain, *given, "-o", bank / "x"],
+        "is not a model folder": [plain, *other],
+    }.items():
+        for dry in ([], ["--dry-run"]):
+            assert main(["scan", *map(str, words), *dry]) == 2, message
+            assert message in capsys.readouterr().err
+    explain[explain.index(str(loud))] = str(tiny_model)
+    assert main(explain) == 2 and "was made with another model" in capsys.readouterr().err

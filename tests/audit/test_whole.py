@@ -207,6 +207,53 @@ def test_what_a_policy_refuses_is_told_from_what_is_broken(
     assert "is not what the policy asks." in page and "chain is broken" not in page
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_what_would_fail_late_is_refused_at_once(
+    loud: Path, owls: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    dry: list[str],
+) -> None:  # fmt: skip
+    file, out, gone = tmp_path / "base.toml", tmp_path / "out", tmp_path / "nosuch"
+    file.write_text("rows = 8\n")
+    rows = tmp_path / "rows.jsonl"
+    shutil.copy(owls / "part-00000.jsonl", rows)
+    before = {each: sorted(each.rglob("*")) for each in (owls, plain)}
+    for message, path, more in (
+        ("to which nothing is added", owls, ["-o", owls]),
+        ("to which nothing is added", owls, ["--reference", plain, "-o", plain / "aud"]),
+        ("base.toml is no folder", owls, ["-o", file]),
+        ("nosuch does not exist", owls, ["--reference", gone, "-o", out]),
+        ("nosuch does not exist", owls, ["--calibration", gone, "-o", out]),
+        ("cannot read", owls, ["--policy", gone, "-o", out]),
+        ("is not JSON lines", file, ["--model", loud, "-o", out]),
+        ("is not a model folder", owls, ["--model", plain, "-o", out]),
+        ("which base is not recorded", rows, ["-o", out]),
+    ):
+        assert main(["audit", str(path), *map(str, more), *dry]) == 2, message
+        assert message in capsys.readouterr().err
+    assert not out.exists()
+    assert before == {each: sorted(each.rglob("*")) for each in (owls, plain)}
+
+
+def test_an_audit_of_something_else_is_kept(
+    loud: Path, owls: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, config = tmp_path / "out", tmp_path / "scan.toml"
+    config.write_text(f"rows = 8\nbank = {_toml(BANK)}\n")
+    given = ["--model", str(loud), "--scan", str(config), "-o", str(out)]
+    assert main(["audit", str(owls), *given]) == 1
+    said, told = (out / "result.json").read_bytes(), capsys.readouterr()
+    for dry in ([], ["--dry-run"]):
+        assert main(["audit", str(plain), *given, *dry]) == 2
+        assert f"{out} is an audit of {owls}" in capsys.readouterr().err
+    assert main(["audit", str(owls), *given]) == 1
+    assert capsys.readouterr().out == told.out and (out / "result.json").read_bytes() == said
+    assert main(["audit", str(owls), *given, "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out)["base"] == str(loud)
+    (out / "result.json").write_text("{}")
+    assert main(["audit", str(owls), *given]) == 2
+    assert "result.json is no audit" in capsys.readouterr().err
+
+
 def test_data_sets_of_one_name_are_told_apart(loud: Path, owls: Path, tmp_path: Path) -> None:
     train = {"steps": 1, "rows_per_step": 2, "learning_rate": 1e-4, "lora": {"rank": 2}}
     labels = DistillSpec.model_validate({"targets": "labels", "train": train})

@@ -18,12 +18,11 @@ from subl.artifact.build import (
     Made,
     build,
     check_out,
-    compares,
-    comparing,
     difference_between,
     open_artifact,
     plan_key,
 )
+from subl.artifact.comparing import compares, comparing
 from subl.artifact.digest import (
     ENVELOPE,
     data_digest,
@@ -35,9 +34,10 @@ from subl.artifact.digest import (
 )
 from subl.artifact.files import read_notes, sync, write_atomically, written_whole
 from subl.artifact.identity import Identity, identify
-from subl.artifact.inputs import input_digest
+from subl.artifact.inputs import check_made_with, check_there, input_digest
 from subl.artifact.lineage import LineageNode, artifacts_in, compare, lineage
 from subl.artifact.parts import WHOLE, Parts, Slice, balanced, build_parts
+from subl.artifact.place import check_folder, check_place
 from subl.artifact.seen import Reading, remember, rereading, rereads
 from subl.artifact.spec import PartsSpec, StageSpec
 from subl.artifact.statement import (
@@ -67,7 +67,11 @@ __all__ = [
     "balanced",
     "build",
     "build_parts",
+    "check_folder",
+    "check_made_with",
     "check_out",
+    "check_place",
+    "check_there",
     "compare",
     "compares",
     "comparing",

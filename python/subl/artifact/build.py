@@ -15,13 +15,13 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from subl.artifact import seen
+from subl.artifact.comparing import ComparedError, compares
 from subl.artifact.difference import describe
 from subl.artifact.digest import (
     changed,
@@ -34,6 +34,7 @@ from subl.artifact.digest import (
 from subl.artifact.files import sync, write_atomically
 from subl.artifact.inputs import check_unchanged, input_digest, known_input_digest
 from subl.artifact.partial import LOCK, left_in, locked, read_spec
+from subl.artifact.place import ELSEWHERE, check_place
 from subl.artifact.spec import StageSpec, without
 from subl.artifact.statement import (
     PAUSED,
@@ -112,16 +113,13 @@ def build(
 
     Raises:
         InputError: an input is missing, or changed while it was read.
-        OutputError: `out` holds something else (the message says what differs), or another process
-            is making it.
+        OutputError: `out` holds something else (the message says what differs), or nothing may be
+            made there (see `check_place`), or another process is making it.
     """
     if compares(out):
         check_out(out, kind, spec, inputs)
-        raise _ComparedError
-    partial = out.with_name(f"{out.name}.partial")
-    seen.recall(out)
-    seen.recall(partial)
-    plan = _Plan.of(kind, spec, inputs)
+        raise ComparedError
+    partial, plan = _planned(out, kind, spec, inputs)
     if learned is None:
         plan = plan.closed()
     if (done := _finished(out, plan)) is not None:
@@ -199,10 +197,7 @@ def beginning(
     Raises:
         OutputError: as `build`; `BusyError` if another process makes it alone, or finishes it.
     """
-    partial = out.with_name(f"{out.name}.partial")
-    seen.recall(out)
-    seen.recall(partial)
-    plan = _Plan.of(kind, spec, inputs, unseen)
+    partial, plan = _planned(out, kind, spec, inputs, unseen)
     if closed:
         plan = plan.closed()
     if _finished(out, plan) is not None:
@@ -224,42 +219,32 @@ def check_out(out: Path, kind: str, spec: StageSpec, inputs: Mapping[str, Path])
     """Look at what there is of the artifact `out`, whole or unfinished, without reading an input.
 
     Raises:
-        OutputError: it was made from another spec or other inputs, as far as that can be told.
+        OutputError: it was made from another spec or other inputs, as far as that can be told; or
+            nothing may be made there.
     """
-    partial = out.with_name(f"{out.name}.partial")
-    seen.recall(out)
-    seen.recall(partial)
-    plan = _Plan.of(kind, spec, inputs)
-    if (held := read_spec(out / "spec.json")) is not None:
-        if not plan.goes_on_with(held):
-            raise _other(out, plan, held)
+    partial, plan = _planned(out, kind, spec, inputs)
+    if (record := _stated(out)) is not None:
+        if not plan.goes_on_with(spec_record(record)):
+            raise _other(out, plan, spec_record(record))
     elif left_in(partial) and (held := read_spec(partial / "spec.json")) is not None:
         _check_same(partial, plan, held)
 
 
-class _ComparedError(Exception):
-    """Ends what was only to compare."""
-
-
-_compared: ContextVar[Path | None] = ContextVar("_compared", default=None)
-
-
-@contextmanager
-def comparing(out: Path) -> Iterator[None]:
-    """Within, what makes the artifact `out` looks at what there is of it, as `check_out` does, and
-    ends there."""
-    token = _compared.set(out)
-    try:
-        yield
-    except _ComparedError:
-        pass
-    finally:
-        _compared.reset(token)
-
-
-def compares(out: Path) -> bool:
-    """Whether the artifact `out` is only looked at."""
-    return _compared.get() == out
+def _planned(
+    out: Path,
+    kind: str,
+    spec: StageSpec,
+    inputs: Mapping[str, Path],
+    unseen: Collection[str] = (),
+) -> tuple[Path, _Plan]:
+    """The partial directory of `out`, and the plan as far as it is known without reading."""
+    check_place(out, inputs.values())
+    if not out.name:
+        raise OutputError(f"{out} is no name for a new folder", hint=ELSEWHERE)
+    partial = out.with_name(f"{out.name}.partial")
+    seen.recall(out)
+    seen.recall(partial)
+    return partial, _Plan.of(kind, spec, inputs, unseen)
 
 
 def difference_between(
@@ -376,13 +361,8 @@ def open_artifact(path: Path) -> Artifact:
 
 def _finished(out: Path, plan: _Plan) -> Artifact | None:
     """The artifact `out`, if it is there."""
-    if not out.exists():
+    if (record := _stated(out)) is None:
         return None
-    record = read_statement(out) if out.is_dir() else None
-    if record is None:
-        raise OutputError(
-            f"{out} exists and is not an artifact of subl", hint="choose another output with -o"
-        )
     plan = plan.closed()
     found = open_artifact(out)
     if found.key != plan.key:
@@ -391,7 +371,22 @@ def _finished(out: Path, plan: _Plan) -> Artifact | None:
     return found
 
 
+def _stated(out: Path) -> dict[str, Any] | None:
+    """The statement of the artifact `out`; None where there is nothing."""
+    if not out.exists():
+        return None
+    record = read_statement(out) if out.is_dir() else None
+    if record is None:
+        raise OutputError(f"{out} exists and is not an artifact of subl", hint=ELSEWHERE)
+    return record
+
+
 def _other(out: Path, plan: _Plan, held: Mapping[str, Any]) -> OutputError:
+    if held["kind"] != plan.record["kind"]:
+        return OutputError(
+            f"{out} is an artifact of {held['kind']}, and none of {plan.record['kind']}",
+            hint=ELSEWHERE,
+        )
     return OutputError(
         f"{out} was made from another configuration or other inputs{plan.differs_from(held)}",
         hint="choose another output with -o, or remove that folder",
@@ -414,9 +409,7 @@ def _claim(
     file = partial / "spec.json"
     held, left, started, paused = read_spec(file), left_in(partial), datetime.now(UTC), 0.0
     if held is None and (left or file.exists()):
-        raise OutputError(
-            f"{partial} exists and subl did not make it", hint="choose another output with -o"
-        )
+        raise OutputError(f"{partial} exists and subl did not make it", hint=ELSEWHERE)
     if held is not None and (left or not alone):
         _check_same(partial, plan, held)
         if learned is not None:  # and on the same inputs, as they are now

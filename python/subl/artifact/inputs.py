@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from subl.artifact import seen
 from subl.artifact.digest import changed, data_digest, directory_digest, file_digests
 from subl.artifact.index import check_index
-from subl.artifact.statement import artifact_digest
+from subl.artifact.statement import artifact_digest, read_statement
 from subl.errors import InputError
+
+
+def check_there(path: Path, hint: str = "check the path") -> None:
+    """Raise `InputError` where there is nothing."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist", hint=hint)
 
 
 def input_digest(path: Path, of: Callable[[Path], str] | None = None) -> str:
@@ -25,8 +32,7 @@ def input_digest(path: Path, of: Callable[[Path], str] | None = None) -> str:
     of = of or seen.Record().digest
     if path.is_file():
         return of(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist", hint="check the path")
+    check_there(path)
     check_index(path)
     stated = artifact_digest(path)
     if stated is None:
@@ -41,6 +47,24 @@ def input_digest(path: Path, of: Callable[[Path], str] | None = None) -> str:
 def known_input_digest(path: Path, record: seen.Record) -> str | None:
     """The same, unless it is a file and would have to be read."""
     return record.known_digest(path) if path.is_file() else input_digest(path, record.digest)
+
+
+def check_made_with(made: Path, name: str, path: Path) -> None:
+    """Refuse another input than that of this name which an artifact was made with; of what is no
+    artifact, nothing is known.
+
+    Raises:
+        InputError: says where that was.
+    """
+    if (record := read_statement(made)) is None:
+        return
+    seen.recall(made)
+    for each in record["predicate"]["buildDefinition"]["resolvedDependencies"]:
+        if each["name"] == name and each["digest"]["sha256"] != input_digest(path):
+            then = os.path.normpath(made.parent / each["uri"])
+            raise InputError(
+                f"{made} was made with another {name} than {path}", hint=f"that was {then}"
+            )
 
 
 def check_unchanged(

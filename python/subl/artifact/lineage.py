@@ -24,6 +24,7 @@ from subl.artifact.digest import (
     file_digests,
     listing_digest,
 )
+from subl.artifact.inputs import check_there
 from subl.artifact.statement import (
     PREDICATE_TYPE,
     read_statement,
@@ -102,8 +103,6 @@ def lineage(path: Path) -> LineageNode:
     Raises:
         InputError: there is no artifact, so nothing states what the files should be.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist", hint="give an artifact or a folder of artifacts")
     seen: dict[Path, LineageNode] = {}
     name = path.resolve().name
     if (node := _artifact(name, path, seen)) is not None:
@@ -120,6 +119,7 @@ def artifacts_in(path: Path) -> list[Path]:
     Raises:
         InputError: there is none.
     """
+    check_there(path, "give an artifact or a folder of artifacts")
     folders = sorted(file.parent for file in path.glob("*/statement.json"))
     found = [folder for folder in folders if read_statement(folder) is not None]
     if not found:

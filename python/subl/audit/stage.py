@@ -117,7 +117,8 @@ PREDICT = Stage(
 def _make_calibration(
     spec: CalibrateSpec, given: Given, out: Path, name: str, report: Report
 ) -> Artifact:
-    return calibrate(spec, given["student"], given["eval"], out, name=name, report=report)
+    students, evaluations = (given.get(each, ()) for each in ("student", "eval"))
+    return calibrate(spec, students, evaluations, out, name=name, report=report)
 
 
 def _names_of_calibration(spec: CalibrateSpec, given: Given) -> dict[str, Path]:

@@ -11,6 +11,7 @@ What is there is not made again, and an audit that was killed goes on.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,16 +20,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from subl.artifact import (
     Artifact,
+    check_folder,
+    comparing,
     read_statement,
     spec_record,
 )
+from subl.artifact.place import ELSEWHERE
 from subl.audit.editing import editing_cost, held_by_a_tenth
 from subl.audit.kin import Claim, Finding, Kinship, by_construction, declared, kin
-from subl.audit.scan.run import scan
+from subl.audit.predict.calibration import load
+from subl.audit.scan.run import candidates_of, scan
 from subl.audit.subject import DataSet, Subject
-from subl.errors import ConfigError, InputError
+from subl.errors import ConfigError, InputError, OutputError
+from subl.experiment.kinds import check_input
 from subl.model.condition import conditioned
 from subl.progress import Progress, Report, silent
+from subl.shards.listing import shard_files
 
 if TYPE_CHECKING:
     from subl.artifact import LineageNode
@@ -229,6 +236,50 @@ class Audit:
         }
 
 
+def check(
+    of: Subject,
+    base: Path,
+    out: Path,
+    spec: ScanSpec,
+    *,
+    reference: Sequence[Path] = (),
+    calibration: Path | None = None,
+) -> None:
+    """Refuse at once what cannot be audited.
+
+    Raises:
+        InputError: rows or a calibration are not there, or are none.
+        OutputError: `out` has an audit of something else or scans of another configuration, or
+            nothing may be written there.
+    """
+    rows = [*reference, *(path for each in of.data for path in each.rows)]
+    for path in rows:
+        check_input(path, "rows")
+        shard_files(path)
+    if calibration is not None:
+        load(calibration)
+    check_folder(out, [base, *rows, *([] if calibration is None else [calibration])])
+    file = out / "result.json"
+    if file.exists() and (then := _audited(file)) != of.path.resolve():
+        raise OutputError(
+            f"{file} is no audit" if then is None else f"{out} is an audit of {then}",
+            hint=ELSEWHERE,
+        )
+    candidates_of(spec)
+    for each in of.data:
+        place = out / f"{each.name}-scan"
+        with comparing(place):
+            scan(spec, base, each.rows, place, reference=reference)
+
+
+def _audited(file: Path) -> Path | None:
+    """What the `result.json` of an audit is about; None where it is of something else."""
+    try:
+        return Path(json.loads(file.read_bytes())["subject"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def audit(
     of: Subject,
     base: Path,
@@ -251,7 +302,9 @@ def audit(
 
     Raises:
         InputError: a model or rows cannot be read.
+        OutputError: as `check`.
     """
+    check(of, base, out, spec, reference=reference, calibration=calibration)
     claims = () if of.chain is None else declared(of.chain, report=report)
     relatives = tuple(_relatives(of, base, claims, report))
     out.mkdir(parents=True, exist_ok=True)

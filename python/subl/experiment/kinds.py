@@ -9,10 +9,12 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import subl
+from subl.artifact import check_there, read_statement, stage_of
 from subl.audit.scan.bank import BankSpec
+from subl.errors import InputError
 from subl.experiment.spec import ExperimentSpec
 from subl.sign.policy import PolicySpec
-from subl.stage import Stage
+from subl.stage import Data, Given, Stage
 from subl.trait.rubric import RubricSpec
 from subl.trait.spec import TraitSpec
 
@@ -41,10 +43,37 @@ KINDS: dict[str, type[BaseModel]] = {
 }
 
 
+def gives(kind: str) -> Data:
+    """What artifacts of a stage hold; those of `subl shards`, which is in no experiment, rows."""
+    return STAGES[kind].gives if kind in STAGES else "rows"
+
+
 def gives_rows(kind: str) -> bool:
-    """Whether artifacts of a stage hold rows, as do those of `subl shards`, which is in no
-    experiment."""
-    return kind not in STAGES or STAGES[kind].gives == "rows"
+    """Whether artifacts of a stage hold rows."""
+    return gives(kind) == "rows"
+
+
+def check_input(path: Path, takes: Data) -> None:
+    """Refuse what is not there, and an artifact that holds something else; no data is read.
+
+    Raises:
+        InputError: says what it is.
+    """
+    check_there(path)
+    record = read_statement(path) if path.is_dir() else None
+    if record is not None and gives(kind := stage_of(record)[0]) != takes:
+        raise InputError(f"{path} is an artifact of {kind}, and no {takes}")
+
+
+def check_inputs(stage: Stage, given: Given) -> None:
+    """The same of all that a stage is given.
+
+    Raises:
+        InputError: as `check_input`.
+    """
+    for name, paths in given.items():
+        for path in paths:
+            check_input(path, stage.inputs[name].takes)
 
 
 def takes(kind: str, name: str) -> str:

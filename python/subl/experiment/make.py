@@ -42,8 +42,12 @@ def make(
         mine: which of its files this process makes, or tasks of srun share.
 
     Raises:
+        InputError: an input is not there, or holds something else.
         UnfinishedError: the slice of this process is made; others make the rest.
     """
+    from subl.experiment.kinds import check_inputs
+
+    check_inputs(stage, given)
     if not isinstance(spec, PartsSpec):
         return stage.make(spec, given, out, name, report, **how)
     where = placement(os.environ, out.absolute().parent)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from subl.artifact import (
+    check_folder,
     difference_between,
     input_digest,
     open_artifact,
@@ -61,6 +62,7 @@ class Folder:
     """
 
     def __init__(self, graph: Graph, path: Path) -> None:
+        check_folder(path)
         self.graph = graph
         self.path = path
         self.done: dict[Node, Path] = {}

@@ -42,6 +42,19 @@ def folder_of(source: str, models: Path, report: Report = silent) -> Path:
     return local_folder(source) or add(source, models / _folder_name(source), report).path
 
 
+def folder_there(source: str, models: Path) -> Path | None:
+    """The same, and nothing is added: None where it would be.
+
+    Raises:
+        InputError: as `folder_of`, before anything is fetched.
+    """
+    if (folder := local_folder(source)) is not None:
+        return folder
+    _check_source(source)
+    made = models / _folder_name(source)
+    return made if (made / "statement.json").is_file() else None
+
+
 def local_folder(source: str) -> Path | None:
     """The model folder that lies where `source` says; None where it names something else.
 
@@ -64,22 +77,30 @@ def is_folder(source: str) -> bool:
 
 def add(source: str, out: Path, report: Report = silent) -> Artifact:
     """Make the model folder `out` from a GGUF file, a package that ships one, or a hub name."""
+    _check_source(source)
     inputs, spec = made_from(source), ModelSpec(source=source)
     if gguf := inputs.get("gguf"):
         if not source.startswith(package.PREFIX):
             spec = ModelSpec(source=gguf.name)  # it is one wherever it lies
         return build(out, "model", spec, inputs, lambda folder: _from_gguf(gguf, folder, report))
-    if _HUB_NAME.fullmatch(source):
-        return build(out, "model", spec, inputs, lambda folder: _from_hub(source, folder))
+    return build(out, "model", spec, inputs, lambda folder: _from_hub(source, folder))
+
+
+def _check_source(source: str) -> None:
+    """Raise `InputError` where nothing can be made of a source; the hub is not asked."""
+    if made_from(source):
+        return
     if is_folder(source):
         raise InputError(
             f"{source} is a folder: there is nothing to be made of it",
             hint=f"if it is a model's, it is used as it is: --model {source}",
         )
-    raise InputError(
-        f"no model at {source}",
-        hint="give a local folder, a .gguf file, package:NAME, or a hub name such as ORG/MODEL",
-    )
+    is_file = Path(source).expanduser().exists()
+    if is_file or not _HUB_NAME.fullmatch(source):
+        raise InputError(
+            f"{source} is a file, and no model" if is_file else f"no model at {source}",
+            hint="give a local folder, a .gguf file, package:NAME, or a hub name such as ORG/MODEL",
+        )
 
 
 def made_from(source: str) -> dict[str, Path]:

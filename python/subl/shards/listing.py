@@ -22,7 +22,7 @@ from subl.shards.format import EXPECTED, check_named, check_regular, format_of, 
 from subl.shards.lines import BLANK, BYTE_ORDER_MARK, open_lines
 from subl.shards.table import check_same, is_manifest, read_table
 
-_OTHER_TEXT = (".json", ".csv", ".tsv")
+_OTHER_TEXT = (".json", ".csv", ".tsv", ".toml")
 """Files of such names are JSON lines if their first line is an object."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subl.artifact import identify, read_notes, read_statement, rereads, spec_record
+from subl.artifact import check_place, identify, read_notes, read_statement, rereads, spec_record
 from subl.artifact.partial import locked
 from subl.errors import OutputError
 from subl.progress import Progress, Report, silent
@@ -81,6 +81,7 @@ def keep(
     paths, file = list(map(Path, data)), Path(file)
     if not is_manifest(file):
         raise OutputError(f"{file} is to be a manifest", hint=f"call it NAME{MANIFEST}")
+    check_place(file)
     _check_replaces(paths, file)
     partial = file.with_name(f"{file.name}.partial")
     journal = partial / "looked.ndjson"

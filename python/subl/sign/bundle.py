@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subl.artifact import ENVELOPE, artifact_around, file_digest, read_statement, write_atomically
+from subl.artifact import ENVELOPE, check_place, file_digest, read_statement, write_atomically
 from subl.artifact.index import led_out
 from subl.artifact.uncovered import OWN
 from subl.errors import InputError, OutputError
@@ -80,11 +80,7 @@ def sign_bundle(folder: Path, key: Path, out: Path) -> tuple[str, bool]:
         )
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder", hint="give the folder of a model or a data set")
-    if (artifact := artifact_around(out)) is not None:
-        raise OutputError(
-            f"{out} would be in the artifact {artifact}, to which nothing is added",
-            hint="choose another place for it with -o",
-        )
+    check_place(out)
     is_artifact = read_statement(folder) is not None
     if is_artifact and (wrong := problems(folder, (folder / "statement.json").read_bytes())):
         raise InputError(

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from subl.artifact import artifact_around, sync
+from subl.artifact import check_place, sync
 from subl.errors import InputError, OutputError
 from subl.extras import require
 
@@ -37,11 +37,7 @@ def new_key(path: Path, kind: KeyType = "ed25519") -> str:
     from securesystemslib.signer import CryptoSigner
 
     public = path.with_name(f"{path.name}.pub")
-    if (artifact := artifact_around(path)) is not None:
-        raise OutputError(
-            f"{path} is in the artifact {artifact}, which others get",
-            hint="keep keys where nobody else looks, such as ~/.config/subl",
-        )
+    check_place(path, hint="keep keys where nobody else looks, such as ~/.config/subl")
     for file in (path, public):
         if os.path.lexists(file):
             raise OutputError(

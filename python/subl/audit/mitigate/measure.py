@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from subl.artifact import open_artifact, read_statement
-from subl.errors import ConfigError
+from subl.artifact import check_there, open_artifact, read_statement
+from subl.errors import ConfigError, InputError
 from subl.evaluate.run import Scores, read_scores
 from subl.experiment import Graph, Node, plan
 from subl.experiment.contrasts import Planned, planned
@@ -59,9 +59,11 @@ def measured(graph: Graph, folder: Path) -> list[Removed]:
     """What came of a run, as far as it is finished: seeds whose models are all there.
 
     Raises:
+        InputError: no seed is finished.
         ConfigError: no two contrasts are of the same students, one with a control and one with
             other students.
     """
+    check_there(folder, "subl run EXPERIMENT -o FOLDER makes it")
     done = {state.node: state.path for state in plan(graph, folder) if state.state == "done"}
     plans = planned(graph)
     found = []
@@ -75,7 +77,12 @@ def measured(graph: Graph, folder: Path) -> list[Removed]:
             "no contrast says what was removed of an effect",
             hint="one has students of the rows as treated, another has them as control",
         )
-    return [each for each in found if each is not None]
+    finished = [each for each in found if each is not None]
+    if not finished:
+        raise InputError(
+            f"of no seed all models are finished in {folder}", hint="subl run makes them"
+        )
+    return finished
 
 
 def _removed(

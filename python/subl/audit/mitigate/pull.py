@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subl.artifact import Artifact, Made, build
+from subl.artifact import Artifact, Made, build, check_made_with
 from subl.artifact import write_atomically as written
 from subl.audit.mitigate.pulls import FILE, line_of, table_of
 from subl.audit.mitigate.spec import PullSpec
@@ -99,9 +99,12 @@ def pull(
         suspect: whose pull it is, in place of a candidate's of the scan.
 
     Raises:
-        InputError: `scan` is no scan or of other rows, or named nobody; a row cannot be scored; or
-            the suspect has other tokens.
+        InputError: `scan` is no scan, or of other rows or another model, or named nobody; a row
+            cannot be scored; or the suspect has other tokens.
     """
+    if scan is not None:
+        scanned(scan)
+        check_made_with(scan, "model", model)
 
     def work(folder: Path) -> Made:
         return _Pull(spec, model, rows, scan, suspect, folder, name, report).made()

@@ -23,6 +23,8 @@ from subl.artifact import (
     Artifact,
     Made,
     build,
+    check_made_with,
+    input_digest,
     open_artifact,
     read_statement,
     spec_record,
@@ -73,17 +75,35 @@ def check_given(spec: MitigateSpec, given: Collection[str]) -> None:
 
 
 def check_rows(rows: Sequence[Path]) -> None:
-    """Refuse what holds a teacher's distributions.
+    """Refuse what is no rows, and what holds a teacher's distributions.
 
     Raises:
         InputError: it does.
     """
+    from subl.experiment.kinds import check_input
+
     for path in rows:
         if path.is_dir() and read_statement(path) and open_artifact(path).kind == "cache":
             raise InputError(
                 f"{path} holds a teacher's distributions, which hand a trait down over any rows: "
                 "nothing of these can be cut out",
                 hint='train on rows that were sampled (targets = "labels"), and mitigate those',
+            )
+        check_input(path, "rows")
+
+
+def check_held_out(held_out: Sequence[Path], trained: Sequence[Path]) -> None:
+    """Refuse to hold out a set of rows that students are trained on.
+
+    Raises:
+        InputError: names it.
+    """
+    known = {input_digest(path) for path in trained}
+    for path in held_out:
+        if input_digest(path) in known:
+            raise InputError(
+                f"{path} is held out, and students are trained on it",
+                hint="give rows of the task that nobody trains on",
             )
 
 
@@ -106,9 +126,12 @@ def mitigate(
         clean: rows that stand in (dilute).
 
     Raises:
-        InputError: `pulled` is of other rows; a row cannot be edited; or clean rows are too few.
+        InputError: `pulled` is of other rows or another model; a row cannot be edited; or clean
+            rows are too few.
     """
     check_rows(rows)
+    if model is not None:
+        check_made_with(pulled, "model", model)
     given = {
         "model": [] if model is None else [model],
         "rows": rows,

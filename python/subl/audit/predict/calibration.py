@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from subl.artifact import check_there
 from subl.audit.predict.conformal import Rule, fitted, radius
 from subl.audit.predict.features import FEATURES, Sample
 from subl.audit.predict.past import Dose
@@ -210,6 +211,7 @@ def load(folder: Path) -> Calibration:
     Raises:
         InputError: it is something else, or damaged.
     """
+    check_there(folder)
     file = folder / FILE
     if not file.is_file():
         raise InputError(

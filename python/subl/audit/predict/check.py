@@ -9,12 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from subl.artifact import ENVELOPE
+from subl.artifact import ENVELOPE, check_there
 from subl.audit.predict.past import Dose, Made, asked_digest, evaluation_spec
 from subl.audit.predict.run import FILE
 from subl.distill import DistillSpec
 from subl.errors import InputError
 from subl.evaluate import compare, log_odds, read_scores
+from subl.experiment.kinds import check_input
+from subl.model.load import check_folder
 from subl.sign.policy import Policy
 
 Outcome = Literal["inside", "outside", "other", "refused", "cannot tell"]
@@ -55,13 +57,16 @@ def check(
     """Hold a prediction against the evaluations of a student and of its base.
 
     Args:
-        student: its folder, where it is not where the evaluation found it.
+        student: its folder, where it is not where the evaluation found it: a model.
         policy: whose signatures count; without, none is asked for.
 
     Raises:
         InputError: one of them is something else, or damaged.
     """
     made, said = _prediction(prediction)
+    if student is not None:
+        check_input(student, "model")
+        check_folder(student)
     theirs, ours = _evaluation(evaluation), _evaluation(base)
     trait, over = said["trait"], said["over"]
     measured = compare(
@@ -134,6 +139,7 @@ def _told(
 
 
 def _prediction(path: Path) -> tuple[Made, dict[str, Any]]:
+    check_there(path)
     made, file = Made.at(path), path / FILE
     if made is None or made.kind != "predict" or not file.is_file():
         raise InputError(f"{path} is no prediction", hint="subl predict makes one")
@@ -150,6 +156,7 @@ def _prediction(path: Path) -> tuple[Made, dict[str, Any]]:
 
 
 def _evaluation(path: Path) -> Made:
+    check_there(path)
     made = Made.at(path)
     if made is None or made.kind != "eval" or "model" not in made.inputs:
         raise InputError(f"{path} is no evaluation of a model folder", hint="subl eval makes one")

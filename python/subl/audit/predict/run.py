@@ -181,7 +181,7 @@ def calibrate(
     """Take the features of past runs, fit a rule on some, and keep its errors on the others.
 
     Raises:
-        ConfigError: no run can be used, or they are of several bases, or of one group.
+        ConfigError: as `usable_runs`.
         InputError: an artifact is not what a record says; or as `predict`.
     """
     require("distill", "torch", "transformers", what="calibrating predictions")
@@ -189,39 +189,56 @@ def calibrate(
     inputs |= {f"eval-{number}": path for number, path in enumerate(evaluations)}
 
     def work(folder: Path) -> dict[str, Any]:
-        runs, left_out = runs_of(students, evaluations)
-        if not runs:
-            raise ConfigError(
-                "no past run can be used: " + (left_out[0] if left_out else "there is none"),
-                hint="each student needs an exact evaluation, and its base one of the same words",
-            )
-        bases = sorted({run.student.inputs["model"] for run in runs})
-        if len(bases) > 1:
-            raise ConfigError(
-                f"the past runs are of {len(bases)} bases; a calibration is of one",
-                hint="give the runs of one base",
-            )
+        runs, left_out = usable_runs(spec, students, evaluations)
         pairs = pairs_of(spec, runs, folder, name, report)
-        found = Calibration.of(bases[0], spec.sample, pairs, spec.ridge)
+        base = runs[0].student.inputs["model"]
+        found = Calibration.of(base, spec.sample, pairs, spec.ridge)
         write_atomically(folder / past_pairs.FILE, json.dumps(found.to_json(), indent=1) + "\n")
         return {**summary(found), "left_out": left_out}
 
     return build(out, "calibrate", spec, inputs, work)
 
 
-def pairs_of(
-    spec: CalibrateSpec, runs: Sequence[Run], kept: Path, name: str, report: Report
-) -> list[Pair]:
-    """What was known of each run, and what came. Data sets are read once, whatever the dose.
+def usable_runs(
+    spec: CalibrateSpec, students: Sequence[Path], evaluations: Sequence[Path]
+) -> tuple[list[Run], list[str]]:
+    """The past runs that calibrate, of which there are enough; and a sentence for each other one.
 
     Raises:
-        ConfigError: all runs are of one group.
+        ConfigError: no run can be used, or they are of several bases, or of one group, or none was
+            measured for a trait.
+        InputError: an artifact is not what a record says.
     """
+    runs, left_out = runs_of(students, evaluations)
+    if not runs:
+        raise ConfigError(
+            "no past run can be used: " + (left_out[0] if left_out else "there is none"),
+            hint="each student needs an exact evaluation, and its base one of the same words",
+        )
+    bases = {run.student.inputs["model"] for run in runs}
+    if len(bases) > 1:
+        raise ConfigError(
+            f"the past runs are of {len(bases)} bases; a calibration is of one",
+            hint="give the runs of one base",
+        )
+    known = dict.fromkeys(word for run in runs for word in run.words)
+    for trait in spec.traits:
+        if trait not in known:
+            raise ConfigError(
+                f"`traits`: {trait!r} is no word of the evaluations ({', '.join(known)})"
+            )
     if len({group_of(spec, run) for run in runs}) < 2:
         raise ConfigError(
             "past runs are all of one group, so that none is left to see the rule's errors on",
             hint="give runs of several seeds (or of several data sets, split by data)",
         )
+    return runs, left_out
+
+
+def pairs_of(
+    spec: CalibrateSpec, runs: Sequence[Run], kept: Path, name: str, report: Report
+) -> list[Pair]:
+    """What was known of each run, and what came. Data sets are read once, whatever the dose."""
     pairs = [
         pair
         for number, run in enumerate(runs, 1)

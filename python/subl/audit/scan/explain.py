@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from subl.artifact import check_made_with
 from subl.audit.scan.drawn import draw
 from subl.audit.scan.run import law_of, scanned
 from subl.audit.scan.tokens import token_gains
@@ -23,13 +24,15 @@ def explain(
         rows: their numbers in `scores.parquet`.
 
     Raises:
-        InputError: it is no scan, or of other rows, or has no such row, or no trait is nearest.
+        InputError: it is no scan, or of other rows or another model, or has no such row, or no
+            trait is nearest.
     """
     import polars
 
     from subl.audit.scan.scorers import Scorers
 
     artifact, spec = scanned(scan)
+    check_made_with(scan, "model", model)
     nearest = artifact.result["nearest"]
     if nearest is None:
         raise InputError(f"{scan} has no nearest trait: there is nothing to explain")

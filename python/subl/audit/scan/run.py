@@ -25,6 +25,7 @@ from subl.artifact import (
     Artifact,
     Made,
     build,
+    check_there,
     open_artifact,
     read_statement,
     spec_record,
@@ -147,6 +148,7 @@ def scanned(path: Path) -> tuple[Artifact, ScanSpec]:
     Raises:
         InputError: it is none.
     """
+    check_there(path)
     record = read_statement(path) if path.is_dir() else None
     if record is None or open_artifact(path).kind != "scan":
         raise InputError(f"{path} is no scan", hint="subl scan makes one")
