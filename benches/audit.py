@@ -61,7 +61,7 @@ class Came:
     Args:
         named: the trait that it names with references.
         law, nearest: who is left; None: the nearest was not asked for.
-        something: whether the base is refuted.
+        refuted: whether the plain base is.
         rows: until it stopped.
         cost: forward passes, of those of all candidates over these rows.
         first: whom ranking by the mean log ratio puts first.
@@ -70,7 +70,7 @@ class Came:
     named: str | None
     law: set[str | None]
     nearest: set[str | None] | None
-    something: bool
+    refuted: bool
     rows: int
     cost: float
     first: str | None
@@ -119,7 +119,7 @@ def scanned(
         named=said["trait"],
         law=groups(every, race.kept),
         nearest=groups(every, near.kept) if near else None,
-        something=bool(race.something() >= -np.log(alpha)),
+        refuted=not race.kept[0],
         rows=rows,
         cost=float(asked.sum() / (rows * len(every))),
         first=every[int(ranking.argmax())].trait,
@@ -147,7 +147,7 @@ def shares(came: Sequence[Came], truth: str | None) -> dict[str, Any]:
                 c.nearest is not None and len(c.nearest) == 1 and not c.nearest <= {truth, None}
             )
         ),
-        "base_refuted": share(lambda c: c.something),
+        "base_refuted": share(lambda c: c.refuted),
         "ranked_first": share(lambda c: c.first == truth),
         "rows_median": rows[len(rows) // 2],
         "rows_90_percent": rows[int(0.9 * len(rows))],

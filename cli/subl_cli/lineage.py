@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from subl_cli.kin import CANNOT_TELL
-from subl_cli.output import json_option, print_json, printable, progress, progress_option
+from subl_cli.output import json_option, print_json, printable, progress, progress_option, say
 
 if TYPE_CHECKING:
     from subl.artifact import LineageNode
@@ -102,13 +103,13 @@ def command(
         print_json({"verified": node.verified(), **measured, "lineage": node.to_json()})
     else:
         is_text = form == "text"  # else it is for a file, into which nothing goes that is none
-        print_chain(node, err=not is_text)
+        tell = click.echo if is_text else say
+        print_chain(node, tell)
         for each in claims:
-            click.echo(_said(each), err=not is_text)
+            tell(_said(each))
         if with_kin and not claims:
-            click.echo("no model in this chain is said to begin from another", err=not is_text)
-        found = "every digest verified" if node.verified() else "NOT verified: see above"
-        click.echo(found, err=not is_text)
+            tell("no model in this chain is said to begin from another")
+        tell("every digest verified" if node.verified() else "NOT verified: see above")
     findings = {each.finding.name for each in claims}
     if not node.verified() or "CONTRADICTED" in findings:
         raise SystemExit(1)
@@ -134,9 +135,12 @@ def _said(claim: Claim) -> str:
 
 
 def print_chain(
-    node: LineageNode, indent: str = "", seen: set[int] | None = None, *, err: bool = False
+    node: LineageNode,
+    tell: Callable[[str], None] = click.echo,
+    indent: str = "",
+    seen: set[int] | None = None,
 ) -> None:
-    """A line for each thing in a chain, and below it what is wrong with it; on stderr with `err`.
+    """A line for each thing in a chain, and below it what is wrong with it.
     What is behind one folder stands where that is first named; another one of the same digest has
     its own inputs."""
     seen = set() if seen is None else seen
@@ -147,10 +151,7 @@ def print_chain(
     kind = node.kind if node.format_version is None else f"{node.kind} v{node.format_version}"
     remark = f"  {node.remark()}" if node.remark() else ""
     name, path = printable(node.name), printable(node.path)
-    click.echo(
-        f"{indent}{name}  {kind}  sha256:{node.digest[:12]}  {path}{remark}{state}{problems}",
-        err=err,
-    )
+    tell(f"{indent}{name}  {kind}  sha256:{node.digest[:12]}  {path}{remark}{state}{problems}")
     if not again:
         for each in node.inputs:
-            print_chain(each, indent + "  ", seen, err=err)
+            print_chain(each, tell, indent + "  ", seen)

@@ -213,12 +213,13 @@ def _planned(
     written down. `waits`: other jobs come first, which may make its inputs."""
     from subl.config import load_toml
     from subl.errors import ConfigError
-    from subl.experiment.kinds import KINDS, STAGES
+    from subl.experiment.kinds import KINDS
     from subl.filter.inputs import check_shared
     from subl.slurm.book import About
     from subl.slurm.job import stage_jobs
     from subl.slurm.spec import layered, table_of
     from subl.slurm.spec import profile as profile_called
+    from subl.stages import STAGES
 
     words = ["subl", *asked.words]
     config = asked.params.get("config") or asked.params.get("experiment")

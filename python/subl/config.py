@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -80,22 +79,14 @@ def load_toml(
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    if model.model_config.get("json_schema_extra") is with_jobs and JOBS in value:
-        from subl.slurm.spec import table_of
-
-        table_of(path)  # refuses a key that is none of it
-        del value[JOBS]
+    if model.model_config.get("json_schema_extra") is with_jobs:
+        value.pop(JOBS, None)
     value |= instead or {}
     try:
         return as_written(model, value)
     except ConfigError as error:
-        said = error.message
-        if kind_of(model) and (kinds := _kinds_of(value)):
-            said = re.sub(r"(unknown key `[^`\n]*`)[^\n]*", r"\1", said)
-            others = " or ".join(f"{kind}.toml" for kind in kinds)
-            said = f"it is {others}, and {kind_of(model)}.toml is meant: {said}"
         raise ConfigError(
-            f"{path}: {said}",
+            f"{path}: {error.message}",
             hint=f"subl config schema {kind_of(model)} lists every key" if kind_of(model) else None,
         ) from error
 
@@ -129,18 +120,6 @@ def kind_of(model: type[BaseModel]) -> str | None:
     """What `subl config schema` calls this model."""
     name = model.__name__.removesuffix("Spec").lower()
     return name if model.__name__.endswith("Spec") else None
-
-
-def _kinds_of(value: dict[str, Any]) -> list[str]:
-    """Kinds of files that a file may be which is none of the kind that was meant."""
-    from subl.experiment.kinds import KINDS
-
-    found = []
-    for kind, model in KINDS.items():
-        with suppress(ConfigError, InputError):
-            as_written(model, value)
-            found.append(kind)
-    return found
 
 
 def _describe(error: ValidationError, model: type[BaseModel], value: object) -> str:

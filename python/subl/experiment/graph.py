@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from subl.artifact import StageSpec, json_digest
 from subl.config import as_written, meant
 from subl.errors import ConfigError
-from subl.experiment.kinds import KINDS, STAGES
+from subl.experiment.kinds import KINDS
 from subl.experiment.spec import (
     OTHERS,
     PREVIOUS,
@@ -34,6 +34,7 @@ from subl.experiment.spec import (
     value_of,
 )
 from subl.stage import Stage
+from subl.stages import STAGES
 
 _LONGEST_NAME = 200
 """Bytes; file systems take 255, and an artifact's folder has its key, too."""

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import pkgutil
-from importlib import import_module
 from pathlib import Path
 
 from pydantic import BaseModel
 
-import subl
 from subl.artifact import check_there, read_statement, stage_of
 from subl.audit.scan.bank import BankSpec
 from subl.errors import InputError
 from subl.experiment.spec import ExperimentSpec
 from subl.sign.policy import PolicySpec
 from subl.stage import Data, Given, Stage
+from subl.stages import STAGES
 from subl.trait.rubric import RubricSpec
 from subl.trait.spec import TraitSpec
-
-
-def _stages() -> dict[str, Stage]:
-    """What the files `stage.py` of all folders describe; folders without one are not imported."""
-    found: dict[str, Stage] = {}
-    for folder in pkgutil.iter_modules(subl.__path__, "subl."):
-        _, _, name = folder.name.rpartition(".")
-        if any(Path(path, name, "stage.py").is_file() for path in subl.__path__):
-            module = import_module(f"{folder.name}.stage")
-            stages = [each for each in vars(module).values() if isinstance(each, Stage)]
-            found |= {stage.kind: stage for stage in stages}
-    return found
-
-
-STAGES = _stages()
 
 KINDS: dict[str, type[BaseModel]] = {
     "experiment": ExperimentSpec,

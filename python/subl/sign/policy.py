@@ -164,7 +164,7 @@ def load_policy(path: Path) -> Policy:
 
 def _check_kinds(policy: Path, spec: PolicySpec) -> None:
     """Refuse what no stage is called: nobody would notice that it binds nothing."""
-    from subl.experiment.kinds import STAGES
+    from subl.stages import STAGES
 
     known = {*STAGES, *_OF_SHARDS}
     named = {f"kinds of signer {n}": each.kinds or () for n, each in enumerate(spec.signers, 1)}
