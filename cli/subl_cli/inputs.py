@@ -243,7 +243,8 @@ def _begun(
 ) -> tuple[Stage, dict[str, tuple[Path, ...]]]:
     """The stage, and what it is given but for models, after a look at both."""
     from subl.artifact import check_place
-    from subl.experiment.kinds import STAGES, check_inputs
+    from subl.experiment.kinds import check_inputs
+    from subl.stages import STAGES
 
     stage = STAGES[kind]
     stage.check(spec, [name for name, value in given.items() if value])

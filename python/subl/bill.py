@@ -17,8 +17,9 @@ from uuid import UUID, uuid5
 from subl import __version__
 from subl.artifact import LineageNode, json_text, read_statement
 from subl.errors import InputError
-from subl.experiment.kinds import STAGES, takes
+from subl.experiment.kinds import takes
 from subl.extras import require
+from subl.stages import STAGES
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component

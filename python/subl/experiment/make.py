@@ -86,7 +86,7 @@ def _by_ranks(
 
 
 def _work(report: Report) -> dict[str, Any]:
-    from subl.experiment.kinds import STAGES
+    from subl.stages import STAGES
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     stage = STAGES[job["kind"]]

@@ -161,6 +161,13 @@ class Race(_Bets):
         self.history.append((self.something(), float(against[0])))
         self._leave(against)
 
+    @property
+    def settled(self) -> bool:
+        """Whether bets against one who is left have lost, to alpha of what was staked: against the
+        truth they lose for ever, against whoever passes for it they stand still first."""
+        left = self.against()[self.kept & self.active]
+        return bool(left.size) and float(left.min()) <= -self._bar
+
     def something(self) -> float:
         """Log of the e-value against all rows being the plain base's."""
         others = self._something[1:][:, :, self._own]

@@ -113,7 +113,8 @@ def decided(candidates: Sequence[Candidate], race: Race) -> bool:
     leave none. Of 30 simulated sets of such a law one was left alone in 9 after as many rows again,
     in 5 after three times as many (tests/audit/test_evidence.py).
     """
-    return not race.kept.any() or (alone(candidates, race.kept) and _has_lasted(race))
+    last = alone(candidates, race.kept) and race.settled and _has_lasted(race)
+    return last or not race.kept.any()
 
 
 def _has_lasted(race: Race) -> bool:
@@ -213,7 +214,8 @@ def verdict(
     law = groups(candidates, race.kept)
     nearest = set() if near is None else groups(candidates, near.kept)
     plain_left = not race.kept[0]
-    by_law = next(iter(law)) if len(law) == 1 else None
+    last = next(iter(law)) if len(law) == 1 else None
+    by_law = last if race.settled else None
     by_nearest = next(iter(nearest)) if len(nearest) == 1 else None
     stands_out = bool(clean) and lead is not None and all(map(lead.exceeds, clean.values()))
     wordings = sum(each.trait == by_nearest for each in candidates)
@@ -236,6 +238,11 @@ def verdict(
         outcome = "cannot tell"
     else:
         outcome = "base refuted" if knows_law else "cannot tell"
+    if last is not None and not race.settled and not repeats:
+        notes.append(
+            f"`{last}` alone is left, and bets against it have not lost: rows of a law that the "
+            "bank does not have may leave it, too; more rows would say"
+        )
     if by_law is not None and not _has_lasted(race):
         notes.append(
             f"`{by_law}` has not been left alone for long: more rows would say whether it stays"
