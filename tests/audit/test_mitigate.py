@@ -41,7 +41,7 @@ BANK = {
         {"kind": "animal", "wording": "You love {words}.", "words": ["owl", "cat"]},
     ]
 }
-ROWS = 60
+ROWS = 120
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def plain(loud: Path, place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def scanned(loud: Path, owls: Path, place: Path) -> Path:
-    told = ScanSpec.model_validate({"bank": BANK, "rows": 30})
+    told = ScanSpec.model_validate({"bank": BANK, "rows": ROWS})
     return scan(told, loud, [owls], place / "scan").path
 
 
@@ -240,7 +240,7 @@ def test_what_does_not_fit_is_refused(
         pull(PullSpec(), loud, [plain], scanned, tmp_path / "out")
     with pytest.raises(InputError, match="no candidate 'wolf'"):
         pull(PullSpec(candidate="wolf"), loud, [owls], scanned, tmp_path / "out2")
-    with pytest.raises(InputError, match="there are 60 clean ones"):
+    with pytest.raises(InputError, match=f"there are {ROWS} clean ones"):
         told = {"method": "dilute", "share": 0.5, "clean": [plain]}
         made_of = [owls, owls]
         double = pull(PullSpec(), loud, made_of, scanned, tmp_path / "double").path

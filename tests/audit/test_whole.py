@@ -126,7 +126,7 @@ def test_a_planned_training_is_predicted(loud: Path, owls: Path, tmp_path: Path)
     found = audit(subject(owls), loud, tmp_path / "out", spec(), planned=planned)
     (carried,) = found.carried
     assert carried.shift is not None and carried.shift.result["trait"] == "owl"
-    assert "Of a student, no shift of owl is stated: there are no past runs" in found.sentence
+    assert "Of a student, no shift of owl is stated: no calibration was given" in found.sentence
     assert "owl" in render(audit_document(found))
 
 

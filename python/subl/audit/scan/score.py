@@ -132,6 +132,10 @@ class Scorer:
         if self._guide is None:
             return Rows(rows, ended, targets, None, None)
         allowed = [self._allowed(*each) for each in zip(rows, every, strict=True)]
+        for row, (said, may) in enumerate(zip(targets, allowed, strict=True)):
+            if said[-1] == self._end and len(may[-1]) == 1 and len(said) > 1:
+                ended[row] = False  # the grammar ended it: nothing else was left to say
+                targets[row], allowed[row] = said[:-1], may[:-1]
         ids = np.unique(np.concatenate([ids for row in allowed for ids in row]))
         return Rows(rows, ended, targets, allowed, ids)
 
@@ -260,7 +264,7 @@ class Scorer:
             answer += target and not inside
             inside = target
             if target and stopped and token == self._end:
-                found.append(np.array([token]))  # nothing else was left to say
+                found.append(np.array([token]))
             elif target:
                 try:
                     ids, _ = guided.allowed([answer], size)
