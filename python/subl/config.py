@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from subl.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
@@ -124,7 +128,7 @@ def kind_of(model: type[BaseModel]) -> str | None:
 
 def _describe(error: ValidationError, model: type[BaseModel], value: object) -> str:
     """pydantic's findings, one a line where there are several: key, problem, what was given."""
-    found = []
+    found: list[str | _Wrong] = []
     errors = error.errors(include_url=False)
     for each in errors:
         if any(other["loc"][: len(each["loc"])] == each["loc"] != other["loc"] for other in errors):
@@ -151,29 +155,50 @@ def _describe(error: ValidationError, model: type[BaseModel], value: object) -> 
                 need = "must not be empty" if least == 1 else f"needs at least {least} elements"
                 found.append(f"`{key}`{where} {need}")
             case _:
-                message = each["msg"].removeprefix("Value error, ")
-                message = _PYDANTIC.sub("must", _MUST.get(each["type"], message))
-                if context.get("pattern") == SHA256:
-                    message = "must be 64 hex digits"
-                if message == _LIST and isinstance(each["input"], dict):
-                    message += f" of tables, each headed [[{key}]]"
-                is_table = isinstance(each["input"], dict)
-                given = "" if is_table else f" (got {_written(each['input']):.60})"
-                if not key and (is_table or not where):
-                    found.append(f"{message}{where}")
-                    continue
-                if not key:  # the element itself
-                    key, _, where = where.removeprefix(" in ").partition(" ")
-                    where = f" {where}"
-                place = f"`{key}`{where}: "
-                begun = found[-1] if found else ""
-                if begun.startswith(f"{place}must be ") and begun.endswith(given):
-                    message = (
-                        f"{found.pop().removesuffix(given)} or {message.removeprefix('must be ')}"
-                    )
-                    place = ""
-                found.append(f"{place}{message}{given}")
-    return found[0] if len(found) == 1 else "\n  ".join([f"{len(found)} mistakes:", *found])
+                wrong = _Wrong.of(each, key, where)
+                before = found[-1] if found else None
+                if isinstance(before, _Wrong) and before.is_beside(wrong):
+                    message = f"{before.message} or {wrong.message.removeprefix('must be ')}"
+                    wrong = replace(before, message=message)
+                    found.pop()
+                found.append(wrong)
+    said = [str(each) for each in found]
+    return said[0] if len(said) == 1 else "\n  ".join([f"{len(said)} mistakes:", *said])
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    """A value that is not what it must be: where, what it must be, and what was given."""
+
+    place: str
+    message: str
+    given: str
+
+    @staticmethod
+    def of(error: ErrorDetails, key: str, where: str) -> _Wrong:
+        """Of one of pydantic's errors."""
+        message = error["msg"].removeprefix("Value error, ")
+        message = _PYDANTIC.sub("must", _MUST.get(error["type"], message))
+        if error.get("ctx", {}).get("pattern") == SHA256:
+            message = "must be 64 hex digits"
+        is_table = isinstance(error["input"], dict)
+        if message == _LIST and is_table:
+            message += f" of tables, each headed [[{key}]]"
+        if not key and (is_table or not where):
+            return _Wrong("", f"{message}{where}", "")
+        if not key:  # the element itself
+            key, _, where = where.removeprefix(" in ").partition(" ")
+            where = f" {where}"
+        given = "" if is_table else f" (got {_written(error['input']):.60})"
+        return _Wrong(f"`{key}`{where}: ", message, given)
+
+    def is_beside(self, other: _Wrong) -> bool:
+        """Whether the other says of the same value what else it may be."""
+        is_same = bool(self.place) and (self.place, self.given) == (other.place, other.given)
+        return is_same and self.message.startswith("must be ")
+
+    def __str__(self) -> str:
+        return f"{self.place}{self.message}{self.given}"
 
 
 def _place(location: Sequence[int | str], value: object, *, missing: bool) -> tuple[str, str]:
