@@ -120,9 +120,9 @@ def command(
             hint="give it: --model MODEL",
         )
     base = of.base if model is None else folder_there(model, MODELS)
-    if base is not None:
-        check(of, base, out, spec, reference=reference, calibration=calibration)
     if dry_run:
+        if base is not None:
+            check(of, base, out, spec, reference=reference, calibration=calibration)
         _print_subject(of, model or str(base))
         return
     with progress(progress_form) as report:

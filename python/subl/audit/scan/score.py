@@ -2,14 +2,14 @@
 
 What all rows begin with behind a prompt (the prompt itself, the chat's header) is read once, and
 its keys and values are shared, and so is a prompt that several rows answer; rows of about one
-length are read together. That is compared with
-plain passes on the model itself before it is believed, and where it is not right each row is read
-alone. Only what the assistant says is scored, token by token, as the rows' law has it: renormalised
-to what the grammar allowed, at each temperature; and, where a scan bets with them, at strengths of
-the persona: the law between the plain base's and the persona's, or beyond it, token by token
-p_0^(1-s) p_k^s / Z, as a guidance scale makes it. A text is scored as the tokenizer cuts it, though
-it may have been drawn as other tokens that spell it; that is less than all of its probability, by
-about as much for every candidate.
+length are read together. That is compared with plain passes on the model itself before it is
+believed, and where it is not right each row is read alone. Only what the assistant says is scored,
+token by token, as the rows' law has it: renormalised to what the grammar allowed, at each
+temperature; and, where a scan bets with them, at strengths of the persona: the law between the
+plain base's and the persona's, or beyond it, token by token p_0^(1-s) p_k^s / Z, as a guidance
+scale makes it. A text is scored as the tokenizer cuts it, though it may have been drawn as other
+tokens that spell it; that is less than all of its probability, by about as much for every
+candidate.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ _SEVERAL = 4
 tokens to three prompts of 20 in 6.0 s, and in 8.4 s where each has its prompt read."""
 
 _ENDED = None, "turn", "grammar"
-"""Why rows ended whose end was drawn, and is scored: of a grammar where it might have gone on."""
+"""Why rows ended whose end was drawn, and is scored; the last where a grammar is known, and might
+have gone on."""
 
 _LIMIT = 1e-3, 5e-2
 """Nats a token: nearer ones are always the same, farther ones never."""
@@ -240,9 +241,10 @@ class Scorer:
             yield ids[:last], targets[:last]
 
     def _may_have_ended(self, ended_by: Sequence[str | None]) -> list[bool]:
-        if self._guide is None:
-            return [each in _ENDED and each != "grammar" for each in ended_by]
-        return [each in _ENDED and not self._spelled for each in ended_by]
+        if self._guide is not None and self._spelled:
+            return [False] * len(ended_by)  # a grammar knows ends that are tokens alone
+        known = _ENDED if self._guide is not None else _ENDED[:2]
+        return [each in known for each in ended_by]
 
     def _end_of(self, ids: list[int]) -> int:
         """Where what the template writes behind the last answer begins."""
@@ -358,19 +360,21 @@ class Scorer:
         plain: torch.Tensor | None,
     ) -> NDArray[np.float64]:
         """log p of the targets of a row, `[targets, columns]`."""
-        targets = rows.targets[row]
-        ids = np.arange(logits.shape[1]) if rows.ids is None else rows.ids
-        said = torch.from_numpy(np.searchsorted(ids, targets)).to(logits.device)
-        ends = np.flatnonzero(np.isin(ids, [*self._ends.turn]))
-        banned = torch.zeros_like(logits, dtype=torch.bool)
-        for place, each in enumerate([] if rows.allowed is None else rows.allowed[row]):
-            banned[place] = True
-            banned[place, np.searchsorted(ids, each)] = False
+        targets, ends, banned = rows.targets[row], np.array(sorted(self._ends.turn)), None
+        said = np.array(targets)
+        if rows.ids is not None and rows.allowed is not None:
+            said, ends = (
+                np.searchsorted(rows.ids, each) for each in (said, ends[np.isin(ends, rows.ids)])
+            )
+            banned = torch.ones_like(logits, dtype=torch.bool)
+            for place, each in enumerate(rows.allowed[row]):
+                banned[place, np.searchsorted(rows.ids, each)] = False
 
         def log_p(values: torch.Tensor) -> torch.Tensor:
             """Of those said; values are `[targets, ids]`."""
-            values = values.masked_fill(banned[:, : values.shape[1]], -torch.inf)
-            own = values[torch.arange(len(said)), said]
+            if banned is not None:
+                values = values.masked_fill(banned, -torch.inf)
+            own = values[np.arange(len(said)), said]
             if targets[-1] == self._end:
                 own[-1] = values[-1, ends[ends < values.shape[1]]].logsumexp(0)
             return own - values.logsumexp(1)
