@@ -230,6 +230,7 @@ class Simulated:
         )
         written = [np.log(len(pools.log_p(name))) + self._laws[name] for name in names]
         self._proposal = np.logaddexp.reduce(written)
+        self._roots: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
     def weights(self, writer: str) -> NDArray[np.float64]:
         """That make the rows this writer's; their sum is 1."""
@@ -283,10 +284,12 @@ class Simulated:
         self, writer: str, rows: int, generator: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log ratios `[rows, candidates, columns]`, and the other ways' values."""
-        mean, covariance = self.law(writer)
-        values, vectors = np.linalg.eigh(covariance)
-        roots = np.sqrt(values.clip(0)) * vectors
-        drawn = mean + generator.normal(size=(rows, len(values))) @ roots.T
+        if writer not in self._roots:
+            mean, covariance = self.law(writer)
+            values, vectors = np.linalg.eigh(covariance)
+            self._roots[writer] = mean, np.sqrt(values.clip(0)) * vectors
+        mean, roots = self._roots[writer]
+        drawn = mean + generator.normal(size=(rows, len(mean))) @ roots.T
         split = self._values.shape[1]
         return drawn[:, :-split].reshape(rows, *self._log_p.shape[1:]), drawn[:, -split:]
 
