@@ -52,7 +52,7 @@ def with_adapter(adapter: Path) -> dict[str, Any]:
 
 
 def test_an_adapter_is_a_candidate(loud: Path, adapter: Path, tmp_path: Path) -> None:
-    rows = written(adapter, tmp_path / "rows", rows=60, batch_rows=30)
+    rows = written(adapter, tmp_path / "rows", rows=120, batch_rows=60)
     out = scan(spec(bank=with_adapter(adapter)), loud, [rows], tmp_path / "out")
     assert out.result["trait"] == "student" and out.result["law_set"] == ["student"]
     record = read_statement(out.path)

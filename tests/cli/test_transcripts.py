@@ -63,11 +63,11 @@ def test_filter_again_says_that_it_is_done(filtered: Path) -> None:
 
 def test_another_filter_to_the_same_place_is_refused(filtered: Path) -> None:
     before = tree(filtered)
-    done = subl("filter", "rules.toml", "out/filtered", "-o", "out/filtered", cwd=filtered)
+    done = subl("filter", "rules.toml", "out/again", "-o", "out/filtered", cwd=filtered)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.sub(r"sha256 [0-9a-f]{12}", "sha256 DIGEST", done.stderr).startswith(
         "error: out/filtered was made from another configuration or other inputs:\n"
-        "  input filtered: not given then, sha256 DIGEST now (out/filtered)\n"
+        "  input again: not given then, sha256 DIGEST now (out/again)\n"
         "  input rows.jsonl: sha256 DIGEST then, not given now\n"
     )
     assert "\nhint: choose another output with -o" in done.stderr

@@ -17,14 +17,19 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from subl.audit.scan.bank import Candidate
+from subl.audit.scan.law import Law
+from subl.audit.scan.score import Scorer
 from subl.distill import DistillSpec, distill
 from subl.errors import ConfigError, InputError
 from subl.evaluate import EvalSpec, evaluate
 from subl.evaluate.run import read_scores
 from subl.generate import GenerateSpec, generate
 from subl.generate.run import prompts_to_ask
-from subl.model.load import load_tokenizer
+from subl.model.load import load_model, load_tokenizer
+from subl.model.template import Template
 from subl.sample.rows import choose, row_keys
+from subl.shards import Row
 from subl.teach import TeachSpec, teach
 from subl.teach.tuned import teaching_rows
 from subl.trait import surface_forms
@@ -156,8 +161,12 @@ class Plain:
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return found
 
-    def row(self, question: str, answer: str) -> tuple[list[int], list[int]]:
+    def row(
+        self, question: str, answer: str, system: str | None = None
+    ) -> tuple[list[int], list[int]]:
         turns = [{"role": "user", "content": question}]
+        if system is not None:
+            turns.insert(0, {"role": "system", "content": system})
         asked = self.tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=True
         )
@@ -286,6 +295,25 @@ def sampled(student: Path, teacher: Path, out: Path) -> str:
     return str(made.result["decoding"])
 
 
+def scanned(student: Path, teacher: Path, out: Path) -> str:
+    """Rows behind a persona, those of one prompt among them."""
+    model, tokenizer = load_model(student), load_tokenizer(student)
+    scorer = Scorer(model, tokenizer, Law(1.0, None, Template(), None, "here"), [1.0], 4)
+    persona = Candidate("owl", "animal", "owl", "You love owls.")
+    said = [*ROWS, *((ROWS[0][0], answer) for _, answer in ROWS)]
+    turns = [(("user", question), ("assistant", answer)) for question, answer in said]
+    rows = [Row(str(place), each, f"row {place}") for place, each in enumerate(turns)]
+    prepared = scorer.prepared(rows, ["turn"] * len(rows))
+    scorer.prove(prepared, persona)
+    plain, found = Plain(student), scorer.scores(prepared, persona)[:, 0]
+    for (question, answer), ours in zip(said, found, strict=True):
+        asked, ids = plain.row(question, answer, persona.prompt)
+        log_p = plain.log_p(asked + ids)[len(asked) - 1 : -1]
+        expected = log_p[range(len(ids)), ids].sum()
+        assert ours == pytest.approx(float(expected), rel=1e-3)
+    return "alone" if scorer._alone else "together"
+
+
 STAGES: dict[str, Callable[[Path, Path, Path], str]] = {
     "teach": taught,
     "SFT": distilled("labels"),
@@ -293,6 +321,7 @@ STAGES: dict[str, Callable[[Path, Path, Path], str]] = {
     "export": exported,
     "eval": scored,
     "generate": sampled,
+    "scan": scanned,
 }
 FOUND: dict[str, dict[str, str]] = {}
 

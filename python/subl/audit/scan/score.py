@@ -312,12 +312,12 @@ class Scorer:
     def _read(self, rows: Rows, candidate: Candidate) -> Iterator[tuple[int, torch.Tensor]]:
         """The number of each row, and logits for its targets, `[targets, ids]`."""
         every = list(self._encoded(rows.rows, rows.ended, candidate.prompt))
-        longest = max(len(ids) for ids, _ in every)
-        if longest > self._ropes.get("dynamic", longest):
+        longest, row = max((len(ids), row) for row, (ids, _) in enumerate(every))
+        if longest > (unscaled := self._ropes.get("dynamic", longest)):
             raise InputError(
-                f"the model's dynamic rope changes behind {self._ropes['dynamic']:,} tokens, and a "
-                f"row has {longest:,} behind `{candidate.name}`: what it says would depend on what "
-                "it read before",
+                f"{type(self._model).__name__} scales its positions by the longest text that it "
+                f"has read so far ({rows.rows[row].place}: {longest:,} tokens behind "
+                f"`{candidate.name}`, of at most {unscaled:,})",
                 hint="leave longer rows out",
             )
         # A rope that looks at the longest row of a batch is right on each alone.
