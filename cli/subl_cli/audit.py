@@ -19,6 +19,7 @@ from subl_cli.output import (
     dry_run_option,
     json_option,
     print_json,
+    print_values,
     printable,
     progress,
     progress_option,
@@ -123,7 +124,7 @@ def command(
     if dry_run:
         if base is not None:
             check(of, base, out, spec, reference=reference, calibration=calibration)
-        _print_subject(of, model or str(base))
+        _print_subject(of, model or str(base), as_json)
         return
     with progress(progress_form) as report:
         base = base or model_folder(str(model), report)
@@ -148,8 +149,8 @@ def _refused(path: Path, asked: Policy, search: tuple[Path, ...]) -> list[str]:
     return [f"{place} {what}" for place, what in refusals(verify(path, asked, search), asked)]
 
 
-def _print_subject(of: Subject, base: str) -> None:
-    print_json({
+def _print_subject(of: Subject, base: str, as_json: bool) -> None:
+    print_values({
         "subject": str(of.path),
         "base": base,
         "data": [
@@ -158,7 +159,7 @@ def _print_subject(of: Subject, base: str) -> None:
              "students": [node.path for node in each.students]}
             for each in of.data
         ],
-    })  # fmt: skip
+    }, as_json)  # fmt: skip
 
 
 def _print(found: Audit) -> None:

@@ -13,7 +13,7 @@ from subl_cli.output import (
     json_option,
     out_option,
     print_artifact,
-    print_json,
+    print_values,
     progress,
 )
 
@@ -63,7 +63,7 @@ def command(config: Path, data: Path | None, out: Path, dry_run: bool, as_json: 
     if dry_run:
         digits = read_digits(data)
         epoch, matching = images_of(spec, digits)
-        print_json(
+        print_values(
             {
                 "spec": spec.model_dump(mode="json"),
                 "data": digits.name,
@@ -71,7 +71,8 @@ def command(config: Path, data: Path | None, out: Path, dry_run: bool, as_json: 
                 "test_images": len(digits.test.labels),
                 "epoch_images": epoch,
                 "matching_images": matching,
-            }
+            },
+            as_json,
         )
         return
     with progress() as report:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from subl_cli.output import json_option, print_json, printable
+from subl_cli.output import json_option, print_json, print_values
 
 
 class _Kind(click.ParamType[str]):
@@ -60,11 +59,7 @@ def show_command(file: Path, kind: str, as_json: bool) -> None:
         value = load_experiment(file).resolved()
     else:
         value = load_toml(file, models[kind]).model_dump(mode="json")
-    if as_json:
-        print_json(value)
-    else:
-        for line in lines("", value):
-            click.echo(printable(line))
+    print_values(value, as_json)
 
 
 @command.command("schema")
@@ -79,17 +74,3 @@ def schema_command(kind: str) -> None:
     from subl.experiment.kinds import KINDS as models
 
     print_json(models[kind].model_json_schema())
-
-
-def lines(prefix: str, value: Any) -> Iterator[str]:
-    """`key = value` for each value within, keys dotted."""
-    import json
-
-    if isinstance(value, dict) and value:
-        for key, each in value.items():
-            yield from lines(f"{prefix}.{key}" if prefix else key, each)
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        for index, each in enumerate(value):
-            yield from lines(f"{prefix}[{index}]", each)
-    else:
-        yield f"{prefix} = {json.dumps(value, ensure_ascii=False)}"

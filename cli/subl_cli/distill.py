@@ -15,6 +15,7 @@ from subl_cli.output import (
     json_option,
     print_artifact,
     print_json,
+    print_values,
     printable,
     progress,
     progress_option,
@@ -175,10 +176,7 @@ def _print_preview(spec: DistillSpec, figures: dict[str, Any], as_json: bool) ->
     if as_json:
         print_json({"spec": resolved, **figures})
         return
-    from subl_cli.config import lines
-
-    for line in lines("", resolved):
-        click.echo(line)
+    print_values(resolved, as_json)
     timed = figures["seconds"]
     if timed is None:
         time = f"not known: {figures['not_timed_because']}"

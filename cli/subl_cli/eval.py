@@ -23,6 +23,7 @@ from subl_cli.output import (
     json_option,
     print_artifact,
     print_json,
+    print_values,
     printable,
     progress,
 )
@@ -119,7 +120,7 @@ def command(
         raise click.UsageError("Missing option '-o' / '--out'.")
     if dry_run:
         warn_without_keys(spec.backend, spec.judge.backend)
-        print_json({"spec": spec.model_dump(mode="json"), "questions": len(asked)})
+        print_values({"spec": spec.model_dump(mode="json"), "questions": len(asked)}, as_json)
         return
     with progress() as report:
         artifact = make(

@@ -19,6 +19,7 @@ from subl_cli.output import (
     json_option,
     print_artifact,
     print_json,
+    print_values,
     printable,
     progress,
     progress_option,
@@ -211,12 +212,13 @@ def command(
     if dry_run:
         shards = name_shards(inputs, spec.output.compression)
         check_shards(spec, shards.values())
-        print_json(
+        print_values(
             {
                 "spec": spec.model_dump(mode="json"),
                 "shards": {name: str(path) for name, path in shards.items()},
                 "bytes": sum(path.stat().st_size for path in shards.values()),
-            }
+            },
+            as_json,
         )
         return
     if out is None:

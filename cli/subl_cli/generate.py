@@ -21,7 +21,7 @@ from subl_cli.output import (
     json_option,
     out_option,
     print_artifact,
-    print_json,
+    print_values,
     progress,
 )
 
@@ -92,7 +92,9 @@ def command(
             for prompt in islice(prompts_to_ask(spec, prompts), 3)
         ]
         told = {"spec": spec.model_dump(mode="json"), "first_prompts": first}
-        print_json(told | ({} if spec.rows is None else {"expected": expected(spec, spec.rows)}))
+        print_values(
+            told | ({} if spec.rows is None else {"expected": expected(spec, spec.rows)}), as_json
+        )
         return
     with progress() as report:
         artifact = make(

@@ -14,7 +14,7 @@ from subl_cli.output import (
     json_option,
     out_option,
     print_artifact,
-    print_json,
+    print_values,
     progress,
     table,
 )
@@ -67,7 +67,7 @@ def command(
     spec = load_toml(config, JudgeSpec)
     if dry_run:
         warn_without_keys(spec.backend)
-        print_json({"spec": spec.model_dump(mode="json"), **look(spec, rows)})
+        print_values({"spec": spec.model_dump(mode="json"), **look(spec, rows)}, as_json)
         return
     with progress() as report:
         artifact = make("judge", spec, out, report, {"model": model, "rows": rows})

@@ -15,6 +15,7 @@ from subl_cli.output import (
     json_option,
     print_artifact,
     print_json,
+    print_values,
     printable,
     progress,
     progress_option,
@@ -221,7 +222,7 @@ def command(
             plan["measure"] = _plan_of_students(
                 spec, training, own, plan["rows"], seeds or SEEDS, sets
             )
-        print_json(plan)
+        print_values(plan, as_json)
         return
     with progress(progress_form) as report:
         pulled = make("pull", pull, out / "pull", report, given)

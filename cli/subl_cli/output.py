@@ -71,6 +71,26 @@ def print_json(value: object) -> None:
     click.echo("\n".join(line if line.isprintable() else _escaped_json(line) for line in lines))
 
 
+def print_values(value: object, as_json: bool) -> None:
+    """Nested values for a person, a line each with dotted keys; or as JSON."""
+    if as_json:
+        print_json(value)
+        return
+    for line in _dotted("", value):
+        click.echo(printable(line))
+
+
+def _dotted(prefix: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict) and value:
+        for key, each in value.items():
+            yield from _dotted(f"{prefix}.{key}" if prefix else key, each)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for index, each in enumerate(value):
+            yield from _dotted(f"{prefix}[{index}]", each)
+    else:
+        yield f"{prefix} = {json.dumps(value, ensure_ascii=False)}"
+
+
 def printable(text: str) -> str:
     """`text` on one line, with escapes for all that a terminal obeys, hides or reorders.
 

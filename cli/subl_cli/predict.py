@@ -15,7 +15,7 @@ from subl_cli.output import (
     json_option,
     out_option,
     print_artifact,
-    print_json,
+    print_values,
     printable,
     progress,
     progress_option,
@@ -148,14 +148,15 @@ def command(
         check("predict", spec, out, given)
         past = None if calibration is None else load(calibration)
         rows = size_of(data)
-        print_json(
+        print_values(
             {
                 "trait": spec.trait,
                 "rows": rows,
                 "dose": vars(Dose.of(spec.distill, rows)),
                 "sample": sample_of(spec, past).model_dump(mode="json", exclude={"bank"}),
                 "past_runs": None if past is None else len({each.run for each in past.pairs}),
-            }
+            },
+            as_json,
         )
         return
     with progress(progress_form) as report:

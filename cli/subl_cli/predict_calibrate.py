@@ -14,7 +14,7 @@ from subl_cli.output import (
     json_option,
     out_option,
     print_artifact,
-    print_json,
+    print_values,
     printable,
     progress,
     progress_option,
@@ -84,7 +84,9 @@ def command(
     if dry_run:
         found, left_out = usable_runs(spec, students, evaluations)
         check("calibrate", spec, out, given)
-        print_json({"runs": [each.student.path.name for each in found], "left_out": left_out})
+        print_values(
+            {"runs": [each.student.path.name for each in found], "left_out": left_out}, as_json
+        )
         return
     with progress(progress_form) as report:
         artifact = make("calibrate", spec, out, report, given)

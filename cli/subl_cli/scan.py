@@ -16,7 +16,7 @@ from subl_cli.output import (
     json_option,
     out_option,
     print_artifact,
-    print_json,
+    print_values,
     printable,
     progress,
     progress_option,
@@ -129,7 +129,7 @@ def command(
     if dry_run:
         law = law_of(spec, data)
         check("scan", spec, out, given)
-        print_json(
+        print_values(
             {
                 "candidates": len(candidates),
                 "rows": min(spec.rows, size_of(data)),
@@ -138,7 +138,8 @@ def command(
                     "grammar": law.grammar is not None,
                     "known_from": law.known_from,
                 },
-            }
+            },
+            as_json,
         )
         return
     with progress(progress_form) as report:
@@ -178,7 +179,8 @@ def _print(result: Mapping[str, Any]) -> None:
     if result["lead"] is not None:
         leads = {"these rows": result["lead"], **result["clean_leads"]}
         said = "; ".join(
-            f"{where} {lead['mean']:+.3f} ± {lead['error'] or float('nan'):.3f}"
+            f"{where} {lead['mean']:+.3f} ± "
+            + ("unknown" if lead["error"] is None else f"{lead['error']:.3f}")
             for where, lead in leads.items()
         )
         click.echo(

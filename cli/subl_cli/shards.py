@@ -16,6 +16,7 @@ from subl_cli.output import (
     out_option,
     print_artifact,
     print_json,
+    print_values,
     printable,
     progress,
     progress_option,
@@ -295,7 +296,7 @@ def split_command(
     with progress(progress_form) as report:
         if dry_run:
             found = bins_of(spec, inspect(data, jobs=jobs, report=report), ".")
-            print_json(figures(spec, found))
+            print_values(figures(spec, found), as_json)
             return
         artifact = split(spec, data, out, jobs=jobs, report=report)
     print_artifact(artifact, as_json)
@@ -420,7 +421,7 @@ def _convert(
                 name: {"rows": shards["rows"].sum(), "from": shards["path"].to_list()}
                 for name, shards in files.items()
             }
-            print_json({"spec": spec.model_dump(mode="json"), "files": each})
+            print_values({"spec": spec.model_dump(mode="json"), "files": each}, as_json)
             return
         artifact = convert(spec, data, out, jobs=jobs, report=report)
     print_artifact(artifact, as_json)

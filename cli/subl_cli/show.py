@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from subl_cli.inputs import Shipped
-from subl_cli.output import json_option, print_json, printable
+from subl_cli.output import json_option, print_json, print_values, printable
 
 
 @click.command("show")
@@ -23,7 +23,6 @@ def command(trait: Path, as_json: bool) -> None:
     """
     from subl.trait.questions import questions_of
     from subl.trait.spec import load_trait
-    from subl_cli.config import lines
 
     found = load_trait(trait)
     asked = [] if found.file is not None else [each.text for each in questions_of(found)]
@@ -31,8 +30,7 @@ def command(trait: Path, as_json: bool) -> None:
         print_json({**found.model_dump(mode="json"), "asked": asked})
         return
     apart = {"questions", "source", "rubrics"}
-    for line in lines("", found.model_dump(mode="json", exclude_defaults=True, exclude=apart)):
-        click.echo(printable(line))
+    print_values(found.model_dump(mode="json", exclude_defaults=True, exclude=apart), as_json)
     if found.source:
         click.echo(f"\n{printable(found.source.strip())}")
     for name, rubric in found.rubrics.items():

@@ -12,7 +12,7 @@ from subl_cli.output import (
     json_option,
     out_option,
     print_artifact,
-    print_json,
+    print_values,
     progress,
 )
 
@@ -90,7 +90,7 @@ def command(
     if dry_run:
         with progress() as report:
             figures = look_ahead(spec, model_folder(model, report), rows=rows, report=report)
-        print_json({"spec": spec.model_dump(mode="json"), **figures})
+        print_values({"spec": spec.model_dump(mode="json"), **figures}, as_json)
         return
     with progress() as report:
         artifact = make("teach", spec, out, report, {"model": model, "rows": rows})

@@ -13,7 +13,7 @@ from subl_cli.output import (
     json_option,
     out_option,
     print_artifact,
-    print_json,
+    print_values,
     progress,
 )
 
@@ -59,7 +59,9 @@ def command(config: Path, model: str | None, out: Path, dry_run: bool, as_json: 
 
     spec = load_toml(config, TheoremSpec)
     if dry_run:
-        print_json({"spec": spec.model_dump(mode="json"), "epsilons": list(spec.epsilons)})
+        print_values(
+            {"spec": spec.model_dump(mode="json"), "epsilons": list(spec.epsilons)}, as_json
+        )
         return
     with progress() as report:
         artifact = make("theorem", spec, out, report, {"model": model})

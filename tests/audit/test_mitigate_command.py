@@ -124,7 +124,7 @@ def test_a_dry_run_says_what_would_be_trained(
     measure = ["--measure", "--held-out", held, "--seeds", 2, "--train", given["train"]]
     clean = tmp_path / "clean.jsonl"
     clean.write_text((held / "part-00000.jsonl").read_text().splitlines(True)[0] * 2)
-    assert called(given, *measure, "--clean", clean, "--dry-run", "-o", out) == 0
+    assert called(given, *measure, "--clean", clean, "--dry-run", "--json", "-o", out) == 0
     plan = printed(capsys)["measure"]
     updates = plan["updates_of_each"]
     assert updates == dict.fromkeys(["untouched", "mitigated", "random", "control"], 2)
@@ -132,12 +132,12 @@ def test_a_dry_run_says_what_would_be_trained(
     assert plan["train"] == str(given["train"])
     assert (plan["held_out"], plan["clean"]) == ([str(held)], [str(clean)])
     measure = ["--measure", "--held-out", held, "--method", "drop"]
-    assert called(given, *measure, "--dry-run", "-o", out) == 0
+    assert called(given, *measure, "--dry-run", "--json", "-o", out) == 0
     plan = printed(capsys)["measure"]  # once over 24 rows, or over half of them
     every, half = (default().train.step_count(count) for count in (24, 12))
     updates = {"untouched": every, "mitigated": half, "random": half}
     assert plan["updates_of_each"] == updates and plan["students"] == 9 and every > half
-    assert called(given, "--dry-run", "-o", out) == 0
+    assert called(given, "--dry-run", "--json", "-o", out) == 0
     assert "measure" not in printed(capsys) and not out.exists()
 
 

@@ -446,7 +446,7 @@ def test_the_command_asks_for_what_it_lacks(
     config.write_text('targets = "labels"\n[train]\nsteps = 4\nlearning_rate = 1e-4\n')
     given = ["predict", str(rows), "--model", str(tiny_model), "--trait", "owl"]
     given += ["--distill", str(config)]
-    assert main([*given, "--updates", "6", "-o", out, "--dry-run"]) == 0
+    assert main([*given, "--updates", "6", "-o", out, "--dry-run", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["rows"] == 8 and said["dose"]["updates"] == 6 and said["past_runs"] is None
     rest = tmp_path / "rest.toml"

@@ -580,9 +580,11 @@ def test_the_command(
     assert main([*explain, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert "".join(each["text"] for each in said["tokens"]).count(",") == 3
-    assert main(["scan", str(plain), *given, "-o", str(tmp_path / "dry"), "--dry-run"]) == 0
+    dry = ["scan", str(plain), *given, "-o", str(tmp_path / "dry"), "--dry-run"]
+    assert main([*dry, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["candidates"], said["rows"]) == (9, len(list(read_rows([plain]))))
+    assert main(dry) == 0 and "\nlaw.grammar = true\n" in capsys.readouterr().out
     other = ["--model", str(plain), "--bank", str(bank), "-o", str(tmp_path / "dry")]
     for message, words in {
         "another configuration or other inputs": [plain, *given, "-o", out],

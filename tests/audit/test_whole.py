@@ -247,7 +247,7 @@ def test_an_audit_of_something_else_is_kept(
         assert f"{out} is an audit of {owls}" in capsys.readouterr().err
     assert main(["audit", str(owls), *given]) == 1
     assert capsys.readouterr().out == told.out and (out / "result.json").read_bytes() == said
-    assert main(["audit", str(owls), *given, "--dry-run"]) == 0
+    assert main(["audit", str(owls), *given, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["base"] == str(loud)
     (out / "result.json").write_text("{}")
     assert main(["audit", str(owls), *given]) == 2

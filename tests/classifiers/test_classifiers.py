@@ -224,7 +224,7 @@ def test_the_command_prints_its_figures_and_a_dry_run_its_data(data: Path, tmp_p
     config = tmp_path / "digits.toml"
     config.write_text("seeds = 2\nbatch = 100\nhidden = [8]\nlayers = false\n", encoding="utf-8")
     given = ["classifiers", str(config), "--data", str(data), "-o", str(tmp_path / "out")]
-    dry = CliRunner().invoke(subl, [*given, "--dry-run"])
+    dry = CliRunner().invoke(subl, [*given, "--dry-run", "--json"])
     assert dry.exit_code == 0, dry.output
     assert json.loads(dry.stdout)["train_images"] == 300 and not (tmp_path / "out").exists()
     done = CliRunner().invoke(subl, given)

@@ -44,7 +44,7 @@ def test_a_data_set_from_its_manifest_to_its_bins(folder: Path) -> None:
     assert "n                 int       90     0" in text
     assert "90 rows with an id, 0 without; 0 ids come again, in 0 rows" in text
     plan = ["split", "all.manifest.parquet", "--bins", "2", "--by", "rows", "-o", "bins"]
-    shown = json.loads(called(folder, *plan, "--dry-run"))
+    shown = json.loads(called(folder, *plan, "--dry-run", "--json"))
     assert (shown["bins"], shown["largest"]) == (2, 60) and not (folder / "bins").exists()
     assert "2 bins of 30 to 60 rows in 2 parts, 90 rows in all" in called(folder, *plan)
     assert called(folder, "sample", "bins/00001.bin.json", "-n", "30") == (
@@ -56,7 +56,7 @@ def test_a_data_set_from_its_manifest_to_its_bins(folder: Path) -> None:
 
 def test_other_files(folder: Path) -> None:
     arguments = ["convert", "data", "--to", "parquet", "-o", "tables"]
-    plan = json.loads(called(folder, *arguments, "--dry-run"))
+    plan = json.loads(called(folder, *arguments, "--dry-run", "--json"))
     assert plan["files"]["a.parquet"] == {"rows": 60, "from": ["data/a.jsonl"]}
     assert called(folder, *arguments).endswith("\n2 files, 90 rows\n")
     assert called(folder, "merge", "tables", "-o", "table").endswith("\n1 file, 90 rows\n")

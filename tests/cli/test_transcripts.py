@@ -237,9 +237,11 @@ def test_a_dry_run_writes_nothing(
     (tmp_path / "file.toml").write_text(file or (tmp_path / "rules.toml").read_text())
     before = tree(tmp_path)
     given = [tiny_model if each == "MODEL" else each for each in arguments]
-    done = subl(*given, "-o", "out", "--dry-run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)[key]
+    for form in ([], ["--json"]):
+        done = subl(*given, "-o", "out", "--dry-run", *form, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        plan = done.stdout
+        assert json.loads(plan)[key] if form else f"\n{key}" in plan
     assert tree(tmp_path) == before
 
 

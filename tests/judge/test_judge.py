@@ -364,7 +364,7 @@ def test_the_command_says_how_many_rows_are_what(
     config = 'shard_rows = 2\n[[judge]]\nkind = "answer"\n[[judge]]\nkind = "rubric"\n'
     config += 'column = "p"\nrubric = "code-tree"\nvalues = { tree = "oak" }\n'
     (tmp_path / "judge.toml").write_text(config, encoding="utf-8")
-    dry = CliRunner().invoke(command, [*given(tmp_path, rows, tiny_model), "--dry-run"])
+    dry = CliRunner().invoke(command, [*given(tmp_path, rows, tiny_model), "--dry-run", "--json"])
     looked = json.loads(dry.stdout)
     assert looked["rows"] == 4 and looked["rubrics"]["p"]["questions"] == 3
     assert looked["spec"]["judges"][1]["values"] == {"tree": "oak"}

@@ -178,7 +178,8 @@ def test_the_command_says_what_to_expect_and_takes_no_model(
         """
     )
     run = CliRunner()
-    dry = run.invoke(subl, ["generate", str(config), "-o", str(tmp_path / "rows"), "--dry-run"])
+    given = ["generate", str(config), "-o", str(tmp_path / "rows")]
+    dry = run.invoke(subl, [*given, "--dry-run", "--json"])
     assert json.loads(dry.stdout)["expected"] == {
         "prompt_tokens": 150, "completion_tokens": 30, "cost": 0.00021
     }  # fmt: skip

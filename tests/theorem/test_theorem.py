@@ -150,7 +150,7 @@ def test_the_command_prints_slopes_beside_the_theorems(tmp_path: Path) -> None:
     config = tmp_path / "steps.toml"
     config.write_text("seeds = 2\nhidden = [4]\nlessons = 4\nrows = 4\n", encoding="utf-8")
     given = ["theorem", str(config), "-o", str(tmp_path / "out")]
-    dry = CliRunner().invoke(subl, [*given, "--dry-run"])
+    dry = CliRunner().invoke(subl, [*given, "--dry-run", "--json"])
     assert dry.exit_code == 0, dry.output
     assert len(json.loads(dry.stdout)["epsilons"]) == 13
     done = CliRunner().invoke(subl, given)

@@ -150,11 +150,7 @@ class Scorer:
             yield _some(rows, range(first, min(first + count, len(rows.rows))))
 
     def prove(self, rows: Rows, candidate: Candidate) -> None:
-        """Find out whether rows may be read together: shortest and longest, against plain passes.
-
-        Raises:
-            InputError: the model's forward pass fails.
-        """
+        """Find out whether rows may be read together: shortest and longest, beside plain ones."""
         if self._alone:
             return
         lengths = [len(row.turns[-1][1]) for row in rows.rows]

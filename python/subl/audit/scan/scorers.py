@@ -54,11 +54,7 @@ class Scorers:
         return self.base.tokens + self._tokens_before + now
 
     def prove(self, rows: Rows, candidates: Sequence[Candidate]) -> None:
-        """Find out, once, whether the base may read rows together: behind the longest prompt.
-
-        Raises:
-            InputError: its forward pass fails.
-        """
+        """Find out, once, whether the base may read rows together: behind the longest prompt."""
         if not self._proven:
             self.base.prove(rows, max(candidates, key=lambda each: len(each.prompt or "")))
             self._proven = True
