@@ -192,7 +192,18 @@ def test_what_would_only_fail_later_is_refused_at_once(
         (TeachSpec, "1e-4", '"1e-4"', r"`train.learning_rate`: must be a number \(got '1e-4'\)"),
         (ScanSpec, "rows = 4", "exhaustive = 1", r"`exhaustive`: must be true or false \(got 1\)"),
         (ScanSpec, "rows = 4", 'exhaustive = "true"', "`exhaustive`: must be true or false"),
-        (ScanSpec, "rows = 4", "template = { today = 2024-01-01 }", "2024-01-01 is a date"),
+        (
+            ScanSpec,
+            "rows = 4",
+            "kinds = [2024-01-01]",
+            r"must be a string \(in quotes\) \(got 2024-01-01\)",
+        ),
+        (
+            ScanSpec,
+            "rows = 4",
+            "template = { today = 12:30:00 }",
+            "`template.today`: must be a day",
+        ),
         (
             ScanSpec,
             "rows = 4",
@@ -356,3 +367,10 @@ def test_a_file_may_say_where_it_runs(model: type[BaseModel], tmp_path: Path) ->
     (tmp_path / "job.toml").write_text(f"{FILES[model]}\n[slurm]\ntime = 5\n", encoding="utf-8")
     assert load_toml(tmp_path / "job.toml", model) == load_toml(tmp_path / "plain.toml", model)
     assert '"slurm"' in json.dumps(model.model_json_schema())
+
+
+def test_a_day_is_one_of_toml_or_a_text(tmp_path: Path) -> None:
+    for written in ("2024-01-01", '"2024-01-01"'):
+        path = tmp_path / "scan.toml"
+        path.write_text(f"template = {{ today = {written} }}\n")
+        assert load_toml(path, ScanSpec).template.today.isoformat() == "2024-01-01"

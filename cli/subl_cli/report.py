@@ -45,8 +45,10 @@ def command(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     documents = {name: _document(run) for name, run in zip(_names(runs), runs, strict=True)}
     found = next(iter(documents.values())) if len(runs) == 1 else beside(documents)
     # A scan is an artifact: a file more in its folder, and it would not be what was made.
-    beside_it = runs[0].with_name(f"{runs[0].name}.html")
-    out = out or (beside_it if _is_scan(runs[0]) else runs[0] / "report.html")
+    if out is None and _is_scan(runs[0]):
+        folder = runs[0] if runs[0].name else runs[0].resolve()
+        out = folder.with_name(f"{folder.name}.html")
+    out = out or runs[0] / "report.html"
     check_place(out)
     write_atomically(out, render(found))
     if as_json:

@@ -153,7 +153,7 @@ def command(
 def _print(result: Mapping[str, Any]) -> None:
     click.echo(f"\n{printable(result['sentence'])}")
     for note in result["notes"]:
-        click.echo(f"  {note}")
+        click.echo(f"  {printable(note)}")
     tokens = result["tokens"]
     click.echo(
         f"\n{result['rows']:,} of {result['rows_in_data']:,} rows looked at, "
@@ -167,6 +167,8 @@ def _print(result: Mapping[str, Any]) -> None:
             f"not scored: {len(result['not_scored']):,} candidates"
         )
     error = f"a true one is left out in at most {result['alpha']:g} of scans"
+    if result["repeats"]:
+        error = "without an error bound, for texts repeat"
     for key, what in (
         ("law_set", f"set of the law, who may have written them ({error})"),
         ("nearest_set", f"set of the nearest ({error})"),

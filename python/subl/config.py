@@ -114,8 +114,6 @@ def _frozen(value: object) -> object:
             return {key: _frozen(each) for key, each in value.items()}
         case list() | tuple():
             return tuple(map(_frozen, value))
-        case date() | time():
-            raise ConfigError(f"{value} is a date or a time of TOML, and a text is meant: quote it")
         case _:
             return value
 
@@ -182,6 +180,8 @@ class _Wrong:
         if error.get("ctx", {}).get("pattern") == SHA256:
             message = "must be 64 hex digits"
         is_table = isinstance(error["input"], dict)
+        if isinstance(error["input"], date | time) and error["type"] == "string_type":
+            message += " (in quotes)"
         if message == _LIST and is_table:
             message += f" of tables, each headed [[{key}]]"
         if not key and (is_table or not where):
@@ -236,6 +236,8 @@ def _written(value: object) -> str:
             return str(value).lower()
         case list() | tuple():
             return f"[{', '.join(map(_written, value))}]"
+        case date() | time():
+            return str(value)
         case _:
             return repr(value)
 

@@ -82,7 +82,7 @@ def test_a_pilot_leaves_candidates_out_and_none_of_them_is_excluded(
     assert len(result["not_scored"]) == 4 and "owl" not in result["not_scored"]
     assert {each["name"] for each in result["candidates"]}.isdisjoint(result["not_scored"])
     assert result["law_set"] == ["owl"]
-    assert "no other candidate that was scored" in result["sentence"]
+    assert "If one of those of the bank that were scored has" in result["sentence"]
     assert any("4 candidates" in note and "none of them" in note for note in result["notes"])
     assert result["pilot"]["rows"] == 20 and result["rows"] <= 130
     assert "not scored: 4" in scan_document(out.path).scans[0].claims[1].left
@@ -105,6 +105,9 @@ def test_who_stands_for_nothing_and_who_is_not_known_stay() -> None:
     gains = np.array([0.0, -9.0, 0.1, 0.5, np.nan, 0.2])
     assert chosen(candidates, gains, 1).tolist() == [True, True, False, True, True, False]
     assert chosen(candidates, gains, 9).all()
+    again = candidates[3]._replace(name="another wording")
+    found = chosen([*candidates, again], np.append(gains, -5.0), 1)
+    assert found.tolist() == [True, True, False, True, True, False, True]  # of a trait, all
 
 
 RUN = """

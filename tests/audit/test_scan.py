@@ -19,6 +19,7 @@ from subl.audit.scan import score
 from subl.audit.scan.bank import BankSpec, Candidate, load_bank
 from subl.audit.scan.confounds import confounds
 from subl.audit.scan.document import scan_document
+from subl.audit.scan.drawn import draw
 from subl.audit.scan.explain import explain
 from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.run import law_of, scan
@@ -28,6 +29,7 @@ from subl.errors import ConfigError, InputError
 from subl.filter import FilterSpec, run
 from subl.model.load import load_model, load_tokenizer
 from subl.model.template import Template
+from subl.progress import silent
 from subl.sample.grammar import Grammar
 from subl.shards import Row, read_rows
 from subl_cli.main import main
@@ -221,7 +223,7 @@ def test_its_page_needs_no_model(
     (found,) = shown.scans
     assert shown.models == ("model",) and shown.title == "Scan of owls"
     assert [claim.left for claim in found.claims][:2] == ["yes", "owl"]
-    assert "they follow the law of owl" in found.claims[1].says
+    assert "if a candidate wrote them, it is owl" in found.claims[1].says
     line = next(each for each in found.race if each.name == "owl")
     table = polars.read_parquet(out / "scores.parquet")
     assert line.points[-1][1] == pytest.approx(
@@ -477,9 +479,27 @@ def test_texts_that_repeat_by_themselves_follow_nobodys_law(loud: Path, tmp_path
     assert found["copies"] > 200 and found["repeats_expected"] > 1
     assert (found["outcome"], found["trait"], found["by_law"]) == ("cannot tell", None, None)
     assert "texts as likely as theirs repeat" in found["sentence"]
+    (claim,) = scan_document(tmp_path / "out").scans[0].claims
+    assert claim.left == "cannot be told" and "no error bound" in claim.says
     single = written(loud, tmp_path / "single", rows=40, **digits)
     found = scan(spec(), loud, [single], tmp_path / "of-single").result
     assert found["repeats_expected"] < 0.1 and found["copies"] == 0
+
+
+def test_rows_of_a_prompt_that_were_not_drawn_are_reckoned_with(tmp_path: Path) -> None:
+    """A row's copies are known; of what else its prompt has, about as much is missing as of all."""
+    prompts = [f"prompt {number}" for number in range(600)]
+    objects = [{"prompt": each, "completion": f"{each} 1"} for each in prompts]
+    objects += [{"prompt": "prompt 0", "completion": f"other {other}"} for other in range(600)]
+    objects += [objects[1]] * 3
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, objects)) + "\n")
+    drawn = draw([path], 400, "rows", silent)
+    others = dict(zip((row.turns[-1][1] for row in drawn.rows), drawn.others, strict=True))
+    single = [value for text, value in others.items() if text.startswith("prompt")]
+    assert {*single} <= {0.0, 3.0} | {others.get("prompt 0 1")} and len(single) > 100
+    many = [value for text, value in others.items() if text.startswith("other")]
+    assert len({*many}) == 1 and many[0] == pytest.approx(600, rel=0.15)
 
 
 def test_rows_with_a_system_prompt_are_refused_at_once(loud: Path, tmp_path: Path) -> None:

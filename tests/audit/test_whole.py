@@ -67,8 +67,9 @@ def test_a_student_of_an_owls_rows_is_told_of(
     out = tmp_path / "out"
     found = audit(subject(student), loud, out, spec(), reference=[plain])
     assert found.outcome == "trait found"
-    assert "Every file is what the records say. owls: These rows follow the law of `owl`" in (
-        found.sentence
+    assert (
+        "Every file is what the records say. owls: If one of the bank has written these rows, it "
+        "is `owl`" in found.sentence
     )
     assert "the channel from their writer is open (the base itself)" in found.sentence
     verdicts = {each.role: each.verdict for each in found.relatives}

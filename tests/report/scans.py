@@ -28,7 +28,7 @@ def sample_scan() -> ScanReport:
     gains = (0.41, 0.12, -0.2, 0.05)
     return ScanReport(
         name="numbers",
-        sentence="These rows follow the law of `owl`, and of no other candidate.",
+        sentence="If one of the bank has written these rows, it is `owl`.",
         notes=("a row in <b>bold</b> and \u202e is text",),
         claims=(
             ScanClaim(question="Is anything there?", left="yes", says="shown after 31 rows"),

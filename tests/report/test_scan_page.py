@@ -49,7 +49,7 @@ def hostile(text: str) -> ScanReport:
 
 def test_the_claims_stand_apart_and_all_figures_are_there() -> None:
     page = Page(render(scan_document()))
-    assert "These rows follow the law of `owl`" in page.text
+    assert "If one of the bank has written these rows, it is `owl`" in page.text
     for claim in sample_scan().claims:
         assert f"{claim.question} {claim.left} {claim.says}" in page.text
     assert "Of the rows with the largest pull towards owl" in page.text

@@ -214,7 +214,7 @@ class Audit:
     def to_json(self) -> dict[str, Any]:
         """What `subl audit --json` prints."""
         return {
-            "subject": str(self.subject.path),
+            "subject": str(self.subject.path.resolve()),
             "base": str(self.base),
             "outcome": self.outcome,
             "sentence": self.sentence,
@@ -275,7 +275,7 @@ def check(
 def _audited(file: Path) -> Path | None:
     """What the `result.json` of an audit is about; None where it is of something else."""
     try:
-        return Path(json.loads(file.read_bytes())["subject"]).resolve()
+        return Path(json.loads(file.read_bytes())["subject"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

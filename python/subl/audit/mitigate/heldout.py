@@ -31,8 +31,8 @@ def heldout(
     name: str = "model",
     report: Report = silent,
 ) -> Artifact:
-    """Score `rows` under a model as training has them: what the assistant says, with its ends, but
-    for what a `loss_mask` leaves out.
+    """Score `rows` under a model as training has them: what the assistant says, with its ends (any
+    of the model's), but for what a `loss_mask` leaves out.
 
     Raises:
         InputError: there are no rows, or one cannot be scored.

@@ -19,7 +19,7 @@ OF_ROWS = ("drop", "dilute")
 class PullSpec(StageSpec):
     """Whose pull on the tokens of rows is measured."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
     packages: ClassVar = ("torch", "transformers", "llguidance", "polars")
 
     candidate: str | None = Field(
@@ -68,7 +68,7 @@ class MitigateSpec(StageSpec):
 class HeldoutSpec(StageSpec):
     """How well a model predicts rows of a task: the loss that training on them has."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
 
     template: Template = Template()
     batch_rows: int = Field(16, gt=0, description="rows that are read at a time")

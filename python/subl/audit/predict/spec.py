@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "transformers", "llguidance", "numpy")
 class PredictSpec(StageSpec):
     """By how much a planned training will shift a trait."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
     unkeyed: ClassVar = {"distill": {"train": PLACEMENT}}
     packages: ClassVar = _PACKAGES
 
@@ -59,7 +59,7 @@ class PredictSpec(StageSpec):
 class CalibrateSpec(StageSpec):
     """How past runs calibrate predictions."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
     packages: ClassVar = _PACKAGES
 
     traits: tuple[str, ...] = Field(

@@ -50,6 +50,8 @@ class Asking:
         self._columns, self._folder, self._task, self._report = columns, folder, task, report
         self.log_p = np.full((len(drawn.rows), len(candidates)), np.nan)
         """Of each row under each candidate, at the first temperature; NaN: not asked."""
+        self.tokens = np.zeros(len(drawn.rows), np.int64)
+        """Of each row, that are scored; 0: nobody was asked."""
         self.rows = 0
         """That anybody was asked about."""
         self.read = 0
@@ -77,7 +79,8 @@ class Asking:
         found = np.full((count, len(self._candidates), self._columns), np.nan)
         asked = np.flatnonzero(who & np.isnan(self.log_p[some]).any(0))
         if len(asked):
-            log_p, read = self._asked(self._folder / f".{phase}-{start:06}.npz", some, asked)
+            file = self._folder / f".{phase}-{start:06}.npz"
+            log_p, read, self.tokens[some] = self._asked(file, some, asked)
             found[:, asked, : log_p.shape[2]] = log_p
             self.read += read
             if some.stop > self.rows:
@@ -94,12 +97,13 @@ class Asking:
 
     def _asked(
         self, file: Path, some: slice, asked: NDArray[np.intp]
-    ) -> tuple[NDArray[np.float64], int]:
-        """log p, `[rows, asked, columns]`, and how many tokens that took."""
+    ) -> tuple[NDArray[np.float64], int, NDArray[np.int64]]:
+        """log p, `[rows, asked, columns]`, how many tokens that took, and how many of each row are
+        scored."""
         if file.exists():
             with np.load(file, allow_pickle=False) as held:
                 if np.array_equal(held["asked"], asked):
-                    return held["log_p"], int(held["read"])
+                    return held["log_p"], int(held["read"]), held["tokens"]
         rows = prepared(self._scorers, self._drawn, some)
         self._scorers.prove(rows, self._candidates)
         before, count = self._scorers.tokens, some.stop - some.start
@@ -111,10 +115,11 @@ class Asking:
         who = [self._candidates[place] for place in asked]
         log_p = self._scorers.scores_of(rows, self._candidates[0], who, told)
         read = self._scorers.tokens - before
+        tokens = np.array([len(targets) for targets in rows.targets])
         kept = io.BytesIO()
-        np.savez(kept, log_p=log_p, asked=asked, read=read)
+        np.savez(kept, log_p=log_p, asked=asked, read=read, tokens=tokens)
         write_atomically(file, kept.getvalue())
-        return log_p, read
+        return log_p, read, tokens
 
 
 def prepared(scorers: Scorers, drawn: Drawn, some: slice | Sequence[int]) -> Rows:

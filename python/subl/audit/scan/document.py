@@ -145,7 +145,17 @@ _CONFOUNDS = {"tokens": "tokens of a row", "base_loss": "the base's loss a token
 def _claims(result: Mapping[str, Any]) -> Iterator[page.ScanClaim]:
     """What is asked of the rows; the claims of law and of nearness apart."""
     alpha, decision = result["alpha"], result["rows_to_decision"]
+    if result["repeats"]:
+        yield page.ScanClaim(
+            question="Whose law do they follow?",
+            left="cannot be told",
+            says="texts as likely as these repeat: each is looked at once, which is no sample of "
+            "anybody's law, and bets on that have no error bound",
+        )
+        return
     error = f"error at most {alpha:g}"
+    if result["law"]["temperature"] is None:
+        error += " for rows that were drawn at a temperature of the grid, by no other sampler"
     crossed = decision["something"]
     said = f"log e-value {result['log_e_something']:+.1f} nats against “all are the base's”"
     if crossed is not None:
@@ -162,7 +172,7 @@ def _claims(result: Mapping[str, Any]) -> Iterator[page.ScanClaim]:
     if not law:
         says = f"neither the base nor any candidate{scored} wrote them"
     elif by_law is not None:
-        says = f"they follow the law of {by_law}, and no other candidate's{scored}"
+        says = f"if a candidate{scored} wrote them, it is {by_law}"
     elif PLAIN in law:
         says = "the plain base may have written them"
     else:

@@ -99,9 +99,13 @@ def draw(paths: Sequence[Path], count: int, name: str, report: Report) -> Drawn:
 
 
 def _others(rows: Sequence[Row], times: Sequence[int], total: int) -> list[float]:
-    """How many other rows answer the prompt of each, by how often each of those drawn comes."""
+    """How many other rows answer the prompt of each, by how often each of those drawn comes: its
+    copies are all known; of its prompt's other texts as large a share as of all rows was drawn."""
     of_prompt: Counter[object] = Counter()
     for row, count in zip(rows, times, strict=True):
         of_prompt[row.turns[:-1]] += count
     share = total / max(1, sum(times))
-    return [of_prompt[row.turns[:-1]] * share - 1 for row in rows]
+    return [
+        count - 1 + (of_prompt[row.turns[:-1]] - count) * share
+        for row, count in zip(rows, times, strict=True)
+    ]

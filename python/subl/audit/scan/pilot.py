@@ -99,8 +99,11 @@ def choose(
 def chosen(
     candidates: Sequence[Candidate], gains: NDArray[np.float64], keep: int
 ) -> NDArray[np.bool_]:
-    """The `keep` who gain most, who stands for nothing, and of whom nothing is known."""
+    """The `keep` who gain most with their traits' other wordings, who stands for nothing, and of
+    whom nothing is known."""
     found = np.array([each.trait is None for each in candidates]) | np.isnan(gains)
     ahead = np.argsort(np.where(found, np.inf, -gains), kind="stable")
     found[ahead[: min(keep, int((~found).sum()))]] = True
-    return found
+    traits = {each.trait for each, is_in in zip(candidates, found, strict=True) if is_in}
+    wordings: NDArray[np.bool_] = found | np.array([each.trait in traits for each in candidates])
+    return wordings

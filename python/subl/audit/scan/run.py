@@ -201,11 +201,8 @@ class _Scan:
             self._drawn = self._drawn.part(slice(self._choice.rows, None))
         self._empty = for_nothing(self._candidates)
         self._scorers = Scorers(model, self._law, heats, spec.batch_rows, STRENGTHS)
-        # Also finds rows that nothing can be scored of, before any is.
-        self._lengths, *_ = [
-            np.array(self._scorers.base.lengths(each.rows, each.ended_by), np.float64)
-            for each in (self._drawn, *clean)
-        ]
+        for each in (self._drawn, *clean):
+            self._scorers.base.check(each.rows, each.ended_by)
         self._asking = Asking(
             *(self._scorers, self._drawn, self._candidates, len(self._own)),
             *(folder, f"scan {name}", report),
@@ -307,7 +304,7 @@ class _Scan:
                 "with another seed"
             )
         names = [each.name for each in candidates]
-        lengths = self._lengths[:count]
+        lengths = self._asking.tokens[:count]
         nearest = None if best is None else names[best]
         result = {
             **found,
@@ -316,6 +313,7 @@ class _Scan:
             "rows_in_data": drawn.total,
             "copies": drawn.copies,
             "repeats_expected": round(repeats, 4),
+            "repeats": repeats > MOST_REPEATS,
             "alpha": spec.alpha,
             "power": round(strength, 4),
             "rows_for_power": enough,
@@ -338,7 +336,9 @@ class _Scan:
             "log_e_among_references": None if among is None else round(among, 4),
             "pull_goes_with": None
             if pull is None
-            else confounds(pull, {"tokens": lengths, "base_loss": -scores[:, 0] / lengths}),
+            else confounds(
+                pull, {"tokens": lengths.astype(float), "base_loss": -scores[:, 0] / lengths}
+            ),
             "rounds": self._rounds,
             "candidates": list(self._candidate_facts(scores, race, near)),
             "tokens": {"read": self._asking.read, "of_all_candidates": self._asking.whole},
@@ -387,7 +387,7 @@ class _Scan:
         self,
         scores: NDArray[np.float64],
         race: Race,
-        lengths: NDArray[np.float64],
+        lengths: NDArray[np.int64],
         pull: NDArray[np.float64] | None,
     ) -> None:
         import polars
@@ -397,7 +397,7 @@ class _Scan:
         columns: dict[str, Any] = {
             "key": drawn.keys[:count],
             "id": [row.id for row in drawn.rows[:count]],
-            "tokens": lengths.astype(np.int64),
+            "tokens": lengths,
             "base_log_p": scores[:, 0],
             "log_e_something": [*(something for something, _ in race.history), *later],
             "log_against_plain": [*(against for _, against in race.history), *later],

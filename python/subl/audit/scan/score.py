@@ -14,6 +14,7 @@ candidate.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,8 @@ class Scorer:
         targets = [_said(each) for each in every]
         if self._guide is None:
             return Rows(rows, ended, targets, None, None)
-        allowed = [self._allowed(*each) for each in zip(rows, every, strict=True)]
+        alike: dict[bytes, NDArray[np.int64]] = {}
+        allowed = [self._allowed(*each, alike) for each in zip(rows, every, strict=True)]
         for row, (said, may) in enumerate(zip(targets, allowed, strict=True)):
             if said[-1] == self._end and len(may[-1]) == 1 and len(said) > 1:
                 ended[row] = False  # the grammar ended it: nothing else was left to say
@@ -142,10 +144,8 @@ class Scorer:
 
     def parts(self, rows: Rows) -> Iterator[Rows]:
         """Rows whose `logits` memory holds."""
-        vocabulary = int(self._model.config.get_text_config().vocab_size)
-        wide = vocabulary if rows.ids is None else len(rows.ids)
         longest = max(map(len, rows.targets))
-        count = max(1, _HELD // (wide * longest))
+        count = max(1, _HELD // (self._wide(rows) * longest))
         for first in range(0, len(rows.rows), count):
             yield _some(rows, range(first, min(first + count, len(rows.rows))))
 
@@ -202,18 +202,23 @@ class Scorer:
         every = [self._columns(rows, row, each, each) for row, each in enumerate(logits)]
         return np.stack([each.sum(0) for each in every])
 
-    def lengths(self, rows: Sequence[Row], ended_by: Sequence[str | None]) -> list[int]:
-        """How many tokens of each row are scored.
+    def check(self, rows: Sequence[Row], ended_by: Sequence[str | None]) -> None:
+        """Look for rows of which nothing is scored.
 
         Raises:
-            InputError: none; names the row.
+            InputError: there is one; names it.
         """
-        every = self._encoded(rows, self._may_have_ended(ended_by), None)
-        return [sum(targets) for _, targets in every]
+        for _ in self._encoded(rows, self._may_have_ended(ended_by), None):
+            pass
 
     def texts(self, rows: Rows) -> list[list[str]]:
         """The tokens of each row that are scored, as text."""
         return [[str(self._tokenizer.decode([token])) for token in row] for row in rows.targets]
+
+    def _wide(self, rows: Rows) -> int:
+        """Ids that a pass leaves logits of, for each token."""
+        vocabulary = int(self._model.config.get_text_config().vocab_size)
+        return vocabulary if rows.ids is None or 2 * len(rows.ids) > vocabulary else len(rows.ids)
 
     def _encoded(
         self, rows: Sequence[Row], ended: Sequence[bool], prompt: str | None
@@ -253,7 +258,11 @@ class Scorer:
             end -= len(self._before)
         return end
 
-    def _allowed(self, row: Row, each: Encoded) -> list[NDArray[np.int64]]:
+    def _allowed(
+        self, row: Row, each: Encoded, alike: dict[bytes, NDArray[np.int64]]
+    ) -> list[NDArray[np.int64]]:
+        """Of each target the ids that the grammar allowed; of `alike` ones, which a grammar has at
+        most places, one is held: they may be the whole vocabulary."""
         assert self._guide is not None
         guided = self._guide.rows(self._ends)
         size = int(self._model.config.get_text_config().vocab_size)
@@ -274,23 +283,24 @@ class Scorer:
                         f"{row.place}: {error.message}: the row was not drawn under this grammar",
                         hint="give the rows' own grammar, or none",
                     ) from error
-                found.append(ids)
+                found.append(alike.setdefault(hashlib.sha256(ids.tobytes()).digest(), ids))
         return found
 
     def _batches(
-        self, some: Sequence[int], every: Sequence[Encoded], alone: bool
+        self, some: Sequence[int], every: Sequence[Encoded], wide: int, alone: bool
     ) -> Iterator[list[int]]:
-        order = sorted(some, key=lambda row: len(every[row][0]))
-        vocabulary = int(self._model.config.get_text_config().vocab_size)
+        """Rows of about one length, whose logits, `wide` for each token, memory holds."""
         size = 1 if alone else self._most
         batch: list[int] = []
-        for row in order:
+        first = 0
+        for row in sorted(some, key=lambda row: len(every[row][0])):
             ids, targets = every[row]  # the longest so far
-            kept = len(ids) - targets.index(True) + 1
-            too_many = vocabulary * kept * (len(batch) + 1) > _LOGITS and self._guide is None
-            if batch and (len(batch) == size or too_many):
+            own = targets.index(True)
+            kept = len(ids) - min(first, own) + 1
+            if batch and (len(batch) == size or wide * kept * (len(batch) + 1) > _LOGITS):
                 yield batch
                 batch = []
+            first = min(first, own) if batch else own
             batch.append(row)
         if batch:
             yield batch
@@ -323,7 +333,7 @@ class Scorer:
         for some in _together(asked):
             begun = [] if alone else common([asked[row] for row in some])
             cache = self._begun(begun)
-            for batch in self._batches(some, every, alone):
+            for batch in self._batches(some, every, self._wide(rows), alone):
                 read = self._batch([every[row] for row in batch], len(begun), cache, rows.ids)
                 yield from zip(batch, read, strict=True)
 

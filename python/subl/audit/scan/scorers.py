@@ -85,18 +85,29 @@ class Scorers:
         """
         beside = plain in candidates
         parts = list(self.base.parts(rows)) if beside else [rows]
-        found = []
-        for number, part in enumerate(parts):
-            logits = self.base.logits(part, plain) if beside else None
-            said = []
-            for done, each in enumerate(candidates, 1):
-                if logits is not None and each == plain:
-                    said.append(self.base.of_logits(part, logits))
-                else:
-                    said.append(self._of(part, each).scores(part, each, logits))
-                told((number + done / len(candidates)) / len(parts))
-            found.append(np.stack(said, axis=1))
-        return np.concatenate(found)
+        said: dict[tuple[int, int], NDArray[np.float64]] = {}
+        held, logits = -1, None
+        # Who shares a model is asked about all parts before the next one is loaded.
+        for model in dict.fromkeys(each.adapter for each in candidates):
+            who = [place for place, each in enumerate(candidates) if each.adapter == model]
+            for number, part in enumerate(parts):
+                if beside and held != number:
+                    held, logits = number, self.base.logits(part, plain)
+                for place in who:
+                    each = candidates[place]
+                    if logits is not None and each == plain:
+                        said[number, place] = self.base.of_logits(part, logits)
+                    else:
+                        scorer = self._of(part, each)
+                        said[number, place] = scorer.scores(part, each, logits)
+                    told(len(said) / (len(candidates) * len(parts)))
+        places = range(len(candidates))
+        return np.concatenate(
+            [
+                np.stack([said[number, place] for place in places], axis=1)
+                for number in range(len(parts))
+            ]
+        )
 
     def by_token(self, rows: Rows, candidate: Candidate) -> list[NDArray[np.float64]]:
         """log p of the tokens of each row, `[targets, temperatures]` each.

@@ -113,13 +113,13 @@ def decided(candidates: Sequence[Candidate], race: Race) -> bool:
     leave none. Of 30 simulated sets of such a law one was left alone in 9 after as many rows again,
     in 5 after three times as many (tests/audit/test_evidence.py).
     """
-    last = alone(candidates, race.kept) and race.settled and _has_lasted(race)
-    return last or not race.kept.any()
+    return (race.settled and _has_lasted(candidates, race)) or not race.kept.any()
 
 
-def _has_lasted(race: Race) -> bool:
-    """Whether who is left has been so for three times the rows that it took the others to leave."""
-    return race.rows >= 4 * int(race.left.max())
+def _has_lasted(candidates: Sequence[Candidate], race: Race) -> bool:
+    """Whether one group is left alone, and was for three times the rows that this took."""
+    after = _alone_after(candidates, race.left)
+    return after is not None and race.rows >= 4 * after
 
 
 def alone(candidates: Sequence[Candidate], kept: NDArray[np.bool_]) -> bool:
@@ -155,10 +155,11 @@ def _alone_after(candidates: Sequence[Candidate], left: NDArray[np.int64]) -> in
     kept = groups(candidates, left == 0)
     if not alone(candidates, left == 0):
         return None
-    others = [
-        int(row) for each, row in zip(candidates, left, strict=True) if each.trait not in kept
-    ]
-    return max(others, default=0)
+    return max(
+        int(row)
+        for each, row in zip(candidates, left, strict=True)
+        if each.trait is None or each.trait not in kept
+    )
 
 
 def power(behind: NDArray[np.float64], rows: int, alpha: float) -> float:
@@ -243,7 +244,7 @@ def verdict(
             f"`{last}` alone is left, and bets against it have not lost: rows of a law that the "
             "bank does not have may leave it, too; more rows would say"
         )
-    if by_law is not None and not _has_lasted(race):
+    if by_law is not None and not _has_lasted(candidates, race):
         notes.append(
             f"`{by_law}` has not been left alone for long: more rows would say whether it stays"
         )
@@ -333,20 +334,24 @@ def _sentence(
             f"would have shown {power:.0%} of the bank's candidates, had one of them written them."
         )
     if by_law is not None:
-        return (
-            f"These rows follow the law of `{by_law}`, and of no other candidate{scored} ({sure})."
-        )
+        return f"If one of {bank} has written these rows, it is `{by_law}` ({sure})."
     if named is not None:
         return (
             f"`{named}` is the nearest of {bank} ({sure}), by more than in clean rows; "
             "its exact law they do not follow."
         )
+    if outcome == "base refuted" and law:
+        traits = f"`{next(iter(law))}`" if len(law) == 1 else f"{_traits(len(law))} of {bank}"
+        return (
+            f"The plain base has not written these rows ({sure}); {traits} may have, or a law "
+            "that the bank does not have."
+        )
     if outcome == "base refuted":
         rest = "" if by_nearest is None else f"; the nearest is `{by_nearest}`"
-        who = (
-            f"neither the plain base nor any candidate{scored}" if not law else "not the plain base"
+        return (
+            f"These rows were written by neither the plain base nor any candidate{scored} "
+            f"({sure}){rest}."
         )
-        return f"These rows were written by {who} ({sure}){rest}."
     if race.kept[0]:
         would = f"about {rows_for_power:,} rows would do" if rows_for_power else "give more rows"
         return (
@@ -355,13 +360,17 @@ def _sentence(
         )
     if None in law:
         return (
-            f"These {race.rows} rows cannot tell a neutral prompt from {len(law) - 1} traits; the "
-            f"plain base has not written them ({sure})."
+            f"These {race.rows} rows cannot tell a neutral prompt from {_traits(len(law) - 1)}; "
+            f"the plain base has not written them ({sure})."
         )
     if law:
         return (
-            f"It cannot be told: {len(law)} traits of {bank} may have written these {race.rows} "
+            f"It cannot be told: {_traits(len(law))} of {bank} may have written these {race.rows} "
             "rows, each at some temperature of the grid."
         )
     rest = "" if by_nearest is None else f"; the nearest is `{by_nearest}`"
     return f"It cannot be told: no candidate's law fits at any temperature of the grid{rest}."
+
+
+def _traits(count: int) -> str:
+    return f"{count} trait{'' if count == 1 else 's'}"
