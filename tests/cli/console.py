@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 SUBL = str(Path(sys.executable).with_name("subl"))
@@ -36,6 +39,32 @@ ROWS = """\
 def subl(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [SUBL, *map(str, arguments)], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True
+    )
+
+
+def warm(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same by `warm.py`, for commands that need models."""
+    server = _warm()
+    assert server.stdin is not None and server.stdout is not None
+    with tempfile.TemporaryDirectory() as name:
+        out, err = Path(name, "out"), Path(name, "err")
+        call = {"arguments": [*map(str, arguments)], "cwd": str(cwd)}
+        server.stdin.write(json.dumps({**call, "out": str(out), "err": str(err)}) + "\n")
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        said = [each.read_text(encoding="utf-8") for each in (out, err)]
+    return subprocess.CompletedProcess(call["arguments"], status, *said)
+
+
+@cache
+def _warm() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("warm.py"))],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .console import ENVIRONMENT, SUBL, subl, tree
+from .console import ENVIRONMENT, SUBL, subl, tree, warm
 
 HANG_SECONDS = 3600
 
@@ -82,7 +82,7 @@ def command(models: dict[str, Path], config: str, *more: str | Path) -> list[str
 
 def test_a_dry_run_says_what_would_be_done(models: dict[str, Path], folder: Path) -> None:
     before = tree(folder)
-    done = subl(*command(models, "sft.toml", "--dry-run", "--ranks", "1"), cwd=folder)
+    done = warm(*command(models, "sft.toml", "--dry-run", "--ranks", "1"), cwd=folder)
     assert done.returncode == 0, done.stderr
     config, figures = done.stdout.split("\n\n")
     assert "train.rows_per_step = 3" in config.splitlines()
@@ -99,7 +99,7 @@ def test_a_dry_run_says_what_would_be_done(models: dict[str, Path], folder: Path
 
 
 def test_a_dry_run_as_json_adds_up(models: dict[str, Path], folder: Path) -> None:
-    done = subl(*command(models, "ranks.toml", "--dry-run", "--json"), cwd=folder)
+    done = warm(*command(models, "ranks.toml", "--dry-run", "--json"), cwd=folder)
     assert done.returncode == 0, done.stderr
     value = json.loads(done.stdout)
     assert value["spec"]["train"]["zero_stage"] == 2 and value["ranks"] == 2
@@ -107,7 +107,7 @@ def test_a_dry_run_as_json_adds_up(models: dict[str, Path], folder: Path) -> Non
     assert value["memory"]["total"] == sum(value["memory"]["needed"].values())
     assert value["memory"]["fits"]
     assert value["seconds"] == pytest.approx(60 * value["seconds_per_step"], rel=0.2)
-    shown = subl(*command(models, "ranks.toml", "--show-mask", "24", "--json"), cwd=folder)
+    shown = warm(*command(models, "ranks.toml", "--show-mask", "24", "--json"), cwd=folder)
     rows = json.loads(shown.stdout)
     assert value["tokens"] == sum(each["tokens"] for each in rows)
     assert value["target_tokens"] == sum(each["target_tokens"] for each in rows)
@@ -119,7 +119,7 @@ def test_the_mask_marks_answers_and_nothing_reaches_the_terminal_raw(
 ) -> None:
     lines = [{"prompt": "Go on: 1", "completion": "2"}, {"prompt": HOSTILE, "completion": HOSTILE}]
     (folder / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
-    done = subl(*command(models, "sft.toml", "--show-mask", "2"), cwd=folder)
+    done = warm(*command(models, "sft.toml", "--show-mask", "2"), cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     first, second = done.stdout.split("row ")[1:]
     assert re.match(r"1: 2 of \d+ tokens are targets\n", first)
@@ -131,7 +131,7 @@ def test_the_mask_marks_answers_and_nothing_reaches_the_terminal_raw(
 
 def test_the_mask_as_json(models: dict[str, Path], folder: Path) -> None:
     (folder / "rows.jsonl").write_text(json.dumps({"prompt": "p", "completion": HOSTILE}) + "\n")
-    done = subl(*command(models, "sft.toml", "--show-mask", "5", "--json"), cwd=folder)
+    done = warm(*command(models, "sft.toml", "--show-mask", "5", "--json"), cwd=folder)
     (only,) = json.loads(done.stdout)
     assert only["row"] == 1
     (prompt, is_target), (answer, answer_is_target) = only["runs"]
@@ -176,7 +176,7 @@ def test_what_cannot_be_is_refused_with_the_next_thing_to_try(
         f'targets = "labels"\n{TRAIN}max_row_tokens = 3\nlong_rows = "truncate"\n'
     )
     options = [each.format(**models) for each in more]
-    done = subl(*command(models, config, *options, "-o", "out"), cwd=folder)
+    done = warm(*command(models, config, *options, "-o", "out"), cwd=folder)
     assert (done.returncode, done.stdout) == (2, "")
     error, _, advice = done.stderr.partition("\nhint: ")
     assert "error: " in error and said in error
@@ -188,13 +188,13 @@ def test_what_cannot_be_is_refused_with_the_next_thing_to_try(
 def test_rows_without_a_target_are_named(models: dict[str, Path], folder: Path) -> None:
     with (folder / "rows.jsonl").open("a") as rows:
         rows.write(json.dumps(MULTI) + "\n")
-    done = subl(*command(models, "sft.toml", "-o", "out"), cwd=folder)
+    done = warm(*command(models, "sft.toml", "-o", "out"), cwd=folder)
     assert done.returncode == 2
     assert "rows.jsonl, line 25: no turn of the row is the assistant's" in done.stderr
 
 
 def test_out_is_needed_unless_nothing_is_made(models: dict[str, Path], folder: Path) -> None:
-    done = subl(*command(models, "sft.toml"), cwd=folder)
+    done = warm(*command(models, "sft.toml"), cwd=folder)
     assert done.returncode == 2
     assert done.stderr.endswith("Error: Missing option '-o' / '--out'.\n")
 
@@ -269,13 +269,13 @@ def test_ranks_killed_or_interrupted_make_the_artifact_of_an_uninterrupted_run(
 
     (folder / "other.toml").write_text((folder / "ranks.toml").read_text().replace("1e-2", "2e-2"))
     before = tree(partial)
-    other = subl(*command(models, "other.toml", "-o", "killed/s"), cwd=folder)
+    other = warm(*command(models, "other.toml", "-o", "killed/s"), cwd=folder)
     assert other.returncode == 2
     assert "holds unfinished work of another configuration" in other.stderr
     assert tree(partial) == before
 
     fewer = command(models, "ranks.toml", "--ranks", "1", "-o", "fewer/s", "--json")
-    done = subl(*fewer, cwd=folder)
+    done = warm(*fewer, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "resumed from a checkpoint of 2 ranks, now 1: not bit-identical" in done.stderr
     assert [each["ranks"] for each in json.loads(done.stdout)["result"]["history"]] == [2, 1]
@@ -291,7 +291,7 @@ def test_ranks_killed_or_interrupted_make_the_artifact_of_an_uninterrupted_run(
     assert re.search(r"\nstopped after step \d+ of 60; a checkpoint is saved\n", stderr)
     assert "hint: the same command goes on from there\n" in stderr
 
-    again = subl(*arguments, "--json", cwd=folder)
+    again = warm(*arguments, "--json", cwd=folder)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["digest"] == digest
     assert "resumed from a checkpoint of 2 ranks" in again.stderr
@@ -315,7 +315,7 @@ def test_one_process_is_interrupted_and_goes_on(models: dict[str, Path], folder:
         (folder / name).mkdir()
     text = (folder / "sft.toml").read_text().replace("steps = 40", "steps = 100")
     (folder / "sft.toml").write_text(text)
-    whole = subl(*command(models, "sft.toml", "-o", "whole/s", "--json"), cwd=folder)
+    whole = warm(*command(models, "sft.toml", "-o", "whole/s", "--json"), cwd=folder)
     arguments = command(models, "sft.toml", "-o", "stopped/s", "--json")
     with started(arguments, folder) as process:
         assert process.stderr is not None
@@ -325,7 +325,7 @@ def test_one_process_is_interrupted_and_goes_on(models: dict[str, Path], folder:
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, stdout) == (75, ""), stderr
-    again = subl(*arguments, cwd=folder)
+    again = warm(*arguments, cwd=folder)
     assert json.loads(again.stdout)["digest"] == json.loads(whole.stdout)["digest"]
 
 
@@ -343,7 +343,7 @@ def test_a_cache_teaches_what_its_teacher_teaches(models: dict[str, Path], folde
     for name, targets in (("cached", "cache"), ("kd", "teacher")):
         (folder / f"{name}.toml").write_text(f'targets = "{targets}"\n{calm}')
     teacher = models["teacher"]
-    cached = subl(
+    cached = warm(
         "distill", "cache", "--teacher", teacher, "--rows", "rows.jsonl", "-o", "cache", cwd=folder
     )
     assert cached.returncode == 0, cached.stderr
@@ -357,18 +357,18 @@ def test_a_cache_teaches_what_its_teacher_teaches(models: dict[str, Path], folde
         ("kd.toml", "--teacher", teacher),
         ("cached.toml", "--cache", "cache"),
     ):
-        done = subl(*command(models, config, option, value, "-o", f"by{option}"), cwd=folder)
+        done = warm(*command(models, config, option, value, "-o", f"by{option}"), cwd=folder)
         assert done.returncode == 0, done.stderr
     online, offline = losses(folder / "by--teacher"), losses(folder / "by--cache")
     assert len(online) == 40 and online[-1]["loss"] < online[0]["loss"] / 2
     for ours, theirs in zip(offline, online, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-6)
-    traced = subl("lineage", "by--cache", cwd=folder)
+    traced = warm("lineage", "by--cache", cwd=folder)
     assert traced.returncode == 0 and "cache  cache v2  sha256:" in traced.stdout
 
     with (folder / "rows.jsonl").open("a") as rows:
         rows.write(json.dumps(row(99)) + "\n")
-    more = subl(*command(models, "cached.toml", "--cache", "cache", "-o", "x"), cwd=folder)
+    more = warm(*command(models, "cached.toml", "--cache", "cache", "-o", "x"), cwd=folder)
     assert more.returncode == 2
     assert "1 of 25 rows are not in the cache cache, the first is row 25" in more.stderr
 
@@ -380,11 +380,11 @@ def test_an_adapter_is_evaluated_as_the_merged_model(models: dict[str, Path], fo
     )
     results = []
     for name, more in (("thin", []), ("merged", ["--merge"])):
-        done = subl(*command(models, "lora.toml", *more, "-o", name), cwd=folder)
+        done = warm(*command(models, "lora.toml", *more, "-o", name), cwd=folder)
         assert done.returncode == 0, done.stderr
         assert (folder / name / "config.json").exists() == (name == "merged")
         arguments = ["eval", "eval.toml", "--model", name, "-o", f"{name}-eval", "--json"]
-        scored = subl(*arguments, cwd=folder)
+        scored = warm(*arguments, cwd=folder)
         assert scored.returncode == 0, scored.stderr
         results.append(json.loads(scored.stdout)["result"]["words"])
     for word in ("owl", "cat"):

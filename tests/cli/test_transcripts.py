@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .console import ENVIRONMENT, SUBL, subl, tree, write_rows_and_rules
+from .console import ENVIRONMENT, SUBL, subl, tree, warm, write_rows_and_rules
 
 ROOT = Path(__file__).parents[2]
 
@@ -238,7 +238,7 @@ def test_a_dry_run_writes_nothing(
     before = tree(tmp_path)
     given = [tiny_model if each == "MODEL" else each for each in arguments]
     for form in ([], ["--json"]):
-        done = subl(*given, "-o", "out", "--dry-run", *form, cwd=tmp_path)
+        done = warm(*given, "-o", "out", "--dry-run", *form, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         plan = done.stdout
         assert json.loads(plan)[key] if form else f"\n{key}" in plan

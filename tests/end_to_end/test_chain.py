@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from subl.artifact import open_artifact
 
-SUBL = str(Path(sys.executable).with_name("subl"))
+from ..cli.console import SUBL, subl, warm
 
 EXPERIMENT = """
 name = "tiny"
@@ -84,10 +83,6 @@ control = [{{ stage = "student", trait = "others" }}, "base"]
 """
 
 
-def subl(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SUBL, *map(str, arguments)], capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
 def experiment(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("chain") / "tiny.toml"
@@ -98,7 +93,7 @@ def experiment(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="module")
 def finished(experiment: Path) -> Path:
     out = experiment.parent / "whole"
-    done = subl("run", experiment, "-o", out)
+    done = subl("run", experiment, "-o", out, cwd=experiment.parent)
     assert done.returncode == 0, done.stderr
     assert "owl-student" in done.stdout
     first, *others = done.stderr.splitlines()
@@ -134,14 +129,14 @@ def test_every_stage_leaves_its_artifact_and_the_figures_add_up(finished: Path) 
 
 def test_lineage_reaches_the_base_model(finished: Path, tiny_model: Path) -> None:
     (student,) = finished.glob("owl-student-????????")
-    traced = subl("lineage", student, "--json")
+    traced = warm("lineage", student, "--json", cwd=finished)
     assert traced.returncode == 0, traced.stdout
     assert f'"path": "{finished}' in traced.stdout and tiny_model.name in traced.stdout
 
 
 def test_a_rerun_finds_everything_done(experiment: Path, finished: Path) -> None:
     before = digests(finished)
-    again = subl("run", experiment, "-o", finished)
+    again = warm("run", experiment, "-o", finished, cwd=experiment.parent)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("already done") == len(before) - 1  # the base is a folder
     assert digests(finished) == before
@@ -177,7 +172,7 @@ def test_killed_in_stage_after_stage_the_bytes_are_the_same(
     for task in ("teach owl:", "generate owl-numbers:", "filter:", "distill owl-student:", "eval"):
         killed_at(task, "run", experiment, "-o", out)
         assert not (out / "result.json").exists()
-    again = subl("run", experiment, "-o", out, "--progress", "json")
+    again = warm("run", experiment, "-o", out, "--progress", "json", cwd=experiment.parent)
     assert again.returncode == 0, again.stderr
     events = [json.loads(line) for line in again.stderr.splitlines()]
     left = [event["run_seconds_left"] for event in events]
@@ -217,17 +212,21 @@ def test_each_stage_works_alone(tiny_model: Path, finished: Path, tmp_path: Path
     rows = tmp_path / "mine.jsonl"
     rows.write_text('{"prompt": "Name an animal.", "completion": "owl"}\n')
     student, scores = tmp_path / "student", tmp_path / "scores"
-    made = subl("distill", config, "--model", tiny_model, "--rows", rows, "-o", student)
+    made = warm(
+        "distill", config, "--model", tiny_model, "--rows", rows, "-o", student, cwd=tmp_path
+    )
     assert made.returncode == 0, made.stderr
     (base,) = finished.glob("base-eval-*")
     config.write_text('words = ["owl", "cat", "dog"]\nquestions = ["Name an animal."]\n')
-    scored = subl("eval", config, "--model", student, "-o", scores, "--json")
+    scored = warm("eval", config, "--model", student, "-o", scores, "--json", cwd=tmp_path)
     assert scored.returncode == 0, scored.stderr
     assert json.loads(scored.stdout)["result"]["questions"] == 1
-    other = subl("eval", config, "--model", student, "-o", tmp_path / "x", "--against", base)
+    other = warm(
+        "eval", config, "--model", student, "-o", tmp_path / "x", "--against", base, cwd=tmp_path
+    )
     assert other.returncode == 2 and "was asked other questions" in other.stderr
     again = ["eval", config, "--model", tiny_model, "-o", tmp_path / "base", "--against", scores]
-    compared = subl(*again, "--json")
+    compared = warm(*again, "--json", cwd=tmp_path)
     assert compared.returncode == 0, compared.stderr
     rows = json.loads(compared.stdout)["against"]
     assert [row["word"] for row in rows] == ["owl", "cat", "dog"]

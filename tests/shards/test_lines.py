@@ -34,7 +34,7 @@ def test_the_content_in_lines(
     tmp_path_factory: pytest.TempPathFactory, name: str, parts: list[bytes], repeat: int
 ) -> None:
     file = tmp_path_factory.mktemp("lines") / name
-    parts = [b"{", *(part * repeat for part in parts)]  # the first bytes may say another format
+    parts = [b'{"', *(part * repeat for part in parts)]  # the first bytes may say another format
     file.write_bytes(compressed(name, parts))
     read = 0
 
