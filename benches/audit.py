@@ -255,7 +255,9 @@ class Simulated:
         rows (Wald's bound of tests against the writer itself).
 
         `own` is by how much rows are likelier under the trait's candidate than under those of
-        `TRAITS` on the whole, and its standard error.
+        `TRAITS` on the whole, and its standard error; `own_place` is its place among those, 1 where
+        rows are likeliest under it; `own_place_over_base` the same of how much likelier rows are
+        than the base's rows.
         """
         every, weights = candidates(), self.weights(writer)
         ratios = self._log_p[:, :, 0] - self._laws[writer][:, None]
@@ -278,7 +280,18 @@ class Simulated:
             error = float(np.sqrt(np.sum(weights**2 * (gain - mean) ** 2)))
             found["nats_to_own"] = round(float(nats[places[TRAITS.index(truth)]]), 3)
             found["own"] = [round(mean, 4), round(error, 4)]
+            of_trait = TRAITS.index(truth)
+            means = weights @ self._centred(places)
+            over = means - self.weights("base") @ self._centred(places)
+            found["own_place"] = int((means > means[of_trait]).sum()) + 1
+            found["own_place_over_base"] = int((over > over[of_trait]).sum()) + 1
         return found
+
+    def _centred(self, places: Sequence[int]) -> NDArray[np.float64]:
+        """log p of all rows under some candidates, less their mean; `[rows, candidates]`."""
+        some = self._log_p[:, places, 0]
+        centred: NDArray[np.float64] = some - some.mean(1, keepdims=True)
+        return centred
 
     def draw(
         self, writer: str, rows: int, generator: np.random.Generator
