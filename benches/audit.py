@@ -281,17 +281,11 @@ class Simulated:
             found["nats_to_own"] = round(float(nats[places[TRAITS.index(truth)]]), 3)
             found["own"] = [round(mean, 4), round(error, 4)]
             of_trait = TRAITS.index(truth)
-            means = weights @ self._centred(places)
-            over = means - self.weights("base") @ self._centred(places)
+            means = weights @ self._log_p[:, places, 0]
+            over = means - self.weights("base") @ self._log_p[:, places, 0]
             found["own_place"] = int((means > means[of_trait]).sum()) + 1
             found["own_place_over_base"] = int((over > over[of_trait]).sum()) + 1
         return found
-
-    def _centred(self, places: Sequence[int]) -> NDArray[np.float64]:
-        """log p of all rows under some candidates, less their mean; `[rows, candidates]`."""
-        some = self._log_p[:, places, 0]
-        centred: NDArray[np.float64] = some - some.mean(1, keepdims=True)
-        return centred
 
     def draw(
         self, writer: str, rows: int, generator: np.random.Generator

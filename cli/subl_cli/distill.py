@@ -176,7 +176,7 @@ def _print_preview(spec: DistillSpec, figures: dict[str, Any], as_json: bool) ->
     if as_json:
         print_json({"spec": resolved, **figures})
         return
-    print_values(resolved, as_json)
+    print_values(resolved, as_json=False)
     timed = figures["seconds"]
     if timed is None:
         time = f"not known: {figures['not_timed_because']}"

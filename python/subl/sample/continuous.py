@@ -278,15 +278,21 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers' own is unt
         return -1
 
 
-@contextmanager
-def some_logits(model: PreTrainedModel, ids: Tensor | None) -> Iterator[bool]:
-    """Have the head compute logits of these tokens only, where it is a plain matrix that is there
-    and they are few; whether it does."""
+def computes_some(model: PreTrainedModel, count: int) -> bool:
+    """Whether its head may compute the logits of so many tokens only: where it is a plain matrix
+    that is there, and they are few."""
     head = model.get_output_embeddings()
     plain = type(head) is torch.nn.Linear and not hasattr(head, "_hf_hook")
-    if ids is None or not plain or 2 * len(ids) > head.out_features:
+    return plain and 2 * count <= head.out_features
+
+
+@contextmanager
+def some_logits(model: PreTrainedModel, ids: Tensor | None) -> Iterator[bool]:
+    """Have the head compute logits of these tokens only, where it can; whether it does."""
+    if ids is None or not computes_some(model, len(ids)):
         yield False
         return
+    head = model.get_output_embeddings()
     model.set_output_embeddings(_Some(head, ids.to(head.weight.device)))
     try:
         yield True

@@ -30,7 +30,7 @@ from subl.errors import InputError
 from subl.model.chat import ANSWER, Chat, Turn, asking, text_ids
 from subl.model.limits import check_readable, rope_lengths
 from subl.model.rounding import tolerance
-from subl.sample.continuous import common, logits_behind, repeated
+from subl.sample.continuous import common, computes_some, logits_behind, repeated
 from subl.sample.ends import ends_of
 from subl.sample.guide import Guide
 from subl.shards import Row
@@ -117,6 +117,7 @@ class Scorer:
         """Stands for whatever ends a turn: the model may have several tokens for that."""
         self._before = list(text_ids(tokenizer, self._ends.before)) if self._ends.before else []
         self._ropes = rope_lengths(model)
+        self._vocabulary = int(model.config.get_text_config().vocab_size)
         self._guide = None if law.grammar is None else Guide(law.grammar, tokenizer)
 
     def prepared(self, rows: Sequence[Row], ended_by: Sequence[str | None]) -> Rows:
@@ -144,8 +145,9 @@ class Scorer:
 
     def parts(self, rows: Rows) -> Iterator[Rows]:
         """Rows whose `logits` memory holds."""
+        wide = self._vocabulary if rows.ids is None else len(rows.ids)
         longest = max(map(len, rows.targets))
-        count = max(1, _HELD // (self._wide(rows) * longest))
+        count = max(1, _HELD // (wide * longest))
         for first in range(0, len(rows.rows), count):
             yield _some(rows, range(first, min(first + count, len(rows.rows))))
 
@@ -216,9 +218,10 @@ class Scorer:
         return [[str(self._tokenizer.decode([token])) for token in row] for row in rows.targets]
 
     def _wide(self, rows: Rows) -> int:
-        """Ids that a pass leaves logits of, for each token."""
-        vocabulary = int(self._model.config.get_text_config().vocab_size)
-        return vocabulary if rows.ids is None or 2 * len(rows.ids) > vocabulary else len(rows.ids)
+        """How many logits a pass computes for each token."""
+        if rows.ids is None or not computes_some(self._model, len(rows.ids)):
+            return self._vocabulary
+        return len(rows.ids)
 
     def _encoded(
         self, rows: Sequence[Row], ended: Sequence[bool], prompt: str | None
@@ -265,7 +268,6 @@ class Scorer:
         most places, one is held: they may be the whole vocabulary."""
         assert self._guide is not None
         guided = self._guide.rows(self._ends)
-        size = int(self._model.config.get_text_config().vocab_size)
         found, answer, inside, stopped = [], -1, False, False
         for token, target in zip(*each, strict=True):
             answer += target and not inside
@@ -274,7 +276,7 @@ class Scorer:
                 found.append(np.array([token]))
             elif target:
                 try:
-                    ids, _ = guided.allowed([answer], size)
+                    ids, _ = guided.allowed([answer], self._vocabulary)
                     if token not in ids:
                         raise InputError("it says what the grammar does not allow")
                     stopped = guided.read(answer, token)

@@ -8,6 +8,7 @@ a time, beside the base.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from subl.errors import InputError
 from subl.model.load import load_model, load_tokenizer
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
@@ -85,29 +87,25 @@ class Scorers:
         """
         beside = plain in candidates
         parts = list(self.base.parts(rows)) if beside else [rows]
-        said: dict[tuple[int, int], NDArray[np.float64]] = {}
-        held, logits = -1, None
+
+        @lru_cache(maxsize=1)
+        def logits_of(number: int) -> list[torch.Tensor] | None:
+            return self.base.logits(parts[number], plain) if beside else None
+
+        said: list[list[NDArray[np.float64]]] = [[] for _ in candidates]  # of each, by parts
         # Who shares a model is asked about all parts before the next one is loaded.
         for model in dict.fromkeys(each.adapter for each in candidates):
-            who = [place for place, each in enumerate(candidates) if each.adapter == model]
             for number, part in enumerate(parts):
-                if beside and held != number:
-                    held, logits = number, self.base.logits(part, plain)
-                for place in who:
-                    each = candidates[place]
+                logits = logits_of(number)
+                for own, each in zip(said, candidates, strict=True):
+                    if each.adapter != model:
+                        continue
                     if logits is not None and each == plain:
-                        said[number, place] = self.base.of_logits(part, logits)
+                        own.append(self.base.of_logits(part, logits))
                     else:
-                        scorer = self._of(part, each)
-                        said[number, place] = scorer.scores(part, each, logits)
-                    told(len(said) / (len(candidates) * len(parts)))
-        places = range(len(candidates))
-        return np.concatenate(
-            [
-                np.stack([said[number, place] for place in places], axis=1)
-                for number in range(len(parts))
-            ]
-        )
+                        own.append(self._of(part, each).scores(part, each, logits))
+                    told(sum(map(len, said)) / (len(candidates) * len(parts)))
+        return np.stack([np.concatenate(own) for own in said], axis=1)
 
     def by_token(self, rows: Rows, candidate: Candidate) -> list[NDArray[np.float64]]:
         """log p of the tokens of each row, `[targets, temperatures]` each.
