@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars
 import pytest
 import torch
 
 from subl.artifact import read_statement
+from subl.audit.mitigate.pull import pull
+from subl.audit.mitigate.pulls import read_pulls
+from subl.audit.mitigate.spec import PullSpec
+from subl.audit.predict.pull import candidates_of
 from subl.audit.scan.bank import BankSpec, Candidate
 from subl.audit.scan.document import scan_document
 from subl.audit.scan.explain import explain
 from subl.audit.scan.pilot import chosen
 from subl.audit.scan.run import scan
-from subl.errors import ConfigError
+from subl.errors import ConfigError, InputError
 from subl.experiment import load_experiment, run
 from subl.experiment.document import run_document
 from subl.model.load import load_model, load_tokenizer
@@ -63,6 +68,18 @@ def test_an_adapter_is_a_candidate(loud: Path, adapter: Path, tmp_path: Path) ->
     again = explain(out.path, loud, [rows], [kept["row"]])[0]["tokens"]
     gains = [[each["over_base"] for each in tokens] for tokens in (kept["tokens"], again)]
     assert gains[0] == pytest.approx(gains[1], abs=1e-4)
+    pulls = read_pulls(pull(PullSpec(), loud, [rows], out.path, tmp_path / "pull").path)
+    keys = polars.read_parquet(out.path / "scores.parquet")["key"].to_list()
+    assert [each.pull for each in pulls.tokens[pulls.keys.index(keys[kept["row"]])]] == (
+        pytest.approx([each["over_neutral"] for each in again], abs=1e-4)
+    )
+    copy = tmp_path / "copy.jsonl"
+    copy.write_text((rows / "part-00000.jsonl").read_text())
+    with pytest.raises(InputError, match="how they were drawn"):
+        explain(out.path, loud, [copy], [0])
+    # A prediction's pull is by the base alone.
+    (found,) = candidates_of(BankSpec.model_validate(with_adapter(adapter)), ["student"]).values()
+    assert found.adapter is None
 
 
 def test_a_persona_is_a_prompt_or_an_adapter(adapter: Path) -> None:
@@ -87,13 +104,15 @@ def test_a_pilot_leaves_candidates_out_and_none_of_them_is_excluded(
     assert result["pilot"]["rows"] == 20 and result["rows"] <= 130
     assert "not scored: 4" in scan_document(out.path).scans[0].claims[1].left
     whole = scan(spec(), loud, [owls], tmp_path / "whole")
-    import polars
-
     seen, every = (
         polars.read_parquet(each.path / "scores.parquet")["key"].to_list() for each in (out, whole)
     )
     assert not {*seen} & {*every[:20]}  # the pilot's rows are nobody's bets
     assert len(explain(out.path, loud, [owls], [0])[0]["tokens"]) > 3
+    few = scan(spec(rows=4, pilot_rows=400, pilot_keep=2), loud, [owls], tmp_path / "f", pilot=loud)
+    assert few.result["rows"] == 4 and few.result["pilot"]["rows"] == 75
+    if few.result["nearest"] is not None:
+        assert explain(few.path, loud, [owls], [0])
     again = ["scan", str(owls), "--model", str(loud), "--pilot", str(loud), "--dry-run"]
     assert main([*again, "-o", str(tmp_path / "dry")]) == 0
 

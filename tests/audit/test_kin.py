@@ -9,6 +9,7 @@ import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from scipy.stats import chi2, kstest, spearmanr
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from subl.audit.kin import Channel, Outcome, Verdict, kin, parents, reading
+from subl.audit.kin.compare import _nearest
 from subl.audit.kin.nearness import rounded
 from subl.audit.kin.pairs import in_order
 from subl.audit.kin.tails import combined, correlation, log_tail
@@ -245,6 +247,15 @@ def test_the_nearest_candidates_are_the_set_and_a_merge_is_its_parents(
     stranger = parents(save(drawn(8, num_hidden_layers=3)), folders)
     assert stranger.confidence_set == () and stranger.verdict is Verdict.UNRELATED
     assert stranger.channel is Channel.REDUCED
+
+
+def test_of_candidates_that_are_nearer_in_a_circle_all_are_the_set() -> None:
+    distances = [{str(row): float((row + place) % 3) for row in range(90)} for place in range(3)]
+    related: list[Any] = [
+        SimpleNamespace(nearness=SimpleNamespace(matrix_distance=each)) for each in distances
+    ]
+    assert _nearest(related) == related
+    assert _nearest([related[0], related[2]]) != [related[0], related[2]]
 
 
 def test_a_tail_is_that_of_scipy_and_goes_on_below_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 from subl.audit.predict.calibration import Calibration, Pair, load, parted
+from subl.audit.predict.check import _differences
 from subl.audit.predict.conformal import fitted, radius, runs_needed
 from subl.audit.predict.features import FEATURES, Planned, Reading, Sample
-from subl.audit.predict.past import Dose, found_in, runs_of
+from subl.audit.predict.past import Dose, Made, found_in, runs_of
 from subl.audit.predict.pilot import extended
 from subl.audit.predict.pull import candidates_of
 from subl.audit.predict.run import calibrate, predict
@@ -294,6 +296,14 @@ def test_a_prediction_is_checked_against_what_came(
     longer = distill(training(steps=3, seed=9), tiny_model, [rows], tmp_path / "longer").path
     code, found = check(prediction, evaluate(asked, longer, tmp_path / "longer-eval").path)
     assert code == 1 and "trained otherwise" in found["sentence"]
+    ours, theirs = Made.at(prediction), Made.at(student)
+    assert ours is not None and theirs is not None
+    assert _differences(said, ours, theirs) == []
+    train = {**theirs.spec["train"], "weight_decay": 0.5, "max_row_tokens": 64, "seed": 8}
+    changed = replace(theirs, spec={**theirs.spec, "train": train})
+    assert _differences(said, ours, changed) == [
+        "the student was trained with another max_row_tokens, weight_decay"
+    ]
     fewer = tmp_path / "fewer.jsonl"
     lines = (rows / "part-00000.jsonl").read_text().splitlines(keepends=True)
     fewer.write_text("".join(lines[:4]))

@@ -15,16 +15,21 @@ import torch
 from numpy.typing import NDArray
 
 from subl.artifact import Artifact
+from subl.audit.predict.carrier import carrier
 from subl.audit.scan import score
 from subl.audit.scan.bank import BankSpec, Candidate, load_bank
 from subl.audit.scan.confounds import confounds
 from subl.audit.scan.document import scan_document
 from subl.audit.scan.drawn import draw
+from subl.audit.scan.evidence import Race
 from subl.audit.scan.explain import explain
 from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.run import law_of, scan
 from subl.audit.scan.score import Rows, Scorer
-from subl.audit.scan.verdict import Lead, power
+from subl.audit.scan.verdict import Lead, lag, power, verdict
+from subl.audit.subject import subject
+from subl.draw import DrawSpec
+from subl.draw import draw as draw_rows
 from subl.errors import ConfigError, InputError
 from subl.filter import FilterSpec, run
 from subl.model.load import load_model, load_tokenizer
@@ -302,6 +307,19 @@ def test_the_law_is_known_through_a_filter(loud: Path, owls: Path, tmp_path: Pat
     assert recorded([kept.path, tmp_path / "kept" / "kept"]) is None
 
 
+@pytest.mark.parametrize("how", [{"shuffle": "across"}, {"random": True}])
+def test_numbers_that_were_shuffled_or_of_no_model_have_nobodys_law(
+    loud: Path, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    rows = written(loud, tmp_path / "rows", rows=4, batch_rows=4, prompts="numbers")
+    other = draw_rows(DrawSpec(), [rows], tmp_path / "drawn").path
+    changed = draw_rows(DrawSpec.model_validate(how), [rows], tmp_path / "changed").path
+    assert recorded([rows]) == recorded([other]) is not None
+    assert recorded([changed]) is None
+    assert carrier([other]) == carrier([rows]) != carrier([changed]) is not None
+    assert (subject(changed).data[0].writers == ()) is ("random" in how)
+
+
 def test_rows_of_two_templates_have_no_one_law(loud: Path, owls: Path, tmp_path: Path) -> None:
     told = {"today": "2025-01-01"}
     other = written(loud, tmp_path / "other", rows=2, template=told)
@@ -566,6 +584,45 @@ def test_what_pull_goes_with_is_a_rank_correlation() -> None:
     pull = np.array([1.0, 2.0, 2.0, 9.0])
     found = confounds(pull, {"same": pull**3, "other": -pull, "none": np.ones(4)})
     assert found == {"same": 1.0, "other": -1.0, "none": None}
+
+
+def test_power_is_of_all_rows_that_one_was_asked_about() -> None:
+    log_p = np.zeros((40, 3))
+    log_p[:8, 1], log_p[8:, 2] = -1.0, np.nan
+    log_p[:8, 2] = -2.0
+    assert lag(log_p, np.array([True, False, False])).tolist() == [0.2, 2.0]
+
+
+def told(race: Race, **changes: Any) -> dict[str, Any]:
+    """The verdict on a race of the base, a neutral prompt and a trait, of rows of known law."""
+    names = [("plain", None), ("calm", None), ("owl", "owl")]
+    candidates = [Candidate(name, "kind", trait, name) for name, trait in names]
+    given: dict[str, Any] = {"alpha": 0.01, "knows_law": True, "power": 1.0, "lead": None}
+    given |= {"rows_for_power": None, "clean": {}, "ranked": None}
+    return verdict(candidates, race, None, **(given | changes))
+
+
+def test_a_neutral_prompt_has_to_stay_as_a_trait_has() -> None:
+    race = Race(3, np.array([True]), 0.01)
+    race.add(np.array([[-9.0], [0.0], [-9.0]]))
+    assert race.kept.tolist() == [False, True, False] and not race.settled
+    found = told(race)
+    assert found["outcome"] == "cannot tell" and "nobody of the bank" in found["sentence"]
+    assert "a neutral prompt alone is left" in found["notes"][0]
+    while not race.settled:
+        race.add(np.array([[-9.0], [0.0], [-9.0]]))
+    found = told(race)
+    assert found["outcome"] == "nothing shown" and found["notes"] == []
+    assert found["sentence"].startswith("If one of the bank has written these rows, it is a neut")
+
+
+def test_where_a_share_of_rows_is_shown_nothing_shown_is_not_said() -> None:
+    race = Race(3, np.array([True]), 0.01)
+    race.add(np.array([[0.0], [0.0], [0.0]]))
+    assert told(race)["outcome"] == "nothing shown"
+    race.history[0] = (4.7, 2.4)  # the bets on a share have won, the base is left
+    found = told(race)
+    assert found["outcome"] == "cannot tell" and "have won" in found["notes"][0]
 
 
 def test_power_is_the_share_that_would_have_been_told() -> None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from subl.artifact import LineageNode, lineage, read_statement
+from subl.artifact import LineageNode, lineage, read_statement, spec_record
 from subl.audit.kin import PARENT
 from subl.bill import gives_model
 from subl.errors import InputError
@@ -23,7 +24,7 @@ class DataSet:
     Attributes:
         name: of its folder or file, with a number where several have that.
         rows: artifacts, files or folders, as the trainer was given them.
-        writers: models that wrote rows of it, as the chain has them.
+        writers: models that wrote rows of it, as the chain has them; none wrote numbers at random.
         is_known: whether all of its rows are from these.
         students: models that were trained on it.
     """
@@ -163,9 +164,18 @@ def _writers(rows: LineageNode) -> tuple[list[LineageNode], bool]:
     if rows.kind == "generate":
         found = [each for each in rows.inputs if takes(rows.kind, each.name) == "model"]
         return found, bool(found)
+    if rows.kind == "draw" and _spec(rows)["random"]:
+        return [], True  # numbers of no model
     behind = [_writers(each) for each in rows.inputs if takes(rows.kind, each.name) == "rows"]
     known = bool(behind) and all(is_known for _, is_known in behind)
     return [node for nodes, _ in behind for node in nodes], known
+
+
+def _spec(node: LineageNode) -> dict[str, Any]:
+    record = read_statement(Path(node.path))
+    assert record is not None
+    found: dict[str, Any] = spec_record(record)["spec"]
+    return found
 
 
 def _base(model: LineageNode) -> LineageNode | None:

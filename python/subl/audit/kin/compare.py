@@ -115,7 +115,8 @@ def _verdict(found: Sequence[Kinship], kept: Sequence[Kinship], is_merge: bool) 
 
 
 def _nearest(related: Sequence[Kinship]) -> list[Kinship]:
-    """Those of which no other is nearer in more matrices than chance would have it."""
+    """Those of which no other is nearer in more matrices than chance would have it; all, where that
+    is so of none, in a circle."""
     from scipy.stats import binomtest
 
     comparisons = len(related) * (len(related) - 1)
@@ -133,4 +134,4 @@ def _nearest(related: Sequence[Kinship]) -> list[Kinship]:
                 break
         else:
             kept.append(one)
-    return kept
+    return kept or list(related)

@@ -167,13 +167,14 @@ class _Pull:
             if tokenizer.get_vocab() != self._tokenizer.get_vocab():
                 raise InputError(
                     f"{folder} has other tokens than the base",
-                    hint="a suspect is a model of this base",
+                    hint="a suspect, or a candidate's adapter, is a model of this base",
                 )
             return Scorer(load_model(folder), tokenizer, self._law, [heat], spec.batch_rows)
 
         self._proven = False
         base = scorer(model)
-        own = base if suspect is None else scorer(suspect)
+        of = candidates[0].adapter if suspect is None else suspect
+        own = base if of is None else scorer(of)
         self._asked = [(own, candidates[0]), *((base, each) for each in candidates[1:])]
 
     def made(self) -> Made:

@@ -19,7 +19,7 @@ OF_ROWS = ("drop", "dilute")
 class PullSpec(StageSpec):
     """Whose pull on the tokens of rows is measured."""
 
-    format_version: ClassVar = 2
+    format_version: ClassVar = 3
     packages: ClassVar = ("torch", "transformers", "llguidance", "polars")
 
     candidate: str | None = Field(

@@ -36,5 +36,8 @@ def _of(path: Path) -> str | None:
     ]
     if len(before) != 1 or before[0] is None:
         return None
-    shuffle = spec.get("shuffle") if said["kind"] == "draw" else None
-    return before[0] if shuffle is None else f"{before[0]}, shuffled {shuffle}"
+    if said["kind"] != "draw":
+        return before[0]
+    if spec["random"]:
+        return f"{before[0]}, random"
+    return before[0] if spec["shuffle"] is None else f"{before[0]}, shuffled {spec['shuffle']}"

@@ -24,6 +24,14 @@ Outcome = Literal["inside", "outside", "other", "refused", "cannot tell"]
 EXIT: Mapping[str, int] = {"inside": 0, "outside": 1, "other": 1, "refused": 1, "cannot tell": 4}
 
 
+_FREE = {
+    *("seed", "probe", "deterministic", "attention", "share_prefixes", "teacher"),
+    *("steps", "epochs", "rows_per_step", "learning_rate"),
+}
+"""Keys of a training that is predicted: what changes rounding or what is told of it, and what its
+`Dose` says."""
+
+
 @dataclass(frozen=True)
 class Checked:
     """What came of a prediction.
@@ -182,7 +190,18 @@ def _differences(said: Mapping[str, Any], prediction: Made, student: Made) -> li
             f"{came.rows_per_step} rows at {came.learning_rate:g}, not {planned.kind}, "
             f"{planned.updates} of {planned.rows_per_step} at {planned.learning_rate:g}"
         )
+    told, then = (_learned_by(each) for each in (prediction.spec["distill"], student.spec))
+    keys = [key for key in {**told, **then} if told.get(key) != then.get(key)]
+    if planned == came and keys:
+        found.append(f"the student was trained with another {', '.join(sorted(keys))}")
     return found
+
+
+def _learned_by(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides what a student learns, by its keys, beside its dose."""
+    spec = DistillSpec.model_validate(values).keyed()
+    every = {**spec.pop("train"), **spec}
+    return {key: value for key, value in every.items() if key not in _FREE}
 
 
 def _signers(prediction: Path, policy: Policy) -> tuple[tuple[str, ...], list[str]]:

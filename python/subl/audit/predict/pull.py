@@ -12,8 +12,8 @@ from subl.errors import ConfigError
 
 
 def candidates_of(bank: BankSpec, traits: Sequence[str]) -> dict[str, Candidate]:
-    """The first candidate of each trait; where the bank has none, one in the wording of the bank's
-    first group that stands for something.
+    """The first system prompt of each trait; where the bank has none, one in the wording of the
+    bank's first group that stands for something.
 
     Raises:
         ConfigError: the bank has no such group.
@@ -21,7 +21,7 @@ def candidates_of(bank: BankSpec, traits: Sequence[str]) -> dict[str, Candidate]
     every = bank.candidates()
     known: dict[str, Candidate] = {}
     for each in every:
-        if each.trait is not None:
+        if each.trait is not None and each.adapter is None:
             known.setdefault(each.trait, each)
     found = {}
     for trait in traits:

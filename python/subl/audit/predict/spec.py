@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "transformers", "llguidance", "numpy")
 class PredictSpec(StageSpec):
     """By how much a planned training will shift a trait."""
 
-    format_version: ClassVar = 2
+    format_version: ClassVar = 3
     unkeyed: ClassVar = {"distill": {"train": PLACEMENT}}
     packages: ClassVar = _PACKAGES
 

@@ -42,10 +42,15 @@ def explain(
             raise InputError(f"there is no row {row}: the scan has {len(keys)}, from 0")
     pilot = artifact.result["pilot"]
     before = 0 if pilot is None else int(pilot["rows"])
-    drawn = draw(data, spec.rows + before, "rows", silent).part(slice(before, None))
+    drawn = draw(data, spec.rows + before, "rows", silent).part(slice(before, before + spec.rows))
     if list(drawn.keys[: len(keys)]) != keys:
         raise InputError("these are not the rows that were scanned", hint="give them to --data")
-    law = law_of(spec, data)
+    law, was = law_of(spec, data), artifact.result["law"]
+    if (law.temperature, law.grammar is not None) != (was["temperature"], was["grammar"]):
+        raise InputError(
+            f"{data[0]} says otherwise than the scanned rows did how they were drawn",
+            hint="give the very artifact that was scanned: a copy of its rows has no record",
+        )
     heat = 1.0 if law.temperature is None else law.temperature
     scorers = Scorers(model, law, [heat], spec.batch_rows)
     some = scorers.base.prepared(

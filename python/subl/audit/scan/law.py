@@ -70,8 +70,8 @@ def _recorded(path: Path, kept: float) -> Law | None:
             kept if kept < 1 else None,
             f"the record of {path.name}",
         )
-    if said["kind"] not in _THROUGH:
-        return None
+    if said["kind"] not in _THROUGH or spec.get("shuffle") or spec.get("random"):
+        return None  # nobody has drawn numbers like that
     if said["kind"] == "filter":
         result = open_artifact(path).result
         kept *= result["kept"] / max(1, result["rows_in"])

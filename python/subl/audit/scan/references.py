@@ -94,6 +94,7 @@ class References:
         some = log_p[places]
         if np.isnan(some[:, ahead]).any():  # it was asked no more
             rows = prepared(self._scorers, drawn, places)
+            self._scorers.prove(rows, self._candidates)  # a scan that goes on has read nothing yet
             some[:, ahead] = self._scorers.scores(rows, self._candidates[ahead])[:, 0]
         least = min(len(by_prompt[prompt]) for prompt in first)
         return ranked(

@@ -39,7 +39,7 @@ from subl.audit.scan.evidence import Nearest, Race
 from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.pilot import Choice, choose
 from subl.audit.scan.references import References
-from subl.audit.scan.rounds import FIRST, compared, raced
+from subl.audit.scan.rounds import compared, raced
 from subl.audit.scan.spec import ScanSpec
 from subl.audit.scan.tokens import token_gains
 from subl.audit.scan.verdict import (
@@ -49,6 +49,7 @@ from subl.audit.scan.verdict import (
     figures,
     for_nothing,
     gains,
+    lag,
     power,
     rows_for_power,
     rows_to_decision,
@@ -198,7 +199,8 @@ class _Scan:
             self._choice = self._chosen(pilot)
             places = np.flatnonzero(self._choice.kept)
             self._candidates = [self._bank[place] for place in places]
-            self._drawn = self._drawn.part(slice(self._choice.rows, None))
+            before = self._choice.rows
+            self._drawn = self._drawn.part(slice(before, before + spec.rows))
         self._empty = for_nothing(self._candidates)
         self._scorers = Scorers(model, self._law, heats, spec.batch_rows, STRENGTHS)
         for each in (self._drawn, *clean):
@@ -275,9 +277,7 @@ class _Scan:
             rest = whole & (np.arange(len(candidates)) != best)
             pull = scores[:, best] - scores[:, rest].mean(1)
         among = self._references.among(drawn, scores[: race.rows], ahead)
-        early = scores[:FIRST]
-        asked = ~np.isnan(early).any(0) & ~self._empty
-        behind = (early[:, :1] - early[:, asked]).mean(0)
+        behind = lag(scores[: race.rows], self._empty)
         if self._choice is not None:  # of who is not asked, the pilot's word
             behind = np.append(behind, -self._choice.gains[~self._choice.kept])
         strength = power(behind, race.rows, spec.alpha)

@@ -283,7 +283,7 @@ class Scorer:
                 except InputError as error:
                     raise InputError(
                         f"{row.place}: {error.message}: the row was not drawn under this grammar",
-                        hint="give the rows' own grammar, or none",
+                        hint="give the rows' own grammar",
                     ) from error
                 found.append(alike.setdefault(hashlib.sha256(ids.tobytes()).digest(), ids))
         return found

@@ -162,6 +162,20 @@ def _alone_after(candidates: Sequence[Candidate], left: NDArray[np.int64]) -> in
     )
 
 
+def lag(log_p: NDArray[np.float64], empty: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Nats a row by which each candidate that stands for something predicts rows worse than the
+    plain base, over all rows that it was asked about; as `power` takes them.
+
+    Args:
+        log_p: of the rows, `[rows, candidates]`; NaN where one was not asked.
+        empty: who stands for nothing.
+    """
+    import numpy as np
+
+    found: NDArray[np.float64] = np.nanmean(log_p[:, :1] - log_p[:, ~empty], axis=0)
+    return found
+
+
 def power(behind: NDArray[np.float64], rows: int, alpha: float) -> float:
     """Share of candidates that so many rows would have been enough for to refute the base, had they
     written them: whose rows gain about as much over the base as these lose under them.
@@ -219,6 +233,7 @@ def verdict(
     by_law = last if race.settled else None
     by_nearest = next(iter(nearest)) if len(nearest) == 1 else None
     stands_out = bool(clean) and lead is not None and all(map(lead.exceeds, clean.values()))
+    won = any(something >= -math.log(alpha) for something, _ in race.history)
     wordings = sum(each.trait == by_nearest for each in candidates)
     named = by_law or (by_nearest if stands_out and wordings > 1 else None)
     notes = []
@@ -231,17 +246,24 @@ def verdict(
         )
     elif named is not None:
         outcome = "trait named"
+    elif not plain_left and won:
+        outcome = "cannot tell"
+        notes.append(
+            "bets that some of the rows are a candidate's have won, and those that not all are the "
+            "base's have not yet: more rows would say, with `exhaustive = true`"
+        )
     elif not plain_left:
         outcome = "nothing shown" if power >= ENOUGH_POWER else "cannot tell"
-    elif law == {None}:
-        outcome = "nothing shown"  # a neutral prompt is no trait
+    elif law == {None}:  # a neutral prompt is no trait
+        outcome = "nothing shown" if race.settled else "cannot tell"
     elif None in law:
         outcome = "cannot tell"
     else:
         outcome = "base refuted" if knows_law else "cannot tell"
-    if last is not None and not race.settled and not repeats:
+    if len(law) == 1 and plain_left and not race.settled and not repeats:
+        one = "a neutral prompt" if last is None else f"`{last}`"
         notes.append(
-            f"`{last}` alone is left, and bets against it have not lost: rows of a law that the "
+            f"{one} alone is left, and bets against it have not lost: rows of a law that the "
             "bank does not have may leave it, too; more rows would say"
         )
     if by_law is not None and not _has_lasted(candidates, race):
@@ -327,7 +349,9 @@ def _sentence(
     scored = " that was scored" if of_scored else ""
     bank = "those of the bank that were scored" if of_scored else "the bank"
     if outcome == "nothing shown" and not race.kept[0]:
-        return f"These rows follow a neutral prompt's law; no trait of {bank} ({sure})."
+        return (
+            f"If one of {bank} has written these rows, it is a neutral prompt, no trait ({sure})."
+        )
     if outcome == "nothing shown":
         return (
             f"Nothing is shown: the plain base may have written these {race.rows} rows, which "
@@ -359,8 +383,9 @@ def _sentence(
             f"candidates, had one of them written them; {would}."
         )
     if None in law:
+        rest = f"from {_traits(len(law) - 1)}" if len(law) > 1 else "from nobody of the bank"
         return (
-            f"These {race.rows} rows cannot tell a neutral prompt from {_traits(len(law) - 1)}; "
+            f"These {race.rows} rows cannot tell a neutral prompt {rest}; "
             f"the plain base has not written them ({sure})."
         )
     if law:
