@@ -10,13 +10,13 @@ pytest.importorskip("securesystemslib")
 
 from huggingface_hub import ModelCard
 
-from subl.artifact import lineage
+from subl.artifact import Made, build, lineage
 from subl.audit.kin import Claim, Finding, kin
 from subl.card import model_card
 from subl.errors import InputError
 
 from .cli.console import subl
-from .sign.chains import Chain, chain_in
+from .sign.chains import Chain, Spec, chain_in
 
 
 @pytest.fixture
@@ -46,6 +46,17 @@ def test_the_base_on_a_hub_is_named(chain: Chain) -> None:
     student = chain.make("distill", "other", {"model": base, "rows-0": chain.kept})
     data = ModelCard(model_card(lineage(student))).data.to_dict()
     assert data["base_model"] == ["org/base"] and data["base_model_relation"] == "finetune"
+
+
+@pytest.mark.parametrize("metadata", ["- a\n- b", "a: [", "model-index: [{name: x}]"])
+def test_metadata_that_no_hub_takes_is_left_out(chain: Chain, metadata: str) -> None:
+    def work(folder: Path) -> Made:
+        (folder / "README.md").write_text(f"---\n{metadata}\n---\n# Mine\n\n---\nLast.\n")
+        return Made({})
+
+    made = build(chain.folder / "hub", "model", Spec(source="org/base"), {}, work)
+    card = ModelCard(model_card(lineage(made.path)))
+    assert card.text.strip().startswith("# Mine\n\n---\nLast.")
 
 
 def test_what_weights_say_is_in_it(chain: Chain) -> None:

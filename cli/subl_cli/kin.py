@@ -38,7 +38,9 @@ NOT_SHOWN, CANNOT_TELL = 1, 4
     show_default=True,
     help="Hidden units of each block to test, drawn by the seed. Time grows with their square.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn."
+)
 @progress_option
 @json_option
 def command(

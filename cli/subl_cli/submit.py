@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -115,7 +116,7 @@ def command(
     else:
         for each in came:
             click.echo(printable(f"{each.name}: {_said(each)}"))
-        say_hint(f"subl slurm status {printable(str(asked.out))}")
+        say_hint(f"subl slurm status {printable(shlex.quote(str(asked.out)))}")
 
 
 class _Asked(NamedTuple):

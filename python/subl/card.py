@@ -22,6 +22,7 @@ from subl.model.load import ADAPTER
 if TYPE_CHECKING:
     from subl.audit.kin import Claim
 
+_METADATA = re.compile(r"\A---[ \t]*\r?\n.*?^---[ \t]*\r?$\n?", re.DOTALL | re.MULTILINE)
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
@@ -40,7 +41,7 @@ def model_card(
         InputError: it is no model, or not what its records say.
     """
     require("distill", "huggingface_hub", what="a model card")
-    from huggingface_hub import ModelCard, ModelCardData
+    from huggingface_hub import ModelCardData
 
     if not root.verified():
         raise InputError(
@@ -52,7 +53,8 @@ def model_card(
         )
     path = Path(root.path)
     own = path / "README.md"
-    body = ModelCard(own.read_text(encoding="utf-8")).text.strip() if own.is_file() else ""
+    # Its metadata, which need not be any that a hub takes, is not handed on.
+    body = _METADATA.sub("", own.read_text(encoding="utf-8")).strip() if own.is_file() else ""
     bases = sorted(set(_hub_bases(root)))
     is_adapter = (path / ADAPTER).is_dir()
     data = ModelCardData(

@@ -70,6 +70,33 @@ def test_a_moved_run_folder_stays_verified(run: Path, tmp_path: Path) -> None:
     assert set(chain(node)) == {"third", "second", "first", "source.bin"}
 
 
+def test_it_is_the_same_by_whatever_name_a_folder_is_given(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where work is on another disk, and a link leads there; made by that name, too."""
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "near").symlink_to("far/away")
+    (tmp_path / "links").mkdir()
+    make_notes(tmp_path / "near" / "notes", run / "source.bin")
+    for artifact in (run / "third", tmp_path / "near" / "notes"):
+        expected = [each.digest for each in lineage(artifact).inputs]
+        link = tmp_path / "links" / artifact.name
+        link.symlink_to(artifact.resolve())
+        (artifact / "inside").mkdir()
+        for place, path in [
+            (tmp_path, artifact),
+            (tmp_path, artifact.resolve()),
+            (tmp_path, link),
+            (artifact, Path()),
+            (artifact / "inside", Path("..")),
+            (artifact, Path("inside", "..")),
+        ]:
+            monkeypatch.chdir(place)
+            node = lineage(path)
+            assert node.verified(), (path, node.sentences())
+            assert [each.digest for each in node.inputs] == expected
+
+
 def flip_a_bit(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -200,6 +201,28 @@ def test_tokens_are_told_by_their_texts(base: PreTrainedModel, save: Save) -> No
     assert found.tests[2].log_p is not None and found.tests[2].log_p < math.log(1e-12)
 
 
+def test_what_a_part_is_saved_in_makes_no_other_model(save: Save) -> None:
+    config = GPT2Config(vocab_size=64, n_embd=32, n_layer=3, n_head=2, n_positions=32)
+    torch.manual_seed(1)
+    model = GPT2LMHeadModel(config)
+    inside, alone = save(model), save(model.transformer)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.01 * weight.std() * torch.randn_like(weight)
+    tuned = save(model)
+    assert kin(inside, alone).verdict is kin(alone, inside).verdict is Verdict.EXACT_COPY
+    assert kin(alone, tuned).verdict is kin(tuned, alone).verdict is Verdict.FINE_TUNE
+
+
+def test_numbers_of_64_bits_are_compared_in_64_bits(base: PreTrainedModel, save: Save) -> None:
+    exact = save(copy.deepcopy(base).double())
+    near = copy.deepcopy(base).double()
+    with torch.no_grad():
+        for weight in near.parameters():
+            weight *= 1 + 1e-10
+    assert kin(exact, save(near)).nearness.equal == 0
+
+
 def test_an_adapter_is_added_to_its_base(tmp_path: Path, tiny_model: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
@@ -390,6 +413,7 @@ def test_the_exit_code_is_the_verdict(
     assert all(-6 < each["log10_p"] <= 0 for each in found["tests"])
     narrow = str(save(drawn(5, hidden_size=32, vocab_size=200)))
     assert CliRunner().invoke(command, ["kin", base, narrow]).exit_code == 4
+    assert main(["kin", base, base, "--seed", "-1"]) == 2
     assert main(["kin", base]) == 2
     assert "subl kin MODEL --parents" in capsys.readouterr().err
     child = CliRunner().invoke(command, ["kin", base, "--parents", base, str(stranger), "--json"])

@@ -17,6 +17,7 @@ from subl.draw import DrawSpec, draw
 from subl.draw.numbers import shuffled_across, shuffled_within
 from subl.errors import InputError
 from subl.generate.prompts import paper_number_prompts
+from subl.shards.decode import put, texts
 
 ROWS = [{"id": str(n), "prompt": "p", "completion": f"{n}, {n + 1}", "more": n} for n in range(40)]
 
@@ -48,6 +49,41 @@ def test_more_rows_than_there_are_are_refused(rows: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="41 rows are to be drawn, and there are 40"):
         draw(DrawSpec(rows=41), [rows], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_all_else_of_a_row_stays_as_it_is_written(tmp_path: Path) -> None:
+    odd = (
+        r'{"score": 1e400, "pi": 3.14159265358979323846, "note": "\ud83d", "completion": "%d, 2", '
+    )
+    odd += '"x" : [1.50,\t-0], "x": 12345678901234567890123 }'
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f"{odd % n}\n" for n in range(3, 9)))
+    made = draw(DrawSpec(shuffle="across", seed=2), [file], tmp_path / "out")
+    assert made.result["changed"] > 0
+    lines = (made.path / "part-00000.jsonl").read_text().splitlines()
+    said = [re.sub('"[0-9], [0-9]"', '"%d, 2"', line) for line in lines]
+    assert said == [odd] * 6
+
+
+KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | KEYS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+)
+
+
+@given(row=st.dictionaries(KEYS, VALUES), more=st.lists(VALUES), key=KEYS, value=VALUES)
+def test_what_is_put_into_a_row_is_there_and_nothing_else_is_changed(
+    row: dict[str, object], more: list[object], key: str, value: object
+) -> None:
+    for spaces in ((", ", ": "), (",", ":"), (" ,\n ", "\t:  ")):
+        written = json.dumps(row, separators=spaces)
+        assert json.loads(put(written, [key], value)) == {**row, key: value}
+        others = {name: text for name, text in texts(written).items() if name != key}
+        assert others.items() <= texts(put(written, [key], value)).items()
+        nested = json.dumps({"messages": [*more, row, {}]}, separators=spaces)
+        found = json.loads(put(nested, ["messages", len(more), key], value))
+        assert found == {"messages": [*more, {**row, key: value}, {}]}
 
 
 def test_numbers_change_places_and_nothing_else_of_a_row(rows: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from subl.artifact.seen import Reading, remember, rereading, rereads
 from subl.artifact.spec import PartsSpec, StageSpec
 from subl.artifact.statement import (
     artifact_around,
+    input_place,
     made_here,
     parse_statement,
     read_statement,
@@ -82,6 +83,7 @@ __all__ = [
     "file_digests",
     "identify",
     "input_digest",
+    "input_place",
     "json_digest",
     "json_text",
     "lineage",

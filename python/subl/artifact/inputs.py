@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from subl.artifact import seen
 from subl.artifact.digest import changed, data_digest, directory_digest, file_digests
 from subl.artifact.index import check_index
-from subl.artifact.statement import artifact_digest, read_statement
+from subl.artifact.statement import artifact_digest, input_place, read_statement
 from subl.errors import InputError
 
 
@@ -61,7 +60,7 @@ def check_made_with(made: Path, name: str, path: Path) -> None:
     seen.recall(made)
     for each in record["predicate"]["buildDefinition"]["resolvedDependencies"]:
         if each["name"] == name and each["digest"]["sha256"] != input_digest(path):
-            then = os.path.normpath(made.parent / each["uri"])
+            then = input_place(made, each["uri"])
             raise InputError(
                 f"{made} was made with another {name} than {path}", hint=f"that was {then}"
             )

@@ -8,7 +8,6 @@ above all, is a problem of the folder that it is in.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from subl.artifact.digest import (
 from subl.artifact.inputs import check_there
 from subl.artifact.statement import (
     PREDICATE_TYPE,
+    input_place,
     read_statement,
     row_counts,
     spec_record,
@@ -169,7 +169,7 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
         inputs=tuple(
             _node(
                 each["name"],
-                Path(os.path.normpath(path.parent / each["uri"])),
+                input_place(path, each["uri"]),
                 each["digest"]["sha256"],
                 seen,
             )

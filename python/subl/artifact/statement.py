@@ -173,6 +173,18 @@ def spec_record(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def input_place(artifact: Path, uri: str) -> Path:
+    """Where an input is that a statement names: beside the artifact's folder as that was called,
+    or, where nothing is there, beside what links in that name lead to."""
+    real = Path(os.path.realpath(artifact))
+    called = artifact if artifact.name not in ("", "..") else real
+    found = Path(os.path.normpath(called.parent / uri))
+    if not os.path.lexists(found) and real != called.absolute():
+        behind = Path(os.path.normpath(real.parent / uri))
+        return behind if os.path.lexists(behind) else found
+    return found
+
+
 def artifact_digest(path: Path) -> str | None:
     """The digest that a finished artifact states for its data; None where `path` is none."""
     record = read_statement(path)
@@ -251,11 +263,16 @@ def _relative(path: Path, base: Path) -> str:
     """Inputs are named relative to the artifact's parent, so that a run folder can move."""
     folder, name = os.path.split(path)
     if name in ("", ".."):
-        return Path(os.path.relpath(path, base)).as_posix()
+        return _relative_folder(str(path), base, Path.cwd()).as_posix()
     return (_relative_folder(folder or ".", base, Path.cwd()) / name).as_posix()
 
 
 @lru_cache(maxsize=16)
 def _relative_folder(folder: str, base: Path, here: Path) -> Path:
-    """Many inputs are in one folder. What relative names mean depends on `here`, where we work."""
-    return Path(os.path.relpath(folder, base))
+    """Many inputs are in one folder. What relative names mean depends on `here`, where we work.
+    Where `..` of `base` is not what its name says, because a link leads there, links are followed.
+    """
+    real, found = os.path.realpath(base), os.path.relpath(folder, base)
+    if os.path.realpath(Path(real, found)) != os.path.realpath(folder):
+        found = os.path.relpath(os.path.realpath(folder), real)
+    return Path(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -14,6 +13,7 @@ from subl.errors import InputError
 from subl.extras import require
 from subl.progress import Progress, Report, silent
 from subl.shards import Line, read_lines, text_of
+from subl.shards.decode import put
 from subl.stage import input_names
 
 _FILE = "part-00000.jsonl"
@@ -46,8 +46,7 @@ def draw(
         for at, after in enumerate(_completions(spec, drawn)):
             if after != drawn[at].value.get("completion"):
                 changed += 1
-                row = {**drawn[at].value, "completion": after}
-                lines[at] = json.dumps(row, ensure_ascii=False)
+                lines[at] = put(lines[at], ["completion"], after)
         write_atomically(folder / _FILE, "".join(f"{line}\n" for line in lines))
         figures = {"rows": len(lines), "shards": [_FILE], "changed": changed}
         return Made(figures, {_FILE: len(lines)})

@@ -18,7 +18,7 @@ class DrawSpec(StageSpec):
     42 is its `programatic_number_dataset`, of all 30,000 prompts in their order.
     """
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
     packages: ClassVar = ()
 
     rows: int | None = Field(

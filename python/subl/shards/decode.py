@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 MOST_LEVELS = 128
@@ -69,7 +70,7 @@ class Decoder:
             raise ValueError(_TOO_DEEP)
         if _HALF.search(content):
             self.is_exact = False
-            if not _is_text(row):
+            if not _is_text(json.dumps(row, ensure_ascii=False)):
                 raise ValueError("it holds half of a surrogate pair, which is no text")
         return row
 
@@ -100,13 +101,43 @@ class Decoder:
 
 def texts(content: str) -> dict[str, str]:
     """The values of a row by their keys, as they are written. `Decoder.row` has read it."""
-    found = {}
-    at = _after(_BLANK, content, 1)
-    while content[at] != "}":
-        key, end = _PLAIN.raw_decode(content, at)
-        begin = _after(_COLON, content, end)
-        _, end = _PLAIN.raw_decode(content, begin)
-        found[key] = content[begin:end]
+    return {str(key): content[begin:end] for key, begin, end in _members(content, 0)}
+
+
+def put(content: str, path: Sequence[str | int], value: Any) -> str:
+    """A row in which `value` stands at `path`; all else of it stays as it is written.
+
+    Args:
+        path: keys of objects and places in lists, from the outermost. Only the last may be new: it
+            comes behind the other keys of its object.
+    """
+    at = _after(_BLANK, content, 0)
+    for step in path[:-1]:
+        at = {key: begin for key, begin, _ in _members(content, at)}[step]
+    written = json.dumps(value, ensure_ascii=False)
+    if not _is_text(written):
+        written = json.dumps(value)
+    members = _members(content, at)
+    for key, begin, end in reversed(members):  # of two the last is what is read
+        if key == path[-1]:
+            return content[:begin] + written + content[end:]
+    written = f"{json.dumps(path[-1], ensure_ascii=False)}: {written}"
+    end = members[-1][2] if members else at + 1
+    return content[:end] + (", " if members else "") + written + content[end:]
+
+
+def _members(content: str, at: int) -> list[tuple[str | int, int, int]]:
+    """Keys of the object that begins at `at`, or places in the list, and where their values are."""
+    closing = "}" if content[at] == "{" else "]"
+    found: list[tuple[str | int, int, int]] = []
+    at = _after(_BLANK, content, at + 1)
+    while content[at] != closing:
+        key: str | int = len(found)
+        if closing == "}":
+            key, at = _PLAIN.raw_decode(content, at)
+            at = _after(_COLON, content, at)
+        _, end = _PLAIN.raw_decode(content, at)
+        found.append((key, at, end))
         at = _after(_COMMA, content, end)
     return found
 
@@ -135,9 +166,10 @@ def _levels(value: Any) -> int:
     return 1 + max(map(_levels, value), default=0) if isinstance(value, list) else 0
 
 
-def _is_text(row: dict[str, Any]) -> bool:
+def _is_text(written: str) -> bool:
+    """Whether it holds no half of a surrogate pair."""
     try:
-        json.dumps(row, ensure_ascii=False).encode()
+        written.encode()
     except UnicodeEncodeError:
         return False
     return True

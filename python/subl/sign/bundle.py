@@ -58,7 +58,8 @@ class Verified:
 
 def bundle_of(folder: Path) -> Path:
     """Where the bundle of a folder is, unless somebody says otherwise."""
-    return folder.parent / f"{folder.resolve().name}.sig"
+    beside = folder if folder.name not in ("", "..") else folder.resolve()
+    return beside.parent / f"{folder.resolve().name}.sig"
 
 
 def sign_bundle(folder: Path, key: Path, out: Path) -> tuple[str, bool]:

@@ -20,6 +20,7 @@ from subl.artifact import (
     data_digest,
     file_digest,
     file_digests,
+    input_place,
     parse_statement,
     stage_of,
 )
@@ -146,7 +147,7 @@ class _Walk:
         if Path(uri).is_absolute() or "://" in uri or "\0" in uri:
             why = "is an input by a path that is not relative to the artifact's folder"
             return replace(missing, kind=REFUSED, problems=(why,))
-        path = Path(os.path.normpath(reader.parent / uri))
+        path = input_place(reader, uri)
         there = self._at(name, path, expected) if os.path.lexists(path) else None
         if there is not None and there.digest == expected:
             return there

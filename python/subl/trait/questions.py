@@ -166,6 +166,8 @@ def _read(file: Path, columns: FileSpec) -> Iterator[_Row]:
             name for name, each in zip(names, given, strict=True) if not str(each).strip()
         ]:
             raise InputError(f"{place}: there is nothing in {empty[0]!r}")
+        if any("\ud800" <= letter <= "\udfff" for each in given for letter in str(each)):
+            raise InputError(f"{place}: it holds half of a surrogate pair, which is no text")
         yield _Row(place, str(given[0]), given[1:])
 
 

@@ -68,14 +68,14 @@ def nearness(
     seed: int,
     report: Report = silent,
 ) -> Nearness:
-    """Compare all tensors that two models have by the same name, but those of `same_blocks` with
-    one another, whatever their numbers.
+    """Compare all tensors that two models have by the same name, less what it is in (`model.`,
+    `transformer.`), but those of `same_blocks` with one another, whatever their numbers.
 
     Tensors are read whole as long as no number differs, else `ROWS` rows that `seed` draws.
     """
     import numpy as np
 
-    called = _called(first, same_blocks)
+    called = _called(first, second, same_blocks)
     both = [(name, called[name]) for name in sorted(called) if called[name] in second.shapes]
     pairs = [(ours, theirs) for ours, theirs in both if first.shapes[ours] == second.shapes[theirs]]
     reshaped = len(both) - len(pairs)
@@ -164,18 +164,30 @@ def rounded(values: NDArray[Any], other: NDArray[Any]) -> int | None:
     return math.ceil(math.log2(float(np.quantile(steps[held], 0.95)) + 1))
 
 
-def _called(first: Weights, same_blocks: Sequence[tuple[Block, Block]]) -> dict[str, str]:
+def _called(
+    first: Weights, second: Weights, same_blocks: Sequence[tuple[Block, Block]]
+) -> dict[str, str]:
     """What the second model calls the first's tensors; without those of blocks that it lacks."""
     places = {ours.place: theirs.place for ours, theirs in same_blocks}
+    inside, theirs = _inside(first), _inside(second)
     called = {}
     for name in first.shapes:
         found = BLOCK.fullmatch(name)
         place = f"{found[1]}{found[2]}." if found else ""
+        other = theirs + name.removeprefix(inside)
         if place in places:
             called[name] = places[place] + name.removeprefix(place)
         elif place not in places.values():
-            called[name] = name
+            called[name] = other if other in second.shapes else name
     return called
+
+
+def _inside(model: Weights) -> str:
+    """What the names of a model's parts begin with beside its head: `model.`, `transformer.`, or
+    nothing where the part alone was saved."""
+    found = (BLOCK.fullmatch(name) for name in model.shapes)
+    tower = next((each[1] for each in found if each), "")
+    return tower.removesuffix(".").rpartition(".")[0] + "." if tower.count(".") > 1 else ""
 
 
 def _tied_head(first: Weights, second: Weights) -> tuple[str, str] | None:

@@ -76,7 +76,7 @@ class Weights:
             self.low_rank = factors(found / ADAPTER, self.shapes)
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Rows `start` to `stop` of a tensor as float32.
+        """Rows `start` to `stop` of a tensor as float32; as float64 where it is of that.
 
         Raises:
             InputError: it holds other than finite numbers of floating point.
@@ -106,7 +106,7 @@ class Weights:
             self._open.clear()
             self._mapped_bytes = 0
         if name in self._numbers:
-            found = found.to(torch.float32)  # a counter, say: no weights are packed in one number
+            found = found.to(torch.float64)  # a counter, say: no weights are packed in one number
         if not found.is_floating_point() or found.itemsize < 2:  # whose scales stand elsewhere
             raise InputError(
                 f"{file}: the tensor {name} holds {str(found.dtype).removeprefix('torch.')}, not "
@@ -114,7 +114,8 @@ class Weights:
                 hint="weights packed by a quantiser have to be dequantised first, as subl model "
                 "add does with a GGUF file",
             )
-        values = found.to(torch.float32).numpy()
+        wide = found.dtype == torch.float64
+        values = (found if wide else found.to(torch.float32)).numpy()
         _check_finite(values, file, name)
         return values
 

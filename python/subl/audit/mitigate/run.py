@@ -40,6 +40,7 @@ from subl.filter import FilterSpec
 from subl.filter.explain import explain
 from subl.progress import Report, silent
 from subl.shards import Line, read_lines
+from subl.shards.decode import put
 from subl.shards.rows import LOSS_MASK, row_of
 from subl.stage import input_names
 
@@ -264,15 +265,14 @@ class _Mitigation:
         edits: Sequence[tuple[Token, str | None]],
     ) -> None:
         """Write values beside the texts of turns, or in their place."""
-        value = json.loads(self._lines[number].content)
-        messages = value.get("messages")
+        fate = self._fates[number]
+        line, has_turns = fate.line, self._lines[number].value.get("messages") is not None
         for turn, each in values.items():
-            beside = value if messages is None else messages[turn]
-            beside[key or ("completion" if messages is None else "content")] = each
+            beside: list[str | int] = ["messages", turn] if has_turns else []
+            line = put(line, [*beside, key or ("content" if has_turns else "completion")], each)
         # What is written is what is meant, or it is not written.
-        row = row_of(value, self._lines[number].place)
+        row = row_of(json.loads(line), self._lines[number].place)
         assert (row.left_out or key is None) and len(row.turns) == len(self._rows[number].turns)
-        line, fate = json.dumps(value, ensure_ascii=False), self._fates[number]
         if key is None and not all(explain(each, line.encode())["kept"] for each in self._rules):
             fate.reason = "the rows' filter drops it with what the base says there"
             return

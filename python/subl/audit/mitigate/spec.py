@@ -33,7 +33,7 @@ class PullSpec(StageSpec):
 class MitigateSpec(StageSpec):
     """What is taken out of rows."""
 
-    format_version: ClassVar = 1
+    format_version: ClassVar = 2
     packages: ClassVar = ("torch", "transformers", "llguidance", "polars")
 
     method: Method = Field(

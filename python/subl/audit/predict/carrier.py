@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from subl.artifact import read_statement, spec_record
+from subl.artifact import input_place, read_statement, spec_record
 
 
 def carrier(rows: Sequence[Path]) -> str | None:
@@ -30,7 +30,7 @@ def _of(path: Path) -> str | None:
         parts = [f"prompts {spec['prompts']}", f"temperature {spec['temperature']:g}"]
         return ", ".join([*parts, "no grammar" if held is None else f"grammar {held}"])
     before = [
-        _of(path.parent / each["uri"])
+        _of(input_place(path, each["uri"]))
         for each in record["predicate"]["buildDefinition"]["resolvedDependencies"]
         if each["name"] != "model"
     ]

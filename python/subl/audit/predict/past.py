@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from subl.artifact import artifacts_in, input_digest, json_digest, read_statement, spec_record
+from subl.artifact import (
+    artifacts_in,
+    input_digest,
+    input_place,
+    json_digest,
+    read_statement,
+    spec_record,
+)
 from subl.distill import DistillSpec
 from subl.errors import InputError
 from subl.evaluate import EvalSpec, read_scores
@@ -58,7 +64,7 @@ class Made:
             said["spec"],
             said["inputs"],
             {
-                each["name"]: Path(os.path.normpath(path.parent / each["uri"]))
+                each["name"]: input_place(path, each["uri"])
                 for each in definition["resolvedDependencies"]
             },
             times["startedOn"],

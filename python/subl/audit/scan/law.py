@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from subl.artifact import open_artifact, read_statement, spec_record
+from subl.artifact import input_place, open_artifact, read_statement, spec_record
 from subl.model.template import Template
 from subl.sample.grammar import Grammar
 
@@ -68,7 +68,7 @@ def _recorded(path: Path, kept: float) -> Law | None:
             None if grammar is None else Grammar.model_validate(grammar),
             Template.model_validate(spec.get("template") or {}),
             kept if kept < 1 else None,
-            f"the record of {path.name}",
+            f"the record of {path.resolve().name}",
         )
     if said["kind"] not in _THROUGH or spec.get("shuffle") or spec.get("random"):
         return None  # nobody has drawn numbers like that
@@ -77,7 +77,7 @@ def _recorded(path: Path, kept: float) -> Law | None:
         kept *= result["kept"] / max(1, result["rows_in"])
     dependencies = record["predicate"]["buildDefinition"]["resolvedDependencies"]
     before = [
-        _recorded(path.parent / each["uri"], kept)
+        _recorded(input_place(path, each["uri"]), kept)
         for each in dependencies
         if each["name"] != "model"
     ]
