@@ -116,10 +116,11 @@ def command(
     asked = None if policy is None else load_policy(policy)
     of = subject(path)
     if model is None and of.base is None:
-        raise InputError(
-            "which base is not recorded" if not of.models else "the records name several bases",
-            hint="give it: --model MODEL",
-        )
+        gone = [] if of.chain is None else [n.path for n in of.chain.nodes() if n.kind == "missing"]
+        why = "which base is not recorded" if not of.models else "the records name several bases"
+        if gone:
+            why = f"the base is not known, for {gone[0]} is missing"
+        raise InputError(why, hint="give it: --model MODEL")
     base = of.base if model is None else folder_there(model, MODELS)
     if dry_run:
         if base is not None:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from subl_cli.kin import CANNOT_TELL
-from subl_cli.output import json_option, print_json, printable, progress, progress_option, say
+from subl_cli.output import (
+    json_option,
+    print_json,
+    printable,
+    progress,
+    progress_option,
+    say,
+    say_hint,
+)
 
 if TYPE_CHECKING:
     from subl.artifact import LineageNode
@@ -110,6 +118,8 @@ def command(
         if with_kin and not claims:
             tell("no model in this chain is said to begin from another")
         tell("every digest verified" if node.verified() else "NOT verified: see above")
+        if any(each.kind == "missing" for each in node.nodes()):
+            say_hint("subl verify --search FOLDER looks for inputs that were moved, by digest")
     findings = {each.finding.name for each in claims}
     if not node.verified() or "CONTRADICTED" in findings:
         raise SystemExit(1)

@@ -298,7 +298,7 @@ def _plan_of_students(
     left = rows - int(spec.taken * rows) if spec.method == "drop" else rows
     counts = {"untouched": rows, **dict.fromkeys(ARMS, left)}
     if given["clean"]:
-        counts["control"] = sum(1 for _ in read_rows(given["clean"]))
+        counts["control"] = min(rows, sum(1 for _ in read_rows(given["clean"])))
     return {
         "word": None if own is None else own.trait,
         "seeds": seeds,
@@ -399,6 +399,7 @@ def _measure(
     from subl.audit.mitigate.measure import measured
     from subl.audit.mitigate.training import experiment
     from subl.experiment import load_experiment, run
+    from subl.shards import read_rows
 
     assert own.trait is not None  # nothing else has a pull
     text = experiment(
@@ -409,6 +410,7 @@ def _measure(
         arms={name: out / name for name in ARMS},
         held_out=held_out,
         control=clean,
+        control_rows=sum(1 for _ in read_rows(data)),
         word=own.trait,
         seeds=seeds,
     )

@@ -97,6 +97,14 @@ def test_it_is_the_same_by_whatever_name_a_folder_is_given(
             assert [each.digest for each in node.inputs] == expected
 
 
+def test_artifacts_in_folders_of_a_folder_are_found(run: Path) -> None:
+    make_notes(run / "cut" / "first", run / "source.bin", NotesSpec(text="other"))
+    (run / "cut" / "again").symlink_to("..")
+    found = lineage(run)
+    assert [each.name for each in found.inputs] == ["cut/first", "first", "second", "third"]
+    assert found.verified()
+
+
 def flip_a_bit(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1

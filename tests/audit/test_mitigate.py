@@ -232,6 +232,8 @@ def test_what_does_not_fit_is_refused(
 
     with pytest.raises(InputError, match="is of other rows than"):
         made(plain, pulled, tmp_path / "out", method="mask")
+    with pytest.raises(InputError, match=r"a share of 1e-05 is nothing of [\d,]+ tokens"):
+        made(owls, pulled, tmp_path / "out", method="mask", share=1e-5)
     with pytest.raises(InputError, match="holds no pull of tokens"):
         made(owls, scanned, tmp_path / "out", method="mask")
     with pytest.raises(InputError, match="is no scan"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -290,13 +291,25 @@ def test_of_what_is_not_finished_nothing_is_said(
     text = experiment(
         default(), name="measure", model=given["model"], rows=[given["rows"]],
         arms={each: given["held"] for each in ("mitigated", "random")},
-        held_out=[given["held"]], control=(), word="owl", seeds=2,
+        held_out=[given["held"]], control=(), control_rows=9, word="owl", seeds=2,
     )  # fmt: skip
     (tmp_path / "measure.toml").write_text(text)
     words = ["mitigate", "measured", str(tmp_path / "measure.toml"), "--json", "-o", str(out)]
     assert main(words) == 2 and "out does not exist" in capsys.readouterr().err
     out.mkdir()
     assert main(words) == 2 and "of no seed all models" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rows", "drawn"), [(1, 1), (10_000, None)])
+def test_a_control_learns_as_many_rows(
+    given: dict[str, Path], rows: int, drawn: int | None
+) -> None:
+    text = experiment(
+        default(), name="measure", model=given["model"], rows=[given["rows"]], arms={},
+        held_out=[given["held"]], control=[given["held"]], control_rows=rows, word="owl", seeds=2,
+    )  # fmt: skip
+    stages = tomllib.loads(text)["stages"]
+    assert stages["control"].get("rows") == drawn and "rows" not in stages["untouched"]
 
 
 def test_distributions_are_refused(

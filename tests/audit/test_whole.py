@@ -15,6 +15,7 @@ from subl.audit.subject import subject
 from subl.audit.whole import audit
 from subl.distill import DistillSpec, distill
 from subl.errors import InputError
+from subl.evaluate import EvalSpec, evaluate
 from subl.recast import RecastSpec, recast
 from subl.report import render
 from subl.teach import TeachSpec, teach
@@ -55,6 +56,9 @@ def test_what_cannot_be_audited_says_so(loud: Path, tmp_path: Path) -> None:
         subject(loud)
     with pytest.raises(InputError, match="does not exist"):
         subject(tmp_path / "none")
+    asked = EvalSpec.model_validate({"words": ["owl", "cat"], "questions": ["Your pet?"]})
+    with pytest.raises(InputError, match="it is what subl eval made"):
+        subject(evaluate(asked, loud, tmp_path / "scores").path)
 
 
 def test_a_student_of_an_owls_rows_is_told_of(
@@ -149,6 +153,7 @@ def test_a_file_that_was_changed_breaks_the_chain(
     told = json.loads(capsys.readouterr().out)
     assert told["outcome"] == "chain broken"
     assert told["sentence"].startswith(f"The chain is broken: {rows}")
+    assert "such as how rows were drawn, may not be so" in told["sentence"]
     page = (out / "report.html").read_text()
     assert "The chain is broken." in page and "the base itself" in page
 
@@ -215,8 +220,9 @@ def test_what_would_fail_late_is_refused_at_once(
 ) -> None:  # fmt: skip
     file, out, gone = tmp_path / "base.toml", tmp_path / "out", tmp_path / "nosuch"
     file.write_text("rows = 8\n")
-    rows = tmp_path / "rows.jsonl"
+    rows, none = tmp_path / "rows.jsonl", tmp_path / "none.jsonl"
     shutil.copy(owls / "part-00000.jsonl", rows)
+    none.touch()
     before = {each: sorted(each.rglob("*")) for each in (owls, plain)}
     for message, path, more in (
         ("to which nothing is added", owls, ["-o", owls]),
@@ -228,6 +234,7 @@ def test_what_would_fail_late_is_refused_at_once(
         ("is not JSON lines", file, ["--model", loud, "-o", out]),
         ("is not a model folder", owls, ["--model", plain, "-o", out]),
         ("which base is not recorded", rows, ["-o", out]),
+        ("none.jsonl has no rows", none, ["--model", loud, "-o", out]),
     ):
         assert main(["audit", str(path), *map(str, more), *dry]) == 2, message
         assert message in capsys.readouterr().err

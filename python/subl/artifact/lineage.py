@@ -108,26 +108,35 @@ def lineage(path: Path) -> LineageNode:
     if (node := _artifact(name, path, seen)) is not None:
         return node
     found = artifacts_in(path)
-    artifacts = tuple(_node(folder.name, folder, None, seen) for folder in found)
+    artifacts = tuple(
+        _node(folder.relative_to(path).as_posix(), folder, None, seen) for folder in found
+    )
     digest = listing_digest({node.name: node.digest for node in artifacts})
     return LineageNode(name, str(path), "run", digest, (), artifacts)
 
 
 def artifacts_in(path: Path) -> list[Path]:
-    """The artifacts in a folder, such as that of a run, sorted.
+    """The artifacts in a folder, such as that of a run, sorted; also those in folders of it.
 
     Raises:
         InputError: there is none.
     """
     check_there(path, "give an artifact or a folder of artifacts")
-    folders = sorted(file.parent for file in path.glob("*/statement.json"))
-    found = [folder for folder in folders if read_statement(folder) is not None]
+    found = list(_artifacts_below(path))
     if not found:
         raise InputError(
             f"{path} is no artifact: nothing states what its files should be",
             hint="give what a stage of subl made, or the folder of a run",
         )
     return found
+
+
+def _artifacts_below(path: Path) -> Iterator[Path]:
+    for folder in sorted(each for each in path.iterdir() if each.is_dir()):
+        if read_statement(folder) is not None:
+            yield folder
+        elif not folder.is_symlink() and not folder.name.startswith("."):
+            yield from _artifacts_below(folder)
 
 
 def _node(

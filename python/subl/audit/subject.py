@@ -87,7 +87,8 @@ def subject(path: Path) -> Subject:
     bases = _distinct(base for _, node in models for base in [_base(node)] if base is not None)
     if not data:
         raise InputError(
-            f"{path}: no rows are in its chain, and no model was trained on some",
+            f"{path} is no rows, and no model that was trained on some is in it: it is what subl "
+            f"{chain.kind} made",
             hint="give rows, a model that subl distill made, or a run",
         )
     return Subject(path, chain, data, tuple(models), _only(bases))

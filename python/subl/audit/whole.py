@@ -35,6 +35,7 @@ from subl.errors import ConfigError, InputError, OutputError
 from subl.experiment.kinds import check_input
 from subl.model.condition import conditioned
 from subl.progress import Progress, Report, silent
+from subl.shards import read_objects
 from subl.shards.listing import shard_files
 
 if TYPE_CHECKING:
@@ -180,6 +181,9 @@ class Audit:
         parts = []
         if self.problems:
             parts.append(f"The chain is broken: {self.problems[0]}")
+            parts.append(
+                "What records say, such as how rows were drawn, may not be so of these files"
+            )
         elif self.subject.chain is None:
             parts.append("No record says where these rows come from")
         else:
@@ -256,6 +260,8 @@ def check(
     for path in rows:
         check_input(path, "rows")
         shard_files(path)
+        if next(read_objects([path]), None) is None:
+            raise InputError(f"{path} has no rows", hint="give a data set that has some")
     if calibration is not None:
         load(calibration)
     check_folder(out, [base, *rows, *([] if calibration is None else [calibration])])

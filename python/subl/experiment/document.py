@@ -84,8 +84,11 @@ def _read_result(run: Path) -> dict[str, Any]:
         [arm["by_question"] for each in result["evaluations"] for arm in each["arms"]]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(
-            f"{run} is not a finished run: cannot use {file}",
-            hint="subl run EXPERIMENT.toml makes one, and again where it is of another subl",
+            f"{run} is not a finished run: cannot use {file}"
+            if run.exists()
+            else f"{run} does not exist",
+            hint="give the folder of a run (subl run goes on with one that is not finished, or of "
+            "another subl) or of a scan; an audit has its page in it, report.html",
         ) from error
     return result
 

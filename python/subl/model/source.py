@@ -195,7 +195,8 @@ def _from_hub(name: str, folder: Path) -> dict[str, Any]:
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise InputError(
-            f"cannot fetch {name} from the hub: {type(error).__name__}",
+            f"there is no folder {name}, and no model of that name could be fetched from the hub "
+            f"({type(error).__name__})",
             hint="check the name and the network, or give a local folder",
         ) from error
     check_index(Path(snapshot))

@@ -187,6 +187,12 @@ class _Mitigation:
                 self._drop("its pull")
             case "dilute":
                 self._dilute()
+        if not self._asked:
+            raise InputError(
+                f"a share of {self._spec.taken:g} is nothing of {self._pulls.count:,} tokens in "
+                f"{len(self._rows):,} rows",
+                hint="take a larger share",
+            )
         lines = [each.line for each in self._fates if each.fate != "dropped"]
         lines += [each.content.decode() for each in self._added]
         if not lines:

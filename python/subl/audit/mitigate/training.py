@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from subl.distill import DistillSpec
+from subl.shards import read_rows
 
 INOCULATED, LATE = "inoculated.toml", "late-layers.toml"
 _DEFAULT: Mapping[str, Any] = {
@@ -55,6 +56,7 @@ def experiment(
     arms: Mapping[str, Path],
     held_out: Sequence[Path],
     control: Sequence[Path],
+    control_rows: int,
     word: str,
     seeds: int,
 ) -> str:
@@ -62,7 +64,8 @@ def experiment(
 
     Args:
         arms: rows by their names: `pull` and `random`.
-        control: clean rows whose students are what is compared with; else the base is.
+        control: clean rows whose students are what is compared with; else the base is. Where
+            there are more than `control_rows`, so many are drawn of them.
     """
     said = _given(spec)
     said["train"] = {**said["train"], "seed": "{seed}"}
@@ -78,7 +81,8 @@ def experiment(
         "loss": {"kind": "heldout", "inputs": {"model": models, "rows": _paths(held_out)}},
     }
     if control:
-        stages["control"] = _student(said, control)
+        more = sum(1 for _ in read_rows(control)) > control_rows and spec.rows is None
+        stages["control"] = _student(said, control) | ({"rows": control_rows} if more else {})
     return _text(
         "Written by `subl mitigate --measure`.",
         {
