@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -72,6 +72,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None, derandomize=True)
 @given(row=st.dictionaries(KEYS, VALUES), more=st.lists(VALUES), key=KEYS, value=VALUES)
 def test_what_is_put_into_a_row_is_there_and_nothing_else_is_changed(
     row: dict[str, object], more: list[object], key: str, value: object
