@@ -135,7 +135,6 @@ def command(
     from subl.audit.predict.features import size_of
     from subl.audit.predict.past import Dose
     from subl.audit.predict.run import sample_of
-    from subl.errors import InputError
 
     spec = _spec(config, trait, training, evaluation, updates, pilot, alpha)
     given: Options = {
@@ -149,8 +148,6 @@ def command(
         check("predict", spec, out, given)
         past = None if calibration is None else load(calibration)
         rows = size_of(data)
-        if not rows:
-            raise InputError(f"{data[0]} has no rows", hint="give a data set that has some")
         print_values(
             {
                 "trait": spec.trait,

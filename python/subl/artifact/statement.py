@@ -173,11 +173,15 @@ def spec_record(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def with_name(folder: Path) -> Path:
+    """A folder as it was called, but that `.` and `..` have no name and no folder above them."""
+    return folder if folder.name not in ("", "..") else Path(os.path.realpath(folder))
+
+
 def input_place(artifact: Path, uri: str) -> Path:
     """Where an input is that a statement names: beside the artifact's folder as that was called,
     or, where nothing is there, beside what links in that name lead to."""
-    real = Path(os.path.realpath(artifact))
-    called = artifact if artifact.name not in ("", "..") else real
+    real, called = Path(os.path.realpath(artifact)), with_name(artifact)
     found = Path(os.path.normpath(called.parent / uri))
     if not os.path.lexists(found) and real != called.absolute():
         behind = Path(os.path.normpath(real.parent / uri))

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from subl.artifact import LineageNode, lineage, read_statement, spec_record
 from subl.audit.kin import PARENT
-from subl.bill import gives_model
+from subl.bill import gives_model, record_of
 from subl.errors import InputError
 from subl.experiment.kinds import gives_rows, takes
 
@@ -165,18 +164,14 @@ def _writers(rows: LineageNode) -> tuple[list[LineageNode], bool]:
     if rows.kind == "generate":
         found = [each for each in rows.inputs if takes(rows.kind, each.name) == "model"]
         return found, bool(found)
-    if rows.kind == "draw" and _spec(rows)["random"]:
-        return [], True  # numbers of no model
+    if rows.kind == "draw":
+        record = record_of(rows)
+        assert record is not None
+        if spec_record(record)["spec"]["random"]:
+            return [], True  # numbers of no model
     behind = [_writers(each) for each in rows.inputs if takes(rows.kind, each.name) == "rows"]
     known = bool(behind) and all(is_known for _, is_known in behind)
     return [node for nodes, _ in behind for node in nodes], known
-
-
-def _spec(node: LineageNode) -> dict[str, Any]:
-    record = read_statement(Path(node.path))
-    assert record is not None
-    found: dict[str, Any] = spec_record(record)["spec"]
-    return found
 
 
 def _base(model: LineageNode) -> LineageNode | None:

@@ -70,7 +70,7 @@ class Decoder:
             raise ValueError(_TOO_DEEP)
         if _HALF.search(content):
             self.is_exact = False
-            if not _is_text(json.dumps(row, ensure_ascii=False)):
+            if not is_text(json.dumps(row, ensure_ascii=False)):
                 raise ValueError("it holds half of a surrogate pair, which is no text")
         return row
 
@@ -115,7 +115,7 @@ def put(content: str, path: Sequence[str | int], value: Any) -> str:
     for step in path[:-1]:
         at = {key: begin for key, begin, _ in _members(content, at)}[step]
     written = json.dumps(value, ensure_ascii=False)
-    if not _is_text(written):
+    if not is_text(written):
         written = json.dumps(value)
     members = _members(content, at)
     for key, begin, end in reversed(members):  # of two the last is what is read
@@ -166,10 +166,10 @@ def _levels(value: Any) -> int:
     return 1 + max(map(_levels, value), default=0) if isinstance(value, list) else 0
 
 
-def _is_text(written: str) -> bool:
+def is_text(text: str) -> bool:
     """Whether it holds no half of a surrogate pair."""
     try:
-        written.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True

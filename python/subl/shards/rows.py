@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from subl.errors import InputError
 from subl.shards.bins import BEGIN
+from subl.shards.decode import is_text
 from subl.shards.format import format_of
 from subl.shards.lines import row_lines
 from subl.shards.listing import Piece, check_stated, pieces
@@ -201,14 +202,6 @@ def text_of(value: dict[str, Any], key: str, where: str) -> str:
             f"{where}: `{key}` must be a string, got {got}",
             hint="prompts need the key prompt, rows completion, too; or messages: role and content",
         )
-    if not _is_text(text):
+    if not is_text(text):
         raise InputError(f"{where}: `{key}` holds half of a surrogate pair, which is no text")
     return text
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

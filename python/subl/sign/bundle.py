@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from subl.artifact import ENVELOPE, check_place, file_digest, read_statement, write_atomically
 from subl.artifact.index import led_out
+from subl.artifact.statement import with_name
 from subl.artifact.uncovered import OWN
 from subl.errors import InputError, OutputError
 from subl.sign.contents import is_inside
@@ -58,8 +59,7 @@ class Verified:
 
 def bundle_of(folder: Path) -> Path:
     """Where the bundle of a folder is, unless somebody says otherwise."""
-    beside = folder if folder.name not in ("", "..") else folder.resolve()
-    return beside.parent / f"{folder.resolve().name}.sig"
+    return with_name(folder).parent / f"{folder.resolve().name}.sig"
 
 
 def sign_bundle(folder: Path, key: Path, out: Path) -> tuple[str, bool]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from subl.errors import InputError
 from subl.shards import read_objects
+from subl.shards.decode import is_text
 from subl.trait.gsm8k import right_answer
 from subl.trait.numbers import number_lines
 from subl.trait.spec import FileSpec, TraitSpec
@@ -166,7 +167,7 @@ def _read(file: Path, columns: FileSpec) -> Iterator[_Row]:
             name for name, each in zip(names, given, strict=True) if not str(each).strip()
         ]:
             raise InputError(f"{place}: there is nothing in {empty[0]!r}")
-        if any("\ud800" <= letter <= "\udfff" for each in given for letter in str(each)):
+        if not all(is_text(str(each)) for each in given):
             raise InputError(f"{place}: it holds half of a surrogate pair, which is no text")
         yield _Row(place, str(given[0]), given[1:])
 

@@ -194,8 +194,11 @@ def size_of(rows: Sequence[Path]) -> int:
     """How many rows a data set has.
 
     Raises:
-        InputError: one cannot be read; names it.
+        InputError: one cannot be read, and is named; or it has none.
     """
     from subl.shards import read_rows
 
-    return sum(1 for _ in read_rows(rows))
+    count = sum(1 for _ in read_rows(rows))
+    if not count:
+        raise InputError(f"{rows[0]} has no rows", hint="give a data set that has some")
+    return count

@@ -136,18 +136,21 @@ def rows_to_decision(
     `something_expected`: what the first would take if bets go on as they went; None where they
     lose.
     """
-    bar = -math.log(alpha)
-    gained = [something for something, _ in race.history]
-    crossed = next((row for row, value in enumerate(gained, 1) if value >= bar), None)
-    expected = crossed
-    if crossed is None and gained and gained[-1] > 0:
-        expected = math.ceil(race.rows * bar / gained[-1])
+    expected = crossed = _shown_after(race, alpha)
+    if crossed is None and race.history and (gained := race.history[-1][0]) > 0:
+        expected = math.ceil(race.rows * -math.log(alpha) / gained)
     return {
         "something": crossed,
         "something_expected": expected,
         "law": _alone_after(candidates, race.left),
         "nearest": None if near is None else _alone_after(candidates, near.left),
     }
+
+
+def _shown_after(race: Race, alpha: float) -> int | None:
+    """After how many rows bets that some are a candidate's had won; None: they have not."""
+    bar = -math.log(alpha)
+    return next((row for row, (won, _) in enumerate(race.history, 1) if won >= bar), None)
 
 
 def _alone_after(candidates: Sequence[Candidate], left: NDArray[np.int64]) -> int | None:
@@ -233,7 +236,6 @@ def verdict(
     by_law = last if race.settled else None
     by_nearest = next(iter(nearest)) if len(nearest) == 1 else None
     stands_out = bool(clean) and lead is not None and all(map(lead.exceeds, clean.values()))
-    won = any(something >= -math.log(alpha) for something, _ in race.history)
     wordings = sum(each.trait == by_nearest for each in candidates)
     named = by_law or (by_nearest if stands_out and wordings > 1 else None)
     notes = []
@@ -246,7 +248,7 @@ def verdict(
         )
     elif named is not None:
         outcome = "trait named"
-    elif not plain_left and won:
+    elif not plain_left and _shown_after(race, alpha) is not None:
         outcome = "cannot tell"
         notes.append(
             "bets that some of the rows are a candidate's have won, and those that not all are the "
