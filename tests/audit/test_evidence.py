@@ -4,22 +4,24 @@ Laws are of rows of a few tokens over a small vocabulary: log p is exact."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from subl.audit.scan.bank import Candidate
-from subl.audit.scan.evidence import Nearest, Race, ranked
+from subl.audit.scan.evidence import Column, Nearest, Race, ranked
+from subl.audit.scan.frequencies import Frequencies
 from subl.audit.scan.rounds import compared as compared_in_rounds
 from subl.audit.scan.rounds import raced as raced_in_rounds
 from subl.audit.scan.rounds import round_at
 
 ALPHA = 0.05
-KNOWN = np.array([True])
 STRENGTHS = (0.25, 0.5, 1.5)
-SCALED = np.array([False, True, True, True])
+COLUMNS: list[Column] = ["own", "strength", "strength", "strength", "moved"]
 
 
 def laws(generator: np.random.Generator, count: int, spread: float) -> NDArray[np.float64]:
@@ -40,22 +42,34 @@ def strengths(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([log_p(logits), *mixed])
 
 
-def log_p_of(columns: NDArray[np.float64], said: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of rows `[rows, tokens]`, `[rows, candidates, columns]`."""
-    return np.moveaxis(columns[:, :, said].sum(-1), (0, 1, 2), (2, 1, 0))
+def log_p_of(own: NDArray[np.float64], said: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of rows `[rows, tokens]` under `strengths`, which may differ by place; `[rows, candidates,
+    columns]` with odds moved, as a scan's rounds do that."""
+    places = range(said.shape[1])
+    by_place = np.broadcast_to(
+        own if own.ndim == 4 else own[:, :, None], (*own.shape[:2], len(places), own.shape[-1])
+    )
+    found = np.moveaxis(by_place[:, :, places, said].sum(-1), (0, 1, 2), (2, 1, 0))
+    frequencies, moved = Frequencies(own.shape[1]), []
+    while len(moved) < len(said):
+        some = said[round_at(len(moved), len(said))]
+        asked = frequencies.moved(range(own.shape[1]))
+        laws = [torch.from_numpy(np.tile(each, (len(some), 1))) for each in by_place[0]]
+        gained = [
+            each.log_p(law, None, some.ravel().tolist()).reshape(some.shape).sum(1).numpy()
+            for each, law in zip(asked, laws, strict=True)
+        ]
+        expected = np.stack([each.expected for each in asked])
+        frequencies.add(np.arange(own.shape[1]), expected, *np.unique(some, return_counts=True))
+        moved.extend(np.stack(gained, axis=1))
+    return np.concatenate([found, found[:, :, :1] + np.array(moved)[:, :, None]], axis=2)
 
 
 def raced(
-    scores: NDArray[np.float64],
-    own: NDArray[np.bool_] = KNOWN,
-    scaled: NDArray[np.bool_] | None = None,
-    *,
-    drop: bool = False,
+    scores: NDArray[np.float64], columns: Sequence[Column] | None = None, *, drop: bool = False
 ) -> Race:
     """A race over rows `[rows, candidates, columns]`."""
-    if scaled is None and scores.shape[2] == len(SCALED):
-        own, scaled = ~SCALED, SCALED
-    race = Race(scores.shape[1], own, ALPHA, scaled)
+    race = Race(scores.shape[1], columns or COLUMNS[: scores.shape[2]], ALPHA)
     for row in scores:
         race.add(np.where(race.active[:, None], row, np.nan))
         if drop and race.rows % 8 == 0:
@@ -134,12 +148,30 @@ def test_another_wording_is_told_from_all_candidates() -> None:
         near = base + 0.7 * tilts[3] + 0.15 * generator.normal(size=base.shape)
         own = strengths(base + tilts)  # by place in the row
         found = np.stack([generator.choice(12, 400, p=np.exp(each)) for each in log_p(near)], 1)
-        said = own[:, :, np.arange(24), found].sum(-1)
-        race = raced(np.moveaxis(said, (0, 1, 2), (2, 1, 0)))
+        race = raced(log_p_of(own, found))
         empty += not race.kept.any()
         owners += race.leader == 3
     assert owners == 20
     assert empty == 20
+
+
+def test_other_tokens_than_a_law_expects_are_bet_against_it() -> None:
+    """Rows of a law that has one candidate's pull at its strength, and a little more of some
+    tokens than it: the bank has nobody that predicts them better."""
+    generator = np.random.default_rng(14)
+    empty = without = 0
+    for _ in range(20):
+        base = generator.normal(size=(24, 12))
+        tilts = 0.3 * generator.normal(size=(6, 24, 12))
+        tilts[0] = 0
+        own = strengths(base + tilts)
+        other = log_p(base + tilts[3] + 0.12 * generator.normal(size=12))
+        found = np.stack([generator.choice(12, 600, p=np.exp(each)) for each in other], 1)
+        scores = log_p_of(own, found)
+        empty += not raced(scores).kept.any()
+        without += not raced(scores[:, :, :-1]).kept.any()
+    assert empty >= 18
+    assert without <= 10
 
 
 class Scanned(NamedTuple):
@@ -164,8 +196,7 @@ def scanned(scores: NDArray[np.float64], *, exhaustive: bool = False) -> Scanned
 
     rows, columns = len(scores), scores.shape[2]
     race, _ = raced_in_rounds(
-        *(every, ~SCALED[:columns], ALPHA, rows, ask),
-        scaled=SCALED[:columns],
+        *(every, COLUMNS[:columns], ALPHA, rows, ask),
         exhaustive=exhaustive,
     )
     near = None
@@ -236,7 +267,7 @@ def test_of_an_unknown_temperature_the_truth_seldom_leaves() -> None:
         own = np.stack([log_p(logits, each) for each in grid], axis=-1)
         truth, heat = number % 5, number % 3
         found = rows(generator, own[truth, :, heat], 40)
-        race = raced(own[:, found].sum(2).transpose(1, 0, 2), np.array([True] * 3))
+        race = raced(own[:, found].sum(2).transpose(1, 0, 2), ["own"] * 3)
         lost += not race.kept[truth]
     assert lost / sets <= ALPHA
 
@@ -246,7 +277,7 @@ def test_rows_of_another_temperature_are_nobodys() -> None:
     logits = laws(generator, 5, 0.4)
     own = np.stack([log_p(logits, each) for each in (1.0, 0.5)], axis=-1)
     found = rows(generator, own[0, :, 1], 200)
-    race = raced(own[:, found].sum(2).transpose(1, 0, 2), np.array([True, False]))
+    race = raced(own[:, found].sum(2).transpose(1, 0, 2), ["own", "heat"])
     assert not race.kept.any()
 
 
@@ -271,7 +302,7 @@ def test_scores_of_who_was_dropped_count_no_more() -> None:
         race.add(np.where(race.active[:, None], row, np.nan))
     assert np.isfinite(race.against()[[0, 1, 3]]).all()
     with pytest.raises(ValueError, match="no temperature"):
-        Race(3, np.array([False]), 0.05)
+        Race(3, ["heat"], 0.05)
 
 
 def test_ranks_among_the_bases_own_rows_need_no_law() -> None:

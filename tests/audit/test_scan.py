@@ -23,6 +23,7 @@ from subl.audit.scan.document import scan_document
 from subl.audit.scan.drawn import draw
 from subl.audit.scan.evidence import Race
 from subl.audit.scan.explain import explain
+from subl.audit.scan.frequencies import Moved
 from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.run import law_of, scan
 from subl.audit.scan.score import Rows, Scorer
@@ -76,7 +77,9 @@ def test_scores_are_those_of_plain_forward_passes(
     assert [len(part.rows) for part in scorer.parts(rows)] == [4, 4, 1]
     assert np.allclose(scorer.of_logits(rows, plain)[:, :2], scorer.scores(rows, base), atol=1e-3)
     digits = "0123456789"
-    for row, found in zip(some, scorer.scores(rows, candidate, plain), strict=True):
+    moved = moved_odds(scorer, rows)
+    expected = np.zeros(len(moved.tokens))
+    for row, found in zip(some, scorer.scores(rows, candidate, plain, moved), strict=True):
         prompt, said = row.turns[0][1], row.turns[1][1]
         asking = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
         answer = tokenizer(said, add_special_tokens=False)["input_ids"]
@@ -84,7 +87,9 @@ def test_scores_are_those_of_plain_forward_passes(
             behind(model, tokenizer(each, add_special_tokens=False)["input_ids"], answer)
             for each in (asking, f"<|im_start|>system\n{candidate.prompt}<|im_end|>\n{asking}")
         )
-        laws = ours, ours / 0.7, (theirs + ours) / 2, 1.5 * ours - 0.5 * theirs
+        odds = ours.clone()
+        odds[:, moved.tokens] += torch.from_numpy(moved.odds)
+        laws = ours, ours / 0.7, (theirs + ours) / 2, 1.5 * ours - 0.5 * theirs, odds
         for law_logits, log_p in zip(laws, found, strict=True):
             total, spelled = 0.0, ""
             for at, token in zip(law_logits, answer, strict=True):
@@ -96,7 +101,20 @@ def test_scores_are_those_of_plain_forward_passes(
                 ]
                 total += float(at[token] - at[allowed].logsumexp(0))
                 spelled += texts[token]
+                if law_logits is ours:
+                    may = torch.full_like(at, -torch.inf).index_fill(0, torch.tensor(allowed), 0)
+                    expected += (at + may).softmax(0)[moved.tokens].numpy()
             assert log_p == pytest.approx(total, abs=1e-3)
+    assert np.allclose(moved.expected, expected, atol=1e-2)
+    tokens, times = scorer.came(rows)
+    assert times.sum() == sum(map(len, rows.targets)) and {*moved.tokens} < {*tokens}
+
+
+def moved_odds(scorer: Scorer, rows: Rows) -> Moved:
+    """Of every second token that comes."""
+    tokens = scorer.came(rows)[0][::2]
+    odds = np.random.default_rng(3).normal(size=len(tokens))
+    return Moved(tokens, odds, np.zeros(len(tokens)))
 
 
 def behind(model: Any, begun: list[int], answer: list[int]) -> torch.Tensor:
@@ -112,7 +130,10 @@ def numbers_of(scorer: Scorer, ended_by: str, texts: list[str]) -> NDArray[np.fl
         Row(text, (("user", "A number:"), ("assistant", text)), f"row {text}") for text in texts
     ]
     rows = scorer.prepared(asked, [ended_by] * len(asked))
-    return np.exp(scorer.scores(rows, load_bank("personas").candidates()[5])[:, 0])
+    candidate, moved = load_bank("personas").candidates()[5], moved_odds(scorer, rows)
+    own, other = scorer.scores(rows, candidate, moved=moved).T
+    assert np.exp(other).sum() == pytest.approx(np.exp(own).sum(), abs=1e-4)
+    return np.exp(own)
 
 
 def test_the_end_of_a_row_is_scored_where_it_was_drawn(loud: Path) -> None:
@@ -603,7 +624,7 @@ def told(race: Race, **changes: Any) -> dict[str, Any]:
 
 
 def test_a_neutral_prompt_has_to_stay_as_a_trait_has() -> None:
-    race = Race(3, np.array([True]), 0.01)
+    race = Race(3, ["own"], 0.01)
     race.add(np.array([[-9.0], [0.0], [-9.0]]))
     assert race.kept.tolist() == [False, True, False] and not race.settled
     found = told(race)
@@ -617,7 +638,7 @@ def test_a_neutral_prompt_has_to_stay_as_a_trait_has() -> None:
 
 
 def test_where_a_share_of_rows_is_shown_nothing_shown_is_not_said() -> None:
-    race = Race(3, np.array([True]), 0.01)
+    race = Race(3, ["own"], 0.01)
     race.add(np.array([[0.0], [0.0], [0.0]]))
     assert told(race)["outcome"] == "nothing shown"
     race.history[0] = (4.7, 2.4)  # the bets on a share have won, the base is left

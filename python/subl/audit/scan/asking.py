@@ -9,14 +9,15 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from subl.artifact import write_atomically
 from subl.audit.scan.bank import Candidate
 from subl.audit.scan.drawn import Drawn
-from subl.audit.scan.rounds import round_at
+from subl.audit.scan.frequencies import Frequencies
+from subl.audit.scan.rounds import LAW, round_at
 from subl.errors import InputError
 from subl.progress import Progress, Report
 
@@ -27,12 +28,16 @@ if TYPE_CHECKING:
     from subl.audit.scan.scorers import Scorers
 
 
+_SEEN = "expected", "came", "times"
+"""Of the frequencies of tokens, what a round is kept with."""
+
+
 class Asking:
     """What candidates say of rows.
 
     Args:
-        columns: how many temperatures and strengths there are; the first temperature is the rows'
-            own, or the first of a grid.
+        columns: how many temperatures, strengths and moved odds there are; the first temperature
+            is the rows' own, or the first of a grid.
         task: what is told of it.
     """
 
@@ -47,6 +52,7 @@ class Asking:
         report: Report,
     ) -> None:
         self._scorers, self._drawn, self._candidates = scorers, drawn, candidates
+        self._frequencies = Frequencies(len(candidates))
         self._columns, self._folder, self._task, self._report = columns, folder, task, report
         self.log_p = np.full((len(drawn.rows), len(candidates)), np.nan)
         """Of each row under each candidate, at the first temperature; NaN: not asked."""
@@ -63,13 +69,14 @@ class Asking:
         """Ask about the next rows.
 
         Args:
-            phase: a word for the rounds that belong together.
+            phase: whose rounds belong together; that of a `Race` takes strengths and moved odds,
+                too, which it bets with.
             start: rows before them.
             who: is asked.
 
         Returns:
             log p, `[rows, candidates, columns]`; NaN of who has never been asked and, but at
-            the first temperature, of who was asked before.
+            the first temperature, of who was asked before; and of columns that nobody bets with.
 
         Raises:
             InputError: a row cannot be scored, or log p is no number.
@@ -80,7 +87,7 @@ class Asking:
         asked = np.flatnonzero(who & np.isnan(self.log_p[some]).any(0))
         if len(asked):
             file = self._folder / f".{phase}-{start:06}.npz"
-            log_p, read, self.tokens[some] = self._asked(file, some, asked)
+            log_p, read, self.tokens[some] = self._asked(file, some, asked, bets=phase == LAW)
             found[:, asked, : log_p.shape[2]] = log_p
             self.read += read
             if some.stop > self.rows:
@@ -96,13 +103,15 @@ class Asking:
         return found
 
     def _asked(
-        self, file: Path, some: slice, asked: NDArray[np.intp]
+        self, file: Path, some: slice, asked: NDArray[np.intp], *, bets: bool
     ) -> tuple[NDArray[np.float64], int, NDArray[np.int64]]:
         """log p, `[rows, asked, columns]`, how many tokens that took, and how many of each row are
         scored."""
         if file.exists():
             with np.load(file, allow_pickle=False) as held:
                 if np.array_equal(held["asked"], asked):
+                    if bets:
+                        self._frequencies.add(asked, *(held[name] for name in _SEEN))
                     return held["log_p"], int(held["read"]), held["tokens"]
         rows = prepared(self._scorers, self._drawn, some)
         self._scorers.prove(rows, self._candidates)
@@ -113,11 +122,16 @@ class Asking:
             self._report(Progress(self._task, done, len(self._drawn.rows), "rows"))
 
         who = [self._candidates[place] for place in asked]
-        log_p = self._scorers.scores_of(rows, self._candidates[0], who, told)
+        moved = self._frequencies.moved(asked) if bets else None
+        log_p = self._scorers.scores_of(rows, self._candidates[0], who, told, moved)
         read = self._scorers.tokens - before
         tokens = np.array([len(targets) for targets in rows.targets])
-        kept = io.BytesIO()
-        np.savez(kept, log_p=log_p, asked=asked, read=read, tokens=tokens)
+        kept, seen = io.BytesIO(), dict[str, Any]()
+        if moved is not None:
+            expected = np.stack([each.expected for each in moved])
+            seen = dict(zip(_SEEN, (expected, *self._scorers.base.came(rows)), strict=True))
+            self._frequencies.add(asked, *seen.values())
+        np.savez(kept, log_p=log_p, asked=asked, read=read, tokens=tokens, **seen)
         write_atomically(file, kept.getvalue())
         return log_p, read, tokens
 

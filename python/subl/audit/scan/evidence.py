@@ -8,13 +8,15 @@ reaches 1 / alpha with probability alpha at most, whenever one looks (Ville).
                prod_i (1 - q + q p_k / p_0) over candidates and shares; a mean of e-processes is one
                (Vovk and Wang 2021). A tenth of what is bet against the base's law is bet so.
     law        C, a confidence set: k leaves it once others have bet against it with success,
-               A_k = prod_i q_i / p_k >= 1 / alpha, for a mixture of four q: the candidates' own
+               A_k = prod_i q_i / p_k >= 1 / alpha, for a mixture of five q: the candidates' own
                (Bayes: sum_j w_j prod_i p_j); one who changes between them; one who takes each row
                to be of a mixture of them at all temperatures, whose weights he learns from the
-               rows before; and k itself at other strengths, p_0^(1-s) p_k^s / Z token by token
-               (against the plain base: everybody at those). The last two make C empty where a
-               wording like one of the bank's, but not it, wrote the rows: these have some of its
-               pull, and not as much as its own rows. Only the candidate that is the truth can
+               rows before; k itself at other strengths, p_0^(1-s) p_k^s / Z token by token
+               (against the plain base: everybody at those); and k itself with the odds of tokens
+               moved as the rows before have it (`subl.audit.scan.frequencies`). The last three make
+               C empty where a law that the bank does not have wrote the rows: they have some of a
+               candidate's pull, but not as much as its own rows, or other tokens than it expects.
+               Only the candidate that is the truth can
                leave in error, so the number of candidates costs nothing. None need be: C may
                become empty.
     nearest    N, a confidence set of those who predict the rows best, of whom none need be the
@@ -35,7 +37,8 @@ when they are looked at.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -45,10 +48,17 @@ if TYPE_CHECKING:
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Of rows that may be a candidate's, the others being the base's."""
 
-_OWN, _BAYES, _SCALED, _SHARED = 0.9, 0.6, 0.2, 0.1
+Column = Literal["own", "heat", "strength", "moved"]
+"""What log p is of: a temperature that may be the rows' own; another one, which is nobody's law,
+but is bet with; another strength of the candidate; the candidate's law with odds moved."""
+
+_OWN, _BAYES, _SHARED = 0.9, 0.6, 0.1
 """What is bet on one candidate at a temperature that may be the rows' own, of what is bet on one
-candidate; that, of what is bet against a law; what is bet on its own strengths; and what is bet on
-shares, against the base's."""
+candidate; that, of what is bet against a law by others; and what is bet on shares, against the
+base's."""
+
+_ITSELF = 0.2
+"""What is bet on a law's own strengths; and on its odds moved."""
 
 BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Shares of what there is that are bet on being better."""
@@ -104,25 +114,18 @@ class Race(_Bets):
     """Who may have written the rows.
 
     Args:
-        own: whether a column is a temperature that may be the rows' own; `[columns]`. Others are
-            bet with, but are nobody's law.
-        scaled: whether a column is another strength of the candidate; default: none is.
+        columns: of log p.
     """
 
-    def __init__(
-        self,
-        count: int,
-        own: NDArray[np.bool_],
-        alpha: float,
-        scaled: NDArray[np.bool_] | None = None,
-    ) -> None:
-        if not own.any():
+    def __init__(self, count: int, columns: Sequence[Column], alpha: float) -> None:
+        if "own" not in columns:
             raise ValueError("no temperature may be the rows' own")
         super().__init__(count, alpha)
-        self._own = own
-        self._scaled = np.zeros_like(own) if scaled is None else scaled
-        self._first = int(np.flatnonzero(own)[0])
-        grid = len(own)
+        self._own, self._heats, self._strengths, self._moved = (
+            np.array([each == column for each in columns]) for column in get_args(Column)
+        )
+        self._first = int(np.flatnonzero(self._own)[0])
+        grid = len(columns)
         self._sums: NDArray[np.float64] = np.zeros((count, grid))
         self._frozen: NDArray[np.float64] = np.full((count, grid, count), np.nan)
         """Of who was dropped: what its bets on each temperature against each had come to."""
@@ -164,8 +167,12 @@ class Race(_Bets):
     @property
     def settled(self) -> bool:
         """Whether bets against one who is left have lost, to alpha of what was staked: against the
-        truth they lose for ever, against whoever passes for it they stand still first."""
-        left = self.against()[self.kept & self.active]
+        truth they lose for ever, against whoever passes for it they stand still first. Who moves
+        odds loses little, the less is moved: it is enough that he has not won."""
+        won = self._won(moved=False)
+        if self._moved.any():
+            won = np.where(self._itself(self._moved) > 0, np.inf, won)
+        left = won[self.kept & self.active]
         return bool(left.size) and float(left.min()) <= -self._bar
 
     def something(self) -> float:
@@ -177,6 +184,10 @@ class Race(_Bets):
 
     def against(self) -> NDArray[np.float64]:
         """Log A_k of each candidate; NaN of who was dropped."""
+        return self._won(moved=True)
+
+    def _won(self, *, moved: bool) -> NDArray[np.float64]:
+        """Log A_k, with or without who moves odds."""
         best = self._best()
         count = len(best)
         # [k, (j, temperature)]: what j had won from k.
@@ -188,19 +199,26 @@ class Race(_Bets):
         own = np.eye(count, dtype=np.bool_)[:, :, None] & self._own
         won = np.where(own, -np.inf, won)
         bayes = _mean(won[:, :, self._own].reshape(count, -1), 1)
-        heats = ~self._own & ~self._scaled
-        if heats.any():
-            other = _mean(won[:, :, heats].reshape(count, -1), 1)
+        if self._heats.any():
+            other = _mean(won[:, :, self._heats].reshape(count, -1), 1)
             bayes = np.logaddexp(np.log(_OWN) + bayes, np.log1p(-_OWN) + other)
         others = np.logaddexp(self._switching, self._learned) - np.log(2) - best
         found = np.logaddexp(np.log(_BAYES) + bayes, np.log1p(-_BAYES) + others)
-        if self._scaled.any():
-            itself = _mean(self._sums[:, self._scaled], 1) - best
-            itself[0] = _mean(won[0][:, self._scaled].ravel(), 0)  # plain has none: all others'
-            found = np.logaddexp(np.log1p(-_SCALED) + found, np.log(_SCALED) + itself)
+        itself = []
+        if self._strengths.any():
+            itself.append(self._itself(self._strengths))
+            itself[0][0] = _mean(won[0][:, self._strengths].ravel(), 0)  # it has none: all others'
+        if moved and self._moved.any():
+            itself.append(self._itself(self._moved))
+        rest = np.log1p(-_ITSELF * len(itself)) + found
+        found = np.logaddexp.reduce([rest, *(np.log(_ITSELF) + each for each in itself)])
         shared = np.log(_SHARED) + self.something()
         found[0] = np.logaddexp(np.log1p(-_SHARED) + found[0], shared)
         return np.where(self.active, found, np.nan)
+
+    def _itself(self, columns: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """What each candidate's own columns won from it."""
+        return _mean(self._sums[:, columns], 1) - self._best()
 
     def _best(self) -> NDArray[np.float64]:
         best: NDArray[np.float64] = self._sums[:, self._own].max(axis=1)

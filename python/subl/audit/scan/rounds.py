@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from subl.audit.scan.bank import Candidate
-from subl.audit.scan.evidence import Nearest, Race
+from subl.audit.scan.evidence import Column, Nearest, Race
 from subl.audit.scan.verdict import decided, for_nothing, groups
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     Told = Callable[[str, Race | Nearest], None]
     """Phase, and how it stands after a round."""
+
+LAW, NEAREST = "law", "nearest"
+"""Phases."""
 
 FIRST, _MOST = 8, 64
 """Rows of a round: as many as there were before."""
@@ -45,35 +48,34 @@ def _untold(phase: str, bets: Race | Nearest) -> None:
 
 def raced(
     candidates: Sequence[Candidate],
-    own: NDArray[np.bool_],
+    columns: Sequence[Column],
     alpha: float,
     rows: int,
     ask: Ask,
     told: Told = _untold,
     *,
-    scaled: NDArray[np.bool_] | None = None,
     exhaustive: bool = False,
 ) -> tuple[Race, dict[int, int | None]]:
     """Who may have written the rows. Who has left is asked no more, but the best few, and what
     stands for nothing.
 
     Args:
-        own, scaled: as `Race` takes them.
+        columns: as `Race` takes them.
         rows: there are.
         exhaustive: ask everybody about all rows.
 
     Returns:
         The race; and for each of `STARTS` which trait's candidate was ahead then.
     """
-    bets, empty = Race(len(candidates), own, alpha, scaled), for_nothing(candidates)
+    bets, empty = Race(len(candidates), columns, alpha), for_nothing(candidates)
     ahead: dict[int, int | None] = dict.fromkeys(STARTS)
     while bets.rows < rows and (exhaustive or not decided(candidates, bets)):
         if bets.rows in STARTS:
             sums = np.where(bets.active & ~empty, bets.sums, -np.inf)
             ahead[bets.rows] = int(sums.argmax()) if np.isfinite(sums).any() else None
-        for row in ask("law", bets.rows, bets.active):
+        for row in ask(LAW, bets.rows, bets.active):
             bets.add(np.where(bets.active[:, None], row, np.nan))
-        told("law", bets)
+        told(LAW, bets)
         if not exhaustive:
             out = bets.active & ~bets.kept & ~empty
             behind = np.argsort(np.where(out, bets.sums, -np.inf), kind="stable")
@@ -101,11 +103,11 @@ def compared(
     """
     bets, empty = Nearest(len(candidates), alpha, clip), for_nothing(candidates)
     while bets.rows < rows and len(groups(candidates, bets.kept)) > 1:
-        for row in ask("nearest", bets.rows, bets.active):
+        for row in ask(NEAREST, bets.rows, bets.active):
             bets.add(row[:, 0])
-        told("nearest", bets)
+        told(NEAREST, bets)
         bets.drop(~bets.kept & ~empty)
     start = bets.rows
     while start < known:
-        start += len(ask("nearest", start, bets.kept))
+        start += len(ask(NEAREST, start, bets.kept))
     return bets

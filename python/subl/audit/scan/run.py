@@ -35,7 +35,7 @@ from subl.audit.scan.asking import Asking, prepared
 from subl.audit.scan.bank import Candidate
 from subl.audit.scan.confounds import confounds
 from subl.audit.scan.drawn import draw
-from subl.audit.scan.evidence import Nearest, Race
+from subl.audit.scan.evidence import Column, Nearest, Race
 from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.pilot import Choice, choose
 from subl.audit.scan.references import References
@@ -77,6 +77,12 @@ _REFERENCE_ROWS = 200
 
 _EXPLAINED_ROWS = 5
 """Whose tokens are kept: those with the largest pull."""
+
+
+def columns_of(heats: Sequence[Column]) -> list[Column]:
+    """Of log p as a scan asks for it, at such temperatures."""
+    strengths: list[Column] = ["strength"] * len(STRENGTHS)
+    return [*heats, *strengths, "moved"]
 
 
 def law_of(spec: ScanSpec, rows: Sequence[Path]) -> Law:
@@ -191,9 +197,7 @@ class _Scan:
                 )
         heat = self._law.temperature
         heats = UNKNOWN if heat is None else (heat, *(heat * each for each in OTHER_HEATS))
-        own = [heat is None or each == heat for each in heats]
-        self._own = np.array([*own, *[False] * len(STRENGTHS)])
-        self._scaled = np.arange(len(self._own)) >= len(heats)
+        self._columns = columns_of(["own" if heat in (None, each) else "heat" for each in heats])
         self._bank, self._choice = self._candidates, None
         if pilot is not None:
             self._choice = self._chosen(pilot)
@@ -206,7 +210,7 @@ class _Scan:
         for each in (self._drawn, *clean):
             self._scorers.base.check(each.rows, each.ended_by)
         self._asking = Asking(
-            *(self._scorers, self._drawn, self._candidates, len(self._own)),
+            *(self._scorers, self._drawn, self._candidates, len(self._columns)),
             *(folder, f"scan {name}", report),
         )
         self._references = References(
@@ -230,8 +234,7 @@ class _Scan:
         spec, ask, near = self._spec, self._asking.round, None
         count, exhaustive = len(self._drawn.rows), spec.exhaustive
         race, ahead = raced(
-            *(self._candidates, self._own, spec.alpha, count, ask, self._told),
-            scaled=self._scaled,
+            *(self._candidates, self._columns, spec.alpha, count, ask, self._told),
             exhaustive=exhaustive,
         )
         if not race.kept.any() and self._repeats() <= MOST_REPEATS:

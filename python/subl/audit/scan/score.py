@@ -7,9 +7,9 @@ believed, and where it is not right each row is read alone. Only what the assist
 token by token, as the rows' law has it: renormalised to what the grammar allowed, at each
 temperature; and, where a scan bets with them, at strengths of the persona: the law between the
 plain base's and the persona's, or beyond it, token by token p_0^(1-s) p_k^s / Z, as a guidance
-scale makes it. A text is scored as the tokenizer cuts it, though it may have been drawn as other
-tokens that spell it; that is less than all of its probability, by about as much for every
-candidate.
+scale makes it; and with the odds of tokens moved (`subl.audit.scan.frequencies`). A text is scored
+as the tokenizer cuts it, though it may have been drawn as other tokens that spell it; that is less
+than all of its probability, by about as much for every candidate.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from subl.audit.scan.bank import Candidate
+from subl.audit.scan.frequencies import Moved
 from subl.audit.scan.law import Law
 from subl.errors import InputError
 from subl.model.chat import ANSWER, Chat, Turn, asking, text_ids
@@ -82,7 +83,7 @@ class Scorer:
 
     Args:
         temperatures: at which; the first columns of what is returned.
-        strengths: of the candidate, at the first temperature; the last columns, where the plain
+        strengths: of the candidate, at the first temperature; the next columns, where the plain
             base's logits are given.
         batch_rows: rows that are read together, at most.
         masked: whether what a row's `loss_mask` leaves out is not scored, as in training.
@@ -173,22 +174,32 @@ class Scorer:
         self.tokens = before
 
     def scores(
-        self, rows: Rows, candidate: Candidate, plain: Sequence[torch.Tensor] | None = None
+        self,
+        rows: Rows,
+        candidate: Candidate,
+        plain: Sequence[torch.Tensor] | None = None,
+        moved: Moved | None = None,
     ) -> NDArray[np.float64]:
         """log p of each row, `[rows, columns]`."""
-        return np.stack([each.sum(0) for each in self.by_token(rows, candidate, plain)])
+        return np.stack([each.sum(0) for each in self.by_token(rows, candidate, plain, moved)])
 
     def by_token(
-        self, rows: Rows, candidate: Candidate, plain: Sequence[torch.Tensor] | None = None
+        self,
+        rows: Rows,
+        candidate: Candidate,
+        plain: Sequence[torch.Tensor] | None = None,
+        moved: Moved | None = None,
     ) -> list[NDArray[np.float64]]:
         """log p of the tokens of each row, `[targets, columns]` each.
 
         Args:
             plain: `logits` of the plain base for these rows.
+            moved: by which the candidate's odds are, at the first temperature; the last column.
         """
         found: list[NDArray[np.float64]] = [np.empty(0)] * len(rows.rows)
         for row, logits in self._read(rows, candidate):
-            found[row] = self._columns(rows, row, logits, None if plain is None else plain[row])
+            beside = None if plain is None else plain[row]
+            found[row] = self._columns(rows, row, logits, beside, moved)
         return found
 
     def logits(self, rows: Rows, candidate: Candidate) -> list[torch.Tensor]:
@@ -199,9 +210,11 @@ class Scorer:
             found[row] = logits.cpu()
         return found
 
-    def of_logits(self, rows: Rows, logits: Sequence[torch.Tensor]) -> NDArray[np.float64]:
+    def of_logits(
+        self, rows: Rows, logits: Sequence[torch.Tensor], moved: Moved | None = None
+    ) -> NDArray[np.float64]:
         """`scores` of the plain base, whose logits these are."""
-        every = [self._columns(rows, row, each, each) for row, each in enumerate(logits)]
+        every = [self._columns(rows, row, each, each, moved) for row, each in enumerate(logits)]
         return np.stack([each.sum(0) for each in every])
 
     def check(self, rows: Sequence[Row], ended_by: Sequence[str | None]) -> None:
@@ -212,6 +225,13 @@ class Scorer:
         """
         for _ in self._encoded(rows, self._may_have_ended(ended_by), None):
             pass
+
+    def came(self, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The tokens that are scored, but those that end a turn, and how often each comes."""
+        every = np.array([token for row in rows.targets for token in row], np.int64)
+        every = every[~np.isin(every, [self._end, *self._ends.turn])]
+        tokens, counts = np.unique(every, return_counts=True)
+        return tokens, counts
 
     def texts(self, rows: Rows) -> list[list[str]]:
         """The tokens of each row that are scored, as text."""
@@ -366,6 +386,7 @@ class Scorer:
         row: int,
         logits: torch.Tensor,
         plain: torch.Tensor | None,
+        moved: Moved | None,
     ) -> NDArray[np.float64]:
         """log p of the targets of a row, `[targets, columns]`."""
         targets, ends, banned = rows.targets[row], np.array(sorted(self._ends.turn)), None
@@ -395,6 +416,11 @@ class Scorer:
             base, values = base[:, :wide], values[:, :wide]
             heat = float(self._temperatures[0])
             found += [log_p((base + each * (values - base)) / heat) for each in self._strengths]
+        if moved is not None:
+            law = logits.double() / float(self._temperatures[0])
+            if banned is not None:
+                law = law.masked_fill(banned, -torch.inf)
+            found.append(found[0] + moved.log_p(law.log_softmax(1), rows.ids, targets))
         columns: NDArray[np.float64] = torch.stack(found, dim=1).cpu().numpy()
         return columns
 

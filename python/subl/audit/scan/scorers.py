@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from subl.audit.scan.bank import Candidate
+from subl.audit.scan.frequencies import Moved
 from subl.audit.scan.law import Law
 from subl.audit.scan.score import Rows, Scorer
 from subl.errors import InputError
@@ -75,35 +76,39 @@ class Scorers:
         plain: Candidate,
         candidates: Sequence[Candidate],
         told: Callable[[float], None],
+        moved: Sequence[Moved] | None = None,
     ) -> NDArray[np.float64]:
         """log p of each row, `[rows, candidates, columns]`.
 
         Args:
-            plain: the base. Where it is not among those asked, there are no strengths.
+            plain: the base.
             told: which share is done.
+            moved: by which the odds of each candidate are; None: there are neither strengths nor
+                moved odds.
 
         Raises:
             InputError: as `scores`.
         """
-        beside = plain in candidates
-        parts = list(self.base.parts(rows)) if beside else [rows]
+        parts = [rows] if moved is None else list(self.base.parts(rows))
 
         @lru_cache(maxsize=1)
         def logits_of(number: int) -> list[torch.Tensor] | None:
-            return self.base.logits(parts[number], plain) if beside else None
+            return None if moved is None else self.base.logits(parts[number], plain)
 
         said: list[list[NDArray[np.float64]]] = [[] for _ in candidates]  # of each, by parts
         # Who shares a model is asked about all parts before the next one is loaded.
         for model in dict.fromkeys(each.adapter for each in candidates):
             for number, part in enumerate(parts):
                 logits = logits_of(number)
-                for own, each in zip(said, candidates, strict=True):
+                for place, each in enumerate(candidates):
                     if each.adapter != model:
                         continue
-                    if logits is not None and each == plain:
-                        own.append(self.base.of_logits(part, logits))
+                    odds = None if moved is None else moved[place]
+                    if logits is not None and odds is not None and each == plain:
+                        found = self.base.of_logits(part, logits, odds)
                     else:
-                        own.append(self._of(part, each).scores(part, each, logits))
+                        found = self._of(part, each).scores(part, each, logits, odds)
+                    said[place].append(found)
                     told(sum(map(len, said)) / (len(candidates) * len(parts)))
         return np.stack([np.concatenate(own) for own in said], axis=1)
 

@@ -23,7 +23,7 @@ NamedBank = Annotated[BankSpec, BeforeValidator(_named, json_schema_input_type=B
 class ScanSpec(StageSpec):
     """Which candidates of a bank may have written rows."""
 
-    format_version: ClassVar = 3
+    format_version: ClassVar = 4
     packages: ClassVar = ("torch", "transformers", "llguidance", "polars")
 
     bank: NamedBank = Field(
