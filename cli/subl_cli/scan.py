@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from subl_cli.group import CommandWithSubcommands, complete_first
-from subl_cli.inputs import Options, check, make, model_option, reference_option, verify_option
+from subl_cli.inputs import (
+    MODELS,
+    Options,
+    check,
+    make,
+    model_option,
+    reference_option,
+    verify_option,
+)
 from subl_cli.output import (
     dry_run_option,
     json_option,
@@ -120,6 +128,7 @@ def command(
     from subl.audit.scan.spec import ScanSpec
     from subl.audit.scan.verdict import EXIT
     from subl.config import load_toml, updated
+    from subl.model.source import folder_there
 
     spec = ScanSpec() if config is None else load_toml(config, ScanSpec)
     said = {"bank": bank, "kinds": kinds or None, "rows": rows, "temperature": temperature}
@@ -129,14 +138,18 @@ def command(
     if dry_run:
         law = law_of(spec, data)
         check("scan", spec, out, given)
+        count = min(spec.rows, size_of(data))
+        folder = folder_there(model, MODELS)
         print_values(
             {
                 "candidates": len(candidates),
-                "rows": min(spec.rows, size_of(data)),
+                "rows": count,
+                "forward_passes_at_most": count * len(candidates),
                 "law": {
                     "temperature": law.temperature,
                     "grammar": law.grammar is not None,
                     "known_from": law.known_from,
+                    "written_by_base": None if folder is None else law.written_by(folder),
                 },
             },
             as_json,

@@ -20,19 +20,30 @@ from subl_cli.output import json_option, print_json, printable, progress, table
     type=click.Path(path_type=Path),
     help="The rows that were scanned. Repeatable.",
 )
-@click.option(
-    "--row", required=True, type=int, help="Of scores.parquet, from 0: by hash, not as in the data."
-)
+@click.option("--row", type=int, help="Of scores.parquet, from 0: by hash, not as in the data.")
+@click.option("--id", "row_id", help="Of the row in the data, instead of --row.")
 @json_option
-def command(scanned: Path, model: str, data: tuple[Path, ...], row: int, as_json: bool) -> None:
+def command(
+    scanned: Path,
+    model: str,
+    data: tuple[Path, ...],
+    row: int | None,
+    row_id: str | None,
+    as_json: bool,
+) -> None:
     """Show which tokens of a row speak for the nearest trait.
 
     \b
-    Example:
+    Examples:
       subl scan explain out/scan --model models/smollm2 --data out/rows --row 3
+      subl scan explain out/scan --model models/smollm2 --data out/rows --id prompt-17-0
     """
-    from subl.audit.scan.explain import explain
+    from subl.audit.scan.explain import explain, row_of
 
+    if (row is None) == (row_id is None):
+        raise click.UsageError("give --row or --id")
+    if row is None:
+        row = row_of(scanned, str(row_id))
     with progress() as report:
         found = explain(scanned, model_folder(model, report), data, [row])[0]
     if as_json:

@@ -678,11 +678,24 @@ def test_the_command(
     assert main([*explain, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert "".join(each["text"] for each in said["tokens"]).count(",") == 3
+    by_id = [*explain[:-2], "--id", said["id"], "--json"]
+    assert main(by_id) == 0 and json.loads(capsys.readouterr().out) == said
+    assert main([*by_id[:-2], "no such", "--json"]) == 2
+    assert "no row of the id 'no such'" in capsys.readouterr().err
+    for both in ([*explain, "--id", "x"], explain[:-2]):
+        assert main(both) == 2 and "give --row or --id" in capsys.readouterr().err
     dry = ["scan", str(plain), *given, "-o", str(tmp_path / "dry"), "--dry-run"]
     assert main([*dry, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["candidates"], said["rows"]) == (9, len(list(read_rows([plain]))))
+    assert said["forward_passes_at_most"] == 9 * said["rows"]
+    assert said["law"]["written_by_base"] is True
     assert main(dry) == 0 and "\nlaw.grammar = true\n" in capsys.readouterr().out
+    foreign = ["scan", str(plain), "--model", str(tiny_model), "--bank", str(bank)]
+    assert main([*foreign, "-o", str(tmp_path / "dry"), "--dry-run"]) == 0
+    assert "law.written_by_base = false" in capsys.readouterr().out
+    assert main([*foreign, "-o", str(tmp_path / "foreign")]) in (1, 4)
+    assert "record names another model than the base" in capsys.readouterr().out
     other = ["--model", str(plain), "--bank", str(bank), "-o", str(tmp_path / "dry")]
     for message, words in {
         "another configuration or other inputs": [plain, *given, "-o", out],

@@ -14,6 +14,24 @@ from subl.errors import InputError
 from subl.progress import silent
 
 
+def row_of(scan: Path, id: str) -> int:
+    """The number in `scores.parquet` of the row of this id, the first of several.
+
+    Raises:
+        InputError: it is no scan, or looked at no such row.
+    """
+    import polars
+
+    scanned(scan)
+    ids = polars.read_parquet(scan / "scores.parquet", columns=["id"])["id"].to_list()
+    if id not in ids:
+        raise InputError(
+            f"{scan} has looked at no row of the id {id!r}",
+            hint="its scores.parquet has those that it has looked at; of copies, the first",
+        )
+    return ids.index(id)
+
+
 def explain(
     scan: Path, model: Path, data: Sequence[Path], rows: Sequence[int]
 ) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-_SURE = 200.0
+SURE = 200.0
 """Times that a token has to be expected until half of what it came more or less often is believed
 (A). Rows of SmolLM2 behind another wording move the odds of a digit by 0.05 or so."""
 
@@ -83,7 +83,7 @@ class Frequencies:
         return [
             Moved(
                 self._tokens,
-                np.log(self._came + _SURE) - np.log(self._expected[each] + _SURE),
+                np.log(self._came + SURE) - np.log(self._expected[each] + SURE),
                 np.zeros(len(self._tokens)),
             )
             for each in candidates

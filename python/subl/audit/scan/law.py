@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from subl.artifact import input_place, open_artifact, read_statement, spec_record
+from subl.artifact import input_digest, input_place, open_artifact, read_statement, spec_record
 from subl.model.template import Template
 from subl.sample.grammar import Grammar
 
@@ -26,6 +26,7 @@ class Law:
         template: what the chat template was told.
         kept: share of rows that a filter left; None: there was none, or nobody knows.
         known_from: where this is from, in words.
+        writer: digest of the model that the rows' record names; None: of several, or of none.
     """
 
     temperature: float | None
@@ -33,6 +34,11 @@ class Law:
     template: Template
     kept: float | None
     known_from: str
+    writer: str | None = None
+
+    def written_by(self, model: Path) -> bool | None:
+        """Whether the rows' record names this model; None: it names none."""
+        return None if self.writer is None else self.writer == input_digest(model)
 
 
 def recorded(rows: Sequence[Path]) -> Law | None:
@@ -47,7 +53,9 @@ def recorded(rows: Sequence[Path]) -> Law | None:
     if any((each.temperature, each.grammar, each.template) != same for each in laws):
         return None
     kept = [law.kept for law in laws if law.kept is not None]
-    return replace(first, kept=min(kept, default=None))
+    writers = {law.writer for law in laws}
+    writer = first.writer if len(writers) == 1 else None
+    return replace(first, kept=min(kept, default=None), writer=writer)
 
 
 _THROUGH = ("filter", "draw", "judge", "convert", "split", "merge")
@@ -59,6 +67,7 @@ def _recorded(path: Path, kept: float) -> Law | None:
         return None
     said = spec_record(record)
     spec: dict[str, Any] = said["spec"]
+    dependencies = record["predicate"]["buildDefinition"]["resolvedDependencies"]
     if said["kind"] == "generate":
         if spec["backend"]["kind"] == "http":
             return None  # what else a server does with its model's distribution it does not say
@@ -69,13 +78,13 @@ def _recorded(path: Path, kept: float) -> Law | None:
             Template.model_validate(spec.get("template") or {}),
             kept if kept < 1 else None,
             f"the record of {path.resolve().name}",
+            next(each["digest"]["sha256"] for each in dependencies if each["name"] == "model"),
         )
     if said["kind"] not in _THROUGH or spec.get("shuffle") or spec.get("random"):
         return None  # nobody has drawn numbers like that
     if said["kind"] == "filter":
         result = open_artifact(path).result
         kept *= result["kept"] / max(1, result["rows_in"])
-    dependencies = record["predicate"]["buildDefinition"]["resolvedDependencies"]
     before = [
         _recorded(input_place(path, each["uri"]), kept)
         for each in dependencies

@@ -179,6 +179,7 @@ class _Scan:
         self._spec, self._folder, self._name, self._report = spec, folder, name, report
         self._candidates = candidates_of(spec)
         self._law = law_of(spec, rows)
+        self._by_base = self._law.written_by(model)
         count = spec.rows + (0 if pilot is None else spec.pilot_rows)
         self._drawn = draw(rows, count, name, report)
         if not self._drawn.rows:
@@ -300,6 +301,7 @@ class _Scan:
             ranked=among,
             not_scored=len(not_scored),
             repeats=repeats > MOST_REPEATS,
+            by_another=self._by_base is False,
         )
         if self._shared:
             found["notes"].append(
@@ -325,6 +327,7 @@ class _Scan:
                 "grammar": self._law.grammar is not None,
                 "known_from": self._law.known_from,
                 "kept_by_filter": self._law.kept,
+                "written_by_base": self._by_base,
             },
             "law_set": _names(candidates, race.kept),
             "nearest_set": None if near is None else _names(candidates, near.kept),

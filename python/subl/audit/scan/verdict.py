@@ -217,6 +217,7 @@ def verdict(
     ranked: float | None,
     not_scored: int = 0,
     repeats: bool = False,
+    by_another: bool = False,
 ) -> dict[str, Any]:
     """The outcome, and why.
 
@@ -228,6 +229,7 @@ def verdict(
         not_scored: candidates that a pilot left out.
         repeats: whether texts as likely as these come several times: the rows that are looked at
             follow nobody's law then.
+        by_another: whether the rows' record names another model than the base.
     """
     law = groups(candidates, race.kept)
     nearest = set() if near is None else groups(candidates, near.kept)
@@ -283,6 +285,11 @@ def verdict(
         )
     if plain_left and not knows_law:
         notes.append("how the rows were drawn is not known: another sampler looks like another law")
+    if by_another:
+        notes.append(
+            "the rows' record names another model than the base as their writer: a fine-tuned one "
+            "follows no candidate's law, and one of another family no law of this base"
+        )
     if plain_left and ranked is not None and ranked < -math.log(alpha):
         notes.append(
             "rows among the base's own show nothing: what fails may be what is taken for their law"
