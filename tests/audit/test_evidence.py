@@ -170,8 +170,8 @@ def test_other_tokens_than_a_law_expects_are_bet_against_it() -> None:
         scores = log_p_of(own, found)
         empty += not raced(scores).kept.any()
         without += not raced(scores[:, :, :-1]).kept.any()
-    assert empty >= 18
-    assert without <= 10
+    assert empty >= 19
+    assert without <= 2
 
 
 class Scanned(NamedTuple):
@@ -219,7 +219,7 @@ def test_who_is_left_alone_has_to_stay_so_for_a_while() -> None:
             named += truth == 4 and alone == [4]
             wrong += truth is None and len(alone) == 1
     assert named >= 28
-    assert wrong <= 8
+    assert wrong <= 1
 
 
 def test_a_share_of_rows_refutes_the_base_where_all_are_asked() -> None:
