@@ -267,6 +267,9 @@ def test_the_nearest_candidates_are_the_set_and_a_merge_is_its_parents(
     assert both.verdict is Verdict.MERGE and both.merge is not None
     assert both.merge.weights == pytest.approx((0, 0.3, 0.7), abs=1e-3)
     assert both.sentence == "statistically consistent with a merge: 0.300 one + 0.700 two"
+    part = [save(one.model), folders[2]]  # without what it is in
+    both = parents(save(merged([one, two], [0.3, 0.7])), part)
+    assert both.merge is not None and both.merge.weights == pytest.approx((0.3, 0.7), abs=1e-3)
     stranger = parents(save(drawn(8, num_hidden_layers=3)), folders)
     assert stranger.confidence_set == () and stranger.verdict is Verdict.UNRELATED
     assert stranger.channel is Channel.REDUCED

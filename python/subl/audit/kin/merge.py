@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from subl.audit.kin.nearness import ROWS
+from subl.audit.kin.nearness import ROWS, called_in
 from subl.audit.kin.reading import Weights
 
 MOST_REST = 0.1
@@ -45,15 +45,21 @@ def fitted(model: Weights, parents: Sequence[Weights], seed: int) -> Merge | Non
     first, *others = parents
     products = np.zeros((len(others), len(others)))
     with_model, own = np.zeros(len(others)), 0.0
-    names = sorted(set(model.shapes).intersection(*(each.shapes for each in parents)))
-    for name in names:
-        shape = model.shapes[name]
-        if len(shape) != 2 or any(each.shapes[name] != shape for each in parents):
+    called = [called_in(model, each, ()) for each in parents]
+    for name, shape in sorted(model.shapes.items()):
+        theirs = [names.get(name, name) for names in called]
+        shapes = [each.shapes.get(its) for each, its in zip(parents, theirs, strict=True)]
+        if len(shape) != 2 or any(each != shape for each in shapes):
             continue
         rows = np.sort(random.permutation(shape[0])[:ROWS])
-        start = first.some_rows(name, rows).astype(np.float64)
+        start = first.some_rows(theirs[0], rows).astype(np.float64)
         moved = (model.some_rows(name, rows) - start).ravel()
-        apart = np.stack([(each.some_rows(name, rows) - start).ravel() for each in others])
+        apart = np.stack(
+            [
+                (each.some_rows(its, rows) - start).ravel()
+                for each, its in zip(others, theirs[1:], strict=True)
+            ]
+        )
         products += apart @ apart.T
         with_model += apart @ moved
         own += float(moved @ moved)

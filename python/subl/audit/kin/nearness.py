@@ -75,7 +75,7 @@ def nearness(
     """
     import numpy as np
 
-    called = _called(first, second, same_blocks)
+    called = called_in(first, second, same_blocks)
     both = [(name, called[name]) for name in sorted(called) if called[name] in second.shapes]
     pairs = [(ours, theirs) for ours, theirs in both if first.shapes[ours] == second.shapes[theirs]]
     reshaped = len(both) - len(pairs)
@@ -164,7 +164,7 @@ def rounded(values: NDArray[Any], other: NDArray[Any]) -> int | None:
     return math.ceil(math.log2(float(np.quantile(steps[held], 0.95)) + 1))
 
 
-def _called(
+def called_in(
     first: Weights, second: Weights, same_blocks: Sequence[tuple[Block, Block]]
 ) -> dict[str, str]:
     """What the second model calls the first's tensors; without those of blocks that it lacks."""
