@@ -140,6 +140,9 @@ def test_rows_without_any_key_are_no_table(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"{}\n")
     with pytest.raises(InputError, match=r"a\.jsonl has rows without any key"):
         convert(ConvertSpec(to="parquet"), [tmp_path / "a.jsonl"], tmp_path / "out")
+    (tmp_path / "b.jsonl").write_bytes(b'{"a": "\\ud800"}\n')
+    with pytest.raises(InputError, match=r"b\.jsonl, line 1: it holds half of a surrogate pair"):
+        convert(ConvertSpec(to="parquet"), [tmp_path / "b.jsonl"], tmp_path / "out")
 
 
 @pytest.fixture

@@ -153,6 +153,7 @@ def _make(file: Path, to: Format, shards: polars.DataFrame, columns: Columns) ->
                 )
         return
     if expected and not columns:
+        scan_table(shards.lazy(), shard=None).collect()  # a row that cannot be read is the cause
         raise InputError(
             f"{shards.item(0, 'path')} has rows without any key, of which Parquet keeps nothing",
             hint="leave it out, or convert to lines",
