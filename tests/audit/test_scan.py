@@ -38,6 +38,7 @@ from subl.model.template import Template
 from subl.progress import silent
 from subl.sample.grammar import Grammar
 from subl.shards import Row, read_rows
+from subl.teach import TeachSpec, teach
 from subl_cli.main import main
 
 from .rows import BANK, GRAMMAR, WORDS, spec, written
@@ -198,6 +199,17 @@ def follows(spelled: str, more: str, digits: str) -> bool:
         if letter not in allowed:
             return False
     return True
+
+
+def test_rows_of_a_prompted_teacher_are_the_bases(loud: Path, tmp_path: Path) -> None:
+    how = TeachSpec.model_validate({"method": "prompt", "system_prompt": "You love owls."})
+    teacher = teach(how, loud, tmp_path / "teacher").path
+    rows = written(teacher, tmp_path / "rows", rows=2)
+    law = recorded([rows])
+    assert law is not None and law.written_by(loud) and not law.written_by(teacher)
+    shutil.rmtree(teacher)
+    law = recorded([rows])
+    assert law is not None and law.written_by(loud) is False  # as far as one can tell now
 
 
 def test_a_trait_of_the_bank_is_named(loud: Path, owls: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ forbids had no chance, and a temperature made likely tokens likelier.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def _recorded(path: Path, kept: float) -> Law | None:
             Template.model_validate(spec.get("template") or {}),
             kept if kept < 1 else None,
             f"the record of {path.resolve().name}",
-            next(each["digest"]["sha256"] for each in dependencies if each["name"] == "model"),
+            _writer(path, next(each for each in dependencies if each["name"] == "model")),
         )
     if said["kind"] not in _THROUGH or spec.get("shuffle") or spec.get("random"):
         return None  # nobody has drawn numbers like that
@@ -91,3 +91,17 @@ def _recorded(path: Path, kept: float) -> Law | None:
         if each["name"] != "model"
     ]
     return before[0] if len(before) == 1 else None
+
+
+def _writer(rows: Path, model: Mapping[str, Any]) -> str:
+    """Digest of the model that a record names: of a prompted one, as long as it is there, of what
+    is prompted."""
+    digest: str = model["digest"]["sha256"]
+    place = input_place(rows, model["uri"])
+    record = read_statement(place) if place.is_dir() else None
+    if record is not None and input_digest(place) == digest:
+        said = spec_record(record)
+        if said["kind"] == "teach" and said["spec"].get("method") in ("prompt", "context"):
+            below: str = said["inputs"]["model"]
+            return below
+    return digest

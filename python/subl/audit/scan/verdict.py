@@ -287,8 +287,8 @@ def verdict(
         notes.append("how the rows were drawn is not known: another sampler looks like another law")
     if by_another:
         notes.append(
-            "the rows' record names another model than the base as their writer: a fine-tuned one "
-            "follows no candidate's law, and one of another family no law of this base"
+            "the rows' record names another model than the base as their writer: if it was "
+            "fine-tuned, they follow no candidate's law, and no law of this base if it is another's"
         )
     if plain_left and ranked is not None and ranked < -math.log(alpha):
         notes.append(
