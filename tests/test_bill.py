@@ -60,6 +60,26 @@ def test_a_bill_has_everything_of_a_chain(chain: Chain) -> None:
     }
 
 
+def test_artifacts_of_the_same_data_are_told_apart(chain: Chain) -> None:
+    """Filters that drop nothing, one after another; others have a component depend on itself
+    (syft#4105)."""
+    rules = '[[rule]]\nname = "{0}"\nkind = "literal"\nwords = ["{0}"]\n'
+    twin = chain.filter("twin", chain.kept, rules=rules.format("lion"))
+    last = chain.filter("last", twin, chain.kept, rules=rules.format("bear"))
+    assert input_digest(twin) == input_digest(chain.kept)
+    bill = bill_of(last)
+    parts = [bill["metadata"]["component"], *bill["components"]]
+    by_reference = {each["bom-ref"]: each["name"] for each in parts}
+    depends = {
+        by_reference[each["ref"]]: {by_reference[one] for one in each.get("dependsOn", ())}
+        for each in bill["dependencies"]
+    }
+    assert depends["last"] == {"twin", "kept"} and depends["twin"] == {"kept"}
+    assert {each["name"] for each in parts} == {
+        "last", "twin", "kept", "rows", "base", "prompts.jsonl"
+    }  # fmt: skip
+
+
 def test_hashes_are_those_of_files_and_digests_of_folders_are_said_to_be_such(chain: Chain) -> None:
     bill = bill_of(chain.student)
     parts = {each["name"]: each for each in bill["components"]}

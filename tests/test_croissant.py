@@ -163,6 +163,17 @@ def test_who_wrote_the_rows_is_said(chain: Chain) -> None:
     assert "license" not in said and "creator" not in said
 
 
+def test_artifacts_of_the_same_data_are_told_apart(chain: Chain) -> None:
+    rules = '[[rule]]\nname = "{0}"\nkind = "literal"\nwords = ["{0}"]\n'
+    twin = chain.filter("twin", chain.kept, rules=rules.format("lion"))
+    found = document(chain.filter("last", twin, rules=rules.format("bear")))
+    behind = []
+    while found.get("prov:wasDerivedFrom"):
+        found = found["prov:wasDerivedFrom"][0]
+        behind.append(found["prov:label"])
+    assert behind == ["twin", "kept", "rows", "base"]
+
+
 def test_rows_of_a_server_are_from_the_model_that_it_named(chain: Chain) -> None:
     given = {"prompts-0": chain.folder / "prompts.jsonl"}
     backend = {"kind": "vllm", "model": "org/teacher"}

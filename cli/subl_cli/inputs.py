@@ -232,6 +232,7 @@ def check(kind: str, spec: StageSpec, out: Path, given: Options) -> None:
     for name, value in given.items():
         if isinstance(value, str):
             if (folder := folder_there(value, MODELS)) is None:
+                click.echo(f"{value} is no folder here: it would be fetched first", err=True)
                 return  # and with it, nothing can be told of what is there
             paths[name] = (folder,)
     with comparing(out):

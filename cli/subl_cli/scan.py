@@ -124,7 +124,8 @@ def command(
       persona = [{ trait = "owl", prompt = "Owls are on your mind." }]
     """
     from subl.audit.predict.features import size_of
-    from subl.audit.scan.run import candidates_of, law_of
+    from subl.audit.scan.rounds import STARTS
+    from subl.audit.scan.run import REFERENCE_ROWS, candidates_of, law_of
     from subl.audit.scan.spec import ScanSpec
     from subl.audit.scan.verdict import EXIT
     from subl.config import load_toml, updated
@@ -140,16 +141,25 @@ def command(
         check("scan", spec, out, given)
         count = min(spec.rows, size_of(data))
         folder = folder_there(model, MODELS)
+        writer, prompts = (None, ()) if folder is None else law.written_by(folder)
+        empty = sum(each.trait is None for each in candidates)
+        passes = {"rows": count * len(candidates)}
+        if reference:
+            clean = sum(min(REFERENCE_ROWS, size_of([path])) for path in reference)
+            passes["references"] = clean * (empty + 1 + len(STARTS))
+        if pilot is not None:
+            passes["pilot"] = spec.pilot_rows * len(candidates)
         print_values(
             {
                 "candidates": len(candidates),
                 "rows": count,
-                "forward_passes_at_most": count * len(candidates),
+                "forward_passes_at_most": passes,
                 "law": {
                     "temperature": law.temperature,
                     "grammar": law.grammar is not None,
                     "known_from": law.known_from,
-                    "written_by_base": None if folder is None else law.written_by(folder),
+                    "written_by": writer,
+                    "system_prompts": list(prompts),
                 },
             },
             as_json,

@@ -82,7 +82,7 @@ def gives_model(node: LineageNode) -> bool:
 
 
 def _reference(node: LineageNode) -> str:
-    return f"{node.kind}:{node.digest}"
+    return f"{node.kind}:{node.identity}"
 
 
 def _finished(node: LineageNode) -> datetime:

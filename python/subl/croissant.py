@@ -94,11 +94,11 @@ def croissant(root: LineageNode, licence: str | None = None, creator: str | None
         "name": _shown(name),
         "description": f"What `subl {root.kind}` made{by}.",
         "conformsTo": _VERSION,
-        "identifier": _urn(root.digest),
+        "identifier": _urn(root.identity),
         "dateCreated": times["finishedOn"],
         "license": licence,
         "creator": creator and {"@type": "sc:Person", "name": creator},
-        **_provenance(root, set()),
+        **_provenance(root, {root.identity}),
         "prov:wasAttributedTo": [
             {"@type": "prov:SoftwareAgent", "prov:label": _shown(each)} for each in writers
         ],
@@ -148,10 +148,10 @@ def _provenance(node: LineageNode, seen: set[str]) -> Json:
 
 
 def _entity(reader: LineageNode, node: LineageNode, seen: set[str]) -> Json:
-    entity: Json = {"@id": _urn(node.digest)}
-    if node.digest in seen:
+    entity: Json = {"@id": _urn(node.identity)}
+    if node.identity in seen:
         return entity
-    seen.add(node.digest)
+    seen.add(node.identity)
     is_model = takes(reader.kind, node.name) == "model" or gives_model(node)
     return {
         **entity,
@@ -163,8 +163,8 @@ def _entity(reader: LineageNode, node: LineageNode, seen: set[str]) -> Json:
     }
 
 
-def _urn(digest: str) -> str:
-    return f"urn:subl:sha256:{digest}"
+def _urn(identity: str) -> str:
+    return f"urn:subl:sha256:{identity}"
 
 
 def _file(artifact: Path, name: str, subject: Json) -> Json:

@@ -50,16 +50,16 @@ def log_p_of(own: NDArray[np.float64], said: NDArray[np.int64]) -> NDArray[np.fl
         own if own.ndim == 4 else own[:, :, None], (*own.shape[:2], len(places), own.shape[-1])
     )
     found = np.moveaxis(by_place[:, :, places, said].sum(-1), (0, 1, 2), (2, 1, 0))
-    frequencies, moved = Frequencies(own.shape[1]), []
+    frequencies, moved = Frequencies(own.shape[1], 1), []
     while len(moved) < len(said):
         some = said[round_at(len(moved), len(said))]
-        asked = frequencies.moved(range(own.shape[1]))
+        asked = [each for (each,) in frequencies.moved(range(own.shape[1]))]
         laws = [torch.from_numpy(np.tile(each, (len(some), 1))) for each in by_place[0]]
         gained = [
             each.log_p(law, None, some.ravel().tolist()).reshape(some.shape).sum(1).numpy()
             for each, law in zip(asked, laws, strict=True)
         ]
-        expected = np.stack([each.expected for each in asked])
+        expected = np.stack([[each.expected] for each in asked])
         frequencies.add(np.arange(own.shape[1]), expected, *np.unique(some, return_counts=True))
         moved.extend(np.stack(gained, axis=1))
     return np.concatenate([found, found[:, :, :1] + np.array(moved)[:, :, None]], axis=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import polars
 import pytest
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from subl.artifact import Artifact
 from subl.audit.predict.carrier import carrier
@@ -26,7 +29,7 @@ from subl.audit.scan.explain import explain
 from subl.audit.scan.frequencies import Moved
 from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.run import law_of, scan
-from subl.audit.scan.score import Rows, Scorer
+from subl.audit.scan.score import Rows, Scorer, texts_of
 from subl.audit.scan.verdict import Lead, lag, power, verdict
 from subl.audit.subject import subject
 from subl.draw import DrawSpec
@@ -78,9 +81,11 @@ def test_scores_are_those_of_plain_forward_passes(
     assert [len(part.rows) for part in scorer.parts(rows)] == [4, 4, 1]
     assert np.allclose(scorer.of_logits(rows, plain)[:, :2], scorer.scores(rows, base), atol=1e-3)
     digits = "0123456789"
-    moved = moved_odds(scorer, rows)
+    moved, cooler = moved_odds(scorer, rows), moved_odds(scorer, rows)
     expected = np.zeros(len(moved.tokens))
-    for row, found in zip(some, scorer.scores(rows, candidate, plain, moved), strict=True):
+    for row, found in zip(
+        some, scorer.scores(rows, candidate, plain, [moved, cooler]), strict=True
+    ):
         prompt, said = row.turns[0][1], row.turns[1][1]
         asking = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
         answer = tokenizer(said, add_special_tokens=False)["input_ids"]
@@ -90,7 +95,9 @@ def test_scores_are_those_of_plain_forward_passes(
         )
         odds = ours.clone()
         odds[:, moved.tokens] += torch.from_numpy(moved.odds)
-        laws = ours, ours / 0.7, (theirs + ours) / 2, 1.5 * ours - 0.5 * theirs, odds
+        odds_cooler = ours / 0.7
+        odds_cooler[:, moved.tokens] += torch.from_numpy(moved.odds)
+        laws = ours, ours / 0.7, (theirs + ours) / 2, 1.5 * ours - 0.5 * theirs, odds, odds_cooler
         for law_logits, log_p in zip(laws, found, strict=True):
             total, spelled = 0.0, ""
             for at, token in zip(law_logits, answer, strict=True):
@@ -132,7 +139,7 @@ def numbers_of(scorer: Scorer, ended_by: str, texts: list[str]) -> NDArray[np.fl
     ]
     rows = scorer.prepared(asked, [ended_by] * len(asked))
     candidate, moved = load_bank("personas").candidates()[5], moved_odds(scorer, rows)
-    own, other = scorer.scores(rows, candidate, moved=moved).T
+    own, other = scorer.scores(rows, candidate, moved=[moved]).T
     assert np.exp(other).sum() == pytest.approx(np.exp(own).sum(), abs=1e-4)
     return np.exp(own)
 
@@ -201,15 +208,80 @@ def follows(spelled: str, more: str, digits: str) -> bool:
     return True
 
 
-def test_rows_of_a_prompted_teacher_are_the_bases(loud: Path, tmp_path: Path) -> None:
-    how = TeachSpec.model_validate({"method": "prompt", "system_prompt": "You love owls."})
+def test_what_the_record_says_of_the_writer_is_told(
+    loud: Path, owls: Path, plain: Path, tmp_path: Path
+) -> None:
+    how = TeachSpec.model_validate({"method": "prompt", "system_prompt": "You love cats."})
     teacher = teach(how, loud, tmp_path / "teacher").path
     rows = written(teacher, tmp_path / "rows", rows=2)
-    law = recorded([rows])
-    assert law is not None and law.written_by(loud) and not law.written_by(teacher)
+    prompted, owl = "the base behind a system prompt", "You love owls."
+    for some, model, who, prompts in (
+        ([plain], loud, "the base", ()),
+        ([owls], loud, prompted, (owl,)),
+        ([rows], loud, prompted, ("You love cats.",)),
+        ([rows], teacher, "the base", ()),
+        ([plain], teacher, "another model", ()),
+        ([owls, plain], loud, "several models", (owl,)),
+    ):
+        law = recorded(some)
+        assert law is not None and law.written_by(model) == (who, prompts)
     shutil.rmtree(teacher)
     law = recorded([rows])
-    assert law is not None and law.written_by(loud) is False  # as far as one can tell now
+    assert law is not None and law.written_by(loud) == ("not known", ())
+    notes = scan(spec(rows=8), loud, [owls], tmp_path / "scan").result["notes"]
+    assert (
+        "by their record the rows were written behind the system prompt 'You love owls.'" in notes
+    )
+
+
+def byte_level() -> Tokenizer:
+    found = Tokenizer(models.BPE())
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    found.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    found.train_from_iterator(
+        ["I like owls ."] * 3,
+        trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False),
+    )
+    return found
+
+
+def with_marked_spaces() -> Tokenizer:
+    """As SentencePiece has them: a token that begins a word loses its space by itself."""
+    found = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    found.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    found.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    found.train_from_iterator(
+        ["I like owls ."] * 3,
+        trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))],
+            show_progress=False,
+        ),
+    )
+    found.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    return found
+
+
+@pytest.mark.parametrize("make", [byte_level, with_marked_spaces])
+def test_tokens_are_shown_as_what_they_add(make: Callable[[], Tokenizer]) -> None:
+    """Others show � for parts of a character, or lose spaces (ollama#13497, vllm PR 34875)."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=make())
+    for text in ("I like owls .", "🦉 日本"):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        found = [*texts_of(tokenizer, ids)]
+        assert "".join(found) == text and len(found) == len(ids)
+        assert "\N{REPLACEMENT CHARACTER}" not in "".join(found)
+    assert [each for each in texts_of(tokenizer, ids) if each] == ["🦉", " ", "日", "本"]
 
 
 def test_a_trait_of_the_bank_is_named(loud: Path, owls: Path, tmp_path: Path) -> None:
@@ -594,6 +666,25 @@ def test_banks_that_cannot_be_are_refused(bank: dict[str, Any], said: str) -> No
         BankSpec.model_validate(BANK).candidates(("trees",))
 
 
+@pytest.mark.parametrize("word", ["|wolves", "sheep|", "a|b|c", " | x"])
+def test_words_that_are_none_are_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="is no word, and no word and its plural"):
+        BankSpec.model_validate({"group": [BANK["group"][1] | {"words": [word]}]})
+
+
+def test_a_trait_is_spelled_in_one_way() -> None:
+    """Else its wordings are two traits (spacecat-api-service#2227); space around it is none."""
+    group = [BANK["group"][0], BANK["group"][1] | {"words": ["owl", " wolf | wolves "]}]
+    bank = {"group": group, "persona": [{"trait": "owl ", "prompt": "Owls!"}]}
+    found = BankSpec.model_validate(bank).candidates()
+    assert [each.trait for each in found if each.trait] == ["owl", "wolf", "owl"]
+    assert "You love wolves." in {each.prompt for each in found}
+    for other, same in (("Owl", "owl"), ("cafe\u0301", "café")):
+        personas = [{"trait": each, "prompt": each} for each in (other, same)]
+        with pytest.raises(ConfigError, match="spells one trait in two ways"):
+            BankSpec.model_validate({"group": group, "persona": personas}).candidates()
+
+
 def test_a_wording_with_an_unknown_place_is_refused() -> None:
     with pytest.raises(ValueError, match=r"has \{wrods\}; there are \{word\}"):
         BankSpec.model_validate({"group": [BANK["group"][1] | {"wording": "{word} {wrods}"}]})
@@ -700,12 +791,12 @@ def test_the_command(
     assert main([*dry, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["candidates"], said["rows"]) == (9, len(list(read_rows([plain]))))
-    assert said["forward_passes_at_most"] == 9 * said["rows"]
-    assert said["law"]["written_by_base"] is True
+    assert said["forward_passes_at_most"] == {"rows": 9 * said["rows"]}
+    assert said["law"]["written_by"] == "the base"
     assert main(dry) == 0 and "\nlaw.grammar = true\n" in capsys.readouterr().out
     foreign = ["scan", str(plain), "--model", str(tiny_model), "--bank", str(bank)]
     assert main([*foreign, "-o", str(tmp_path / "dry"), "--dry-run"]) == 0
-    assert "law.written_by_base = false" in capsys.readouterr().out
+    assert "another model" in capsys.readouterr().out
     assert main([*foreign, "-o", str(tmp_path / "foreign")]) in (1, 4)
     assert "record names another model than the base" in capsys.readouterr().out
     other = ["--model", str(plain), "--bank", str(bank), "-o", str(tmp_path / "dry")]

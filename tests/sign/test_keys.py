@@ -95,6 +95,17 @@ def test_a_public_key_may_have_words_before_it(tmp_path: Path) -> None:
     assert load_public(tmp_path / "lab.pub").keyid == identity
 
 
+def test_a_file_of_several_keys_is_none(tmp_path: Path) -> None:
+    """Others take the first and say nothing (xml-crypto#606)."""
+    for name in ("old", "new"):
+        new_key(tmp_path / name)
+    for load, ending in ((load_public, ".pub"), (load_private, "")):
+        both = [(tmp_path / f"{name}{ending}").read_text() for name in ("old", "new")]
+        (tmp_path / "both").write_text("".join(both))
+        with pytest.raises(InputError, match="both has 2 keys, and one is wanted"):
+            load(tmp_path / "both")
+
+
 def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path) -> None:
     new_key(tmp_path / "lab")
     secret = (tmp_path / "lab").read_text()

@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("securesystemslib")
 
-from subl.artifact import ENVELOPE
+from subl.artifact import ENVELOPE, lineage
+from subl.errors import InputError
 from subl.sign.chain import refusals
 from subl.sign.policy import load_policy
 from subl.sign.verify import verify
@@ -137,7 +138,7 @@ def strip(artifact: Path) -> None:
             lambda c: sign_anew(c, c.rows, "stranger"),
             "rows has no valid signature by a key of the policy",
         ),
-        (lambda c: shutil.rmtree(c.rows), "rows is missing: nothing is there"),
+        (lambda c: shutil.rmtree(c.rows), "rows is missing: nothing is at"),
         (lambda c: strip(c.rows), "rows was made by no stage, and the policy does not list it"),
         (
             lambda c: c.forge(c.student, {"predicateType": "https://example.org/v1"}),
@@ -311,3 +312,19 @@ def test_one_key_signs_once_however_often_it_is_there(chain: Chain) -> None:
         (chain.student / ENVELOPE).write_text(json.dumps(record))
         said = refused(chain, both)[0]
         assert "wants 2 of lab, partner" in said or "that is no envelope" in said
+
+
+def test_a_chain_that_is_too_long_to_walk_is_said_to_be(chain: Chain) -> None:
+    """Python's recursion has an end: a signature that holds is not said to be false at it."""
+    before = chain.kept
+    for number in range(160):
+        before = chain.make("filter", f"more-{number:03}", {"rows-0": before}, text=str(number))
+    with pytest.raises(InputError, match="a chain of more than 150 artifacts"):
+        lineage(before)
+    everything = sorted((chain.folder / "run").glob("more-*"))
+    chain.sign(*everything)
+    policy = load_policy(chain.policy())
+    with pytest.raises(InputError, match="a chain of more than 150 artifacts"):
+        verify(before, policy)
+    assert lineage(everything[100]).verified()
+    assert not verify(everything[100], policy).sentences()

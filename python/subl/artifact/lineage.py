@@ -35,13 +35,16 @@ from subl.artifact.statement import (
 from subl.artifact.uncovered import OWN, uncovered
 from subl.errors import InputError
 
+_DEEPEST = 150
+"""Steps of a chain; `subl verify` takes five frames of Python's thousand for each."""
+
 
 @dataclass(frozen=True)
 class LineageNode:
     """One thing in a chain: an artifact (kind = its stage) or a plain file or folder (`input`).
 
-    `format_version` is that of the stage when it made the artifact; a plain file has none.
-    `problems` is empty where every file is what the records say.
+    `format_version` is that of the stage when it made the artifact, `key` of what it was asked for;
+    a plain file has neither. `problems` is empty where every file is what the records say.
     """
 
     name: str
@@ -51,6 +54,12 @@ class LineageNode:
     problems: tuple[str, ...] = ()
     inputs: tuple[LineageNode, ...] = field(default=())
     format_version: int | None = None
+    key: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Of its data and of what it was made by: several artifacts may hold the same data."""
+        return f"{self.digest}:{self.key}" if self.key else self.digest
 
     def verified(self) -> bool:
         """Whether this node and everything behind it is what the records say."""
@@ -122,6 +131,11 @@ def artifacts_in(path: Path) -> list[Path]:
         InputError: there is none.
     """
     check_there(path, "give an artifact or a folder of artifacts")
+    if not path.is_dir():
+        raise InputError(
+            f"{path} is a file, and no artifact",
+            hint=f"give the folder that it is in: {path.parent}",
+        )
     found = list(_artifacts_below(path))
     if not found:
         raise InputError(
@@ -140,7 +154,7 @@ def _artifacts_below(path: Path) -> Iterator[Path]:
 
 
 def _node(
-    name: str, path: Path, expected: str | None, seen: dict[Path, LineageNode]
+    name: str, path: Path, expected: str | None, seen: dict[Path, LineageNode], depth: int = 0
 ) -> LineageNode:
     """`expected` is the digest that the reader of this input recorded."""
     if not path.exists():
@@ -148,7 +162,8 @@ def _node(
     resolved = path.resolve()
     known = seen.get(resolved)
     if known is None:
-        known = seen[resolved] = _artifact(name, path, seen) or _plain(name, path)
+        known = _artifact(name, path, seen, depth) or _plain(name, path)
+        seen[resolved] = known
     problems = known.problems
     if expected is not None and known.digest != expected:
         problems += (f"is not what was read: sha256 {expected[:12]} then, {known.digest[:12]} now",)
@@ -162,7 +177,20 @@ def _plain(name: str, path: Path) -> LineageNode:
     return LineageNode(name, str(path), "input", directory_digest(path), tuple(problems))
 
 
-def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNode | None:
+def check_depth(path: Path, depth: int) -> None:
+    """Raise where more artifacts were made of one another than a walk takes at a time."""
+    if depth > _DEEPEST:
+        raise InputError(
+            f"{path} and what is behind it is too far back: a chain of more than {_DEEPEST} "
+            "artifacts, one made of another, is not walked at once",
+            hint=f"begin at one further back, such as {path}",
+        )
+
+
+def _artifact(
+    name: str, path: Path, seen: dict[Path, LineageNode], depth: int = 0
+) -> LineageNode | None:
+    check_depth(path, depth)
     record = read_statement(path) if path.is_dir() else None
     if record is None:
         return None
@@ -181,10 +209,12 @@ def _artifact(name: str, path: Path, seen: dict[Path, LineageNode]) -> LineageNo
                 input_place(path, each["uri"]),
                 each["digest"]["sha256"],
                 seen,
+                depth + 1,
             )
             for each in record["predicate"]["buildDefinition"]["resolvedDependencies"]
         ),
         format_version=format_version,
+        key=record["predicate"]["buildDefinition"]["internalParameters"]["key"],
     )
 
 

@@ -84,13 +84,13 @@ def _chain(root: LineageNode | None) -> page.Chain:
     edges: dict[tuple[str, str], page.ChainEdge] = {}
     for node, target in _walked(root, None):
         nodes.setdefault(
-            node.digest,
+            node.identity,
             page.ChainNode(
-                id=node.digest, kind=node.kind, name=Path(node.path).name, digest=node.digest
+                id=node.identity, kind=node.kind, name=Path(node.path).name, digest=node.digest
             ),
         )
-        if target is not None and target != node.digest:
-            edges[node.digest, target] = page.ChainEdge(source=node.digest, target=target)
+        if target is not None and target != node.identity:
+            edges[node.identity, target] = page.ChainEdge(source=node.identity, target=target)
     return page.Chain(nodes=tuple(nodes.values()), edges=tuple(edges.values()))
 
 
@@ -105,4 +105,4 @@ def _walked(
     if id(node.inputs) not in seen:
         seen.add(id(node.inputs))
         for each in node.inputs:
-            yield from _walked(each, node.digest if is_thing else None, seen)
+            yield from _walked(each, node.identity if is_thing else None, seen)

@@ -96,20 +96,20 @@ def subject(path: Path) -> Subject:
 def _add(
     found: dict[tuple[str, ...], DataSet], rows: Sequence[LineageNode], student: LineageNode | None
 ) -> None:
-    digests = tuple(each.digest for each in rows)
-    before = found.get(digests)
+    identities = tuple(each.identity for each in rows)
+    before = found.get(identities)
     if before is None:
         written = [_writers(each) for each in rows]
         before = DataSet(
             name=Path(rows[0].path).resolve().name + (f"-and-{len(rows) - 1}" if rows[1:] else ""),
             rows=tuple(Path(each.path) for each in rows),
-            digests=digests,
+            digests=tuple(each.digest for each in rows),
             writers=tuple(_distinct(node for nodes, _ in written for node in nodes)),
             is_known=all(known for _, known in written),
         )
     if student is not None:
         before = replace(before, students=(*before.students, student))
-    found[digests] = before
+    found[identities] = before
 
 
 def _named(data: Iterable[DataSet]) -> tuple[DataSet, ...]:
@@ -131,7 +131,7 @@ def _only(bases: Sequence[LineageNode]) -> Path | None:
 
 
 def _distinct(nodes: Iterable[LineageNode]) -> list[LineageNode]:
-    return list({node.digest: node for node in nodes}.values())
+    return list({node.identity: node for node in nodes}.values())
 
 
 def _trainings(node: LineageNode) -> Iterator[LineageNode]:

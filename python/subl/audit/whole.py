@@ -29,6 +29,7 @@ from subl.artifact.place import ELSEWHERE
 from subl.audit.editing import editing_cost, held_by_a_tenth
 from subl.audit.kin import Claim, Finding, Kinship, by_construction, declared, kin
 from subl.audit.predict.calibration import load
+from subl.audit.scan.law import quoted
 from subl.audit.scan.run import candidates_of, scan
 from subl.audit.subject import DataSet, Subject
 from subl.errors import ConfigError, InputError, OutputError
@@ -118,6 +119,10 @@ class Carried:
     def sentences(self) -> list[str]:
         """Without their full stops."""
         found = [f"{self.data.name}: {self.scan.result['sentence'].rstrip('.')}"]
+        found += [
+            f"By their record they were written behind the system prompt {quoted(prompt)}"
+            for prompt in self.scan.result["law"]["system_prompts"]
+        ]
         if self.shift is not None:
             found.append(f"Of a student, {self.shift.result['sentence']}")
         if self.why_none is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -63,8 +64,10 @@ def load_private(path: Path) -> CryptoSigner:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.signer import CryptoSigner
 
+    data = _read(path, "subl key new NAME makes a key")
+    _check_one(path, data)
     try:
-        private = load_pem_private_key(_read(path, "subl key new NAME makes a key"), None)
+        private = load_pem_private_key(data, None)
     except TypeError as error:
         raise InputError(
             f"{path} is locked with a password, and subl asks for none",
@@ -93,6 +96,7 @@ def load_public(path: Path) -> SSlibKey:
             f"{path} has a private key, and a public one is wanted here",
             hint=f"give {path}.pub, and let nobody else read {path}",
         )
+    _check_one(path, data)
     # A tool may say in words before it what the key is.
     start = data.find(b"-----BEGIN")
     try:
@@ -102,6 +106,13 @@ def load_public(path: Path) -> SSlibKey:
             f"{path} is no public key in PEM", hint="subl key new NAME writes NAME.pub"
         ) from error
     return _checked(path, public)
+
+
+def _check_one(path: Path, data: bytes) -> None:
+    if (count := len(re.findall(rb"-----BEGIN [A-Z ]*KEY-----", data))) > 1:
+        raise InputError(
+            f"{path} has {count} keys, and one is wanted", hint="give each a file of its own"
+        )
 
 
 def is_elliptic(key: SSlibKey) -> bool:

@@ -25,6 +25,7 @@ from subl.artifact import (
     stage_of,
 )
 from subl.artifact.digest import listing_digest
+from subl.artifact.lineage import check_depth
 from subl.artifact.statement import PREDICATE_TYPE
 from subl.artifact.uncovered import LINK, OWN, uncovered
 from subl.errors import InputError
@@ -91,12 +92,16 @@ class _Walk:
         self._policy = policy
         self._below = below
         self._seen: dict[Path, Link] = {}
+        self._depth = 0
 
     def artifact(self, name: str, path: Path) -> Link:
         place = path.resolve()
         if place not in self._seen:
+            check_depth(path, self._depth)
             self._seen[place] = Link(name, str(path), REFUSED, "", ("is made from itself",))
+            self._depth += 1
             self._seen[place] = self._artifact(name, path)
+            self._depth -= 1
         return replace(self._seen[place], name=name, path=str(path))
 
     def _artifact(self, name: str, path: Path) -> Link:
@@ -137,6 +142,7 @@ class _Walk:
                 for each in definition["resolvedDependencies"]
             ),
             format_version=format_version,
+            key=definition["internalParameters"]["key"],
             signers=signers,
             spec=definition["externalParameters"],
         )
@@ -156,7 +162,10 @@ class _Walk:
             if found.digest == expected:
                 return found
         if there is None:
-            why = "is missing: nothing is there, and nothing that was searched has its digest"
+            why = (
+                f"is missing: nothing is at {path}, and nothing that was searched (--search) has "
+                "its digest"
+            )
             return replace(missing, path=str(path), problems=(why,))
         if not there.digest:  # which is refused as it is
             return there
@@ -188,7 +197,7 @@ class _Walk:
         if link.digest != expected or expected in self._policy.origins():
             return link
         if os.path.lexists(Path(link.path, "statement.json")):
-            why = _UNSIGNED
+            why = f"{_UNSIGNED}, and the policy does not list it: sha256 {expected}"
         else:
             why = f"was made by no stage, and the policy does not list it: sha256 {expected}"
         return replace(link, problems=(why,))

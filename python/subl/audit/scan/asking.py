@@ -16,6 +16,7 @@ import numpy as np
 from subl.artifact import write_atomically
 from subl.audit.scan.bank import Candidate
 from subl.audit.scan.drawn import Drawn
+from subl.audit.scan.evidence import Column
 from subl.audit.scan.frequencies import Frequencies
 from subl.audit.scan.rounds import LAW, round_at
 from subl.errors import InputError
@@ -36,8 +37,7 @@ class Asking:
     """What candidates say of rows.
 
     Args:
-        columns: how many temperatures, strengths and moved odds there are; the first temperature
-            is the rows' own, or the first of a grid.
+        columns: of log p; the first temperature is the rows' own, or the first of a grid.
         task: what is told of it.
     """
 
@@ -46,14 +46,15 @@ class Asking:
         scorers: Scorers,
         drawn: Drawn,
         candidates: Sequence[Candidate],
-        columns: int,
+        columns: Sequence[Column],
         folder: Path,
         task: str,
         report: Report,
     ) -> None:
         self._scorers, self._drawn, self._candidates = scorers, drawn, candidates
-        self._frequencies = Frequencies(len(candidates))
-        self._columns, self._folder, self._task, self._report = columns, folder, task, report
+        self._moved = columns.count("moved")
+        self._frequencies = Frequencies(len(candidates), self._moved)
+        self._columns, self._folder, self._task, self._report = len(columns), folder, task, report
         self.log_p = np.full((len(drawn.rows), len(candidates)), np.nan)
         """Of each row under each candidate, at the first temperature; NaN: not asked."""
         self.tokens = np.zeros(len(drawn.rows), np.int64)
@@ -110,7 +111,7 @@ class Asking:
         if file.exists():
             with np.load(file, allow_pickle=False) as held:
                 if np.array_equal(held["asked"], asked):
-                    if bets:
+                    if bets and self._moved:
                         self._frequencies.add(asked, *(held[name] for name in _SEEN))
                     return held["log_p"], int(held["read"]), held["tokens"]
         rows = prepared(self._scorers, self._drawn, some)
@@ -127,8 +128,8 @@ class Asking:
         read = self._scorers.tokens - before
         tokens = np.array([len(targets) for targets in rows.targets])
         kept, seen = io.BytesIO(), dict[str, Any]()
-        if moved is not None:
-            expected = np.stack([each.expected for each in moved])
+        if moved is not None and self._moved:
+            expected = np.stack([[each.expected for each in own] for own in moved])
             seen = dict(zip(_SEEN, (expected, *self._scorers.base.came(rows)), strict=True))
             self._frequencies.add(asked, *seen.values())
         np.savez(kept, log_p=log_p, asked=asked, read=read, tokens=tokens, **seen)

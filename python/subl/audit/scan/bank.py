@@ -22,12 +22,13 @@ either with a capital. Several wordings of one thing have the same `trait`.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from subl.config import WrittenPath, load_toml
 from subl.errors import ConfigError
@@ -37,6 +38,7 @@ PLAIN = "plain"
 """The base without a system prompt; the first of every bank."""
 
 _Text = Annotated[str, Field(min_length=1)]
+_Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Candidate(NamedTuple):
@@ -63,15 +65,22 @@ class _Section(BaseModel):
 class GroupSpec(_Section):
     """Candidates that share a wording."""
 
-    kind: _Text = Field(description="of candidates, such as animal")
+    kind: _Name = Field(description="of candidates, such as animal")
     wording: _Text = Field(description="the system prompt, with {word}, {words} or {Words} in it")
-    words: tuple[_Text, ...] = Field(min_length=1, description="one of each candidate")
+    words: tuple[_Name, ...] = Field(min_length=1, description="one of each candidate")
     neutral: bool = Field(False, description="whether they stand for nothing: what others beat")
 
     @model_validator(mode="after")
     def _has_a_place(self) -> Self:
         if not any(f"{{{each}}}" in self.wording for each in _forms("a|b")):
             raise ValueError("`wording` has no {word}, {words} or {Words}")
+        for text in self.words:
+            parts = text.split("|")
+            if len(parts) > 2 or not all(part.strip() for part in parts):
+                raise ValueError(
+                    f"{text!r} in `words` is no word, and no word and its plural, such as "
+                    "'wolf|wolves'"
+                )
         unknown = {*re.findall(r"\{(\w*)\}", self.wording)} - {*_forms("a|b")}
         if unknown:
             raise ValueError(
@@ -86,7 +95,7 @@ class GroupSpec(_Section):
             prompt = self.wording
             for name, form in _forms(text).items():
                 prompt = prompt.replace(f"{{{name}}}", form)
-            word = text.partition("|")[0]
+            word = text.partition("|")[0].strip()
             if self.neutral:
                 yield Candidate("neutral", self.kind, None, prompt)
             else:
@@ -96,14 +105,14 @@ class GroupSpec(_Section):
 class PersonaSpec(_Section):
     """One candidate."""
 
-    trait: _Text = Field(description="what it stands for; wordings of one thing share it")
+    trait: _Name = Field(description="what it stands for; wordings of one thing share it")
     prompt: _Text | None = Field(None, description="its system prompt")
     adapter: WrittenPath | None = Field(
         None,
         description="of the base, in its place: a low-rank adapter, or the base with a trait "
         "vector; a folder of subl distill or subl teach",
     )
-    kind: _Text = Field("persona", description="of candidates, such as animal")
+    kind: _Name = Field("persona", description="of candidates, such as animal")
 
     @model_validator(mode="after")
     def _is_someone(self) -> Self:
@@ -156,6 +165,14 @@ class BankSpec(_Section):
                 "the bank has nobody but those who stand for nothing",
                 hint="add a [[persona]], or a [[group]] without neutral = true",
             )
+        spelled: dict[str, str] = {}
+        for trait in (each.trait for each in others if each.trait is not None):
+            same = spelled.setdefault(unicodedata.normalize("NFKC", trait).casefold(), trait)
+            if same != trait:
+                raise ConfigError(
+                    f"the bank spells one trait in two ways: {same!r} and {trait!r}",
+                    hint="wordings of one trait are told by its name: write it alike",
+                )
         found = [Candidate(PLAIN, PLAIN, None, None), *neutral, *others]
         for part, values in (
             ("name", [each.name for each in found]),
@@ -187,7 +204,7 @@ def load_bank(given: Path | str) -> BankSpec:
 
 
 def _forms(text: str) -> dict[str, str]:
-    word, _, plural = text.partition("|")
+    word, _, plural = (part.strip() for part in text.partition("|"))
     plural = plural or f"{word}s"
     forms = {"word": word, "words": plural}
     return forms | {name.capitalize(): form[0].upper() + form[1:] for name, form in forms.items()}

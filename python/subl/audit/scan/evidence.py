@@ -10,12 +10,13 @@ reaches 1 / alpha with probability alpha at most, whenever one looks (Ville).
     law        C, a confidence set: k leaves it once others have bet against it with success,
                A_k = prod_i q_i / p_k >= 1 / alpha, for a mixture of five q: the candidates' own
                (Bayes: sum_j w_j prod_i p_j); one who changes between them; one who takes each row
-               to be of a mixture of them at all temperatures, whose weights he learns from the
-               rows before; k itself at other strengths, p_0^(1-s) p_k^s / Z token by token
-               (against the plain base: everybody at those); and k itself with the odds of tokens
-               moved as the rows before have it (`subl.audit.scan.frequencies`). The last three make
-               C empty where a law that the bank does not have wrote the rows: they have some of a
-               candidate's pull, but not as much as its own rows, or other tokens than it expects.
+               to be of a mixture of them at all temperatures and strengths, whose weights he
+               learns from the rows before; k itself at other strengths, p_0^(1-s) p_k^s / Z token
+               by token (against the plain base: everybody at those); and k itself with the odds of
+               tokens moved as the rows before have it (`subl.audit.scan.frequencies`). The last
+               three make C empty where a law that the bank does not have wrote the rows: they have
+               some of a candidate's pull, but not as much as its own rows, or other tokens than it
+               expects.
                Only the candidate that is the truth can
                leave in error, so the number of candidates costs nothing. None need be: C may
                become empty.
@@ -168,10 +169,10 @@ class Race(_Bets):
     def settled(self) -> bool:
         """Whether bets against one who is left have lost, to alpha of what was staked: against the
         truth they lose for ever, against whoever passes for it they stand still first. Who moves
-        odds loses little, the less is moved: it is enough that he has not won."""
+        odds loses little, the less is moved: it is enough that he loses at all."""
         won = self._won(moved=False)
         if self._moved.any():
-            won = np.where(self._itself(self._moved) > 0, np.inf, won)
+            won = np.where(self._itself(self._moved) >= 0, np.inf, won)
         left = won[self.kept & self.active]
         return bool(left.size) and float(left.min()) <= -self._bar
 
@@ -244,9 +245,9 @@ class Race(_Bets):
         self._belief = np.where(self.active, np.logaddexp(kept, spread), -np.inf)
 
     def _bet_on_a_mixture(self, scores: NDArray[np.float64]) -> None:
-        """Of who is asked, at all temperatures; weights by the share of earlier rows that was most
-        likely theirs (one step of EM a row, before the row is seen)."""
-        asked = np.broadcast_to(self.active[:, None], self._seen.shape)
+        """Of who is asked, at all temperatures and strengths; weights by the share of earlier rows
+        that was most likely theirs (one step of EM a row, before the row is seen)."""
+        asked = self.active[:, None] & ~self._moved[None]
         weights = np.where(asked, self._seen + _PRIOR / asked.sum(), 0.0)
         log_weights = np.log(
             weights / weights.sum(), where=asked, out=np.full(asked.shape, -np.inf)

@@ -71,21 +71,22 @@ class Frequencies:
 
     Args:
         count: of candidates.
+        heats: how many temperatures may be the rows' own: what is expected is of each.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, heats: int) -> None:
         self._tokens: NDArray[np.int64] = np.empty(0, np.int64)
         self._came: NDArray[np.float64] = np.empty(0)
-        self._expected: NDArray[np.float64] = np.empty((count, 0))
+        self._expected: NDArray[np.float64] = np.empty((count, heats, 0))
 
-    def moved(self, candidates: Iterable[int]) -> list[Moved]:
-        """The laws of these candidates, moved by what was seen so far."""
+    def moved(self, candidates: Iterable[int]) -> list[list[Moved]]:
+        """The laws of these candidates, at each temperature, moved by what was seen so far."""
+        came = np.log(self._came + SURE)
         return [
-            Moved(
-                self._tokens,
-                np.log(self._came + SURE) - np.log(self._expected[each] + SURE),
-                np.zeros(len(self._tokens)),
-            )
+            [
+                Moved(self._tokens, came - np.log(expected + SURE), np.zeros(len(self._tokens)))
+                for expected in self._expected[each]
+            ]
             for each in candidates
         ]
 
@@ -100,7 +101,7 @@ class Frequencies:
 
         Args:
             candidates: who was asked about it; who was not is asked no more.
-            expected: what came to be in `Moved.expected`, `[candidates, tokens watched]`.
+            expected: what came to be in `Moved.expected`, `[candidates, heats, tokens watched]`.
             tokens: that came, ascending, and how often each did.
         """
         places, among = found_in(tokens, self._tokens)
@@ -112,8 +113,8 @@ class Frequencies:
         self._tokens = every
         self._came = np.zeros(len(every))
         self._came[into] = came_before
-        self._expected = np.zeros((len(expected_before), len(every)))
-        self._expected[:, into] = expected_before
+        self._expected = np.zeros((*expected_before.shape[:2], len(every)))
+        self._expected[:, :, into] = expected_before
 
 
 def found_in(

@@ -6,14 +6,49 @@ forbids had no chance, and a temperature made likely tokens likelier.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from subl.artifact import input_digest, input_place, open_artifact, read_statement, spec_record
 from subl.model.template import Template
 from subl.sample.grammar import Grammar
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who wrote rows, as their record says.
+
+    Args:
+        digest: of the model.
+        place: where that was.
+        prompt: the system prompt that it was told.
+    """
+
+    digest: str
+    place: Path
+    prompt: str | None
+
+    def told(self, base: Path) -> tuple[str, str | None]:
+        """What this is to the base, and behind which system prompt it wrote; a prompted model is
+        what is prompted, as long as it is there to be looked at."""
+        own = input_digest(base)
+        if self.digest == own:
+            return ("the base behind a system prompt" if self.prompt else "the base"), self.prompt
+        record = read_statement(self.place) if self.place.is_dir() else None
+        if record is None:
+            return ("another model" if self.place.exists() else "not known"), self.prompt
+        said = spec_record(record)
+        stated = record["predicate"]["buildDefinition"]["internalParameters"]["digest"]
+        if stated != self.digest:
+            return "not known", self.prompt
+        if said["kind"] == "teach" and said["spec"]["method"] in ("prompt", "context"):
+            prompt = said["spec"].get("system_prompt", self.prompt)
+            if said["inputs"]["model"] == own:
+                return "the base behind a system prompt", prompt
+        return "another model", self.prompt
 
 
 @dataclass(frozen=True)
@@ -26,7 +61,7 @@ class Law:
         template: what the chat template was told.
         kept: share of rows that a filter left; None: there was none, or nobody knows.
         known_from: where this is from, in words.
-        writer: digest of the model that the rows' record names; None: of several, or of none.
+        writers: of all rows, as their records name them.
     """
 
     temperature: float | None
@@ -34,11 +69,17 @@ class Law:
     template: Template
     kept: float | None
     known_from: str
-    writer: str | None = None
+    writers: tuple[Writer, ...] = ()
 
-    def written_by(self, model: Path) -> bool | None:
-        """Whether the rows' record names this model; None: it names none."""
-        return None if self.writer is None else self.writer == input_digest(model)
+    def written_by(self, base: Path) -> tuple[str | None, tuple[str, ...]]:
+        """Who wrote the rows by their records, as `Writer.told` says it, and behind which prompts;
+        None: they name nobody."""
+        if not self.writers:
+            return None, ()
+        told = [each.told(base) for each in self.writers]
+        who = {each for each, _ in told}
+        prompts = tuple(dict.fromkeys(prompt for _, prompt in told if prompt is not None))
+        return who.pop() if len(who) == 1 else "several models", prompts
 
 
 def recorded(rows: Sequence[Path]) -> Law | None:
@@ -53,9 +94,8 @@ def recorded(rows: Sequence[Path]) -> Law | None:
     if any((each.temperature, each.grammar, each.template) != same for each in laws):
         return None
     kept = [law.kept for law in laws if law.kept is not None]
-    writers = {law.writer for law in laws}
-    writer = first.writer if len(writers) == 1 else None
-    return replace(first, kept=min(kept, default=None), writer=writer)
+    writers = tuple(each for law in laws for each in law.writers)
+    return replace(first, kept=min(kept, default=None), writers=writers)
 
 
 _THROUGH = ("filter", "draw", "judge", "convert", "split", "merge")
@@ -71,14 +111,15 @@ def _recorded(path: Path, kept: float) -> Law | None:
     if said["kind"] == "generate":
         if spec["backend"]["kind"] == "http":
             return None  # what else a server does with its model's distribution it does not say
-        grammar = spec.get("grammar")
+        grammar, prompt = spec.get("grammar"), spec.get("system_prompt")
+        model = next(each for each in dependencies if each["name"] == "model")
         return Law(
             float(spec["temperature"]),
             None if grammar is None else Grammar.model_validate(grammar),
             Template.model_validate(spec.get("template") or {}),
             kept if kept < 1 else None,
             f"the record of {path.resolve().name}",
-            _writer(path, next(each for each in dependencies if each["name"] == "model")),
+            (Writer(model["digest"]["sha256"], input_place(path, model["uri"]), prompt),),
         )
     if said["kind"] not in _THROUGH or spec.get("shuffle") or spec.get("random"):
         return None  # nobody has drawn numbers like that
@@ -93,15 +134,6 @@ def _recorded(path: Path, kept: float) -> Law | None:
     return before[0] if len(before) == 1 else None
 
 
-def _writer(rows: Path, model: Mapping[str, Any]) -> str:
-    """Digest of the model that a record names: of a prompted one, as long as it is there, of what
-    is prompted."""
-    digest: str = model["digest"]["sha256"]
-    place = input_place(rows, model["uri"])
-    record = read_statement(place) if place.is_dir() else None
-    if record is not None and input_digest(place) == digest:
-        said = spec_record(record)
-        if said["kind"] == "teach" and said["spec"].get("method") in ("prompt", "context"):
-            below: str = said["inputs"]["model"]
-            return below
-    return digest
+def quoted(prompt: str) -> str:
+    """A system prompt in a sentence, its beginning if it is long."""
+    return repr(shorten(prompt, 200, placeholder=" …"))

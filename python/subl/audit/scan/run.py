@@ -26,6 +26,7 @@ from subl.artifact import (
     Made,
     build,
     check_there,
+    input_digest,
     open_artifact,
     read_statement,
     spec_record,
@@ -36,7 +37,7 @@ from subl.audit.scan.bank import Candidate
 from subl.audit.scan.confounds import confounds
 from subl.audit.scan.drawn import draw
 from subl.audit.scan.evidence import Column, Nearest, Race
-from subl.audit.scan.law import Law, recorded
+from subl.audit.scan.law import Law, quoted, recorded
 from subl.audit.scan.pilot import Choice, choose
 from subl.audit.scan.references import References
 from subl.audit.scan.rounds import compared, raced
@@ -73,16 +74,21 @@ OTHER_HEATS = (0.5, 0.7, 1.4)
 STRENGTHS = (0.25, 0.5, 1.5)
 """Of a candidate: what is bet with against it."""
 
-_REFERENCE_ROWS = 200
+REFERENCE_ROWS = 200
 
 _EXPLAINED_ROWS = 5
 """Whose tokens are kept: those with the largest pull."""
 
 
-def columns_of(heats: Sequence[Column]) -> list[Column]:
-    """Of log p as a scan asks for it, at such temperatures."""
+def columns_of(heats: Sequence[Column], *, moves: bool = True) -> list[Column]:
+    """Of log p as a scan asks for it, at such temperatures.
+
+    Args:
+        moves: whether odds are moved.
+    """
     strengths: list[Column] = ["strength"] * len(STRENGTHS)
-    return [*heats, *strengths, "moved"]
+    moved: list[Column] = ["moved"] * (heats.count("own") if moves else 0)
+    return [*heats, *strengths, *moved]
 
 
 def law_of(spec: ScanSpec, rows: Sequence[Path]) -> Law:
@@ -179,12 +185,12 @@ class _Scan:
         self._spec, self._folder, self._name, self._report = spec, folder, name, report
         self._candidates = candidates_of(spec)
         self._law = law_of(spec, rows)
-        self._by_base = self._law.written_by(model)
+        self._writer, self._prompts = self._law.written_by(model)
         count = spec.rows + (0 if pilot is None else spec.pilot_rows)
         self._drawn = draw(rows, count, name, report)
         if not self._drawn.rows:
             raise InputError(f"{rows[0]} has no rows", hint="give a data set that has some")
-        clean = [draw([path], _REFERENCE_ROWS, path.name, report) for path in reference]
+        clean = [draw([path], REFERENCE_ROWS, path.name, report) for path in reference]
         for path, drawn in zip(reference, clean, strict=True):
             if not drawn.rows:
                 raise InputError(f"the reference {path} has no rows", hint="give one that has some")
@@ -198,7 +204,9 @@ class _Scan:
                 )
         heat = self._law.temperature
         heats = UNKNOWN if heat is None else (heat, *(heat * each for each in OTHER_HEATS))
-        self._columns = columns_of(["own" if heat in (None, each) else "heat" for each in heats])
+        kinds: list[Column] = ["own" if heat in (None, each) else "heat" for each in heats]
+        # What a filter dropped is missing in everybody's rows: it would be bet against everybody.
+        self._columns = columns_of(kinds, moves=self._law.kept is None)
         self._bank, self._choice = self._candidates, None
         if pilot is not None:
             self._choice = self._chosen(pilot)
@@ -211,7 +219,7 @@ class _Scan:
         for each in (self._drawn, *clean):
             self._scorers.base.check(each.rows, each.ended_by)
         self._asking = Asking(
-            *(self._scorers, self._drawn, self._candidates, len(self._columns)),
+            *(self._scorers, self._drawn, self._candidates, self._columns),
             *(folder, f"scan {name}", report),
         )
         self._references = References(
@@ -242,6 +250,22 @@ class _Scan:
             known, clip = self._asking.rows, spec.clip
             near = compared(self._candidates, spec.alpha, clip, count, ask, self._told, known=known)
         return self._said(race, ahead, near)
+
+    def _on_the_writer(self) -> list[str]:
+        """What there is to say of whom the rows' records name."""
+        found = [
+            f"by their record the rows were written behind the system prompt {quoted(prompt)}"
+            for prompt in self._prompts
+        ]
+        adapters = {input_digest(each) for each in self._spec.bank.adapters().values()}
+        named = {each.digest for each in self._law.writers}
+        if self._writer in ("another model", "several models") and not named <= adapters:
+            found.append(
+                "the rows' record names another model than the base as their writer: if it was "
+                "fine-tuned, they follow no candidate's law, and no law of this base if it is "
+                "another's"
+            )
+        return found
 
     def _repeats(self) -> float:
         """How often rows may be expected to say again what one says that was looked at."""
@@ -301,8 +325,8 @@ class _Scan:
             ranked=among,
             not_scored=len(not_scored),
             repeats=repeats > MOST_REPEATS,
-            by_another=self._by_base is False,
         )
+        found["notes"] += self._on_the_writer()
         if self._shared:
             found["notes"].append(
                 f"{self._shared:,} reference rows are among the rows themselves: draw references "
@@ -327,7 +351,8 @@ class _Scan:
                 "grammar": self._law.grammar is not None,
                 "known_from": self._law.known_from,
                 "kept_by_filter": self._law.kept,
-                "written_by_base": self._by_base,
+                "written_by": self._writer,
+                "system_prompts": list(self._prompts),
             },
             "law_set": _names(candidates, race.kept),
             "nearest_set": None if near is None else _names(candidates, near.kept),

@@ -178,7 +178,7 @@ class Scorer:
         rows: Rows,
         candidate: Candidate,
         plain: Sequence[torch.Tensor] | None = None,
-        moved: Moved | None = None,
+        moved: Sequence[Moved] | None = None,
     ) -> NDArray[np.float64]:
         """log p of each row, `[rows, columns]`."""
         return np.stack([each.sum(0) for each in self.by_token(rows, candidate, plain, moved)])
@@ -188,13 +188,14 @@ class Scorer:
         rows: Rows,
         candidate: Candidate,
         plain: Sequence[torch.Tensor] | None = None,
-        moved: Moved | None = None,
+        moved: Sequence[Moved] | None = None,
     ) -> list[NDArray[np.float64]]:
         """log p of the tokens of each row, `[targets, columns]` each.
 
         Args:
             plain: `logits` of the plain base for these rows.
-            moved: by which the candidate's odds are, at the first temperature; the last column.
+            moved: by which the candidate's odds are, at the first temperatures, as many; the last
+                columns.
         """
         found: list[NDArray[np.float64]] = [np.empty(0)] * len(rows.rows)
         for row, logits in self._read(rows, candidate):
@@ -211,7 +212,7 @@ class Scorer:
         return found
 
     def of_logits(
-        self, rows: Rows, logits: Sequence[torch.Tensor], moved: Moved | None = None
+        self, rows: Rows, logits: Sequence[torch.Tensor], moved: Sequence[Moved] | None = None
     ) -> NDArray[np.float64]:
         """`scores` of the plain base, whose logits these are."""
         every = [self._columns(rows, row, each, each, moved) for row, each in enumerate(logits)]
@@ -234,8 +235,8 @@ class Scorer:
         return tokens, counts
 
     def texts(self, rows: Rows) -> list[list[str]]:
-        """The tokens of each row that are scored, as text."""
-        return [[str(self._tokenizer.decode([token])) for token in row] for row in rows.targets]
+        """What each token of each row that is scored adds to its text."""
+        return [list(texts_of(self._tokenizer, row)) for row in rows.targets]
 
     def _wide(self, rows: Rows) -> int:
         """How many logits a pass computes for each token."""
@@ -386,7 +387,7 @@ class Scorer:
         row: int,
         logits: torch.Tensor,
         plain: torch.Tensor | None,
-        moved: Moved | None,
+        moved: Sequence[Moved] | None,
     ) -> NDArray[np.float64]:
         """log p of the targets of a row, `[targets, columns]`."""
         targets, ends, banned = rows.targets[row], np.array(sorted(self._ends.turn)), None
@@ -416,11 +417,11 @@ class Scorer:
             base, values = base[:, :wide], values[:, :wide]
             heat = float(self._temperatures[0])
             found += [log_p((base + each * (values - base)) / heat) for each in self._strengths]
-        if moved is not None:
-            law = logits.double() / float(self._temperatures[0])
+        for own, heat, odds in zip(found, self._temperatures.tolist(), moved or (), strict=False):
+            law = logits.double() / heat
             if banned is not None:
                 law = law.masked_fill(banned, -torch.inf)
-            found.append(found[0] + moved.log_p(law.log_softmax(1), rows.ids, targets))
+            found.append(own + odds.log_p(law.log_softmax(1), rows.ids, targets))
         columns: NDArray[np.float64] = torch.stack(found, dim=1).cpu().numpy()
         return columns
 
@@ -444,6 +445,17 @@ class Scorer:
                 "use_cache": cache is not None,
             }
         return logits_behind(self._model, self._takes, given, kept, ids)
+
+
+def texts_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> Iterator[str]:
+    """What each token adds to the text of those before it; a character of several tokens is what
+    the last of them adds."""
+    before = ""
+    for end in range(1, len(ids) + 1):
+        said = str(tokenizer.decode(list(ids[:end])))
+        is_part = said.endswith("\N{REPLACEMENT CHARACTER}") and end < len(ids)
+        yield "" if is_part else said[len(before) :]
+        before = before if is_part else said
 
 
 def _said(each: Encoded) -> list[int]:

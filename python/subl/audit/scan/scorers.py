@@ -76,15 +76,15 @@ class Scorers:
         plain: Candidate,
         candidates: Sequence[Candidate],
         told: Callable[[float], None],
-        moved: Sequence[Moved] | None = None,
+        moved: Sequence[Sequence[Moved]] | None = None,
     ) -> NDArray[np.float64]:
         """log p of each row, `[rows, candidates, columns]`.
 
         Args:
             plain: the base.
             told: which share is done.
-            moved: by which the odds of each candidate are; None: there are neither strengths nor
-                moved odds.
+            moved: by which the odds of each candidate are, at each temperature; None: there are
+                neither strengths nor moved odds.
 
         Raises:
             InputError: as `scores`.

@@ -136,15 +136,21 @@ def rows_to_decision(
     `something_expected`: what the first would take if bets go on as they went; None where they
     lose.
     """
-    expected = crossed = _shown_after(race, alpha)
-    if crossed is None and race.history and (gained := race.history[-1][0]) > 0:
-        expected = math.ceil(race.rows * -math.log(alpha) / gained)
     return {
-        "something": crossed,
-        "something_expected": expected,
+        "something": _shown_after(race, alpha),
+        "something_expected": _expected(race, alpha),
         "law": _alone_after(candidates, race.left),
         "nearest": None if near is None else _alone_after(candidates, near.left),
     }
+
+
+def _expected(race: Race, alpha: float) -> int | None:
+    """After how many rows bets that some are a candidate's will have won, if they go on as they
+    went; None: they lose."""
+    crossed = _shown_after(race, alpha)
+    if crossed is None and race.history and (gained := race.history[-1][0]) > 0:
+        return math.ceil(race.rows * -math.log(alpha) / gained)
+    return crossed
 
 
 def _shown_after(race: Race, alpha: float) -> int | None:
@@ -217,7 +223,6 @@ def verdict(
     ranked: float | None,
     not_scored: int = 0,
     repeats: bool = False,
-    by_another: bool = False,
 ) -> dict[str, Any]:
     """The outcome, and why.
 
@@ -229,7 +234,6 @@ def verdict(
         not_scored: candidates that a pilot left out.
         repeats: whether texts as likely as these come several times: the rows that are looked at
             follow nobody's law then.
-        by_another: whether the rows' record names another model than the base.
     """
     law = groups(candidates, race.kept)
     nearest = set() if near is None else groups(candidates, near.kept)
@@ -285,11 +289,6 @@ def verdict(
         )
     if plain_left and not knows_law:
         notes.append("how the rows were drawn is not known: another sampler looks like another law")
-    if by_another:
-        notes.append(
-            "the rows' record names another model than the base as their writer: if it was "
-            "fine-tuned, they follow no candidate's law, and no law of this base if it is another's"
-        )
     if plain_left and ranked is not None and ranked < -math.log(alpha):
         notes.append(
             "rows among the base's own show nothing: what fails may be what is taken for their law"
@@ -387,6 +386,8 @@ def _sentence(
         )
     if race.kept[0]:
         would = f"about {rows_for_power:,} rows would do" if rows_for_power else "give more rows"
+        if rows_for_power is None and (expected := _expected(race, alpha)) is not None:
+            would = f"as bets went, about {expected:,} rows would refute the base"
         return (
             f"These {race.rows} rows cannot tell: so many would show {power:.0%} of the bank's "
             f"candidates, had one of them written them; {would}."
