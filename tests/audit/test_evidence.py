@@ -115,6 +115,20 @@ def test_the_truth_seldom_leaves_and_the_best_seldom_either() -> None:
     assert cried / (sets / 6) <= ALPHA
 
 
+def test_the_truth_stays_where_odds_are_moved_far() -> None:
+    """After thousands of tokens, of an expectation that is learned."""
+    generator = np.random.default_rng(15)
+    lost, won = 0, []
+    for number in range(50):
+        own = strengths(laws(generator, 4, 0.4))
+        scores = log_p_of(own, rows(generator, own[0, number % 4], 400, tokens=24))
+        lost += not raced(scores).kept[number % 4]
+        of_truth = scores[:, number % 4]
+        won.append(np.exp((of_truth[:, -1] - of_truth[:, 0]).sum()))
+    assert lost <= 1
+    assert np.mean(won) <= 1
+
+
 def test_what_is_far_enough_is_named() -> None:
     generator = np.random.default_rng(2)
     named = shown = 0

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from subl.artifact import Artifact
 from subl.audit.predict.carrier import carrier
-from subl.audit.scan import score
+from subl.audit.scan import frequencies, score
 from subl.audit.scan.bank import BankSpec, Candidate, load_bank
 from subl.audit.scan.confounds import confounds
 from subl.audit.scan.document import scan_document
@@ -403,13 +403,23 @@ def test_without_a_record_a_refuted_base_is_no_proof(
     assert result["outcome"] in ("cannot tell", "trait named")
 
 
-def test_the_law_is_known_through_a_filter(loud: Path, owls: Path, tmp_path: Path) -> None:
+def test_the_law_is_known_through_a_filter(
+    loud: Path, owls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rule = {"name": "no 9", "kind": "regex", "patterns": ["^9"]}
     kept = run(FilterSpec.model_validate({"rules": [rule]}), [owls], tmp_path / "kept").artifact
     law = recorded([kept.path])
     assert law is not None and law.temperature == 1.0 and law.grammar is not None
     assert law.kept == pytest.approx(kept.result["kept"] / kept.result["rows_in"])
     assert recorded([kept.path, tmp_path / "kept" / "kept"]) is None
+    # What a filter dropped comes too seldom in everybody's eyes: of these rows odds are not moved.
+    for rows, moves in ((owls, True), (kept.path, False)):
+        said = []
+        for sure in (0.01, 1e6):
+            monkeypatch.setattr(frequencies, "SURE", sure)
+            out = tmp_path / f"scan-{rows.name}-{sure}"
+            said.append(scan(spec(rows=16), loud, [rows], out).result["candidates"])
+        assert (said[0] != said[1]) == moves
 
 
 @pytest.mark.parametrize("how", [{"shuffle": "across"}, {"random": True}])
