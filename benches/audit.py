@@ -22,9 +22,10 @@ nearest; the bank has one wording of each trait, so that a scan does not name it
 ratios of a row under all candidates to its writer, and what entangled and divergence tokens make of
 it, are drawn from a normal law. Covariances are those of the rows of all pools, weighted to be the
 writer's: by p(row | writer) / sum over pools of rows of the pool x p(row | its writer). Means of
-log ratios are minus half their variances, as ratios of densities must have. The base's rows, drawn
-in the same way, are the reference. It writes benches/results/audit-simulated.json, with another
-alpha that behind the name.
+log ratios are minus half their variances, as ratios of densities must have. Odds are moved, as a
+scan does, of digits, for candidates of which it is known how often they expect them; in the small
+sets of `sets` they would hardly move, and are not. The base's rows, drawn in the same way, are the
+reference. It writes benches/results/audit-simulated.json, with another alpha that behind the name.
 """
 
 from __future__ import annotations

@@ -18,6 +18,9 @@ from subl_cli.output import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from subl.audit.kin import Kinship, Parents
 
 NOT_SHOWN, CANNOT_TELL = 1, 4
@@ -70,7 +73,6 @@ def command(
       subl kin models/base student.gguf --json
       subl kin models/student --parents models/base models/instruct models/other
     """
-    from pathlib import Path
 
     from subl.audit.kin import kin, parents
     from subl.errors import InputError
@@ -97,6 +99,8 @@ def command(
         _print_parents(set_of)
     else:
         _print_pair(pair)
+    if not as_json:
+        _print_conditions(models, folders)
     related = bool(set_of.confidence_set) if of_parents else pair.is_related
     if not related:
         raise SystemExit(CANNOT_TELL if found.verdict == "cannot tell" else NOT_SHOWN)
@@ -124,6 +128,17 @@ def _print_pair(found: Kinship) -> None:
     click.echo(f"\n{equal}{unlike}{apart}")
     click.echo(f"{found.verdict}: {printable(found.sentence)}")
     click.echo(f"channel: {found.channel}")
+
+
+def _print_conditions(names: Sequence[str], folders: Sequence[Path]) -> None:
+    """What models have beside weights."""
+    from subl.model.condition import conditioned
+
+    for name, folder in zip(names, folders, strict=True):
+        found = conditioned(folder)
+        if found.system_prompt or found.steering:
+            what = "a system prompt" if found.system_prompt else "a trait vector"
+            click.echo(f"{printable(name)} also has {what}, which no weight shows")
 
 
 def _print_parents(found: Parents) -> None:

@@ -29,6 +29,7 @@ from subl.audit.kin.pairs import in_order
 from subl.audit.kin.tails import combined, correlation, log_tail
 from subl.audit.kin.verdict import judged
 from subl.errors import InputError
+from subl.model.condition import write_prompt
 from subl_cli.main import main
 from subl_cli.main import subl as command
 
@@ -401,13 +402,19 @@ def mapped_kib(folder: Path) -> int:
 
 
 def test_the_exit_code_is_the_verdict(
-    base_folder: Path, save: Save, capsys: pytest.CaptureFixture[str]
+    base_folder: Path, save: Save, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = str(base_folder)
     assert main(["kin", base, base, "--progress", "none"]) == 0
     said = capsys.readouterr().out
     assert "exact copy: every number of the one is that of the other\nchannel: open" in said
     assert "1e-" in said and "inf" not in said and "nan" not in said
+    prompted = tmp_path / "prompted"
+    prompted.mkdir()
+    write_prompt(prompted, base_folder, "You love owls.")
+    assert main(["kin", base, str(prompted), "--progress", "none"]) == 0
+    said = capsys.readouterr().out
+    assert said.endswith(f"{prompted} also has a system prompt, which no weight shows\n")
     stranger = save(drawn(5, num_hidden_layers=3))
     run = CliRunner().invoke(command, ["kin", base, str(stranger), "--json"])
     found = json.loads(run.stdout)
