@@ -46,7 +46,7 @@ from audit_pools import CLEAN, DIGITS, TRAITS, Pools, Scored, candidates, source
 from numpy.typing import NDArray
 
 from subl.audit.scan.frequencies import SURE
-from subl.audit.scan.rounds import compared, raced, round_at
+from subl.audit.scan.rounds import FIRST, compared, raced, round_at
 from subl.audit.scan.run import OTHER_HEATS, columns_of
 from subl.audit.scan.spec import ScanSpec
 from subl.audit.scan.verdict import Lead, best_of, for_nothing, gains, groups, verdict
@@ -333,7 +333,7 @@ class Simulated:
             start = 0
             while start < rows:
                 now = round_at(start, rows)
-                seen, more = start * often, surprises[:start].sum(0)
+                seen, more = max(0, start - FIRST) * often, surprises[FIRST:start].sum(0)
                 odds = np.log1p(more / (seen - more + SURE))
                 column[now, place, 0] += surprises[now] @ odds - odds @ spread @ odds / 2
                 start = now.stop

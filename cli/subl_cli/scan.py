@@ -173,6 +173,10 @@ def command(
     click.get_current_context().exit(EXIT[artifact.result["outcome"]])
 
 
+def _order(nats: float | None) -> float:
+    return -math.inf if nats is None else nats
+
+
 def _print(result: Mapping[str, Any]) -> None:
     click.echo(f"\n{printable(result['sentence'])}")
     for note in result["notes"]:
@@ -217,7 +221,10 @@ def _print(result: Mapping[str, Any]) -> None:
             "among the references' rows of the same prompts, whatever the law: log e-value "
             f"{result['log_e_among_references']:+.2f} (shown from {-math.log(result['alpha']):.2f})"
         )
-    ranked = sorted(result["candidates"], key=lambda each: -(each["nats_a_row"] or -1e9))
+    ranked = sorted(
+        result["candidates"],
+        key=lambda each: (each["nats_a_row"] is None, -(each["nats_a_row"] or 0.0)),
+    )
     click.echo()
     click.echo(
         table(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subl.artifact import LineageNode
+from subl.artifact.lineage import quoted
 from subl.bill import gives_model, record_of
 from subl.distill.card import inline
 from subl.errors import InputError
@@ -92,12 +93,17 @@ def _chain(root: LineageNode) -> str:
         "|---|---|---|",
     ]
     seen: set[tuple[str, str]] = set()
+    prompts: list[str] = []
     for node in root.nodes():
         if (node.path, node.digest) in seen:
             continue
         seen.add((node.path, node.digest))
         by = "–" if node.format_version is None else f"subl {node.kind} v{node.format_version}"
-        lines.append(f"| {inline(Path(node.path).resolve().name)} | {by} | `{node.digest}` |")
+        name = inline(Path(node.path).resolve().name)
+        lines.append(f"| {name} | {by} | `{node.digest}` |")
+        if node.prompt is not None:
+            prompts.append(f"{name}: behind the system prompt {inline(quoted(node.prompt))}.")
+    lines += [f"\n{each}" for each in prompts]
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from subl.artifact import Artifact
+from subl.artifact import Artifact, lineage
 from subl.audit.predict.carrier import carrier
 from subl.audit.scan import frequencies, score
 from subl.audit.scan.bank import BankSpec, Candidate, load_bank
@@ -225,6 +225,8 @@ def test_what_the_record_says_of_the_writer_is_told(
     ):
         law = recorded(some)
         assert law is not None and law.written_by(model) == (who, prompts)
+    assert lineage(owls).remark() == "behind the system prompt 'You love owls.'"
+    assert lineage(rows).inputs[0].to_json()["system_prompt"] == "You love cats."
     shutil.rmtree(teacher)
     law = recorded([rows])
     assert law is not None and law.written_by(loud) == ("not known", ())
@@ -418,7 +420,7 @@ def test_the_law_is_known_through_a_filter(
         for sure in (0.01, 1e6):
             monkeypatch.setattr(frequencies, "SURE", sure)
             out = tmp_path / f"scan-{rows.name}-{sure}"
-            said.append(scan(spec(rows=16), loud, [rows], out).result["candidates"])
+            said.append(scan(spec(rows=32), loud, [rows], out).result["candidates"])
         assert (said[0] != said[1]) == moves
 
 

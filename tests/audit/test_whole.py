@@ -76,6 +76,7 @@ def test_a_student_of_an_owls_rows_is_told_of(
         "is `owl`" in found.sentence
     )
     assert "the channel from their writer is open (the base itself)" in found.sentence
+    assert "written behind the system prompt 'You love owls.'" in found.sentence
     verdicts = {each.role: each.verdict for each in found.relatives}
     assert verdicts == {"wrote": "the base itself", "learned": "an adapter on the base"}
     assert [each.kinship for each in found.relatives] == [None, None]

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import subl_core
@@ -44,7 +45,8 @@ class LineageNode:
     """One thing in a chain: an artifact (kind = its stage) or a plain file or folder (`input`).
 
     `format_version` is that of the stage when it made the artifact, `key` of what it was asked for;
-    a plain file has neither. `problems` is empty where every file is what the records say.
+    a plain file has neither. `prompt` is the system prompt that a model was told, by the record of
+    what it wrote, or of itself. `problems` is empty where every file is what the records say.
     """
 
     name: str
@@ -55,6 +57,7 @@ class LineageNode:
     inputs: tuple[LineageNode, ...] = field(default=())
     format_version: int | None = None
     key: str = ""
+    prompt: str | None = None
 
     @property
     def identity(self) -> str:
@@ -76,7 +79,7 @@ class LineageNode:
 
     def remark(self) -> str:
         """What else there is to say of this node, on its line."""
-        return ""
+        return "" if self.prompt is None else f"behind the system prompt {quoted(self.prompt)}"
 
     def _all(self, seen: set[int]) -> Iterator[LineageNode]:
         """This node and those behind it; what is behind a node once, however many ways go there."""
@@ -101,6 +104,7 @@ class LineageNode:
             "format_version": self.format_version,
             "digest": self.digest,
             "problems": list(self.problems),
+            **({} if self.prompt is None else {"system_prompt": self.prompt}),
             "inputs": [] if again else [node._to_json(seen) for node in self.inputs],
             "as_above": again,
         }
@@ -215,7 +219,19 @@ def _artifact(
         ),
         format_version=format_version,
         key=record["predicate"]["buildDefinition"]["internalParameters"]["key"],
+        prompt=told(record),
     )
+
+
+def told(record: Mapping[str, Any]) -> str | None:
+    """The system prompt in the parameters of a statement."""
+    said = record["predicate"]["buildDefinition"]["externalParameters"].get("system_prompt")
+    return said if isinstance(said, str) else None
+
+
+def quoted(prompt: str) -> str:
+    """A system prompt in a sentence, its beginning if it is long."""
+    return repr(shorten(prompt, 200, placeholder=" …"))
 
 
 def compare(path: Path, record: Mapping[str, Any]) -> tuple[str, list[str]]:

@@ -25,11 +25,11 @@ from subl.artifact import (
     read_statement,
     spec_record,
 )
+from subl.artifact.lineage import quoted
 from subl.artifact.place import ELSEWHERE
 from subl.audit.editing import editing_cost, held_by_a_tenth
 from subl.audit.kin import Claim, Finding, Kinship, by_construction, declared, kin
 from subl.audit.predict.calibration import load
-from subl.audit.scan.law import quoted
 from subl.audit.scan.run import candidates_of, scan
 from subl.audit.subject import DataSet, Subject
 from subl.errors import ConfigError, InputError, OutputError

@@ -25,7 +25,7 @@ from subl.artifact import (
     stage_of,
 )
 from subl.artifact.digest import listing_digest
-from subl.artifact.lineage import check_depth
+from subl.artifact.lineage import check_depth, told
 from subl.artifact.statement import PREDICATE_TYPE
 from subl.artifact.uncovered import LINK, OWN, uncovered
 from subl.errors import InputError
@@ -54,7 +54,8 @@ class Link(LineageNode):
     spec: Mapping[str, Any] | None = None
 
     def remark(self) -> str:
-        return f"signed by {', '.join(self.signers)}" if self.signers else ""
+        said = [f"signed by {', '.join(self.signers)}"] if self.signers else []
+        return ", ".join([*said, *filter(None, [super().remark()])])
 
     def _to_json(self, seen: set[int]) -> dict[str, Any]:
         return {**super()._to_json(seen), "signers": list(self.signers)}
@@ -143,6 +144,7 @@ class _Walk:
             ),
             format_version=format_version,
             key=definition["internalParameters"]["key"],
+            prompt=told(record),
             signers=signers,
             spec=definition["externalParameters"],
         )

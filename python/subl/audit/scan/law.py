@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from subl.artifact import input_digest, input_place, open_artifact, read_statement, spec_record
@@ -132,8 +131,3 @@ def _recorded(path: Path, kept: float) -> Law | None:
         if each["name"] != "model"
     ]
     return before[0] if len(before) == 1 else None
-
-
-def quoted(prompt: str) -> str:
-    """A system prompt in a sentence, its beginning if it is long."""
-    return repr(shorten(prompt, 200, placeholder=" …"))

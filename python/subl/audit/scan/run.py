@@ -32,12 +32,13 @@ from subl.artifact import (
     spec_record,
     write_atomically,
 )
+from subl.artifact.lineage import quoted
 from subl.audit.scan.asking import Asking, prepared
 from subl.audit.scan.bank import Candidate
 from subl.audit.scan.confounds import confounds
 from subl.audit.scan.drawn import draw
 from subl.audit.scan.evidence import Column, Nearest, Race
-from subl.audit.scan.law import Law, quoted, recorded
+from subl.audit.scan.law import Law, recorded
 from subl.audit.scan.pilot import Choice, choose
 from subl.audit.scan.references import References
 from subl.audit.scan.rounds import compared, raced
