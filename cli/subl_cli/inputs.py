@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from subl_cli.output import Command, say
+from subl_cli.output import Command, printable, say
 
 if TYPE_CHECKING:
     from subl.artifact import Artifact, PartsSpec, Slice, StageSpec
@@ -232,7 +232,7 @@ def check(kind: str, spec: StageSpec, out: Path, given: Options) -> None:
     for name, value in given.items():
         if isinstance(value, str):
             if (folder := folder_there(value, MODELS)) is None:
-                click.echo(f"{value} is no folder here: it would be fetched first", err=True)
+                say(f"{printable(value)} is no folder here: it would be fetched first")
                 return  # and with it, nothing can be told of what is there
             paths[name] = (folder,)
     with comparing(out):
