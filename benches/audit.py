@@ -223,7 +223,8 @@ class Simulated:
     expects them (its surprises), for the candidates of `expecting`."""
 
     def __init__(self, pools: Scored) -> None:
-        names = pools.names()
+        # How likely the other fine-tuned teachers are to say what others said is not known.
+        names = [name for name in pools.names() if name in pools.laws("base")]
         laws = [pools.laws(name) for name in names]
         self.writers = [name for name in laws[0] if all(name in each for each in laws)]
         self._laws = {
