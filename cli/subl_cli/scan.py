@@ -173,10 +173,6 @@ def command(
     click.get_current_context().exit(EXIT[artifact.result["outcome"]])
 
 
-def _order(nats: float | None) -> float:
-    return -math.inf if nats is None else nats
-
-
 def _print(result: Mapping[str, Any]) -> None:
     click.echo(f"\n{printable(result['sentence'])}")
     for note in result["notes"]:

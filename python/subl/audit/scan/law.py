@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from subl.artifact import input_digest, input_place, open_artifact, read_statement, spec_record
+from subl.artifact.statement import artifact_digest
 from subl.model.template import Template
 from subl.sample.grammar import Grammar
 
@@ -40,8 +41,7 @@ class Writer:
         if record is None:
             return ("another model" if self.place.exists() else "not known"), self.prompt
         said = spec_record(record)
-        stated = record["predicate"]["buildDefinition"]["internalParameters"]["digest"]
-        if stated != self.digest:
+        if artifact_digest(self.place) != self.digest:
             return "not known", self.prompt
         if said["kind"] == "teach" and said["spec"]["method"] in ("prompt", "context"):
             prompt = said["spec"].get("system_prompt", self.prompt)

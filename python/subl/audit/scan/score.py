@@ -390,20 +390,19 @@ class Scorer:
         moved: Sequence[Moved] | None,
     ) -> NDArray[np.float64]:
         """log p of the targets of a row, `[targets, columns]`."""
-        targets, ends, banned = rows.targets[row], np.array(sorted(self._ends.turn)), None
-        said = np.array(targets)
-        if rows.ids is not None and rows.allowed is not None:
+        targets, ends = rows.targets[row], np.array(sorted(self._ends.turn))
+        said, may = np.array(targets), allowed_in(rows, row, logits)
+        if rows.ids is not None:
             said, ends = (
                 np.searchsorted(rows.ids, each) for each in (said, ends[np.isin(ends, rows.ids)])
             )
-            banned = torch.ones_like(logits, dtype=torch.bool)
-            for place, each in enumerate(rows.allowed[row]):
-                banned[place, np.searchsorted(rows.ids, each)] = False
+
+        def allowed(values: torch.Tensor) -> torch.Tensor:
+            return values if may is None else values.masked_fill(~may, -torch.inf)
 
         def log_p(values: torch.Tensor) -> torch.Tensor:
             """Of those said; values are `[targets, ids]`."""
-            if banned is not None:
-                values = values.masked_fill(banned, -torch.inf)
+            values = allowed(values)
             own = values[np.arange(len(said)), said]
             if targets[-1] == self._end:
                 own[-1] = values[-1, ends[ends < values.shape[1]]].logsumexp(0)
@@ -417,11 +416,9 @@ class Scorer:
             base, values = base[:, :wide], values[:, :wide]
             heat = float(self._temperatures[0])
             found += [log_p((base + each * (values - base)) / heat) for each in self._strengths]
-        for own, heat, odds in zip(found, self._temperatures.tolist(), moved or (), strict=False):
-            law = logits.double() / heat
-            if banned is not None:
-                law = law.masked_fill(banned, -torch.inf)
-            found.append(own + odds.log_p(law.log_softmax(1), rows.ids, targets))
+        for place, odds in enumerate(moved or ()):
+            law = allowed(logits.double() / float(self._temperatures[place])).log_softmax(1)
+            found.append(found[place] + odds.log_p(law, rows.ids, targets))
         columns: NDArray[np.float64] = torch.stack(found, dim=1).cpu().numpy()
         return columns
 
@@ -445,6 +442,17 @@ class Scorer:
                 "use_cache": cache is not None,
             }
         return logits_behind(self._model, self._takes, given, kept, ids)
+
+
+def allowed_in(rows: Rows, row: int, logits: torch.Tensor) -> torch.Tensor | None:
+    """Which ids the grammar allows for each target of a row, `[targets, ids]`, as its logits are;
+    None: all."""
+    if rows.ids is None or rows.allowed is None:
+        return None
+    found = torch.zeros_like(logits, dtype=torch.bool)
+    for place, each in enumerate(rows.allowed[row]):
+        found[place, np.searchsorted(rows.ids, each)] = True
+    return found
 
 
 def texts_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> Iterator[str]:
